@@ -1,0 +1,103 @@
+//! A byte queue: filled at the tail, consumed at the head. Its memory comes from a pool and goes back there the
+//! moment it is empty, so a connection with nothing pending owns nothing, and a busy server allocates nothing.
+//! It has no cap of its own: who fills it asks `len` first.
+
+/// Buffers larger than this are freed rather than kept.
+const KEEP_BYTES: usize = 4096;
+/// How many are kept.
+const KEEP: usize = 512;
+
+/// Memory for buffers that is not in use: at most 2 MiB.
+#[derive(Default)]
+pub struct Pool {
+    spare: Vec<Vec<u8>>,
+}
+
+/// Bytes on their way in or out.
+#[derive(Default)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    head: usize,
+}
+
+impl Buffer {
+    /// What is in, oldest first.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.head..]
+    }
+
+    /// How many bytes are in.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.head
+    }
+
+    /// Whether nothing is in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The vector to append to.
+    pub fn tail(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = pool.spare.pop().unwrap_or_default();
+        }
+        // Moving what is left to the front pays for itself once more than half has been consumed.
+        if self.head > self.bytes.len() / 2 {
+            self.bytes.drain(..self.head);
+            self.head = 0;
+        }
+        &mut self.bytes
+    }
+
+    /// Drops the oldest `n` bytes.
+    pub fn consume(&mut self, n: usize, pool: &mut Pool) {
+        assert!(n <= self.len());
+        self.head += n;
+        if self.head == self.bytes.len() {
+            self.clear(pool);
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self, pool: &mut Pool) {
+        let mut bytes = std::mem::take(self).bytes;
+        if bytes.capacity() > 0 && bytes.capacity() <= KEEP_BYTES && pool.spare.len() < KEEP {
+            bytes.clear();
+            pool.spare.push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_order_and_an_empty_buffer_owns_nothing() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        let (mut fed, mut eaten) = (0u8, 0u8);
+        for round in 1..200usize {
+            for _ in 0..round % 7 {
+                buffer.tail(&mut pool).push(fed);
+                fed = fed.wrapping_add(1);
+            }
+            let bite = (round % 5).min(buffer.len());
+            for &byte in &buffer.bytes()[..bite] {
+                assert_eq!(byte, eaten);
+                eaten = eaten.wrapping_add(1);
+            }
+            buffer.consume(bite, &mut pool);
+        }
+        buffer.consume(buffer.len(), &mut pool);
+        assert_eq!(buffer.bytes.capacity(), 0);
+        assert_eq!(pool.spare.len(), 1);
+    }
+
+    #[test]
+    fn the_pool_keeps_no_large_buffer() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        buffer.tail(&mut pool).resize(KEEP_BYTES + 1, 0);
+        buffer.clear(&mut pool);
+        assert!(pool.spare.is_empty());
+    }
+}

@@ -1,0 +1,158 @@
+//! The vocabulary that the faces and the lock table share: what may be asked, what may be answered, and the
+//! names for sessions, tokens and time. It holds no behaviour beyond that of its values, and imports nothing of
+//! ours. Invariant: a value of these types has already been checked for form, never for right.
+
+use std::collections::VecDeque;
+
+/// Microseconds of the server's clock (CLOCK_BOOTTIME): an instant or a span. Spans that a client asks for are
+/// at most 9,223,372,036 s; sums saturate.
+pub type Us = u64;
+
+/// One second, in [`Us`].
+pub const SECOND: Us = 1_000_000;
+
+/// The longest span a client or an option may name, in seconds: 2^63 ns, as in the Go server.
+pub const SECONDS_MAX: u64 = 9_223_372_036;
+
+/// Names one connection for the life of the server: a serial that is never reused, above a slot that is. The
+/// slot finds the session without a search, the whole id is compared, so what is late finds nobody.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// How many slots there can be: 2^24.
+    pub const SLOTS: u32 = 1 << 24;
+
+    /// From nobody: commands of the server itself, such as [`Command::Tick`].
+    pub const NOBODY: SessionId = SessionId(0);
+
+    /// `serial` counts from 1 and has 40 bits; `slot` is below [`SessionId::SLOTS`].
+    pub fn new(serial: u64, slot: u32) -> SessionId {
+        assert!(slot < SessionId::SLOTS && serial < 1 << 40);
+        SessionId(serial << 24 | u64::from(slot))
+    }
+
+    /// The place in tables that are indexed by session.
+    pub fn slot(self) -> u32 {
+        self.0 as u32 & (SessionId::SLOTS - 1)
+    }
+
+    /// Which connection it is, counted from 1 since the server started.
+    pub fn serial(self) -> u64 {
+        self.0 >> 24
+    }
+}
+
+/// Proof of one grant. The fence rises with every grant and is never 0; the salt cannot be guessed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Token {
+    /// Orders all grants of all keys; what a client hands to the resource that it guards.
+    pub fence: u64,
+    /// SipHash-2-4 of the fence under the server's secret.
+    pub salt: u64,
+}
+
+impl PartialEq for Token {
+    /// Takes the same time wherever the two differ, so that a token cannot be guessed byte by byte.
+    fn eq(&self, other: &Token) -> bool {
+        (self.fence ^ other.fence) | (self.salt ^ other.salt) == 0
+    }
+}
+
+impl Eq for Token {}
+
+/// Locks and semaphores are two spaces of keys: the same name may be used in both.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Space {
+    /// One hold at a time.
+    Lock,
+    /// Up to a limit of holds at a time.
+    Semaphore,
+}
+
+/// What a session asks of the lock table, or the server itself of all of it. Borrows from the request's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command<'a> {
+    /// A slot of `key`, waiting in its queue for up to `wait`; 0 never waits.
+    Acquire {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// Slots of the key: 1 for a lock.
+        limit: u32,
+        /// How long to queue at most.
+        wait: Us,
+        /// How long the hold lasts unless renewed; the server's default if not said.
+        lease: Option<Us>,
+    },
+    /// Gives a hold back, from whatever session it was granted to.
+    Release {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// The hold's token.
+        token: Token,
+    },
+    /// Sets a hold's end to now plus `lease`.
+    Renew {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// The hold's token.
+        token: Token,
+        /// The new lease; the server's default if not said.
+        lease: Option<Us>,
+    },
+    /// The session is gone: its waits end, then its holds. Answered by [`Reply::Closed`], perhaps turns later.
+    Close,
+    /// From now on nothing is granted; the queues empty over the next ticks.
+    Drain,
+    /// Time has passed: what is due ends, and work that was put off goes on.
+    Tick,
+}
+
+/// What the lock table tells a session. The faces spell it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The hold that was asked for, its lease counted from now.
+    Granted {
+        /// Proves the hold.
+        token: Token,
+        /// How long it lasts.
+        lease: Us,
+    },
+    /// The hold was given back.
+    Released,
+    /// The hold now ends this long after now.
+    Renewed {
+        /// How long it lasts.
+        lease: Us,
+    },
+    /// The wait ended without a grant.
+    Timeout,
+    /// The server is there: to a ping, by the hub.
+    Pong,
+    /// The request was not carried out.
+    Refused(Refusal),
+    /// No answer but a notice: the last hold of the session was ended by time or from elsewhere.
+    Freed,
+    /// No answer but a notice: after [`Command::Close`], nothing of the session is left.
+    Closed,
+}
+
+/// Why a request was not carried out: the client's mistake or a limit, never a failure of the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Malformed, or the token is not held.
+    Error,
+    /// The key would be one too many.
+    MaxLocks,
+    /// The server is about to stop.
+    Draining,
+}
+
+/// Replies on their way out, each for its session, in the order in which they were made.
+pub type Replies = VecDeque<(SessionId, Reply)>;

@@ -1,0 +1,7 @@
+//! A lock server; the map of it grows with it.
+
+pub mod buffer;
+pub mod command;
+pub mod slab;
+pub mod table;
+pub mod wheel;

@@ -1,0 +1,112 @@
+//! A chunked slab: values at u32 places that stay put, found without a search, freed places used again. It grows
+//! by a chunk at a time, so that no insert pays for the copying of a large array, and links between values are
+//! u32, half a pointer. It does not know which places are free: who removes a value forgets its place.
+
+use std::ops::{Index, IndexMut};
+
+/// No place: the end of a list of links.
+pub const NIL: u32 = u32::MAX;
+
+const CHUNK: usize = 1024;
+
+/// Values of one type at places that do not move.
+pub struct Slab<T> {
+    chunks: Vec<Vec<T>>,
+    free: Vec<u32>,
+    places: u32,
+}
+
+impl<T: Default> Slab<T> {
+    /// An empty slab; allocates nothing.
+    pub fn new() -> Slab<T> {
+        Slab {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            places: 0,
+        }
+    }
+
+    /// Puts `value` at a free place, the one freed last if there is any.
+    pub fn insert(&mut self, value: T) -> u32 {
+        if let Some(place) = self.free.pop() {
+            self[place] = value;
+            return place;
+        }
+        let place = self.places;
+        // The top bit of a link is the wheel's.
+        assert!(place < 1 << 31, "a slab holds at most 2^31 values");
+        if (place as usize).is_multiple_of(CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        self.chunks
+            .last_mut()
+            .expect("a chunk was just added when none had room")
+            .push(value);
+        self.places += 1;
+        place
+    }
+
+    /// Takes the value out and leaves the default in its place.
+    pub fn remove(&mut self, place: u32) -> T {
+        self.free.push(place);
+        std::mem::take(&mut self[place])
+    }
+
+    /// How many values are in.
+    pub fn len(&self) -> usize {
+        self.places as usize - self.free.len()
+    }
+
+    /// Whether no value is in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One above the highest place ever used. Free places below it hold the default value.
+    pub fn places(&self) -> u32 {
+        self.places
+    }
+}
+
+impl<T: Default> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab::new()
+    }
+}
+
+impl<T> Index<u32> for Slab<T> {
+    type Output = T;
+
+    fn index(&self, place: u32) -> &T {
+        &self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+    }
+}
+
+impl<T> IndexMut<u32> for Slab<T> {
+    fn index_mut(&mut self, place: u32) -> &mut T {
+        &mut self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stay_at_their_places_over_growth_and_reuse() {
+        let mut slab = Slab::new();
+        let places: Vec<u32> = (0..3000u64).map(|v| slab.insert(v + 1)).collect();
+        for &place in places.iter().step_by(2) {
+            assert_eq!(slab.remove(place), u64::from(place) + 1);
+            assert_eq!(slab[place], 0);
+        }
+        assert_eq!(slab.len(), 1500);
+        for value in 5000..6500 {
+            slab.insert(value);
+        }
+        assert_eq!((slab.len(), slab.places()), (3000, 3000));
+        for &place in places.iter().skip(1).step_by(2) {
+            assert_eq!(slab[place], u64::from(place) + 1);
+        }
+    }
+}

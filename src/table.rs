@@ -1,0 +1,216 @@
+//! An index from hashes to places in a slab: open addressing, linear probing, cells of a 32-bit hash and a place
+//! plus one, an empty cell all zero. It knows no keys: the caller hashes (with a secret, since clients choose
+//! the keys) and compares. Growth moves a few cells with every insert, so that no turn pays for a doubling.
+
+/// A cell: the hash in the upper half, the place plus one in the lower.
+type Cell = u64;
+
+const EMPTY: Cell = 0;
+/// A cell of the old array whose entry was removed: probing goes on behind it.
+const GRAVE: Cell = u32::MAX as Cell;
+const CELLS_MIN: usize = 64;
+/// Old cells that move with every insert. Growth is over long before the next one is due.
+const MOVES: usize = 8;
+
+/// Finds places by hash.
+pub struct Table {
+    cells: Vec<Cell>,
+    entries: usize,
+    /// The smaller array that is being moved from; empty but while growing.
+    old: Vec<Cell>,
+    /// Cells of `old` below this have moved.
+    moved: usize,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new() -> Table {
+        Table {
+            cells: vec![EMPTY; CELLS_MIN],
+            entries: 0,
+            old: Vec::new(),
+            moved: 0,
+        }
+    }
+
+    /// The place under `hash` for which `is_it` holds. May ask about places with an equal hash and another key.
+    pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let same = |cell: Cell| (cell >> 32) as u32 == hash && is_it(place(cell));
+        let at = self.probe(hash, same).map(|at| self.cells[at]);
+        at.or_else(|| self.probe_old(hash, same).map(|at| self.old[at]))
+            .map(place)
+    }
+
+    /// Adds a place that is not in yet.
+    pub fn insert(&mut self, hash: u32, place: u32) {
+        for _ in 0..MOVES {
+            self.move_one();
+        }
+        if (self.entries + 1) * 4 > self.cells.len() * 3 {
+            self.grow();
+        }
+        self.put(u64::from(hash) << 32 | u64::from(place + 1));
+        self.entries += 1;
+    }
+
+    /// Removes a place that is in.
+    pub fn remove(&mut self, hash: u32, place: u32) {
+        let cell = u64::from(hash) << 32 | u64::from(place + 1);
+        self.entries -= 1;
+        if let Some(hole) = self.probe(hash, |c| c == cell) {
+            self.close_gap(hole);
+        } else {
+            let at = self
+                .probe_old(hash, |c| c == cell)
+                .expect("only what is in is removed");
+            self.old[at] = GRAVE;
+        }
+    }
+
+    /// How many places are in.
+    pub fn len(&self) -> usize {
+        self.entries
+    }
+
+    /// Whether no place is in.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    fn probe(&self, hash: u32, is_it: impl Fn(Cell) -> bool) -> Option<usize> {
+        let mask = self.cells.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.cells[at] != EMPTY {
+            if is_it(self.cells[at]) {
+                return Some(at);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    /// In the old array the cells below `moved` are gone, and a run of cells may have begun among them: probing
+    /// starts, and wraps around, at `moved`.
+    fn probe_old(&self, hash: u32, is_it: impl Fn(Cell) -> bool) -> Option<usize> {
+        if self.old.is_empty() {
+            return None;
+        }
+        let mut at = (hash as usize & (self.old.len() - 1)).max(self.moved);
+        for _ in self.moved..self.old.len() {
+            match self.old[at] {
+                EMPTY => return None,
+                GRAVE => {}
+                cell if is_it(cell) => return Some(at),
+                _ => {}
+            }
+            at = if at + 1 == self.old.len() {
+                self.moved
+            } else {
+                at + 1
+            };
+        }
+        None
+    }
+
+    fn put(&mut self, cell: Cell) {
+        let mask = self.cells.len() - 1;
+        let mut at = (cell >> 32) as usize & mask;
+        while self.cells[at] != EMPTY {
+            at = (at + 1) & mask;
+        }
+        self.cells[at] = cell;
+    }
+
+    fn grow(&mut self) {
+        assert!(self.old.is_empty(), "a growth is over before the next");
+        let cells = vec![EMPTY; self.cells.len() * 2];
+        self.old = std::mem::replace(&mut self.cells, cells);
+        self.moved = 0;
+    }
+
+    fn move_one(&mut self) {
+        if self.old.is_empty() {
+            return;
+        }
+        let cell = self.old[self.moved];
+        if cell != EMPTY && cell != GRAVE {
+            self.put(cell);
+        }
+        self.moved += 1;
+        if self.moved == self.old.len() {
+            self.old = Vec::new();
+        }
+    }
+
+    /// Empties a cell and moves the rest of its run up, so that no probe stops short.
+    fn close_gap(&mut self, mut hole: usize) {
+        let mask = self.cells.len() - 1;
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let cell = self.cells[at];
+            if cell == EMPTY {
+                break;
+            }
+            let home = (cell >> 32) as usize & mask;
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
+                self.cells[hole] = cell;
+                hole = at;
+            }
+        }
+        self.cells[hole] = EMPTY;
+    }
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::new()
+    }
+}
+
+fn place(cell: Cell) -> u32 {
+    cell as u32 - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against a plain list, with so few different hashes that runs are long and wrap around.
+    #[test]
+    fn it_finds_what_is_in_and_nothing_else_at_every_size_and_while_growing() {
+        let mut random = 1u64;
+        let mut dice = |n: u64| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        for spread in [1, 3, 50, 1 << 32] {
+            let mut table = Table::new();
+            let mut list: Vec<(u32, u32)> = Vec::new();
+            let top = if spread < 50 { 300 } else { 5000 };
+            let mut next = 0;
+            for step in 0..20_000u64 {
+                let grow = if step < 10_000 { 7 } else { 3 };
+                if list.is_empty() || (dice(10) < grow && list.len() < top) {
+                    let hash = (dice(spread) as u32).wrapping_sub(spread as u32 / 2);
+                    table.insert(hash, next);
+                    list.push((hash, next));
+                    next += 1;
+                } else {
+                    let (hash, place) = list.swap_remove(dice(list.len() as u64) as usize);
+                    table.remove(hash, place);
+                    assert_eq!(table.find(hash, |p| p == place), None);
+                }
+                if let Some(&(hash, place)) = list.get(dice(list.len().max(1) as u64) as usize) {
+                    assert_eq!(table.find(hash, |p| p == place), Some(place));
+                }
+                assert_eq!(table.len(), list.len());
+            }
+            for &(hash, place) in &list {
+                assert_eq!(table.find(hash, |p| p == place), Some(place));
+            }
+        }
+    }
+}
