@@ -2,6 +2,7 @@
 
 pub mod buffer;
 pub mod command;
+pub mod locks;
 pub mod slab;
 pub mod table;
 pub mod wheel;
