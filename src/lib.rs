@@ -6,3 +6,4 @@ pub mod locks;
 pub mod slab;
 pub mod table;
 pub mod wheel;
+pub mod wire;
