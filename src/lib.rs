@@ -1,7 +1,8 @@
-//! A lock server; the map of it grows with it.
+//! dflockd.
 
 pub mod buffer;
 pub mod command;
+pub mod hub;
 pub mod locks;
 pub mod slab;
 pub mod table;
