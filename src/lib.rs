@@ -1,9 +1,59 @@
-//! dflockd.
+//! A lock server on one thread. This page is the map; start here.
+//!
+//! # Three rings, one direction
+//!
+//! ```text
+//! main -> server -> hub -> locks -> wheel, slab, table
+//!           |        |       |
+//!           |        +-> wire, buffer
+//!           +-> sys, log, config        all of them -> command
+//! ```
+//!
+//! - **[`locks`]** is the lock table: commands in, replies out. Time is an argument, nothing is random, nothing
+//!   can fail. It is the only ring that knows what a lock is.
+//! - **[`hub`]** is sessions and faces around it: bytes in, bytes out. Parsing, pipelining, the order of answers,
+//!   deadlines of connections and their ends happen here.
+//! - **[`server`]** is the world: sockets, clock, unix signals, log. It moves bytes and decides nothing.
+//!
+//! Only the outer ring may block, read the clock, draw randomness, log, or see an `io::Error`. The inner two are
+//! plain values, so the tests drive them with no socket and no waiting.
+//!
+//! # Reading order
+//!
+//! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands), [`hub`],
+//! [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`table`], [`buffer`], [`sys`],
+//! [`config`], [`log`].
+//!
+//! # One request's journey
+//!
+//! 1. The server sleeps in poll until a socket is ready. It reads the clock once for the whole turn, and each
+//!    ready socket once, into one buffer: [`hub::Hub::received`].
+//! 2. The hub parses a frame in place and marks the session busy. What it cannot execute yet is kept as input.
+//! 3. [`locks::Locks::apply`] carries the command out. Replies go into a queue, the grants to others among them.
+//! 4. The hub drains that queue: each reply is written by the face of its session into that session's output.
+//!    A session that was waiting may go on with what it had pipelined.
+//! 5. When everything was read: [`hub::Hub::tick`]. Leases and waits that are due end, deadlines pass.
+//! 6. The server writes each output once. A write that fails closes its session, whose locks go on, in the same
+//!    turn, to the next in line.
+//!
+//! No call goes back up a ring.
+//!
+//! # Glossary
+//!
+//! - **key**: the name of a lock or semaphore; its **limit** is how many may hold it.
+//! - **hold**: what a grant begins and a **release** (by a client), an **expiry** (by time) or a **close** (of
+//!   its session) ends. It is proved by a **token**, and lasts for a **lease** unless renewed.
+//! - **waiter**: a session in the **queue** of a key. **ticket**: one wait or one hold.
+//! - **fence**: the part of a token that rises with every grant; for the resource that the lock guards.
+//! - **session**: one connection, as the hub sees it. **face**: the protocol it speaks.
+//! - **turn**: once around the loop.
 
 pub mod buffer;
 pub mod command;
+pub mod config;
 pub mod hub;
 pub mod locks;
+pub mod log;
 pub mod slab;
 pub mod table;
 pub mod wheel;

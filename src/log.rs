@@ -1,0 +1,232 @@
+//! The log: one event, one line, one write to stderr.
+//!
+//! `2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388`: time in UTC, level,
+//! program, event, then key=value. Not here: the clock (time is an argument), files, rotation; a
+//! supervisor does that better. Invariant: an event stays one line, whatever its values contain.
+
+use std::fmt::{self, Display};
+use std::io::{self, Write as _};
+
+use crate::command::{SECOND, Us};
+
+/// Where events go, and which.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// Whether events of level debug are written.
+    pub debug: bool,
+}
+
+/// The fields of an event. Bytes that may not be UTF-8 go in as `bytes.escape_ascii()`.
+pub type Fields<'a> = &'a [(&'a str, &'a dyn Display)];
+
+impl Log {
+    /// The server cannot go on. `unix_us` is the time of the event in microseconds since 1970.
+    pub fn error(&self, unix_us: u64, event: &str, fields: Fields) {
+        write(&line(unix_us, "error", event, fields));
+    }
+
+    /// Somebody should look at this.
+    pub fn warn(&self, unix_us: u64, event: &str, fields: Fields) {
+        write(&line(unix_us, "warn", event, fields));
+    }
+
+    /// Starts and stops; quiet in between.
+    pub fn info(&self, unix_us: u64, event: &str, fields: Fields) {
+        write(&line(unix_us, "info", event, fields));
+    }
+
+    /// Only for whoever asked with `--debug`.
+    pub fn debug(&self, unix_us: u64, event: &str, fields: Fields) {
+        if self.debug {
+            write(&line(unix_us, "debug", event, fields));
+        }
+    }
+}
+
+/// Lets one event a second through, and counts, for something that may happen in every turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    count: u64,
+    next: Us,
+}
+
+impl Pace {
+    /// Counts one more. Once a second it answers how many there were since it last answered, this
+    /// one included: the moment to log.
+    pub fn tick(&mut self, now: Us) -> Option<u64> {
+        self.count += 1;
+        if now < self.next {
+            return None;
+        }
+        self.next = now.saturating_add(SECOND);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+fn write(line: &str) {
+    // stderr is unbuffered in std, so a line is one write(2), and whole beside other writers of the
+    // same pipe. Nobody is left to be told when it fails, and a lock server must not stop for want
+    // of a log: the failure is dropped.
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+fn line(unix_us: u64, level: &str, event: &str, fields: Fields) -> String {
+    let mut line = format!("{} {level} dflockd {event}", Time(unix_us));
+    for (key, value) in fields {
+        line.push(' ');
+        line.push_str(key);
+        line.push('=');
+        push_value(&mut line, &value.to_string());
+    }
+    line.push('\n');
+    line
+}
+
+/// A value of visible ASCII stands as it is; any other is quoted, with escapes as in Rust.
+fn push_value(line: &mut String, value: &str) {
+    let is_plain = |c: char| c.is_ascii_graphic() && c != '"';
+    if !value.is_empty() && value.chars().all(is_plain) {
+        line.push_str(value);
+        return;
+    }
+    line.push('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => line.extend(['\\', c]),
+            ' '..='~' => line.push(c),
+            _ => line.extend(c.escape_default()),
+        }
+    }
+    line.push('"');
+}
+
+/// Unix microseconds, shown as RFC 3339 in UTC with milliseconds.
+struct Time(u64);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let ms = self.0 / 1_000;
+        let (days, ms) = (ms / 86_400_000, ms % 86_400_000);
+        let (year, month, day) = civil(days);
+        let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
+        let (second, ms) = (ms / 1_000 % 60, ms % 1_000);
+        write!(f, "{year:04}-{month:02}-{day:02}T")?;
+        write!(f, "{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+/// Year, month and day of a day counted from 1970-01-01. Years are counted from March, which puts
+/// the leap day last; then months have a period of 153 days in five (Hinnant, `civil_from_days`).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // since 0000-03-01
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = (from_march + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_US: u64 = 86_400_000_000;
+
+    #[test]
+    fn an_event_is_one_line_of_time_level_program_event_and_fields() {
+        let text = line(
+            1_795_224_968_123_999,
+            "info",
+            "listening",
+            &[("addr", &"127.0.0.1:6388"), ("tries", &2)],
+        );
+        assert_eq!(
+            text,
+            "2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388 tries=2\n"
+        );
+    }
+
+    #[test]
+    fn values_cannot_break_the_line_or_pose_as_fields() {
+        for (value, written) in [
+            ("plain", "plain"),
+            ("a=b\\c'", "a=b\\c'"),
+            ("", r#""""#),
+            ("two words", r#""two words""#),
+            ("say \"x\" \\", r#""say \"x\" \\""#),
+            ("a\r\nb\t\0", r#""a\r\nb\t\u{0}""#),
+            ("clé \u{2028}\u{7f}", r#""cl\u{e9} \u{2028}\u{7f}""#),
+        ] {
+            let text = line(0, "warn", "warning", &[("text", &value)]);
+            let wanted = format!("1970-01-01T00:00:00.000Z warn dflockd warning text={written}\n");
+            assert_eq!(text, wanted);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_escaped_once() {
+        let text = line(0, "debug", "x", &[("key", &b"a\xff\n".escape_ascii())]);
+        assert!(text.ends_with(" key=a\\xff\\n\n"));
+    }
+
+    #[test]
+    fn dates_are_right_around_leap_days_and_centuries() {
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (364, (1970, 12, 31)),
+            (789, (1972, 2, 29)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (20_778, (2026, 11, 21)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+            (2_932_896, (9999, 12, 31)),
+        ] {
+            assert_eq!(civil(days), date, "day {days}");
+        }
+    }
+
+    #[test]
+    fn every_day_follows_the_day_before() {
+        let is_leap =
+            |y: u64| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for days in 0..300_000 {
+            assert_eq!(civil(days), (year, month, day));
+            let length = match month {
+                2 => 28 + u64::from(is_leap(year)),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > length {
+                (day, month) = (1, month + 1);
+            }
+            if month > 12 {
+                (month, year) = (1, year + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_millisecond_of_a_day_is_still_that_day() {
+        assert_eq!(Time(DAY_US - 1).to_string(), "1970-01-01T23:59:59.999Z");
+        assert_eq!(Time(DAY_US).to_string(), "1970-01-02T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_pace_lets_one_a_second_through_and_counts_the_rest() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.tick(5), Some(1));
+        assert_eq!(pace.tick(5), None);
+        assert_eq!(pace.tick(SECOND + 4), None);
+        assert_eq!(pace.tick(SECOND + 5), Some(3));
+        assert_eq!(pace.tick(Us::MAX), Some(1));
+        assert_eq!(pace.tick(Us::MAX), Some(1));
+    }
+}
