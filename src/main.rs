@@ -1,0 +1,42 @@
+//! dflockd(8): flags and environment to a configuration, a configuration to a server, errors to an exit status:
+//! 0 after a clean stop, 1 if it cannot start or run, 2 for a mistake in flags or environment.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use dflockd::config::{self, Parsed};
+use dflockd::log::Log;
+use dflockd::{server, sys};
+
+fn main() -> ExitCode {
+    let (config, warnings) =
+        match config::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
+            Ok(Parsed::Run { config, warnings }) => (config, warnings),
+            Ok(Parsed::Help) => return print(&config::help()),
+            Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
+            Err(mistake) => return fail(2, &format!("{mistake}\nTry 'dflockd --help'.")),
+        };
+    let log = Log {
+        debug: config.debug,
+    };
+    for warning in &warnings {
+        log.warn(sys::unix_now_ns() / 1000, "warning", &[("text", warning)]);
+    }
+    match server::run(&config, log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(1, &e.to_string()),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(status: u8, text: &str) -> ExitCode {
+    // Nobody is left to be told if stderr is closed; the status says it too.
+    let _ = writeln!(io::stderr(), "dflockd: {text}");
+    ExitCode::from(status)
+}

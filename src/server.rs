@@ -1,0 +1,442 @@
+//! The outer ring: one thread, one epoll loop, sockets on one side and the hub on the other. It reads the clock
+//! once a turn, moves bytes, and decides nothing about locks. Invariant: it sleeps only when the hub is settled,
+//! every socket was read or has no room, and the timer is set no later than the hub's deadline.
+//!
+//! All sockets are edge-triggered: what an edge announced and the turn did not take is remembered in `again`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener as StdListener};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+
+use crate::command::{SessionId, Us};
+use crate::config::Config;
+use crate::hub::{Hub, INPUT_MAX, Next, Settings};
+use crate::locks;
+use crate::log::{Log, Pace};
+use crate::sys::{self, Signals, Timer};
+
+/// Events of one turn. With a read, some work and a send each, at some 10 us, a turn stays under 10 ms.
+const EVENTS_A_TURN: usize = 256;
+const ACCEPTS_A_TURN: usize = 128;
+/// When to try again to accept, if the system has no more files and nothing closes.
+const ACCEPT_RETRY: Us = 100_000;
+
+// Tokens above every slot.
+const LISTENER: mio::Token = mio::Token(usize::MAX);
+const TIMER: mio::Token = mio::Token(usize::MAX - 1);
+const SIGNALS: mio::Token = mio::Token(usize::MAX - 2);
+
+/// Listens and serves until a signal has ended it.
+///
+/// # Errors
+/// The address cannot be listened on, or the system refuses what the loop itself needs.
+pub fn run(config: &Config, log: Log) -> io::Result<()> {
+    let mut server = Server::start(config, log)?;
+    let mut events = Events::with_capacity(EVENTS_A_TURN);
+    while !server.is_over() {
+        server.sleep(&mut events)?;
+        server.turn(&events);
+    }
+    log.info(unix_us(), "stopped", &[]);
+    Ok(())
+}
+
+struct Server {
+    log: Log,
+    hub: Hub,
+    poll: Poll,
+    /// None once the server drains.
+    listener: Option<TcpListener>,
+    timer: Timer,
+    signals: Signals,
+    /// By slot of the session.
+    sockets: Vec<Option<Socket>>,
+    buffer: Vec<u8>,
+    /// Sessions whose sockets may have more to read.
+    again: Vec<SessionId>,
+    /// The listener may have more to accept.
+    accept: bool,
+    /// When to try to accept although nothing says so.
+    accept_retry: Option<Us>,
+    /// A descriptor to give up when there are no others, so that a client can be accepted and sent away.
+    reserve: Option<OwnedFd>,
+    refusals: Pace,
+    /// What the timer is set to.
+    armed: Us,
+    /// The time of the turn.
+    now: Us,
+    /// The longest turn so far; measured only for `--debug`.
+    longest: Us,
+    /// A second signal came.
+    cut: bool,
+}
+
+struct Socket {
+    stream: TcpStream,
+    id: SessionId,
+    /// The peer has finished sending: a short read does not mean that all was read.
+    fin: bool,
+    /// In `again`.
+    again: bool,
+}
+
+impl Server {
+    fn start(config: &Config, log: Log) -> io::Result<Server> {
+        let (listener, addr) = listen(&config.host, config.port)?;
+        sys::raise_file_limit()?;
+        let mut listener = TcpListener::from_std(listener);
+        let (poll, timer, signals) = (Poll::new()?, Timer::new()?, Signals::new()?);
+        let registry = poll.registry();
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        registry.register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+        registry.register(
+            &mut SourceFd(&signals.as_raw_fd()),
+            SIGNALS,
+            Interest::READABLE,
+        )?;
+        let server = Server {
+            log,
+            hub: Hub::new(settings(config)?),
+            poll,
+            listener: Some(listener),
+            reserve: Some(timer.as_fd().try_clone_to_owned()?),
+            timer,
+            signals,
+            sockets: Vec::new(),
+            buffer: vec![0; INPUT_MAX],
+            again: Vec::new(),
+            accept: false,
+            accept_retry: None,
+            refusals: Pace::default(),
+            armed: Us::MAX,
+            now: sys::now(),
+            longest: 0,
+            cut: false,
+        };
+        log.info(unix_us(), "listening", &[("addr", &addr)]);
+        Ok(server)
+    }
+
+    fn is_over(&self) -> bool {
+        self.cut || self.hub.is_drained(self.now)
+    }
+
+    /// Waits for an event or for the hub's deadline, unless there is work already.
+    fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
+        let deadline = [self.hub.deadline(), self.accept_retry]
+            .into_iter()
+            .flatten()
+            .min();
+        let busy =
+            self.accept || !self.again.is_empty() || deadline.is_some_and(|due| due <= self.now);
+        if let Some(due) = deadline
+            && !busy
+            && (due < self.armed || self.armed <= self.now)
+        {
+            // A deadline that moved later leaves the timer alone: one early wake-up, not a call every turn.
+            self.timer.set(due)?;
+            self.armed = due;
+        }
+        match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => events.clear(),
+            result => result?,
+        }
+        Ok(())
+    }
+
+    /// Reads first, then the clock's work: a renewal that is already here comes before the end of its lease.
+    fn turn(&mut self, events: &Events) {
+        self.now = sys::now();
+        let again = std::mem::take(&mut self.again);
+        for event in events {
+            match event.token() {
+                LISTENER => self.accept = true,
+                TIMER => {}
+                SIGNALS => self.signalled(),
+                mio::Token(slot) => self.ready(slot, event),
+            }
+        }
+        for &id in &again {
+            if let Some(socket) = self.socket(id) {
+                socket.again = false;
+                self.read(id);
+            }
+        }
+        if self.accept || self.accept_retry.is_some_and(|due| due <= self.now) {
+            self.accept();
+        }
+        self.hub.tick(self.now);
+        self.settle();
+        self.hub.end_turn();
+        if self.log.debug {
+            self.measure();
+        }
+    }
+
+    /// Lets the hub work and writes what came of it, until neither leads to the other.
+    fn settle(&mut self) {
+        loop {
+            self.hub.settle(self.now);
+            let Some(mut id) = self.hub.next_dirty() else {
+                break;
+            };
+            // One write for each connection: all of them before the hub goes on.
+            loop {
+                self.flush(id);
+                match self.hub.next_dirty() {
+                    Some(next) => id = next,
+                    None => break,
+                }
+            }
+        }
+        while let Some(id) = self.hub.next_resumed() {
+            self.read_again(id);
+        }
+    }
+
+    fn ready(&mut self, slot: usize, event: &Event) {
+        let Some(Some(socket)) = self.sockets.get_mut(slot) else {
+            return;
+        };
+        let id = socket.id;
+        let broken = event.is_error() || event.is_write_closed();
+        socket.fin |= broken || event.is_read_closed();
+        if event.is_readable() || socket.fin {
+            self.read(id);
+        }
+        if broken {
+            self.hub.closed(self.now, id);
+        } else if event.is_writable() && !self.hub.output(id).is_empty() {
+            self.flush(id);
+        }
+    }
+
+    /// Reads once: a short read has emptied the socket, unless the peer has finished, when only 0 tells.
+    fn read(&mut self, id: SessionId) {
+        let Some(Some(socket)) = self.sockets.get_mut(id.slot() as usize) else {
+            return;
+        };
+        loop {
+            let room = self.hub.room(id).min(self.buffer.len());
+            if room == 0 {
+                if socket.fin {
+                    self.hub.hung_up(self.now, id);
+                }
+                return;
+            }
+            match socket.stream.read(&mut self.buffer[..room]) {
+                Ok(0) => return self.hub.finished(self.now, id),
+                Ok(n) => {
+                    self.hub.received(self.now, id, &self.buffer[..n]);
+                    if n == room {
+                        return self.read_again(id);
+                    }
+                    if !socket.fin {
+                        return;
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.hub.closed(self.now, id),
+            }
+        }
+    }
+
+    /// The next turn reads this socket, event or not.
+    fn read_again(&mut self, id: SessionId) {
+        if let Some(socket) = self.socket(id)
+            && !socket.again
+        {
+            socket.again = true;
+            self.again.push(id);
+        }
+    }
+
+    /// Writes what the session has to say, once, and does what the hub wants done with the socket then.
+    fn flush(&mut self, id: SessionId) {
+        let Some(Some(socket)) = self.sockets.get_mut(id.slot() as usize) else {
+            return;
+        };
+        let output = self.hub.output(id);
+        if !output.is_empty() {
+            match socket.stream.write(output) {
+                Ok(n) => self.hub.sent(id, n),
+                // What is left goes out with the edge that says there is room.
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => self.hub.closed(self.now, id),
+            }
+        }
+        match self.hub.next(self.now, id) {
+            Next::Keep => {}
+            Next::Shut => {
+                // It fails if the peer has gone meanwhile, which the read will tell.
+                let _ = socket.stream.shutdown(Shutdown::Write);
+                self.read_again(id);
+            }
+            Next::Close => {
+                self.sockets[id.slot() as usize] = None;
+                // There may be a client whom only the want of a descriptor kept out.
+                self.accept |= self.accept_retry.is_some();
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        self.accept = false;
+        self.accept_retry = None;
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(listener) = &self.listener else {
+                return;
+            };
+            let accepted = match listener.accept() {
+                Ok((stream, _)) => {
+                    self.admit(stream);
+                    Ok(())
+                }
+                Err(e) if is_exhaustion(&e) => self.refuse(),
+                Err(e) => Err(e),
+            };
+            match accepted.map_err(|e| (e.kind(), e)) {
+                Ok(()) | Err((ErrorKind::Interrupted | ErrorKind::ConnectionAborted, _)) => {}
+                Err((ErrorKind::WouldBlock, _)) => return,
+                Err((_, e)) => {
+                    // No edge will come for who waits already.
+                    self.accept_retry = Some(self.now.saturating_add(ACCEPT_RETRY));
+                    if let Some(count) = self.refusals.tick(self.now) {
+                        self.log.warn(
+                            unix_us(),
+                            "accept-error",
+                            &[("error", &e), ("count", &count)],
+                        );
+                    }
+                    return;
+                }
+            }
+        }
+        self.accept = true;
+    }
+
+    fn admit(&mut self, mut stream: TcpStream) {
+        // Without a slot the stream is dropped, which closes it.
+        let Some(id) = self.hub.opened(self.now) else {
+            return;
+        };
+        let slot = id.slot() as usize;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self
+            .poll
+            .registry()
+            .register(&mut stream, mio::Token(slot), interest);
+        if self.sockets.len() <= slot {
+            self.sockets.resize_with(slot + 1, || None);
+        }
+        self.sockets[slot] = Some(Socket {
+            stream,
+            id,
+            fin: false,
+            again: false,
+        });
+        if registered.is_err() {
+            self.hub.closed(self.now, id);
+        }
+    }
+
+    /// Accepts a client with the reserve descriptor only to send it away: it learns at once, and the backlog does
+    /// not fill with the unheard.
+    fn refuse(&mut self) -> io::Result<()> {
+        self.reserve = None;
+        let accepted = self
+            .listener
+            .as_ref()
+            .expect("it accepts")
+            .accept()
+            .map(drop);
+        self.reserve = self.timer.as_fd().try_clone_to_owned().ok();
+        accepted?;
+        if let Some(count) = self.refusals.tick(self.now) {
+            self.log
+                .warn(unix_us(), "fd-exhausted", &[("refused", &count)]);
+        }
+        Ok(())
+    }
+
+    fn signalled(&mut self) {
+        while self.signals.take() {
+            if self.listener.take().is_none() {
+                self.cut = true;
+                continue;
+            }
+            self.log.info(
+                unix_us(),
+                "draining",
+                &[("connections", &self.hub.sessions())],
+            );
+            self.hub.drain(self.now);
+        }
+    }
+
+    fn socket(&mut self, id: SessionId) -> Option<&mut Socket> {
+        let socket = self.sockets.get_mut(id.slot() as usize)?.as_mut()?;
+        (socket.id == id).then_some(socket)
+    }
+
+    fn measure(&mut self) {
+        let took = sys::now() - self.now;
+        if took > self.longest {
+            self.longest = took;
+            self.log.debug(unix_us(), "turn", &[("longest_us", &took)]);
+        }
+    }
+}
+
+fn listen(host: &str, port: u16) -> io::Result<(StdListener, SocketAddr)> {
+    let open = || {
+        let listener = StdListener::bind((host, port))?;
+        listener.set_nonblocking(true)?;
+        sys::prepare_listener(&listener)?;
+        let addr = listener.local_addr()?;
+        Ok((listener, addr))
+    };
+    open().map_err(|e: io::Error| {
+        io::Error::new(
+            e.kind(),
+            format!("cannot listen on {host} port {port}: {e}"),
+        )
+    })
+}
+
+fn settings(config: &Config) -> io::Result<Settings> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
+    let locks = locks::Settings {
+        max_locks: config.max_locks,
+        default_lease: config.default_lease,
+        auto_release: config.auto_release,
+        // A server that starts later has later fences, as long as nobody sets the clock back in between.
+        first_fence: sys::unix_now_ns().max(1),
+        secret,
+    };
+    Ok(Settings {
+        locks,
+        read_timeout: config.read_timeout,
+        shutdown_timeout: config.shutdown_timeout,
+    })
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
+fn unix_us() -> u64 {
+    sys::unix_now_ns() / 1000
+}

@@ -1,0 +1,261 @@
+//! What the server asks of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals
+//! as a file, the limit of open files, options of the listening socket. The only unsafe code; each block makes
+//! one system call on values of its own. Nothing here keeps state but the file descriptors.
+#![allow(unsafe_code, reason = "system calls")]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::zeroed;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use libc::c_int;
+
+use crate::command::{SECOND, Us};
+
+/// Connections that the kernel completes before they are accepted; net.core.somaxconn may lower it.
+const BACKLOG: c_int = 4096;
+/// A peer that is silent for 30 s is asked, three times 10 s apart: a host that vanished is noticed in a minute.
+const KEEPALIVE_IDLE_S: c_int = 30;
+const KEEPALIVE_INTERVAL_S: c_int = 10;
+const KEEPALIVE_PROBES: c_int = 3;
+
+/// The time on CLOCK_BOOTTIME: never set, never steps back, goes on while the machine is suspended.
+pub fn now() -> Us {
+    // SAFETY: a timespec is plain integers, and the call fills it in.
+    let time = unsafe {
+        let mut time: libc::timespec = zeroed();
+        let failed = libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time);
+        assert!(failed == 0, "CLOCK_BOOTTIME is there since Linux 2.6.39");
+        time
+    };
+    time.tv_sec as Us * SECOND + time.tv_nsec as Us / 1000
+}
+
+/// The wall clock, in nanoseconds since 1970: for the log, and for the first fence. Nothing is timed by it.
+pub fn unix_now_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos() as u64)
+}
+
+/// A timer that becomes readable at an instant of [`now`]; see timerfd_create(2).
+pub struct Timer(OwnedFd);
+
+impl Timer {
+    /// A timer that is not set.
+    pub fn new() -> io::Result<Timer> {
+        // SAFETY: the call takes two integers and returns a descriptor that nobody else owns.
+        unsafe {
+            let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+            owned(libc::timerfd_create(libc::CLOCK_BOOTTIME, flags)).map(Timer)
+        }
+    }
+
+    /// Sets it to `due`, in place of what it was set to. An instant in the past makes it readable at once.
+    /// Setting it also clears its readiness, so nobody has to read it.
+    pub fn set(&self, due: Us) -> io::Result<()> {
+        // Zero would disarm it.
+        let due = due.max(1);
+        let value = libc::timespec {
+            // The kernel's seconds end before ours do, and that is in 292 years.
+            tv_sec: (due / SECOND).min(i64::MAX as u64 / 1_000_000_000) as libc::time_t,
+            tv_nsec: (due % SECOND * 1000) as _,
+        };
+        // SAFETY: both structures are plain integers; the kernel reads one and leaves the other alone.
+        let result = unsafe {
+            let mut spec: libc::itimerspec = zeroed();
+            spec.it_value = value;
+            libc::timerfd_settime(
+                self.as_raw_fd(),
+                libc::TFD_TIMER_ABSTIME,
+                &spec,
+                ptr::null_mut(),
+            )
+        };
+        check(result).map(drop)
+    }
+}
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// SIGTERM and SIGINT as a file that becomes readable; see signalfd(2). They are blocked from then on, so they
+/// neither interrupt nor kill, and a process with id 1, for which the kernel drops signals without a handler,
+/// gets them too.
+pub struct Signals(File);
+
+impl Signals {
+    /// Blocks the two and opens the file.
+    pub fn new() -> io::Result<Signals> {
+        // SAFETY: the set is plain integers, filled in by the calls; the descriptor has no other owner.
+        let fd = unsafe {
+            let mut set: libc::sigset_t = zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGTERM);
+            libc::sigaddset(&raw mut set, libc::SIGINT);
+            check(libc::sigprocmask(
+                libc::SIG_BLOCK,
+                &raw const set,
+                ptr::null_mut(),
+            ))?;
+            owned(libc::signalfd(
+                -1,
+                &raw const set,
+                libc::SFD_NONBLOCK | libc::SFD_CLOEXEC,
+            ))?
+        };
+        Ok(Signals(File::from(fd)))
+    }
+
+    /// Takes one that has arrived, if any. Two of a kind that were not taken in time count as one.
+    pub fn take(&self) -> bool {
+        let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
+        matches!((&self.0).read(&mut signal), Ok(n) if n == signal.len())
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Raises the number of files that may be open, connections included, to the hard limit, and returns it.
+pub fn raise_file_limit() -> io::Result<u64> {
+    // SAFETY: the structure is plain integers, filled in by the first call and read by the second.
+    unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
+        if limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit))?;
+        }
+        Ok(limit.rlim_cur)
+    }
+}
+
+/// Gives the listening socket its backlog and the options that accepted sockets inherit (tcp(7)): no delay, and
+/// keepalive. Set once here, they cost no system call per connection.
+pub fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
+    set_option(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_option(listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(
+        listener,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPIDLE,
+        KEEPALIVE_IDLE_S,
+    )?;
+    set_option(
+        listener,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPINTVL,
+        KEEPALIVE_INTERVAL_S,
+    )?;
+    set_option(
+        listener,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPCNT,
+        KEEPALIVE_PROBES,
+    )?;
+    // SAFETY: two integers. A second listen(2) on a listening socket only changes its backlog.
+    check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) }).map(drop)
+}
+
+fn set_option(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let length = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the kernel reads one integer from where it is told to, and of the length that it is told.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            length,
+        )
+    };
+    check(result).map(drop)
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// # Safety
+/// `result` is what a system call returned: an error, or a descriptor that nobody else owns.
+unsafe fn owned(result: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: as the caller promises.
+    check(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    fn option(socket: &impl AsRawFd, level: c_int, name: c_int) -> c_int {
+        let mut value: c_int = -1;
+        let mut length = size_of::<c_int>() as libc::socklen_t;
+        // SAFETY: the kernel writes one integer to where it is told to.
+        let result = unsafe {
+            let to = (&raw mut value).cast();
+            libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut length)
+        };
+        check(result).unwrap();
+        value
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_no_delay_and_keepalive() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare_listener(&listener).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(option(&accepted, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
+        assert_eq!(option(&accepted, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
+        assert_eq!(
+            option(&accepted, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+            KEEPALIVE_IDLE_S
+        );
+    }
+
+    #[test]
+    fn the_clock_runs_in_microseconds_and_forwards() {
+        let first = now();
+        assert!(first > SECOND && first < 100 * 365 * 86_400 * SECOND);
+        assert!(now() >= first);
+        assert!(unix_now_ns() > 1_700_000_000_000_000_000);
+    }
+
+    #[test]
+    fn a_timer_is_readable_at_its_instant_and_not_before() {
+        let timer = Timer::new().unwrap();
+        let mut file = File::from(timer.0.try_clone().unwrap());
+        let mut count = [0; 8];
+        for far in [now() + 1000 * SECOND, Us::MAX] {
+            timer.set(far).unwrap();
+            assert_eq!(
+                file.read(&mut count).unwrap_err().kind(),
+                io::ErrorKind::WouldBlock
+            );
+        }
+        timer.set(0).unwrap();
+        assert_eq!(file.read(&mut count).unwrap(), 8);
+        assert_eq!(u64::from_ne_bytes(count), 1);
+    }
+}
