@@ -1,0 +1,89 @@
+//! Once warm, a request allocates nothing: counted by an allocator of the test's own, over the hub.
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+mod harness;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use dflockd::hub::{Hub, Next};
+use harness::settings;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Acquires and releases `key`, each in a turn of its own.
+fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, frame: &mut Vec<u8>) {
+    frame.clear();
+    frame.extend_from_slice(b"l\n");
+    frame.extend_from_slice(key.as_bytes());
+    frame.extend_from_slice(b"\n10\n");
+    let mut token = [0; 32];
+    for command in [b"l", b"r"] {
+        if command == b"r" {
+            frame.clear();
+            frame.extend_from_slice(b"r\n");
+            frame.extend_from_slice(key.as_bytes());
+            frame.push(b'\n');
+            frame.extend_from_slice(&token);
+            frame.push(b'\n');
+        }
+        hub.received(now, id, frame);
+        hub.tick(now);
+        hub.settle(now);
+        while let Some(id) = hub.next_dirty() {
+            let output = hub.output(id);
+            assert!(output.starts_with(b"ok"));
+            if command == b"l" {
+                token.copy_from_slice(&output[3..35]);
+            }
+            let n = output.len();
+            hub.sent(id, n);
+            assert_eq!(hub.next(now, id), Next::Keep);
+        }
+        hub.end_turn();
+    }
+}
+
+#[test]
+fn ten_thousand_pairs_allocate_nothing_once_warm() {
+    let mut hub = Hub::new(settings());
+    let mut now = 1_000_000_000;
+    let id = hub.opened(now).unwrap();
+    let keys: Vec<String> = (0..100).map(|n| format!("{n:0>22}")).collect();
+    let mut frame = Vec::with_capacity(128);
+    for key in &keys {
+        pair(&mut hub, id, now, key, &mut frame);
+    }
+    let before = COUNT.with(Cell::get);
+    for round in 0..10_000 {
+        now += 1000;
+        pair(&mut hub, id, now, &keys[round % keys.len()], &mut frame);
+    }
+    assert_eq!(COUNT.with(Cell::get) - before, 0);
+    // The counter counts: a key over 22 bytes takes a box while it exists.
+    let long = "k".repeat(23);
+    let before = COUNT.with(Cell::get);
+    pair(&mut hub, id, now, &long, &mut frame);
+    assert_eq!(COUNT.with(Cell::get) - before, 1);
+}
