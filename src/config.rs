@@ -356,18 +356,18 @@ fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> 
             Ok(Some(lexopt::Arg::Long(name))) => name.to_string(),
             Ok(Some(lexopt::Arg::Short(letter))) => {
                 return Err(format!(
-                    "unknown option starting with {:?}: options take two dashes, see --help",
+                    "unknown option starting with {:?}: options take two dashes",
                     format!("-{letter}")
                 ));
             }
             Ok(Some(lexopt::Arg::Value(value))) => {
-                return Err(format!("unexpected argument {value:?}, see --help"));
+                return Err(format!("unexpected argument {value:?}"));
             }
             // A value nobody asked for; each option below takes its own, so none is left over.
-            Err(error) => return Err(format!("{:?}, see --help", error.to_string())),
+            Err(error) => return Err(format!("{:?}", error.to_string())),
         };
-        let (option, negated) = find(&name)
-            .ok_or_else(|| format!("unknown option {:?}, see --help", format!("--{name}")))?;
+        let (option, negated) =
+            find(&name).ok_or_else(|| format!("unknown option {:?}", format!("--{name}")))?;
         let flag = format!("--{name}");
         let value = if option.value.is_empty() {
             match (parser.optional_value(), negated) {
