@@ -972,6 +972,29 @@ fn a_session_with_10000_holds_closes_in_slices_and_every_waiter_is_served() {
 }
 
 #[test]
+fn a_flood_of_hang_ups_keeps_no_lease_from_ending() {
+    let mut d = Dialogue::with(|s| s.locks.max_locks = 100_000);
+    let (b, c) = (d.connect(), d.connect());
+    d.send(b, "l\nk\n0 1\n");
+    d.is_granted(b, 1);
+    d.says(c, "l\nk\n100\n", "");
+    let floods: Vec<usize> = (0..20).map(|_| d.connect()).collect();
+    for &flood in &floods {
+        for n in 0..600 {
+            let frame = format!("l\nflood-{flood}-{n}\n0\n");
+            d.0.send_only(flood, frame.as_bytes());
+        }
+        d.0.settle();
+    }
+    d.0.now += SECOND;
+    for &flood in &floods {
+        d.0.reset_only(flood);
+    }
+    d.0.turn();
+    d.is_granted(c, 33);
+}
+
+#[test]
 fn everything_a_client_had_is_gone_after_it() {
     let mut d = Dialogue::new();
     for round in 0..1000 {

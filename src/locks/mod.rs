@@ -297,7 +297,7 @@ impl Locks {
             self.drain_some(replies);
         }
         // Neither a flood of hang-ups nor of expiries keeps the other from going on.
-        self.expire_some(self.ends.max(ENDS_A_TURN / 2), replies);
+        self.expire_some(self.ends + ENDS_A_TURN / 5, replies);
         self.close_some(ENDS_A_TURN, replies);
         self.expire_some(ENDS_A_TURN, replies);
         self.ends = 0;
