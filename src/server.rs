@@ -67,6 +67,7 @@ struct Server {
     /// A descriptor to give up when there are no others, so that a client can be accepted and sent away.
     reserve: Option<OwnedFd>,
     refusals: Pace,
+    accept_errors: Pace,
     /// What the timer is set to.
     armed: Us,
     /// The time of the turn.
@@ -89,7 +90,10 @@ struct Socket {
 impl Server {
     fn start(config: &Config, log: Log) -> io::Result<Server> {
         let (listener, addr) = listen(&config.host, config.port)?;
-        sys::raise_file_limit()?;
+        if let Err(e) = sys::raise_file_limit() {
+            // Fewer clients fit, that is all.
+            log.warn(unix_us(), "file-limit", &[("error", &e)]);
+        }
         let mut listener = TcpListener::from_std(listener);
         let (poll, timer, signals) = (Poll::new()?, Timer::new()?, Signals::new()?);
         let registry = poll.registry();
@@ -114,6 +118,7 @@ impl Server {
             accept: false,
             accept_retry: None,
             refusals: Pace::default(),
+            accept_errors: Pace::default(),
             armed: Us::MAX,
             now: sys::now(),
             longest: 0,
@@ -308,7 +313,7 @@ impl Server {
                 Err((_, e)) => {
                     // No edge will come for who waits already.
                     self.accept_retry = Some(self.now.saturating_add(ACCEPT_RETRY));
-                    if let Some(count) = self.refusals.tick(self.now) {
+                    if let Some(count) = self.accept_errors.tick(self.now) {
                         self.log.warn(
                             unix_us(),
                             "accept-error",

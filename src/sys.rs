@@ -61,7 +61,7 @@ impl Timer {
         let due = due.max(1);
         let value = libc::timespec {
             // The kernel's seconds end before ours do, and that is in 292 years.
-            tv_sec: (due / SECOND).min(i64::MAX as u64 / 1_000_000_000) as libc::time_t,
+            tv_sec: (due / SECOND).min(i64::MAX as u64 / 1_000_000_000) as _,
             tv_nsec: (due % SECOND * 1000) as _,
         };
         // SAFETY: both structures are plain integers; the kernel reads one and leaves the other alone.
