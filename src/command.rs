@@ -62,9 +62,10 @@ impl PartialEq for Token {
 impl Eq for Token {}
 
 /// Locks and semaphores are two spaces of keys: the same name may be used in both.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Space {
     /// One hold at a time.
+    #[default]
     Lock,
     /// Up to a limit of holds at a time.
     Semaphore,
@@ -85,6 +86,27 @@ pub enum Command<'a> {
         wait: Us,
         /// How long the hold lasts unless renewed; the server's default if not said.
         lease: Option<Us>,
+    },
+    /// The first phase of an acquire: takes a slot of `key` or a place in its queue, and answers at once. It leaves
+    /// a record, for [`Command::Wait`].
+    Enqueue {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// Slots of the key: 1 for a lock.
+        limit: u32,
+        /// How long the hold lasts unless renewed; the server's default if not said.
+        lease: Option<Us>,
+    },
+    /// The second phase: waits for up to `wait` for what was enqueued, and consumes the record.
+    Wait {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// How long to wait at most; a hold that is there is answered at once.
+        wait: Us,
     },
     /// Gives a hold back, from whatever session it was granted to.
     Release {
@@ -124,6 +146,15 @@ pub enum Reply {
         /// How long it lasts.
         lease: Us,
     },
+    /// To an enqueue: the hold is there, its lease counted from now.
+    Acquired {
+        /// Proves the hold.
+        token: Token,
+        /// How long it lasts.
+        lease: Us,
+    },
+    /// To an enqueue: there is a queue, and the session stands in it.
+    Queued,
     /// The hold was given back.
     Released,
     /// The hold now ends this long after now.
@@ -150,8 +181,54 @@ pub enum Refusal {
     Error,
     /// The key would be one too many.
     MaxLocks,
+    /// The queue of the key is full.
+    MaxWaiters,
+    /// The key has another limit, fixed by its first user.
+    LimitMismatch,
+    /// The session has a record of this key already.
+    AlreadyEnqueued,
+    /// The session has no record of this key.
+    NotEnqueued,
+    /// What was enqueued was granted, and its lease ended before the wait.
+    LeaseExpired,
+    /// The first frame was not the right secret.
+    Auth,
     /// The server is about to stop.
     Draining,
+}
+
+/// A key as a listing shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct View<'a> {
+    /// Whether it is a lock or a semaphore.
+    pub space: Space,
+    /// Its name, any bytes.
+    pub name: &'a [u8],
+    /// How many may hold it at once.
+    pub limit: u32,
+    /// Who uses it.
+    pub state: State,
+}
+
+/// Who uses a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Somebody holds it or queues for it.
+    Used {
+        /// Holds.
+        held: u32,
+        /// Tickets in its queue.
+        waiting: u32,
+        /// The session of its oldest hold, if that still has one.
+        holder: Option<SessionId>,
+        /// What is left of the oldest hold's lease.
+        lease_left: Us,
+    },
+    /// Nobody does.
+    Idle {
+        /// For how long.
+        span: Us,
+    },
 }
 
 /// Replies on their way out, each for its session, in the order in which they were made.

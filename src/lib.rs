@@ -6,7 +6,7 @@
 //! main -> server -> hub -> locks -> wheel, slab, table
 //!           |        |       |
 //!           |        +-> wire, buffer
-//!           +-> sys, log, config        all of them -> command
+//!           +-> sys, log, config, guests     all of them -> command
 //! ```
 //!
 //! - **[`locks`]** is the lock table: commands in, replies out. Time is an argument, nothing is random, nothing
@@ -22,7 +22,7 @@
 //!
 //! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands), [`hub`],
 //! [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`table`], [`buffer`], [`sys`],
-//! [`config`], [`log`].
+//! [`config`], [`guests`], [`log`].
 //!
 //! # One request's journey
 //!
@@ -51,6 +51,7 @@
 pub mod buffer;
 pub mod command;
 pub mod config;
+pub mod guests;
 pub mod hub;
 pub mod locks;
 pub mod log;

@@ -1,10 +1,11 @@
 //! dflockd(8): flags and environment to a configuration, a configuration to a server, errors to an exit status:
 //! 0 after a clean stop, 1 if it cannot start or run, 2 for a mistake in flags or environment.
 
+use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use dflockd::config::{self, Parsed};
+use dflockd::config::{self, Config, Parsed};
 use dflockd::log::Log;
 use dflockd::{server, sys};
 
@@ -22,10 +23,30 @@ fn main() -> ExitCode {
     for warning in &warnings {
         log.warn(sys::unix_now_ns() / 1000, "warning", &[("text", warning)]);
     }
-    match server::run(&config, log) {
+    let secret = match secret(&config) {
+        Ok(secret) => secret,
+        Err((status, text)) => return fail(status, &text),
+    };
+    match server::run(&config, secret, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }
+}
+
+/// What clients have to say first. A file that cannot be read is an error of the world, one that says nothing a
+/// mistake.
+fn secret(config: &Config) -> Result<Option<Vec<u8>>, (u8, String)> {
+    if let Some(token) = &config.auth.token {
+        return Ok(Some(token.clone()));
+    }
+    let Some(path) = &config.auth.file else {
+        return Ok(None);
+    };
+    let text =
+        fs::read(path).map_err(|e| (1, format!("cannot read the token file {path:?}: {e}")))?;
+    let secret =
+        config::secret(&text).map_err(|want| (2, format!("token file {path:?}: want {want}")))?;
+    Ok(Some(secret))
 }
 
 fn print(text: &str) -> ExitCode {

@@ -5,7 +5,7 @@
 //! All sockets are edge-triggered: what an edge announced and the turn did not take is remembered in `again`.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use mio::{Events, Interest, Poll};
 
 use crate::command::{SessionId, Us};
 use crate::config::Config;
+use crate::guests::Guests;
 use crate::hub::{Hub, INPUT_MAX, Next, Settings};
 use crate::locks;
 use crate::log::{Log, Pace};
@@ -32,12 +33,12 @@ const LISTENER: mio::Token = mio::Token(usize::MAX);
 const TIMER: mio::Token = mio::Token(usize::MAX - 1);
 const SIGNALS: mio::Token = mio::Token(usize::MAX - 2);
 
-/// Listens and serves until a signal has ended it.
+/// Listens and serves until a signal has ended it. Clients have to say `secret` first, if there is one.
 ///
 /// # Errors
 /// The address cannot be listened on, or the system refuses what the loop itself needs.
-pub fn run(config: &Config, log: Log) -> io::Result<()> {
-    let mut server = Server::start(config, log)?;
+pub fn run(config: &Config, secret: Option<Vec<u8>>, log: Log) -> io::Result<()> {
+    let mut server = Server::start(config, secret, log)?;
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
@@ -68,6 +69,7 @@ struct Server {
     reserve: Option<OwnedFd>,
     refusals: Pace,
     accept_errors: Pace,
+    guests: Guests,
     /// What the timer is set to.
     armed: Us,
     /// The time of the turn.
@@ -88,7 +90,7 @@ struct Socket {
 }
 
 impl Server {
-    fn start(config: &Config, log: Log) -> io::Result<Server> {
+    fn start(config: &Config, secret: Option<Vec<u8>>, log: Log) -> io::Result<Server> {
         let (listener, addr) = listen(&config.host, config.port)?;
         if let Err(e) = sys::raise_file_limit() {
             // Fewer clients fit, that is all.
@@ -106,7 +108,7 @@ impl Server {
         )?;
         let server = Server {
             log,
-            hub: Hub::new(settings(config)?),
+            hub: Hub::new(settings(config, secret)?),
             poll,
             listener: Some(listener),
             reserve: Some(timer.as_fd().try_clone_to_owned()?),
@@ -119,6 +121,7 @@ impl Server {
             accept_retry: None,
             refusals: Pace::default(),
             accept_errors: Pace::default(),
+            guests: Guests::new(config.max_connections, config.max_connections_per_ip),
             armed: Us::MAX,
             now: sys::now(),
             longest: 0,
@@ -286,6 +289,7 @@ impl Server {
             }
             Next::Close => {
                 self.sockets[id.slot() as usize] = None;
+                self.guests.leave(id.slot());
                 // There may be a client whom only the want of a descriptor kept out.
                 self.accept |= self.accept_retry.is_some();
             }
@@ -300,8 +304,8 @@ impl Server {
                 return;
             };
             let accepted = match listener.accept() {
-                Ok((stream, _)) => {
-                    self.admit(stream);
+                Ok((stream, peer)) => {
+                    self.admit(stream, peer.ip());
                     Ok(())
                 }
                 Err(e) if is_exhaustion(&e) => self.refuse(),
@@ -327,11 +331,15 @@ impl Server {
         self.accept = true;
     }
 
-    fn admit(&mut self, mut stream: TcpStream) {
-        // Without a slot the stream is dropped, which closes it.
+    fn admit(&mut self, mut stream: TcpStream, peer: IpAddr) {
+        // One that is over a limit is dropped, which closes it.
+        if !self.guests.may_enter(peer) {
+            return;
+        }
         let Some(id) = self.hub.opened(self.now) else {
             return;
         };
+        self.guests.enter(id.slot(), peer);
         let slot = id.slot() as usize;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self
@@ -416,12 +424,14 @@ fn listen(host: &str, port: u16) -> io::Result<(StdListener, SocketAddr)> {
     })
 }
 
-fn settings(config: &Config) -> io::Result<Settings> {
+fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)
         .map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
     let locks = locks::Settings {
         max_locks: config.max_locks,
+        max_waiters: config.max_waiters,
+        max_idle: config.max_idle,
         default_lease: config.default_lease,
         auto_release: config.auto_release,
         // A server that starts later has later fences, as long as nobody sets the clock back in between.
@@ -430,7 +440,9 @@ fn settings(config: &Config) -> io::Result<Settings> {
     };
     Ok(Settings {
         locks,
+        secret: said,
         read_timeout: config.read_timeout,
+        write_timeout: config.write_timeout,
         shutdown_timeout: config.shutdown_timeout,
     })
 }

@@ -5,25 +5,34 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may import whom. A file that is not here may not be at all: give it its place first.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &["config", "log", "server", "sys"]),
     ("lib", &[]),
     (
         "server",
-        &["command", "config", "hub", "locks", "log", "sys"],
+        &["command", "config", "guests", "hub", "locks", "log", "sys"],
     ),
+    ("guests", &[]),
     ("sys", &["command"]),
-    ("config", &["command"]),
+    ("config/mod", &["command"]),
+    ("config/options", &["command", "wire"]),
     ("log", &["command"]),
     (
-        "hub",
+        "hub/mod",
         &["buffer", "command", "locks", "slab", "wheel", "wire"],
     ),
+    ("hub/life", &["command", "wire"]),
+    ("hub/session", &["buffer", "command", "slab", "wheel"]),
+    ("hub/survey", &["command", "locks", "wire"]),
     ("locks/mod", &["command", "slab", "table", "wheel"]),
+    ("locks/crowd", &["command"]),
     ("locks/grant", &["command", "slab"]),
+    ("locks/idle", &["command", "slab"]),
     ("locks/key", &["command", "slab"]),
+    ("locks/phases", &["command", "slab", "table"]),
     ("locks/queue", &["command", "slab", "wheel"]),
     ("wire/mod", &[]),
+    ("wire/json", &["command"]),
     ("wire/text", &["command"]),
     ("wheel", &["command", "slab"]),
     ("command", &[]),
@@ -31,6 +40,9 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("slab", &[]),
     ("buffer", &[]),
 ];
+
+/// Files and folders of the outer ring.
+const OUTER: [&str; 7] = ["main", "lib", "server", "guests", "sys", "config", "log"];
 
 #[test]
 fn imports_point_inwards() {
@@ -114,7 +126,7 @@ fn the_clock_is_read_in_the_outer_ring_alone() {
 #[test]
 fn the_inner_rings_have_no_dice_no_files_and_no_maps_in_random_order() {
     for (file, text) in sources() {
-        if ["main", "server", "sys", "config", "log", "lib"].contains(&file.as_str()) {
+        if OUTER.contains(&file.split('/').next().unwrap()) {
             continue;
         }
         for word in [

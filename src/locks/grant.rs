@@ -2,9 +2,10 @@
 //! end of a session all lead to `serve`, and `serve` to it. Invariant: after each of these no key has both a
 //! free slot and somebody in its queue, unless the server drains.
 
+use super::crowd::FEW;
 use super::queue::Ticket;
 use super::{Locks, Member};
-use crate::command::{Replies, Reply, SessionId, Token};
+use crate::command::{Replies, Reply, SessionId, Token, Us};
 use crate::slab::NIL;
 
 /// What ended a hold.
@@ -20,35 +21,35 @@ pub(super) enum End {
 
 impl Locks {
     /// Turns the ticket, the first of its key that does not hold, into a hold whose lease begins now.
-    pub(super) fn grant(&mut self, place: u32, replies: &mut Replies) {
+    pub(super) fn grant(&mut self, place: u32) -> Token {
         let token = self.mint();
-        let Ticket {
-            key, member, lease, ..
-        } = self.tickets[place];
+        let Ticket { key, lease, .. } = self.tickets[place];
+        let due = self.now.saturating_add(lease);
         assert!(
             self.keys[key].held < self.keys[key].limit(),
             "a grant needs a free slot"
         );
         self.keys[key].held += 1;
+        if self.keys[key].limit() > FEW {
+            self.crowd.join(key, token.fence, due, place);
+        }
         self.wheel.cancel(&mut self.tickets, place);
         self.tickets[place].token = token;
-        self.tickets[place].due = self.now.saturating_add(lease);
+        self.tickets[place].due = due;
         self.wheel.insert(&mut self.tickets, place);
         self.counts.granted += 1;
-        replies.push_back((
-            self.members[member as usize].id,
-            Reply::Granted { token, lease },
-        ));
+        token
     }
 
-    /// Grants the free slots of a key to the first in its queue. One whose session is closing is passed over.
+    /// Grants the free slots of a key to the first in its queue. One whose session is closing is passed over; one
+    /// that nobody waits for yet is told when somebody does.
     pub(super) fn serve(&mut self, key: u32, replies: &mut Replies) {
         while !self.is_draining() && self.keys[key].held < self.keys[key].limit() {
             let place = self.keys[key].next;
             if place == NIL {
                 break;
             }
-            let member = self.tickets[place].member;
+            let Ticket { member, lease, .. } = self.tickets[place];
             if self.members[member as usize].closing {
                 self.leave(place);
                 continue;
@@ -56,10 +57,20 @@ impl Locks {
             self.keys[key].waiting -= 1;
             self.keys[key].next = self.tickets[place].behind();
             // In the order in which they were granted, behind the waits: the order in which a close releases.
-            let Member { tickets: list, .. } = &mut self.members[member as usize];
+            let Member {
+                id, tickets: list, ..
+            } = &mut self.members[member as usize];
+            let id = *id;
             list.remove(&mut self.tickets, place);
             list.push_back(&mut self.tickets, place);
-            self.grant(place, replies);
+            let awaited = self.tickets[place].is_timed();
+            if awaited {
+                self.unrecord(place, None);
+            }
+            let token = self.grant(place);
+            if awaited {
+                replies.push_back((id, Reply::Granted { token, lease }));
+            }
         }
     }
 
@@ -67,21 +78,43 @@ impl Locks {
     pub(super) fn end(&mut self, place: u32, end: End, by: SessionId, replies: &mut Replies) {
         let key = self.drop_hold(place, end, by, replies);
         self.serve(key, replies);
-        self.forget_if_idle(key);
+        self.retire_if_unused(key);
     }
 
     /// Ends the holds of a key whose leases are over, though the timer has not had its turn, and serves its
     /// queue: nobody is refused a lock because of a lease that has ended. The key stays, even if idle.
     pub(super) fn evict(&mut self, key: u32, replies: &mut Replies) {
-        let mut place = self.keys[key].tickets.first;
-        for _ in 0..self.keys[key].held {
-            let behind = self.tickets[place].behind();
-            if self.tickets[place].due <= self.now {
+        if self.keys[key].limit() > FEW {
+            while let Some(place) = self.crowd.past_due(key, self.now) {
                 self.drop_hold(place, End::Expired, SessionId::NOBODY, replies);
             }
-            place = behind;
+        } else {
+            let mut place = self.keys[key].tickets.first;
+            for _ in 0..self.keys[key].held {
+                let behind = self.tickets[place].behind();
+                if self.tickets[place].due <= self.now {
+                    self.drop_hold(place, End::Expired, SessionId::NOBODY, replies);
+                }
+                place = behind;
+            }
         }
         self.serve(key, replies);
+    }
+
+    /// A hold ends at another time than it would have.
+    pub(super) fn set_due(&mut self, place: u32, due: Us) {
+        let Ticket {
+            key, due: before, ..
+        } = self.tickets[place];
+        self.tickets[place].due = due;
+        if self.keys[key].limit() > FEW {
+            self.crowd.postpone(key, before, due, place);
+        }
+        // A later end need not be filed: when the timer comes up it is.
+        if due < before {
+            self.wheel.cancel(&mut self.tickets, place);
+            self.wheel.insert(&mut self.tickets, place);
+        }
     }
 
     /// Takes a waiting ticket out of its queue, unanswered. The key stays, even if idle.
@@ -92,6 +125,7 @@ impl Locks {
             self.keys[key].next = self.tickets[place].behind();
         }
         self.keys[key].waiting -= 1;
+        self.unrecord(place, None);
         self.discard(place);
     }
 
@@ -99,12 +133,18 @@ impl Locks {
     pub(super) fn dismiss(&mut self, place: u32, reply: Reply, replies: &mut Replies) {
         let Ticket { key, member, .. } = self.tickets[place];
         self.leave(place);
-        self.forget_if_idle(key);
+        self.retire_if_unused(key);
         replies.push_back((self.members[member as usize].id, reply));
     }
 
     fn drop_hold(&mut self, place: u32, end: End, by: SessionId, replies: &mut Replies) -> u32 {
-        let Ticket { key, member, .. } = self.tickets[place];
+        let Ticket {
+            key,
+            member,
+            token,
+            due,
+            ..
+        } = self.tickets[place];
         assert!(!self.tickets[place].waits());
         match end {
             End::Released => self.counts.released += 1,
@@ -112,6 +152,10 @@ impl Locks {
             End::Closed => self.counts.closed += 1,
         }
         self.keys[key].held -= 1;
+        if self.keys[key].limit() > FEW {
+            self.crowd.leave(key, token.fence, due, place);
+        }
+        self.unrecord(place, Some(end));
         self.discard(place);
         if let Some(member) = self.members.get(member as usize)
             && member.tickets.is_empty()

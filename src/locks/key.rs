@@ -1,8 +1,11 @@
 //! One key: its name and its tickets in order of arrival, the holds before the waits. Strict FIFO makes that
 //! one list: a grant only moves the border. Invariant: `held` tickets precede `next`, `waiting` follow from it.
+//!
+//! A key without tickets is idle: it is kept for a while, for its limit's sake, and the words for its tickets
+//! hold its place in the list of idle keys instead.
 
 use super::queue::{List, OF_KEY};
-use crate::command::Space;
+use crate::command::{Space, Us};
 use crate::slab::NIL;
 
 /// One lock or semaphore that is held or queued for. 48 bytes.
@@ -19,10 +22,22 @@ pub(super) struct Key {
 
 const _: () = assert!(size_of::<Key>() == 48);
 
+/// In `waiting`: the key is in the list of idle keys. No queue is that long.
+const IDLE: u32 = u32::MAX;
+
+/// A key's place in the list of idle keys.
+#[derive(Clone, Copy)]
+pub(super) struct Idle {
+    pub since: Us,
+    pub prev: u32,
+    pub next: u32,
+}
+
 /// Names of up to this many bytes are kept in the key itself.
 const INLINE: usize = 22;
 
-enum Name {
+/// A name, in 24 bytes unless it is long.
+pub(super) enum Name {
     Inline { len: u8, bytes: [u8; INLINE] },
     Boxed(Box<[u8]>),
 }
@@ -52,10 +67,7 @@ impl Key {
     }
 
     pub fn name(&self) -> &[u8] {
-        match &self.name {
-            Name::Inline { len, bytes } => &bytes[..usize::from(*len)],
-            Name::Boxed(bytes) => bytes,
-        }
+        self.name.bytes()
     }
 
     /// How many may hold it at once.
@@ -67,9 +79,38 @@ impl Key {
         self.space() == space && self.name() == name
     }
 
-    /// Nobody holds it, nobody waits: nothing but its name is left.
-    pub fn is_idle(&self) -> bool {
+    /// Nobody holds it, nobody waits: nothing but its name and its limit is left.
+    pub fn is_unused(&self) -> bool {
         self.held == 0 && self.waiting == 0
+    }
+
+    /// Since when it is in the list of idle keys, if it is.
+    pub fn idle(&self) -> Option<Idle> {
+        (self.waiting == IDLE).then(|| Idle {
+            since: u64::from(self.held) << 32 | u64::from(self.next),
+            prev: self.tickets.first,
+            next: self.tickets.last,
+        })
+    }
+
+    /// Writes its place in the list of idle keys over the words for its tickets; None clears them.
+    pub fn set_idle(&mut self, idle: Option<Idle>) {
+        let Some(Idle { since, prev, next }) = idle else {
+            (self.held, self.waiting, self.next) = (0, 0, NIL);
+            self.tickets = List::default();
+            return;
+        };
+        (self.held, self.next) = ((since >> 32) as u32, since as u32);
+        self.waiting = IDLE;
+        self.tickets = List {
+            first: prev,
+            last: next,
+        };
+    }
+
+    /// Whether the place in the slab holds no key.
+    pub fn is_vacant(&self) -> bool {
+        self.name().is_empty()
     }
 }
 
@@ -80,7 +121,7 @@ impl Default for Key {
 }
 
 impl Name {
-    fn new(name: &[u8]) -> Name {
+    pub fn new(name: &[u8]) -> Name {
         if name.len() > INLINE {
             return Name::Boxed(name.into());
         }
@@ -90,5 +131,18 @@ impl Name {
             len: name.len() as u8,
             bytes,
         }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Name::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Name::Boxed(bytes) => bytes,
+        }
+    }
+}
+
+impl Default for Name {
+    fn default() -> Name {
+        Name::new(b"")
     }
 }

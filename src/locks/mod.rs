@@ -6,20 +6,26 @@
 //! costs follows from what it touches, never from how much there is; what can be long (a session with many
 //! holds, many leases that end at once, the emptying of all queues) is cut into slices that `Tick` carries on.
 
+mod crowd;
 mod grant;
+mod idle;
 mod key;
+mod phases;
 mod queue;
 
 use std::collections::VecDeque;
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 
-use crate::command::{Command, Refusal, Replies, Reply, SessionId, Space, Token, Us};
+use crate::command::{Command, Refusal, Replies, Reply, SessionId, Space, State, Token, Us, View};
 use crate::slab::{NIL, Slab};
 use crate::table::Table;
 use crate::wheel::Wheel;
+use crowd::{Crowd, FEW};
 use grant::End;
+use idle::IdleKeys;
 use key::Key;
+use phases::{Lost, Records};
 use queue::{List, OF_MEMBER, Ticket};
 
 /// Holds and waits that time or a lost session may end in one turn. Each may be a grant, and a grant is a send
@@ -35,6 +41,10 @@ const DRAINED_A_TURN: u32 = 1000;
 pub struct Settings {
     /// Keys that may exist at once, at least 1.
     pub max_locks: usize,
+    /// Tickets that may queue for one key; 0 is any number.
+    pub max_waiters: u32,
+    /// How long a key that nobody uses keeps its limit; 0 is not at all.
+    pub max_idle: Us,
     /// The lease of a hold that names none, at least 1 s.
     pub default_lease: Us,
     /// Whether the holds of a session end with it.
@@ -55,6 +65,9 @@ pub struct Locks {
     /// By slot of the session.
     members: Vec<Member>,
     wheel: Wheel,
+    idle: IdleKeys,
+    crowd: Crowd,
+    records: Records,
     /// Slots of sessions that are closing and still have tickets.
     closing: VecDeque<u32>,
     /// While draining: the next place of a ticket to look at.
@@ -67,11 +80,21 @@ pub struct Locks {
 }
 
 /// What a session has in the table: first its waits, then its holds in the order of their grants.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Member {
     id: SessionId,
     tickets: List<OF_MEMBER>,
+    lost: Lost,
     closing: bool,
+}
+
+/// What an acquire and an enqueue have in common.
+#[derive(Clone, Copy)]
+struct Wish<'a> {
+    space: Space,
+    name: &'a [u8],
+    limit: u32,
+    lease: Us,
 }
 
 /// How holds began and ended. At any time granted = released + expired + closed + held.
@@ -102,6 +125,9 @@ impl Locks {
             table: Table::new(),
             members: Vec::new(),
             wheel: Wheel::new(),
+            idle: IdleKeys::default(),
+            crowd: Crowd::default(),
+            records: Records::default(),
             closing: VecDeque::new(),
             drained: None,
             now: 0,
@@ -115,17 +141,47 @@ impl Locks {
     /// an acquire that waits and a close, later; others may be answered by it too, and before it.
     pub fn apply(&mut self, now: Us, from: SessionId, command: Command, replies: &mut Replies) {
         self.now = self.now.max(now);
+        let default = self.settings.default_lease;
         let reply = match command {
             Command::Acquire {
                 space,
-                key,
+                key: name,
                 limit,
                 wait,
                 lease,
             } => {
-                let lease = lease.unwrap_or(self.settings.default_lease);
-                self.acquire(from, space, key, limit, wait, lease, replies)
+                let lease = lease.unwrap_or(default);
+                self.acquire(
+                    from,
+                    Wish {
+                        space,
+                        name,
+                        limit,
+                        lease,
+                    },
+                    wait,
+                    replies,
+                )
             }
+            Command::Enqueue {
+                space,
+                key: name,
+                limit,
+                lease,
+            } => {
+                let lease = lease.unwrap_or(default);
+                Some(self.enqueue(
+                    from,
+                    Wish {
+                        space,
+                        name,
+                        limit,
+                        lease,
+                    },
+                    replies,
+                ))
+            }
+            Command::Wait { space, key, wait } => self.wait(from, space, key, wait),
             Command::Release { space, key, token } => {
                 Some(self.release(from, space, key, token, replies))
             }
@@ -134,12 +190,7 @@ impl Locks {
                 key,
                 token,
                 lease,
-            } => Some(self.renew(
-                space,
-                key,
-                token,
-                lease.unwrap_or(self.settings.default_lease),
-            )),
+            } => Some(self.renew(space, key, token, lease.unwrap_or(default))),
             Command::Close => self.close(from, replies),
             Command::Drain => {
                 self.drained.get_or_insert(0);
@@ -162,7 +213,13 @@ impl Locks {
             || self
                 .drained
                 .is_some_and(|next| next < self.tickets.places());
-        if put_off { Some(0) } else { self.wheel.next() }
+        if put_off {
+            return Some(0);
+        }
+        [self.wheel.next(), self.idle_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether the session holds or waits for anything.
@@ -172,9 +229,15 @@ impl Locks {
             .is_some_and(|m| m.id == id && !m.tickets.is_empty())
     }
 
+    /// Whether the session holds anything.
+    pub fn holds(&self, id: SessionId) -> bool {
+        // Holds stand behind waits.
+        self.has(id) && !self.tickets[self.members[id.slot() as usize].tickets.last].waits()
+    }
+
     /// How many keys are held or queued for.
     pub fn keys(&self) -> usize {
-        self.keys.len()
+        self.keys.len() - self.idle.count
     }
 
     /// How holds began and ended so far.
@@ -186,64 +249,90 @@ impl Locks {
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the fields of the command, taken apart once"
-    )]
     fn acquire(
         &mut self,
         from: SessionId,
-        space: Space,
-        name: &[u8],
-        limit: u32,
+        wish: Wish,
         wait: Us,
-        lease: Us,
         replies: &mut Replies,
     ) -> Option<Reply> {
-        if self.is_draining() {
-            return Some(Reply::Refused(Refusal::Draining));
-        }
-        let hash = self.secret.hash(space, name);
-        let key = match self.find(hash, space, name) {
-            Some(key) => {
-                self.evict(key, replies);
-                key
-            }
-            None if self.keys.len() >= self.settings.max_locks => {
-                return Some(Reply::Refused(Refusal::MaxLocks));
-            }
-            None => {
-                let key = self.keys.insert(Key::new(space, name, limit));
-                self.table.insert(hash, key);
-                key
-            }
+        let hash = self.secret.hash(wish.space, wish.name);
+        let (key, free) = match self.enter(hash, wish, replies) {
+            Ok(entered) => entered,
+            Err(refusal) => return Some(Reply::Refused(refusal)),
         };
-        let Key { held, waiting, .. } = self.keys[key];
-        let free = waiting == 0 && held < self.keys[key].limit();
         if !free && wait == 0 {
             return Some(Reply::Timeout);
         }
+        let place = self.add_ticket(from, key, wish.lease, free);
+        if free {
+            let token = self.grant(place);
+            return Some(Reply::Granted {
+                token,
+                lease: wish.lease,
+            });
+        }
+        self.tickets[place].due = self.now.saturating_add(wait);
+        self.wheel.insert(&mut self.tickets, place);
+        None
+    }
+
+    /// Finds the key or makes it, and says whether a slot is free for who comes now: free of the holds whose
+    /// leases are over, and with nobody in the queue. Otherwise there is room in the queue.
+    fn enter(
+        &mut self,
+        hash: u32,
+        wish: Wish,
+        replies: &mut Replies,
+    ) -> Result<(u32, bool), Refusal> {
+        if self.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        let Some(key) = self.find(hash, wish.space, wish.name) else {
+            if !self.make_room() {
+                return Err(Refusal::MaxLocks);
+            }
+            let key = self
+                .keys
+                .insert(Key::new(wish.space, wish.name, wish.limit));
+            self.table.insert(hash, key);
+            return Ok((key, true));
+        };
+        if self.keys[key].limit() != wish.limit {
+            return Err(Refusal::LimitMismatch);
+        }
+        if self.keys[key].idle().is_some() {
+            self.revive(key);
+            return Ok((key, true));
+        }
+        self.evict(key, replies);
+        let Key { held, waiting, .. } = self.keys[key];
+        let free = waiting == 0 && held < wish.limit;
+        let full = self.settings.max_waiters > 0 && waiting >= self.settings.max_waiters;
+        if !free && full {
+            Err(Refusal::MaxWaiters)
+        } else {
+            Ok((key, free))
+        }
+    }
+
+    /// A new ticket at the end of its key's list: about to be granted, if there is a free slot, or in the queue,
+    /// without a timer.
+    fn add_ticket(&mut self, from: SessionId, key: u32, lease: Us, free: bool) -> u32 {
         let member = self.enrol(from);
-        let place = self.tickets.insert(Ticket::new(
-            key,
-            member,
-            self.now.saturating_add(wait),
-            lease,
-        ));
+        let place = self.tickets.insert(Ticket::new(key, member, 0, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
         let mine = &mut self.members[member as usize].tickets;
         if free {
             mine.push_back(&mut self.tickets, place);
-            self.grant(place, replies);
         } else {
             mine.push_front(&mut self.tickets, place);
             self.keys[key].waiting += 1;
-            if waiting == 0 {
+            if self.keys[key].next == NIL {
                 self.keys[key].next = place;
             }
-            self.wheel.insert(&mut self.tickets, place);
         }
-        None
+        place
     }
 
     fn release(
@@ -265,21 +354,23 @@ impl Locks {
         let Some(place) = self.find_hold(space, name, token) else {
             return Reply::Refused(Refusal::Error);
         };
-        let due = self.now.saturating_add(lease);
-        let sooner = due < self.tickets[place].due;
-        self.tickets[place].due = due;
         self.tickets[place].lease = lease;
-        // A later end need not be filed: when the timer comes up it is.
-        if sooner {
-            self.wheel.cancel(&mut self.tickets, place);
-            self.wheel.insert(&mut self.tickets, place);
-        }
+        self.set_due(place, self.now.saturating_add(lease));
         Reply::Renewed { lease }
     }
 
     fn close(&mut self, from: SessionId, replies: &mut Replies) -> Option<Reply> {
         let slot = from.slot();
-        if !self.has(from) {
+        let Some(member) = self
+            .members
+            .get_mut(slot as usize)
+            .filter(|member| member.id == from)
+        else {
+            return Some(Reply::Closed);
+        };
+        if member.tickets.is_empty() {
+            self.forget_all_lost(slot);
+            self.members[slot as usize] = Member::default();
             return Some(Reply::Closed);
         }
         assert!(
@@ -287,6 +378,7 @@ impl Locks {
             "a session closes once"
         );
         self.members[slot as usize].closing = true;
+        self.forget_all_lost(slot);
         self.closing.push_back(slot);
         self.close_some(ENDS_A_TURN, replies);
         None
@@ -301,6 +393,7 @@ impl Locks {
         self.close_some(ENDS_A_TURN, replies);
         self.expire_some(ENDS_A_TURN, replies);
         self.ends = 0;
+        self.forget_some();
     }
 
     /// Ends what closing sessions have, waits first, until `most` ends in this turn.
@@ -320,10 +413,11 @@ impl Locks {
             if self.tickets[place].waits() {
                 let key = self.tickets[place].key;
                 self.leave(place);
-                self.forget_if_idle(key);
+                self.retire_if_unused(key);
             } else if self.settings.auto_release {
                 self.end(place, End::Closed, id, replies);
             } else {
+                self.unrecord(place, None);
                 self.members[slot as usize]
                     .tickets
                     .remove(&mut self.tickets, place);
@@ -364,10 +458,26 @@ impl Locks {
                 && ticket.waits()
                 && !self.members[ticket.member as usize].closing
             {
-                self.dismiss(place, Reply::Refused(Refusal::Draining), replies);
+                self.turn_away(place, replies);
             }
         }
         self.drained = Some(to);
+    }
+
+    /// The server stops: the wait is over, whether or not somebody waits for its answer yet.
+    fn turn_away(&mut self, place: u32, replies: &mut Replies) {
+        if self.tickets[place].is_timed() {
+            return self.dismiss(place, Reply::Refused(Refusal::Draining), replies);
+        }
+        let Ticket { key, member, .. } = self.tickets[place];
+        self.leave(place);
+        self.retire_if_unused(key);
+        let Member {
+            id, ref tickets, ..
+        } = self.members[member as usize];
+        if tickets.is_empty() {
+            replies.push_back((id, Reply::Freed));
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -379,16 +489,30 @@ impl Locks {
     }
 
     fn find_hold(&self, space: Space, name: &[u8], token: Token) -> Option<u32> {
-        let key = &self.keys[self.find(self.secret.hash(space, name), space, name)?];
-        let mut holds = key.tickets.places(&self.tickets).take(key.held as usize);
-        holds.find(|&place| self.tickets[place].token == token)
+        let place = self.find(self.secret.hash(space, name), space, name)?;
+        let key = &self.keys[place];
+        if key.idle().is_some() {
+            return None;
+        }
+        let is_it = |&ticket: &u32| self.tickets[ticket].token == token;
+        if key.limit() > FEW {
+            return self
+                .crowd
+                .find(token.fence)
+                .filter(|ticket| self.tickets[*ticket].key == place)
+                .filter(is_it);
+        }
+        key.tickets
+            .places(&self.tickets)
+            .take(key.held as usize)
+            .find(is_it)
     }
 
     /// The session's place in the table of members, made on its first visit.
     fn enrol(&mut self, id: SessionId) -> u32 {
         let slot = id.slot() as usize;
         if self.members.len() <= slot {
-            self.members.resize(slot + 1, Member::default());
+            self.members.resize_with(slot + 1, Member::default);
         }
         let member = &mut self.members[slot];
         if member.id != id {
@@ -405,55 +529,108 @@ impl Locks {
         slot as u32
     }
 
-    fn forget_if_idle(&mut self, key: u32) {
-        if !self.keys[key].is_idle() {
-            return;
+    fn hash_of(&self, key: u32) -> u32 {
+        self.secret
+            .hash(self.keys[key].space(), self.keys[key].name())
+    }
+
+    /// One above the highest place that [`Locks::view`] knows.
+    pub fn places(&self) -> u32 {
+        self.keys.places()
+    }
+
+    /// The key at a place, if there is one: for a listing, which may take many turns and then has missed or
+    /// seen twice what came and went.
+    pub fn view(&self, place: u32) -> Option<View<'_>> {
+        let key = &self.keys[place];
+        if key.is_vacant() {
+            return None;
         }
-        let hash = self
-            .secret
-            .hash(self.keys[key].space(), self.keys[key].name());
-        self.table.remove(hash, key);
-        self.keys.remove(key);
+        let (space, name, limit) = (key.space(), key.name(), key.limit());
+        if let Some(idle) = key.idle() {
+            let state = State::Idle {
+                span: self.now.saturating_sub(idle.since),
+            };
+            return Some(View {
+                space,
+                name,
+                limit,
+                state,
+            });
+        }
+        let holder = (key.held > 0).then(|| &self.tickets[key.tickets.first]);
+        let state = State::Used {
+            held: key.held,
+            waiting: key.waiting,
+            holder: holder
+                .and_then(|hold| self.members.get(hold.member as usize))
+                .map(|member| member.id),
+            lease_left: holder.map_or(0, |hold| hold.due.saturating_sub(self.now)),
+        };
+        Some(View {
+            space,
+            name,
+            limit,
+            state,
+        })
     }
 
     /// Panics if anything is not as it must be between two commands. Looks at everything: for tests.
     pub fn check(&self) {
         let mut held = 0;
-        let mut seen = 0;
-        for place in 0..self.keys.places() {
+        let mut crowded = 0;
+        let (mut seen, mut idle) = (0, 0);
+        for place in (0..self.keys.places()).filter(|&place| !self.keys[place].is_vacant()) {
             let key = &self.keys[place];
-            if key.name().is_empty() {
+            seen += 1;
+            assert_eq!(
+                self.find(self.hash_of(place), key.space(), key.name()),
+                Some(place)
+            );
+            if key.idle().is_some() {
+                idle += 1;
                 continue;
             }
-            seen += 1;
+            self.check_queue(place);
             held += u64::from(key.held);
-            let all: Vec<u32> = key.tickets.places(&self.tickets).collect();
-            assert_eq!(all.len(), (key.held + key.waiting) as usize);
-            assert!(!all.is_empty(), "no idle key stays");
-            assert!(key.held <= key.limit(), "S1: no more holds than slots");
-            assert!(
-                key.held == key.limit() || key.waiting == 0 || self.is_draining(),
-                "nobody waits for a free slot"
-            );
-            assert_eq!(key.next, all.get(key.held as usize).copied().unwrap_or(NIL));
-            for (at, &ticket) in all.iter().enumerate() {
-                assert_eq!(self.tickets[ticket].key, place);
-                assert_eq!(
-                    self.tickets[ticket].waits(),
-                    at >= key.held as usize,
-                    "holds stand before waits"
-                );
-            }
-            assert!(
-                all[..key.held as usize].is_sorted_by_key(|&t| self.tickets[t].token.fence),
-                "S2, S7"
-            );
-            let hash = self.secret.hash(key.space(), key.name());
-            assert_eq!(self.find(hash, key.space(), key.name()), Some(place));
+            crowded += if key.limit() > FEW {
+                key.held as usize
+            } else {
+                0
+            };
         }
         assert_eq!((seen, self.table.len()), (self.keys.len(), self.keys.len()));
+        assert_eq!((idle, crowded), (self.idle.count, self.crowd.len()));
         assert!(self.keys.len() <= self.settings.max_locks, "S10");
         assert_eq!(held, self.counts().held, "S11");
+        self.check_owners();
+        self.check_records();
+    }
+
+    fn check_queue(&self, place: u32) {
+        let key = &self.keys[place];
+        let all: Vec<u32> = key.tickets.places(&self.tickets).collect();
+        assert_eq!(all.len(), (key.held + key.waiting) as usize);
+        assert!(!all.is_empty(), "a key without tickets is idle");
+        assert!(key.held <= key.limit(), "S1: no more holds than slots");
+        let served = key.held == key.limit() || key.waiting == 0 || self.is_draining();
+        assert!(served, "nobody waits for a free slot");
+        assert_eq!(key.next, all.get(key.held as usize).copied().unwrap_or(NIL));
+        for (at, &ticket) in all.iter().enumerate() {
+            assert_eq!(self.tickets[ticket].key, place);
+            assert_eq!(
+                self.tickets[ticket].waits(),
+                at >= key.held as usize,
+                "holds stand before waits"
+            );
+        }
+        assert!(
+            all[..key.held as usize].is_sorted_by_key(|&t| self.tickets[t].token.fence),
+            "S2, S7"
+        );
+    }
+
+    fn check_owners(&self) {
         let mut owned = 0;
         for (slot, member) in self.members.iter().enumerate() {
             let all: Vec<u32> = member.tickets.places(&self.tickets).collect();
@@ -466,24 +643,23 @@ impl Locks {
             assert!(all.iter().all(|&t| self.tickets[t].member == slot as u32));
             owned += all.len();
         }
-        let mut alive = 0;
-        for place in 0..self.tickets.places() {
+        let (mut alive, mut timed) = (0, 0);
+        for place in (0..self.tickets.places()).filter(|&place| !self.tickets[place].is_vacant()) {
             let ticket = &self.tickets[place];
-            if ticket.is_vacant() {
-                continue;
-            }
             alive += 1;
+            timed += usize::from(ticket.is_timed());
             owned += usize::from(ticket.member == NIL);
             assert!(ticket.token.fence < self.next_fence);
-            assert!(ticket.is_timed(), "exactly one timer at any time");
+            assert!(ticket.is_timed() || ticket.waits(), "every hold has an end");
         }
         assert_eq!(
             (alive, owned),
             (self.tickets.len(), self.tickets.len()),
             "S9: every ticket has its owner"
         );
-        assert!(
-            self.wheel.next().is_some() == (alive > 0),
+        assert_eq!(
+            self.wheel.next().is_some(),
+            timed > 0,
             "S9: no timer without its ticket"
         );
     }

@@ -6,6 +6,12 @@ use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Token,
 
 /// The longest line, in bytes between two LF, a trailing CR included.
 pub const LINE_MAX: usize = 256;
+/// The same for the argument of `auth`.
+pub const SECRET_MAX: usize = 65_536;
+/// The longest frame that may be incomplete.
+pub const FRAME_MAX: usize = 2 * (LINE_MAX + 1) + SECRET_MAX;
+/// The largest limit of a semaphore.
+const LIMIT_MAX: u64 = 1_048_576;
 
 /// What the head of a stream is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,21 +47,30 @@ pub enum Request<'a> {
     Command(Command<'a>),
     /// Are you there?
     Ping,
+    /// Here is the secret.
+    Auth(&'a [u8]),
+    /// What is there?
+    Stats,
 }
 
 /// Reads the first frame of `input`.
 pub fn parse(input: &[u8]) -> Parsed<'_> {
     let mut lines = [&input[..0]; 3];
     let mut used = 0;
-    for (done, line) in (0..).zip(&mut lines) {
+    for done in 0..3 {
         let rest = &input[used..];
-        match find_lf(&rest[..rest.len().min(LINE_MAX + 1)]) {
+        let cap = if done == 2 && lines[0] == b"auth" {
+            SECRET_MAX
+        } else {
+            LINE_MAX
+        };
+        match find_lf(&rest[..rest.len().min(cap + 1)]) {
             Some(end) => {
-                *line = without_cr(&rest[..end]);
+                lines[done] = without_cr(&rest[..end]);
                 used += end + 1;
             }
-            None if rest.len() > LINE_MAX => return Parsed::TooLong { used },
-            None => return Parsed::Partial { lines: done },
+            None if rest.len() > cap => return Parsed::TooLong { used },
+            None => return Parsed::Partial { lines: done as u8 },
         }
     }
     match judge(lines) {
@@ -85,10 +100,11 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Granted { token, lease } => {
             out.extend_from_slice(b"ok ");
-            write_hex(token.fence, out);
-            write_hex(token.salt, out);
-            out.push(b' ');
-            write_seconds(lease, out);
+            write_grant(token, lease, out);
+        }
+        Reply::Acquired { token, lease } => {
+            out.extend_from_slice(b"acquired ");
+            write_grant(token, lease, out);
         }
         Reply::Renewed { lease } => {
             out.extend_from_slice(b"ok ");
@@ -96,9 +112,8 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         }
         Reply::Released | Reply::Pong => out.extend_from_slice(b"ok"),
         Reply::Timeout => out.extend_from_slice(b"timeout"),
-        Reply::Refused(Refusal::Error) => out.extend_from_slice(b"error"),
-        Reply::Refused(Refusal::MaxLocks) => out.extend_from_slice(b"error_max_locks"),
-        Reply::Refused(Refusal::Draining) => out.extend_from_slice(b"error_draining"),
+        Reply::Queued => out.extend_from_slice(b"queued"),
+        Reply::Refused(refusal) => out.extend_from_slice(name_of(refusal)),
         Reply::Freed | Reply::Closed => return,
     }
     out.push(b'\n');
@@ -127,36 +142,49 @@ pub fn find_lf(bytes: &[u8]) -> Option<usize> {
 }
 
 fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
-    let space = Space::Lock;
-    let command = match command {
+    let (space, command) = match command {
         b"ping" => return Some(Request::Ping),
-        b"l" => {
-            let key = name(key)?;
-            let mut words = words(argument);
+        b"stats" => return Some(Request::Stats),
+        b"auth" => return Some(Request::Auth(argument.trim_ascii())),
+        [b's', command @ (b'l' | b'e' | b'w' | b'n' | b'r')] => (Space::Semaphore, *command),
+        [command] => (Space::Lock, *command),
+        _ => return None,
+    };
+    let key = name(key)?;
+    let mut words = words(argument);
+    let command = match command {
+        b'l' => {
             let wait = seconds(words.next()?, 0)?;
             Command::Acquire {
                 space,
                 key,
-                limit: 1,
+                limit: limit(space, &mut words)?,
                 wait,
                 lease: lease(words)?,
             }
         }
-        b"r" => Command::Release {
+        b'e' => Command::Enqueue {
             space,
-            key: name(key)?,
+            key,
+            limit: limit(space, &mut words)?,
+            lease: lease(words)?,
+        },
+        b'w' => Command::Wait {
+            space,
+            key,
+            wait: seconds(argument.trim_ascii(), 0)?,
+        },
+        b'n' => Command::Renew {
+            space,
+            key,
+            token: token(words.next()?)?,
+            lease: lease(words)?,
+        },
+        b'r' => Command::Release {
+            space,
+            key,
             token: token(argument.trim_ascii())?,
         },
-        b"n" => {
-            let key = name(key)?;
-            let mut words = words(argument);
-            Command::Renew {
-                space,
-                key,
-                token: token(words.next()?)?,
-                lease: lease(words)?,
-            }
-        }
         _ => return None,
     };
     Some(Request::Command(command))
@@ -189,8 +217,21 @@ fn lease<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Option<Us>> {
     words.next().is_none().then_some(lease)
 }
 
-/// A whole number of seconds from `least` to [`SECONDS_MAX`]: decimal, a sign or none.
+/// The next word, the limit of a semaphore; a lock has a limit of 1 that nobody says.
+fn limit<'a>(space: Space, words: &mut impl Iterator<Item = &'a [u8]>) -> Option<u32> {
+    match space {
+        Space::Lock => Some(1),
+        Space::Semaphore => integer(words.next()?, 1, LIMIT_MAX).map(|limit| limit as u32),
+    }
+}
+
+/// A whole number of seconds from `least` to [`SECONDS_MAX`].
 fn seconds(word: &[u8], least: u64) -> Option<Us> {
+    integer(word, least, SECONDS_MAX).map(|value| value * SECOND)
+}
+
+/// A whole number in a range: decimal, a sign or none, nothing else.
+fn integer(word: &[u8], least: u64, most: u64) -> Option<u64> {
     let (minus, digits) = match word {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
@@ -208,8 +249,7 @@ fn seconds(word: &[u8], least: u64) -> Option<Us> {
             .saturating_mul(10)
             .saturating_add(u64::from(digit - b'0'));
     }
-    let fits = (least..=SECONDS_MAX).contains(&value) && !(minus && value > 0);
-    fits.then_some(value.saturating_mul(SECOND))
+    ((least..=most).contains(&value) && !(minus && value > 0)).then_some(value)
 }
 
 /// 32 lowercase hex digits: 16 of the fence, 16 of the salt.
@@ -232,6 +272,27 @@ fn token(word: &[u8]) -> Option<Token> {
         salt: hex(&word[16..])?,
     })
     .filter(|token| token.fence != 0)
+}
+
+fn name_of(refusal: Refusal) -> &'static [u8] {
+    match refusal {
+        Refusal::Error => b"error",
+        Refusal::MaxLocks => b"error_max_locks",
+        Refusal::MaxWaiters => b"error_max_waiters",
+        Refusal::LimitMismatch => b"error_limit_mismatch",
+        Refusal::AlreadyEnqueued => b"error_already_enqueued",
+        Refusal::NotEnqueued => b"error_not_enqueued",
+        Refusal::LeaseExpired => b"error_lease_expired",
+        Refusal::Draining => b"error_draining",
+        Refusal::Auth => b"error_auth",
+    }
+}
+
+fn write_grant(token: Token, lease: Us, out: &mut Vec<u8>) {
+    write_hex(token.fence, out);
+    write_hex(token.salt, out);
+    out.push(b' ');
+    write_seconds(lease, out);
 }
 
 fn write_hex(value: u64, out: &mut Vec<u8>) {

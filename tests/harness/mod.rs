@@ -11,12 +11,16 @@ pub fn settings() -> Settings {
     Settings {
         locks: locks::Settings {
             max_locks: 1024,
+            max_waiters: 0,
+            max_idle: 60 * SECOND,
             default_lease: 33 * SECOND,
             auto_release: true,
             first_fence: 1_800_000_000_000_000_000,
             secret: [7; 32],
         },
+        secret: None,
         read_timeout: 23 * SECOND,
+        write_timeout: 5 * SECOND,
         shutdown_timeout: 30 * SECOND,
     }
 }

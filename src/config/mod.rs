@@ -4,11 +4,14 @@
 //! exists in one place or nowhere. Not here: acting on any of it; no clock, no file, no socket.
 //! Invariant: a `Config` from `parse` has every value in its range, and so has every default.
 
+mod options;
+
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
-use crate::command::{SECOND, SECONDS_MAX, Us};
+use crate::command::Us;
+use options::PLANNED;
+pub use options::{Flag, Group, OPTIONS, secret};
 
 /// What the server runs with; every field is in range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,18 @@ pub struct Config {
     pub default_lease: Us,
     /// How many keys may be held or waited for at once; at least 1.
     pub max_locks: usize,
+    /// How many may queue for one key; 0 is any number.
+    pub max_waiters: u32,
+    /// How many connections there may be; 0 is any number.
+    pub max_connections: u32,
+    /// How many there may be from one address; 0 is any number.
+    pub max_connections_per_ip: u32,
+    /// What clients have to say first, if anything.
+    pub auth: Auth,
+    /// How long a key that nobody uses is remembered, in microseconds; 0 is not at all.
+    pub max_idle: Us,
+    /// How long a client may read nothing, in microseconds; 0 is for ever.
+    pub write_timeout: Us,
     /// How long a client may take for one line, in microseconds; at least a second.
     pub read_timeout: Us,
     /// Whether the end of a connection releases what it holds.
@@ -31,6 +46,22 @@ pub struct Config {
     pub debug: bool,
 }
 
+/// Where the secret of the clients comes from: the token if there is one, else the file, else there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Auth {
+    /// The secret itself.
+    pub token: Option<Vec<u8>>,
+    /// The path of a file that has it.
+    pub file: Option<String>,
+}
+
+impl Config {
+    /// Whether clients have to say a secret.
+    pub fn has_auth(&self) -> bool {
+        self.auth != Auth::default()
+    }
+}
+
 impl Default for Config {
     /// The defaults, as the table spells them.
     fn default() -> Config {
@@ -39,6 +70,12 @@ impl Default for Config {
             port: 0,
             default_lease: 0,
             max_locks: 0,
+            max_waiters: 0,
+            max_connections: 0,
+            max_connections_per_ip: 0,
+            auth: Auth::default(),
+            max_idle: 0,
+            write_timeout: 0,
             read_timeout: 0,
             auto_release: false,
             shutdown_timeout: 0,
@@ -50,185 +87,6 @@ impl Default for Config {
         config
     }
 }
-
-/// One option: everything that is known about it.
-pub struct Flag {
-    /// Its name on the command line, without the two dashes.
-    pub name: &'static str,
-    /// Its names in the environment: the current one, then older ones that are still read.
-    pub env: &'static [&'static str],
-    /// What stands for its value in usage texts; empty for a boolean.
-    pub value: &'static str,
-    /// The value it has when nobody says anything; empty for `--version` and `--help`.
-    pub default: &'static str,
-    /// Under which heading it is listed.
-    pub group: Group,
-    /// What it does, with its range; lines of at most 72 columns.
-    pub help: &'static str,
-    /// Parses a value and keeps it; an error says what would have been allowed.
-    pub set: fn(&mut Config, &str) -> Result<(), String>,
-}
-
-/// The headings under which options are listed, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// Where clients reach the server.
-    Listening,
-    /// What becomes of locks.
-    Locks,
-    /// What clients may take up.
-    Limits,
-    /// What the log tells.
-    Logging,
-    /// Read for the sake of old configurations, without effect.
-    Compatibility,
-    /// What is printed instead of serving.
-    About,
-}
-
-impl Group {
-    /// Every heading, in the order of `--help` and the man page.
-    pub const ALL: [Group; 6] = [
-        Group::Listening,
-        Group::Locks,
-        Group::Limits,
-        Group::Logging,
-        Group::Compatibility,
-        Group::About,
-    ];
-
-    /// The heading itself.
-    pub fn title(self) -> &'static str {
-        match self {
-            Group::Listening => "Listening",
-            Group::Locks => "Locks and leases",
-            Group::Limits => "Limits",
-            Group::Logging => "Logging",
-            Group::Compatibility => "Accepted for compatibility",
-            Group::About => "About",
-        }
-    }
-}
-
-/// Every option there is.
-pub static OPTIONS: &[Flag] = &[
-    Flag {
-        name: "host",
-        env: &["DFLOCKD_HOST"],
-        value: "ADDRESS",
-        default: "127.0.0.1",
-        group: Group::Listening,
-        help: "Listen on this address or host name.",
-        set: |config, text| host(text).map(|value| config.host = value),
-    },
-    Flag {
-        name: "port",
-        env: &["DFLOCKD_PORT"],
-        value: "PORT",
-        default: "6388",
-        group: Group::Listening,
-        help: "Listen on this TCP port, 0 to 65535; 0 takes any free one, and the\n\
-               ready line in the log names it.",
-        set: |config, text| integer(text, 0..=65_535, "").map(|value| config.port = value as u16),
-    },
-    Flag {
-        name: "default-lease-ttl",
-        env: &["DFLOCKD_DEFAULT_LEASE_TTL_S"],
-        value: "SECONDS",
-        default: "33",
-        group: Group::Locks,
-        help: "Lease of an acquire or a renewal that names none, 1 to 9223372036.",
-        set: |config, text| seconds(text, 1).map(|value| config.default_lease = value),
-    },
-    Flag {
-        name: "auto-release-on-disconnect",
-        env: &["DFLOCKD_AUTO_RELEASE_ON_DISCONNECT"],
-        value: "",
-        default: "true",
-        group: Group::Locks,
-        help: "Release what a connection holds when it ends. Without it a lock whose\n\
-               client is gone waits for its release or the end of its lease.",
-        set: |config, text| boolean(text).map(|value| config.auto_release = value),
-    },
-    Flag {
-        name: "shutdown-timeout",
-        env: &["DFLOCKD_SHUTDOWN_TIMEOUT_S"],
-        value: "SECONDS",
-        default: "30",
-        group: Group::Locks,
-        help: "After SIGTERM or SIGINT, cut the connections that still hold locks\n\
-               when this time is over, 0 to 9223372036; 0 waits for ever.",
-        set: |config, text| seconds(text, 0).map(|value| config.shutdown_timeout = value),
-    },
-    Flag {
-        name: "max-locks",
-        env: &["DFLOCKD_MAX_LOCKS"],
-        value: "COUNT",
-        default: "1024",
-        group: Group::Limits,
-        help: "How many keys may be held or waited for at once, 1 to 1000000000;\n\
-               beyond that an acquire of a new key gets error_max_locks.",
-        set: |config, text| {
-            integer(text, 1..=MAX_LOCKS, "").map(|value| config.max_locks = value as usize)
-        },
-    },
-    Flag {
-        name: "read-timeout",
-        env: &["DFLOCKD_READ_TIMEOUT_S", "DFLOCKD_DFLOCKD_READ_TIMEOUT_S"],
-        value: "SECONDS",
-        default: "23",
-        group: Group::Limits,
-        help: "How long a client may take for a line, and how long one that neither\n\
-               holds nor waits for a lock may be silent, 1 to 9223372036.",
-        set: |config, text| seconds(text, 1).map(|value| config.read_timeout = value),
-    },
-    Flag {
-        name: "debug",
-        env: &["DFLOCKD_DEBUG"],
-        value: "",
-        default: "false",
-        group: Group::Logging,
-        help: "Log events of level debug as well.",
-        set: |config, text| boolean(text).map(|value| config.debug = value),
-    },
-    Flag {
-        name: "lease-sweep-interval",
-        env: &["DFLOCKD_LEASE_SWEEP_INTERVAL_S"],
-        value: "SECONDS",
-        default: "1",
-        group: Group::Compatibility,
-        help: "Checked, 1 to 9223372036, and without effect: leases end on time,\n\
-               nothing sweeps.",
-        set: |_, text| seconds(text, 1).map(drop),
-    },
-    Flag {
-        name: "gc-interval",
-        env: &["DFLOCKD_GC_INTERVAL_S", "DFLOCKD_GC_LOOP_SLEEP"],
-        value: "SECONDS",
-        default: "5",
-        group: Group::Compatibility,
-        help: "Checked, 1 to 9223372036, and without effect: nothing sweeps.",
-        set: |_, text| seconds(text, 1).map(drop),
-    },
-    Flag {
-        name: "version",
-        env: &[],
-        value: "",
-        default: "",
-        group: Group::About,
-        help: "Print the version and exit; also -V.",
-        set: |_, _| Err("no value".to_string()),
-    },
-    Flag {
-        name: "help",
-        env: &[],
-        value: "",
-        default: "",
-        group: Group::About,
-        help: "Print this text and exit; also -h.",
-        set: |_, _| Err("no value".to_string()),
-    },
-];
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,14 +119,13 @@ pub fn parse(
     }
     let mut config = Config::default();
     let mut warnings = environment(&mut config, env)?;
+    // A file on the command line beats a token in the environment.
+    let from_environment = std::mem::take(&mut config.auth);
     command_line(&mut config, args)?;
-    if !is_loopback(&config.host) {
-        warnings.push(format!(
-            "host {} is not a loopback address and there is no authentication: \
-             whoever reaches the port can take any lock",
-            config.host
-        ));
+    if !config.has_auth() {
+        config.auth = from_environment;
     }
+    warnings.extend(exposure(&config));
     Ok(Parsed::Run { config, warnings })
 }
 
@@ -303,15 +160,16 @@ fn entry(option: &Flag) -> String {
     for line in option.help.lines() {
         text += &format!("      {line}\n");
     }
-    if !option.default.is_empty() {
-        text += &format!("      [default {}]", option.default);
-        if let Some(current) = option.env.first() {
-            text += &format!(" [{current}]");
-        }
-        text.push('\n');
-        for older in option.env.iter().skip(1) {
-            text += &format!("      [formerly {older}]\n");
-        }
+    if let Some(current) = option.env.first() {
+        let default = if option.default.is_empty() {
+            "none"
+        } else {
+            option.default
+        };
+        text += &format!("      [default {default}] [{current}]\n");
+    }
+    for older in option.env.iter().skip(1) {
+        text += &format!("      [formerly {older}]\n");
     }
     text
 }
@@ -333,6 +191,11 @@ fn environment(
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<String>, String> {
     let mut warnings = Vec::new();
+    for name in PLANNED.iter().flat_map(|planned| planned.1) {
+        if env(name).is_some_and(|value| !value.is_empty()) {
+            return Err(format!("{name}: not in this build"));
+        }
+    }
     for option in OPTIONS {
         for (age, name) in option.env.iter().enumerate().rev() {
             let Some(value) = env(name).filter(|value| !value.is_empty()) else {
@@ -366,6 +229,10 @@ fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> 
             // A value nobody asked for; each option below takes its own, so none is left over.
             Err(error) => return Err(format!("{:?}", error.to_string())),
         };
+        let plain = name.strip_prefix("no-").unwrap_or(&name);
+        if PLANNED.iter().any(|planned| planned.0 == plain) {
+            return Err(format!("--{name}: not in this build"));
+        }
         let (option, negated) =
             find(&name).ok_or_else(|| format!("unknown option {:?}", format!("--{name}")))?;
         let flag = format!("--{name}");
@@ -406,37 +273,40 @@ fn apply(config: &mut Config, option: &Flag, source: &str, value: &OsStr) -> Res
         },
         None => "valid UTF-8".to_string(),
     };
+    if option.value == "TOKEN" {
+        // Nearly a secret.
+        return Err(format!("{source}: bad value: want {allowed}"));
+    }
     Err(format!("{source}: bad value {value:?}: want {allowed}"))
 }
 
-/// Records are linked by 32-bit indices; this leaves them room, and is far beyond any memory.
-const MAX_LOCKS: i64 = 1_000_000_000;
-
-fn integer(text: &str, range: RangeInclusive<i64>, unit: &str) -> Result<i64, String> {
-    // Rust's own grammar is the contract's: decimal, optional sign, leading zeros, nothing else.
-    match text.parse() {
-        Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("{} to {}{unit}", range.start(), range.end())),
+/// What is open to everybody who reaches an address that others can reach.
+fn exposure(config: &Config) -> Option<String> {
+    if is_loopback(&config.host) {
+        return None;
     }
-}
-
-fn seconds(text: &str, least: i64) -> Result<Us, String> {
-    integer(text, least..=SECONDS_MAX as i64, " seconds").map(|value| value as Us * SECOND)
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "yes" | "true" | "on" => Ok(true),
-        "0" | "no" | "false" | "off" => Ok(false),
-        _ => Err("1, yes, true or on; 0, no, false or off".to_string()),
+    let mut open = Vec::new();
+    if !config.has_auth() {
+        open.push("no --auth-token-file: whoever reaches the port can take any lock".to_string());
     }
-}
-
-fn host(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("an address or a host name".to_string());
+    let limits = [
+        ("--max-connections", config.max_connections),
+        ("--max-connections-per-ip", config.max_connections_per_ip),
+        ("--max-waiters", config.max_waiters),
+    ];
+    let unlimited: Vec<&str> = limits
+        .iter()
+        .filter(|limit| limit.1 == 0)
+        .map(|limit| limit.0)
+        .collect();
+    if !unlimited.is_empty() {
+        open.push(format!("unlimited: {}", unlimited.join(", ")));
     }
-    Ok(text.to_string())
+    let open = (!open.is_empty()).then(|| open.join("; "))?;
+    Some(format!(
+        "host {} is not a loopback address; {open}",
+        config.host
+    ))
 }
 
 /// Names are not resolved here, so only the one that always means loopback counts as such.
@@ -452,6 +322,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
+    use crate::command::SECOND;
 
     fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Parsed, String> {
         parse(args.iter().map(OsString::from), |name| {
@@ -479,7 +350,10 @@ mod tests {
             "host" => &[" ", "a b", "a\nb", "\u{7f}"],
             "port" => &["-1", "65536", "x", " 1", "1 ", "0x10", "1.0", "+", "-", "٣"],
             "max-locks" => &["0", "-1", "1000000001", "99999999999999999999", "1e3"],
-            "shutdown-timeout" => &["-1", "9223372037", "1s", "1_000", "99999999999999999999"],
+            "shutdown-timeout" | "write-timeout" | "gc-max-idle" => {
+                &["-1", "9223372037", "1s", "1_000", "99999999999999999999"]
+            }
+            _ if option.value == "COUNT" => &["-1", "1000000001", "x", "1.0"],
             _ if option.value == "SECONDS" => &["0", "-5", "9223372037", "5s", "5 ", "--5"],
             _ => &["2", "y", "truee", " true", "-1", "enable"],
         }
@@ -499,6 +373,12 @@ mod tests {
                 port: 6388,
                 default_lease: 33 * SECOND,
                 max_locks: 1024,
+                max_waiters: 0,
+                max_connections: 0,
+                max_connections_per_ip: 0,
+                auth: Auth::default(),
+                max_idle: 60 * SECOND,
+                write_timeout: 5 * SECOND,
                 read_timeout: 23 * SECOND,
                 auto_release: true,
                 shutdown_timeout: 30 * SECOND,
@@ -585,6 +465,14 @@ mod tests {
                 ("DFLOCKD_PORT", "0"),
                 ("DFLOCKD_DEFAULT_LEASE_TTL_S", "9223372036"),
                 ("DFLOCKD_MAX_LOCKS", "1000000000"),
+                ("DFLOCKD_MAX_WAITERS", "3"),
+                ("DFLOCKD_MAX_CONNECTIONS", "4"),
+                ("DFLOCKD_MAX_CONNECTIONS_PER_IP", "5"),
+                ("DFLOCKD_MAX_SUBSCRIPTIONS", "6"),
+                ("DFLOCKD_AUTH_TOKEN", " said\n"),
+                ("DFLOCKD_AUTH_TOKEN_FILE", "read"),
+                ("DFLOCKD_GC_MAX_IDLE_S", "0"),
+                ("DFLOCKD_WRITE_TIMEOUT_S", "0"),
                 ("DFLOCKD_READ_TIMEOUT_S", "+007"),
                 ("DFLOCKD_AUTO_RELEASE_ON_DISCONNECT", "off"),
                 ("DFLOCKD_SHUTDOWN_TIMEOUT_S", "-0"),
@@ -600,6 +488,15 @@ mod tests {
                 port: 0,
                 default_lease: 9_223_372_036 * SECOND,
                 max_locks: 1_000_000_000,
+                max_waiters: 3,
+                max_connections: 4,
+                max_connections_per_ip: 5,
+                auth: Auth {
+                    token: Some(b"said".to_vec()),
+                    file: Some("read".to_string())
+                },
+                max_idle: 0,
+                write_timeout: 0,
                 read_timeout: 7 * SECOND,
                 auto_release: false,
                 shutdown_timeout: 0,
@@ -675,7 +572,7 @@ mod tests {
             &["-host", "::1"],
             &["-"],
             &[""],
-            &["--max-waiters", "1"],
+            &["--max-waiter", "1"],
             &["--Port", "1"],
             &["--por", "1"],
             &["--a\nb=c"],
@@ -755,6 +652,69 @@ mod tests {
             assert_eq!(config.host, host);
             assert_eq!(warnings.len(), 1, "{host}");
             assert!(warnings[0].contains(host));
+        }
+    }
+
+    #[test]
+    fn a_secret_comes_from_flag_flag_file_variable_or_variable_file_in_this_order() {
+        let token = |config: &Config| {
+            config
+                .auth
+                .token
+                .clone()
+                .map(|t| String::from_utf8(t).unwrap())
+        };
+        let env = [
+            ("DFLOCKD_AUTH_TOKEN", "env"),
+            ("DFLOCKD_AUTH_TOKEN_FILE", "env-file"),
+        ];
+        let (config, _) = run(&["--auth-token-file=f", "--auth-token", " t "], &env);
+        assert_eq!(token(&config).as_deref(), Some("t"));
+        let (config, _) = run(&["--auth-token-file=f"], &env);
+        assert_eq!(
+            (token(&config), config.auth.file.as_deref()),
+            (None, Some("f"))
+        );
+        let (config, _) = run(&[], &env);
+        assert_eq!(token(&config).as_deref(), Some("env"));
+        let (config, _) = run(&[], &env[1..]);
+        assert_eq!(
+            (token(&config), config.auth.file.as_deref()),
+            (None, Some("env-file"))
+        );
+        assert!(!run(&[], &[]).0.has_auth());
+    }
+
+    #[test]
+    fn an_empty_or_impossible_secret_is_an_error_that_does_not_show_it() {
+        let long = "x".repeat(65_537);
+        for bad in ["", "  ", "two\nlines", &long] {
+            let error = refusal(&["--auth-token", bad], &[]);
+            assert_eq!(
+                error,
+                "--auth-token: bad value: want 1 to 65536 bytes on one line"
+            );
+        }
+        assert!(refusal(&[], &[("DFLOCKD_AUTH_TOKEN", " ")]).starts_with("DFLOCKD_AUTH_TOKEN: "));
+        assert!(refusal(&["--auth-token-file", ""], &[]).starts_with("--auth-token-file: "));
+    }
+
+    #[test]
+    fn options_of_later_builds_are_refused_by_name() {
+        for flag in [
+            "--tls-cert",
+            "--tls-key=x",
+            "--deadlock-detection",
+            "--no-deadlock-detection",
+        ] {
+            let name = flag.split('=').next().unwrap();
+            assert_eq!(refusal(&[flag], &[]), format!("{name}: not in this build"));
+        }
+        for name in ["DFLOCKD_TLS_CERT", "DFLOCKD_TLS_KEY", "DEADLOCK_DETECTION"] {
+            assert_eq!(
+                refusal(&[], &[(name, "1")]),
+                format!("{name}: not in this build")
+            );
         }
     }
 

@@ -4,14 +4,21 @@
 //!
 //! A session has one request outstanding; what it sends meanwhile waits, unparsed, in its input.
 
+mod life;
+mod session;
+mod survey;
+
 use std::collections::VecDeque;
 
-use crate::buffer::{Buffer, Pool};
-use crate::command::{Command, Refusal, Replies, Reply, SECOND, SessionId, Us};
+use crate::buffer::Pool;
+use crate::command::{Command, Refusal, Replies, Reply, SessionId, Us};
 use crate::locks::{self, Locks};
 use crate::slab::Slab;
-use crate::wheel::{Link, Timers, Wheel};
+use crate::wheel::Wheel;
 use crate::wire::text::{self, Parsed, Request};
+use life::{Drain, LINGER};
+use session::{Phase, Session};
+use survey::Survey;
 
 /// Bytes of a session's input that are kept while it cannot go on; then its socket is not read.
 pub const INPUT_MAX: usize = 16 * 1024;
@@ -20,22 +27,20 @@ pub const OUTPUT_MAX: usize = 64 * 1024;
 /// Requests that one session may have executed in a row, and all sessions together in a turn.
 const REQUESTS_A_SESSION: u32 = 256;
 const REQUESTS_A_TURN: u32 = 4096;
-/// Sessions whose deadlines may end, or that the drain may close, in a turn: some 10 us each.
-const CLOSES_A_TURN: u32 = 256;
-const CASCADES_A_TURN: u32 = 20_000;
-/// How long, and for how many bytes, a closed connection is read so that its last line is not lost to a reset.
-const LINGER: Us = SECOND;
-const LINGER_BYTES: usize = 256 * 1024;
-/// How long a peer may take to read the last lines of a connection that is being closed.
-const FLUSH: Us = 5 * SECOND;
+/// What a slice of a long answer counts in requests.
+const SLICE: u32 = 100;
 
 /// What the hub is told once, when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// For the lock table.
     pub locks: locks::Settings,
+    /// What a connection must say before anything else, if something.
+    pub secret: Option<Vec<u8>>,
     /// How long a line of a request, or an idle connection that holds nothing, may take; at least 1 s.
     pub read_timeout: Us,
+    /// How long a peer may take to read some of what it is sent; 0 is for ever.
+    pub write_timeout: Us,
     /// How long a drain may take; 0 is for ever.
     pub shutdown_timeout: Us,
 }
@@ -56,6 +61,8 @@ pub struct Hub {
     locks: Locks,
     replies: Replies,
     sessions: Slab<Session>,
+    /// Sessions whose close is not decided.
+    connections: usize,
     serial: u64,
     wheel: Wheel,
     pool: Pool,
@@ -72,81 +79,10 @@ pub struct Hub {
     /// Slots that are free from the next turn on.
     buried: Vec<u32>,
     drain: Option<Drain>,
+    secret: Option<Vec<u8>>,
     read_timeout: Us,
+    write_timeout: Us,
     shutdown_timeout: Us,
-}
-
-/// The server is stopping.
-struct Drain {
-    /// The next slot to look at.
-    next: u32,
-    /// When patience ends.
-    due: Us,
-}
-
-#[derive(Default)]
-struct Session {
-    id: SessionId,
-    /// When the line, the idling or the lingering must be over.
-    due: Us,
-    timer: Link,
-    input: Buffer,
-    output: Buffer,
-    phase: Phase,
-    /// A request waits for its reply.
-    busy: bool,
-    /// In `ready` or `later`.
-    ready: bool,
-    /// In `dirty`.
-    dirty: bool,
-    /// The server was told that there is no room for input.
-    paused: bool,
-    /// The peer has finished sending, though not all of it is read.
-    hung_up: bool,
-    /// All that the peer sent has been received.
-    ended: bool,
-    /// A first line has been received: this is no browser.
-    greeted: bool,
-    /// The first byte of a frame is here, and this many of its lines.
-    begun: bool,
-    lines: u8,
-    /// The lock table has nothing more of it.
-    left_locks: bool,
-    /// The server has closed its socket.
-    left_server: bool,
-    /// Bytes discarded while lingering.
-    discarded: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-enum Phase {
-    /// Requests are executed.
-    #[default]
-    Open,
-    /// A line over its cap is being discarded.
-    Skip,
-    /// The close is decided; output that is left goes out.
-    Flush { linger: bool },
-    /// The write side is shut; input is discarded.
-    Linger,
-    /// The socket is to be closed.
-    Gone,
-}
-
-impl Phase {
-    fn is_open(self) -> bool {
-        matches!(self, Phase::Open | Phase::Skip)
-    }
-}
-
-impl Timers for Slab<Session> {
-    fn link(&mut self, place: u32) -> &mut Link {
-        &mut self[place].timer
-    }
-
-    fn due(&self, place: u32) -> Us {
-        self[place].due
-    }
 }
 
 impl Hub {
@@ -156,6 +92,7 @@ impl Hub {
             locks: Locks::new(settings.locks),
             replies: Replies::new(),
             sessions: Slab::new(),
+            connections: 0,
             serial: 0,
             wheel: Wheel::new(),
             pool: Pool::default(),
@@ -166,7 +103,9 @@ impl Hub {
             resumed: Vec::new(),
             buried: Vec::new(),
             drain: None,
+            secret: settings.secret,
             read_timeout: settings.read_timeout,
+            write_timeout: settings.write_timeout,
             shutdown_timeout: settings.shutdown_timeout,
         }
     }
@@ -177,12 +116,13 @@ impl Hub {
             return None;
         }
         self.serial += 1;
+        self.connections += 1;
         let slot = self.sessions.insert(Session::default());
         let session = &mut self.sessions[slot];
         session.id = SessionId::new(self.serial, slot);
-        session.due = now.saturating_add(self.read_timeout);
+        session.trusted = self.secret.is_none();
         let id = session.id;
-        self.wheel.insert(&mut self.sessions, slot);
+        self.extend_deadline(now, slot);
         Some(id)
     }
 
@@ -216,13 +156,8 @@ impl Hub {
                         .extend_from_slice(&bytes[used..]);
                 }
             }
-            Phase::Linger => {
-                session.discarded += bytes.len();
-                if session.discarded > LINGER_BYTES {
-                    self.give_up(slot);
-                }
-            }
-            Phase::Flush { .. } | Phase::Gone => {}
+            Phase::Linger => self.discard(slot, bytes.len()),
+            Phase::Reject | Phase::Flush { .. } | Phase::Gone => {}
         }
     }
 
@@ -232,8 +167,12 @@ impl Hub {
         let Some(slot) = self.find(id) else { return };
         self.sessions[slot].ended = true;
         match self.sessions[slot].phase {
-            Phase::Open | Phase::Skip if self.sessions[slot].busy => self.close(now, slot, false),
+            Phase::Open | Phase::Skip if self.sessions[slot].waits() => {
+                self.close(now, slot, false)
+            }
             Phase::Open | Phase::Skip => self.wake(slot),
+            // It hears what it was told, and not a moment sooner.
+            Phase::Reject => {}
             Phase::Flush { .. } => self.sessions[slot].phase = Phase::Flush { linger: false },
             Phase::Linger => self.give_up(slot),
             Phase::Gone => {}
@@ -245,7 +184,7 @@ impl Hub {
     pub fn hung_up(&mut self, now: Us, id: SessionId) {
         let Some(slot) = self.find(id) else { return };
         self.sessions[slot].hung_up = true;
-        if self.sessions[slot].busy {
+        if self.sessions[slot].waits() {
             self.close(now, slot, false);
         }
     }
@@ -265,17 +204,7 @@ impl Hub {
         self.locks
             .apply(now, SessionId::NOBODY, Command::Tick, &mut self.replies);
         self.route(now);
-        let mut fuel = CASCADES_A_TURN;
-        for _ in 0..CLOSES_A_TURN {
-            let Some(slot) = self.wheel.pop(&mut self.sessions, now, &mut fuel) else {
-                break;
-            };
-            if self.sessions[slot].due > now {
-                self.wheel.insert(&mut self.sessions, slot);
-            } else {
-                self.time_out(now, slot);
-            }
-        }
+        self.time_out_some(now);
         self.drain_some(now);
     }
 
@@ -288,6 +217,11 @@ impl Hub {
         {
             self.sessions[slot].ready = false;
             if !self.sessions[slot].phase.is_open() {
+                continue;
+            }
+            if self.sessions[slot].survey.is_some() {
+                self.survey(now, slot);
+                self.route(now);
                 continue;
             }
             let mut input = std::mem::take(&mut self.sessions[slot].input);
@@ -322,6 +256,9 @@ impl Hub {
         let session = &mut self.sessions[slot];
         let was_full = session.output.len() >= OUTPUT_MAX;
         session.output.consume(n, &mut self.pool);
+        if n > 0 {
+            session.write_due = Us::MAX;
+        }
         if was_full && session.output.len() < OUTPUT_MAX {
             self.wake(slot);
             self.resume(slot);
@@ -333,6 +270,9 @@ impl Hub {
         let Some(slot) = self.find(id) else {
             return Next::Close;
         };
+        if !self.sessions[slot].output.is_empty() {
+            self.expect_progress(now, slot);
+        }
         let session = &mut self.sessions[slot];
         match session.phase {
             Phase::Flush { .. } if !session.output.is_empty() => Next::Keep,
@@ -347,7 +287,7 @@ impl Hub {
                 self.bury_if_left(slot);
                 Next::Close
             }
-            Phase::Open | Phase::Skip | Phase::Linger => Next::Keep,
+            Phase::Open | Phase::Skip | Phase::Reject | Phase::Linger => Next::Keep,
         }
     }
 
@@ -369,40 +309,15 @@ impl Hub {
 
     /// When the next turn must be, if no socket asks for one before; in the past while work was put off.
     pub fn deadline(&self) -> Option<Us> {
-        let draining = self.drain.as_ref().map(|drain| {
-            if drain.next < self.sessions.places() {
-                0
-            } else {
-                drain.due
-            }
-        });
+        let draining = self
+            .drain
+            .as_ref()
+            .map(|drain| drain.deadline(self.sessions.places()));
         let ready = (!self.ready.is_empty()).then_some(0);
         [ready, self.locks.deadline(), self.wheel.next(), draining]
             .into_iter()
             .flatten()
             .min()
-    }
-
-    /// Begins to stop: nothing is granted any more, who waits is turned away, who holds nothing is closed.
-    pub fn drain(&mut self, now: Us) {
-        if self.drain.is_some() {
-            return;
-        }
-        let due = if self.shutdown_timeout == 0 {
-            Us::MAX
-        } else {
-            now.saturating_add(self.shutdown_timeout)
-        };
-        self.drain = Some(Drain { next: 0, due });
-        self.locks
-            .apply(now, SessionId::NOBODY, Command::Drain, &mut self.replies);
-    }
-
-    /// Whether a drain has come to its end: nobody is left, or its time is up.
-    pub fn is_drained(&self, now: Us) -> bool {
-        self.drain
-            .as_ref()
-            .is_some_and(|drain| self.sessions.is_empty() || now >= drain.due)
     }
 
     /// How many sessions there are, closing ones included.
@@ -442,6 +357,7 @@ impl Hub {
                 }
                 return used;
             }
+            let trusted = session.trusted;
             if !session.greeted && text::is_http(rest) {
                 self.close(now, slot, false);
                 return used;
@@ -462,8 +378,13 @@ impl Hub {
                 } => {
                     used += frame;
                     session.start_frame();
-                    self.request(now, slot, request);
+                    match request {
+                        Request::Auth(secret) => self.authenticate(now, slot, secret),
+                        _ if !trusted => self.reject(now, slot),
+                        request => self.request(now, slot, request),
+                    }
                 }
+                Parsed::Bad { .. } if !trusted => self.reject(now, slot),
                 Parsed::Bad { used: frame } => {
                     used += frame;
                     session.start_frame();
@@ -471,7 +392,7 @@ impl Hub {
                 }
             }
             count += 1;
-            self.requests -= 1;
+            self.requests = self.requests.saturating_sub(1);
         }
     }
 
@@ -480,6 +401,12 @@ impl Hub {
         session.busy = true;
         match request {
             Request::Ping => self.answer(now, slot, Reply::Pong),
+            Request::Auth(_) => self.answer(now, slot, Reply::Refused(Refusal::Error)),
+            Request::Stats => {
+                let out = session.output.tail(&mut self.pool);
+                session.survey = Some(Box::new(Survey::start(self.connections, out)));
+                self.survey(now, slot);
+            }
             Request::Command(command) => {
                 self.locks
                     .apply(now, session.id, command, &mut self.replies);
@@ -490,6 +417,28 @@ impl Hub {
                     self.close(now, slot, false);
                 }
             }
+        }
+    }
+
+    /// Gives the next slice of a long answer.
+    fn survey(&mut self, now: Us, slot: u32) {
+        self.requests = self.requests.saturating_sub(SLICE);
+        let session = &mut self.sessions[slot];
+        let most = OUTPUT_MAX.saturating_sub(session.output.len());
+        let survey = session
+            .survey
+            .as_mut()
+            .expect("asked only while one is given");
+        let done = survey.go_on(&self.locks, most, session.output.tail(&mut self.pool));
+        if done {
+            session.survey = None;
+            return self.answered(now, slot);
+        }
+        self.soil(slot);
+        let session = &mut self.sessions[slot];
+        if session.can_go_on() && !session.ready {
+            session.ready = true;
+            self.later.push_back(slot);
         }
     }
 
@@ -522,13 +471,17 @@ impl Hub {
     }
 
     fn answer(&mut self, now: Us, slot: u32, reply: Reply) {
-        let session = &mut self.sessions[slot];
-        session.busy = false;
-        text::write(reply, session.output.tail(&mut self.pool));
+        text::write(reply, self.sessions[slot].output.tail(&mut self.pool));
+        self.answered(now, slot);
+    }
+
+    /// The answer to the session's request is in its output: it may go on.
+    fn answered(&mut self, now: Us, slot: u32) {
+        self.sessions[slot].busy = false;
         self.extend_deadline(now, slot);
         self.soil(slot);
         self.wake(slot);
-        if self.drain.is_some() && !self.locks.has(self.sessions[slot].id) {
+        if self.drain.is_some() && !self.locks.holds(self.sessions[slot].id) {
             self.close_drained(now, slot);
         }
     }
@@ -552,93 +505,10 @@ impl Hub {
         }
     }
 
-    /// Discards bytes of a line over its cap, up to its LF; then the connection has had its last answer.
-    fn skip(&mut self, now: Us, slot: u32, bytes: &[u8]) {
-        if text::find_lf(bytes).is_some() {
-            self.fail(now, slot);
-        } else if self.sessions[slot].ended {
-            self.close(now, slot, false);
-        }
-    }
-
-    /// A deadline has passed.
-    fn time_out(&mut self, now: Us, slot: u32) {
-        let session = &self.sessions[slot];
-        match session.phase {
-            // The next answer sets a new deadline.
-            Phase::Open if session.busy => {}
-            // A holder may be silent between frames for as long as it holds.
-            Phase::Open if !session.begun && self.locks.has(session.id) => {}
-            Phase::Open | Phase::Skip => self.fail(now, slot),
-            Phase::Flush { .. } | Phase::Linger | Phase::Gone => self.give_up(slot),
-        }
-    }
-
-    /// The peer broke the framing or took too long: it is told so, and that is the last it hears.
-    fn fail(&mut self, now: Us, slot: u32) {
-        text::write(
-            Reply::Refused(Refusal::Error),
-            self.sessions[slot].output.tail(&mut self.pool),
-        );
-        self.close(now, slot, true);
-    }
-
-    /// Decides the end of a session: what it has in the lock table ends now, what it was told still goes out.
-    fn close(&mut self, now: Us, slot: u32, linger: bool) {
-        let session = &mut self.sessions[slot];
-        assert!(session.phase.is_open(), "a session closes once");
-        session.phase = Phase::Flush {
-            linger: linger && !session.ended,
-        };
-        session.busy = false;
-        session.input.clear(&mut self.pool);
-        let id = session.id;
-        self.set_deadline(slot, now.saturating_add(FLUSH));
-        self.soil(slot);
-        self.locks.apply(now, id, Command::Close, &mut self.replies);
-    }
-
-    /// Whatever is left to send is dropped; the server will close the socket.
-    fn give_up(&mut self, slot: u32) {
-        self.sessions[slot].phase = Phase::Gone;
-        self.sessions[slot].output.clear(&mut self.pool);
-        self.soil(slot);
-    }
-
-    fn bury_if_left(&mut self, slot: u32) {
-        if self.sessions[slot].left_locks && self.sessions[slot].left_server {
-            self.buried.push(slot);
-        }
-    }
-
-    /// Looks at some more sessions, and closes those that hold nothing. Waiters are turned away by the lock
-    /// table, and closed with that answer.
-    fn drain_some(&mut self, now: Us) {
-        let Some(drain) = &mut self.drain else { return };
-        let from = drain.next;
-        drain.next = self.sessions.places().min(from + CLOSES_A_TURN);
-        for slot in from..drain.next {
-            let session = &self.sessions[slot];
-            if session.id != SessionId::NOBODY
-                && session.phase.is_open()
-                && !session.busy
-                && !self.locks.has(session.id)
-            {
-                self.close_drained(now, slot);
-            }
-        }
-    }
-
-    /// Closes a session that the drain has no more use for. One that has heard everything needs no lingering.
-    fn close_drained(&mut self, now: Us, slot: u32) {
-        let linger = !self.sessions[slot].output.is_empty();
-        self.close(now, slot, linger);
-    }
-
     /// The session may have a complete request, or an end to act on.
     fn wake(&mut self, slot: u32) {
         let session = &mut self.sessions[slot];
-        if !session.ready && !session.is_blocked() && (session.ended || !session.input.is_empty()) {
+        if !session.ready && session.can_go_on() {
             session.ready = true;
             self.ready.push_back(slot);
         }
@@ -658,21 +528,6 @@ impl Hub {
             session.dirty = true;
             self.dirty.push_back(slot);
         }
-    }
-
-    /// A later deadline is not filed again: when the timer comes up it is.
-    fn extend_deadline(&mut self, now: Us, slot: u32) {
-        let session = &mut self.sessions[slot];
-        session.due = now.saturating_add(self.read_timeout);
-        if !session.timer.is_filed() {
-            self.wheel.insert(&mut self.sessions, slot);
-        }
-    }
-
-    fn set_deadline(&mut self, slot: u32, due: Us) {
-        self.wheel.cancel(&mut self.sessions, slot);
-        self.sessions[slot].due = due;
-        self.wheel.insert(&mut self.sessions, slot);
     }
 
     /// Panics if anything is not as it must be between two turns. Looks at everything: for tests.
@@ -722,27 +577,5 @@ impl Hub {
                 );
             }
         }
-    }
-}
-
-impl Session {
-    fn room(&self) -> usize {
-        match self.phase {
-            Phase::Open if self.output.len() >= OUTPUT_MAX => 0,
-            Phase::Open | Phase::Skip => INPUT_MAX.saturating_sub(self.input.len()),
-            Phase::Linger => INPUT_MAX,
-            Phase::Flush { .. } | Phase::Gone => 0,
-        }
-    }
-
-    /// Its next request must wait: for the answer to the last one, or until its peer reads.
-    fn is_blocked(&self) -> bool {
-        self.busy || self.output.len() >= OUTPUT_MAX
-    }
-
-    fn start_frame(&mut self) {
-        self.greeted = true;
-        self.begun = false;
-        self.lines = 0;
     }
 }

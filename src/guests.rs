@@ -1,0 +1,95 @@
+//! How many connections there are, in all and from each address, and whether one more may come in. Counted from
+//! accept to close, before anything is said. Invariant: addresses are kept only while a limit needs them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// The connections that are in.
+pub struct Guests {
+    most: u32,
+    most_per_ip: u32,
+    count: u32,
+    by_ip: HashMap<IpAddr, u32>,
+    /// The address of each connection, by slot of its session; empty without a limit per address.
+    by_slot: Vec<Option<IpAddr>>,
+}
+
+impl Guests {
+    /// Nobody is in; a limit of 0 is none.
+    pub fn new(most: u32, most_per_ip: u32) -> Guests {
+        Guests {
+            most,
+            most_per_ip,
+            count: 0,
+            by_ip: HashMap::new(),
+            by_slot: Vec::new(),
+        }
+    }
+
+    /// Whether one more from this address is within the limits.
+    pub fn may_enter(&self, ip: IpAddr) -> bool {
+        let from_there = self.by_ip.get(&ip.to_canonical()).copied().unwrap_or(0);
+        let fits = |count: u32, most: u32| most == 0 || count < most;
+        fits(self.count, self.most) && fits(from_there, self.most_per_ip)
+    }
+
+    /// A connection from this address is in, with this slot.
+    pub fn enter(&mut self, slot: u32, ip: IpAddr) {
+        self.count += 1;
+        if self.most_per_ip == 0 {
+            return;
+        }
+        let ip = ip.to_canonical();
+        if self.by_slot.len() <= slot as usize {
+            self.by_slot.resize(slot as usize + 1, None);
+        }
+        self.by_slot[slot as usize] = Some(ip);
+        *self.by_ip.entry(ip).or_default() += 1;
+    }
+
+    /// The connection with this slot is closed.
+    pub fn leave(&mut self, slot: u32) {
+        self.count -= 1;
+        let Some(ip) = self.by_slot.get_mut(slot as usize).and_then(Option::take) else {
+            return;
+        };
+        let left = self.by_ip.get_mut(&ip).expect("who is in was counted");
+        *left -= 1;
+        if *left == 0 {
+            self.by_ip.remove(&ip);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_in_all_and_for_each_address_and_places_come_free() {
+        let (one, two) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
+        let mut guests = Guests::new(3, 2);
+        guests.enter(0, one);
+        guests.enter(1, mapped);
+        assert!(!guests.may_enter(one) && !guests.may_enter(mapped) && guests.may_enter(two));
+        guests.enter(7, two);
+        assert!(!guests.may_enter(two));
+        guests.leave(0);
+        assert!(guests.may_enter(one) && guests.may_enter(two));
+        guests.leave(1);
+        guests.leave(7);
+        assert!(guests.by_ip.is_empty() && guests.count == 0);
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let mut guests = Guests::new(0, 0);
+        let ip = "::1".parse().unwrap();
+        for slot in 0..1000 {
+            assert!(guests.may_enter(ip));
+            guests.enter(slot, ip);
+        }
+        assert!(guests.by_slot.is_empty());
+    }
+}

@@ -1,0 +1,255 @@
+//! How a session ends: deadlines, failed framing, a wrong secret, a peer that is gone, the drain. Invariant: once
+//! a close is decided nothing more is executed, what the session had in the lock table ends, and what it was told
+//! still goes out, as far as its peer takes it in time.
+
+use super::Hub;
+use super::session::Phase;
+use crate::command::{Command, Refusal, Reply, SECOND, SessionId, Us};
+use crate::wire::text;
+
+/// How long, and for how many bytes, a closed connection is read so that its last line is not lost to a reset.
+pub(super) const LINGER: Us = SECOND;
+const LINGER_BYTES: u32 = 256 * 1024;
+/// How long after the answer to a wrong secret the connection is closed.
+const REJECT: Us = SECOND / 10;
+/// Sessions whose deadlines may end, or that the drain may close, in a turn: some 10 us each.
+const CLOSES_A_TURN: u32 = 256;
+/// Timers that may move down a level of the wheel in a turn.
+const CASCADES_A_TURN: u32 = 20_000;
+
+/// The server is stopping.
+pub(super) struct Drain {
+    /// The next slot to look at.
+    next: u32,
+    /// When patience ends.
+    due: Us,
+}
+
+impl Drain {
+    /// When the next turn must be.
+    pub fn deadline(&self, slots: u32) -> Us {
+        if self.next < slots { 0 } else { self.due }
+    }
+}
+
+impl Hub {
+    /// Begins to stop: nothing is granted any more, who waits is turned away, who holds nothing is closed.
+    pub fn drain(&mut self, now: Us) {
+        if self.drain.is_some() {
+            return;
+        }
+        let due = deadline(now, self.shutdown_timeout);
+        self.drain = Some(Drain { next: 0, due });
+        self.locks
+            .apply(now, SessionId::NOBODY, Command::Drain, &mut self.replies);
+    }
+
+    /// Whether a drain has come to its end: nobody is left, or its time is up.
+    pub fn is_drained(&self, now: Us) -> bool {
+        self.drain
+            .as_ref()
+            .is_some_and(|drain| self.sessions.is_empty() || now >= drain.due)
+    }
+
+    /// Looks at some more sessions, and closes those that hold nothing. Waiters are turned away by the lock
+    /// table, and closed with that answer.
+    pub(super) fn drain_some(&mut self, now: Us) {
+        let Some(drain) = &mut self.drain else { return };
+        let from = drain.next;
+        drain.next = self.sessions.places().min(from + CLOSES_A_TURN);
+        for slot in from..drain.next {
+            let session = &self.sessions[slot];
+            let idle = !session.is_vacant() && session.phase.is_open() && !session.busy;
+            if idle && !self.locks.holds(session.id) {
+                self.close_drained(now, slot);
+            }
+        }
+    }
+
+    /// Closes a session that the drain has no more use for. One that has heard everything needs no lingering.
+    pub(super) fn close_drained(&mut self, now: Us, slot: u32) {
+        let linger = !self.sessions[slot].output.is_empty();
+        self.close(now, slot, linger);
+    }
+
+    /// The first frame says the secret, or is the last. Any other `auth` is an error.
+    pub(super) fn authenticate(&mut self, now: Us, slot: u32, said: &[u8]) {
+        if self.sessions[slot].trusted {
+            return self.answer(now, slot, Reply::Refused(Refusal::Error));
+        }
+        if self
+            .secret
+            .as_deref()
+            .is_some_and(|secret| is_equal(secret, said))
+        {
+            self.sessions[slot].trusted = true;
+            return self.answer(now, slot, Reply::Pong);
+        }
+        self.reject(now, slot);
+    }
+
+    /// The first frame did not say the secret. The close comes a moment later, so that guessing takes time; a
+    /// timer, not a sleep, keeps that moment.
+    pub(super) fn reject(&mut self, now: Us, slot: u32) {
+        text::write(
+            Reply::Refused(Refusal::Auth),
+            self.sessions[slot].output.tail(&mut self.pool),
+        );
+        self.part(now, slot, Phase::Reject);
+        self.set_deadline(slot, now.saturating_add(REJECT));
+    }
+
+    /// The peer broke the framing or took too long: it is told so, and that is the last it hears.
+    pub(super) fn fail(&mut self, now: Us, slot: u32) {
+        if !self.sessions[slot].trusted {
+            return self.reject(now, slot);
+        }
+        text::write(
+            Reply::Refused(Refusal::Error),
+            self.sessions[slot].output.tail(&mut self.pool),
+        );
+        self.close(now, slot, true);
+    }
+
+    /// Decides the end of a session: what it was told goes out, then its socket is closed, at once or after its
+    /// peer has had time to hear that.
+    pub(super) fn close(&mut self, now: Us, slot: u32, linger: bool) {
+        let linger = linger && !self.sessions[slot].ended;
+        self.part(now, slot, Phase::Flush { linger });
+    }
+
+    /// Nothing more of the session is executed, and what it has in the lock table ends now.
+    fn part(&mut self, now: Us, slot: u32, phase: Phase) {
+        let session = &mut self.sessions[slot];
+        assert!(session.phase.is_open(), "a session closes once");
+        session.phase = phase;
+        session.busy = false;
+        session.survey = None;
+        session.due = Us::MAX;
+        session.input.clear(&mut self.pool);
+        let id = session.id;
+        self.connections -= 1;
+        self.soil(slot);
+        self.locks.apply(now, id, Command::Close, &mut self.replies);
+    }
+
+    /// Whatever is left to send is dropped; the server will close the socket.
+    pub(super) fn give_up(&mut self, slot: u32) {
+        self.sessions[slot].phase = Phase::Gone;
+        self.sessions[slot].output.clear(&mut self.pool);
+        self.soil(slot);
+    }
+
+    /// Bytes came that nobody will look at.
+    pub(super) fn discard(&mut self, slot: u32, bytes: usize) {
+        let discarded = &mut self.sessions[slot].discarded;
+        *discarded = discarded.saturating_add(bytes as u32);
+        if *discarded > LINGER_BYTES {
+            self.give_up(slot);
+        }
+    }
+
+    /// Bytes of a line over its cap are discarded up to its LF; then the connection has had its last answer.
+    pub(super) fn skip(&mut self, now: Us, slot: u32, bytes: &[u8]) {
+        if text::find_lf(bytes).is_some() {
+            self.fail(now, slot);
+        } else if self.sessions[slot].ended {
+            self.close(now, slot, false);
+        }
+    }
+
+    pub(super) fn bury_if_left(&mut self, slot: u32) {
+        if self.sessions[slot].left_locks && self.sessions[slot].left_server {
+            self.buried.push(slot);
+        }
+    }
+
+    /// Ends what took too long.
+    pub(super) fn time_out_some(&mut self, now: Us) {
+        let mut fuel = CASCADES_A_TURN;
+        for _ in 0..CLOSES_A_TURN {
+            let Some(slot) = self.wheel.pop(&mut self.sessions, now, &mut fuel) else {
+                break;
+            };
+            if self.sessions[slot].deadline() <= now {
+                self.time_out(now, slot);
+            }
+            let session = &self.sessions[slot];
+            if session.deadline() < Us::MAX && !session.timer.is_filed() {
+                self.wheel.insert(&mut self.sessions, slot);
+            }
+        }
+    }
+
+    /// A deadline has passed, or does not apply.
+    fn time_out(&mut self, now: Us, slot: u32) {
+        let session = &mut self.sessions[slot];
+        if session.write_due <= now {
+            session.write_due = Us::MAX;
+            let id = session.id;
+            return self.closed(now, id);
+        }
+        session.due = Us::MAX;
+        match session.phase {
+            // The next answer sets a new deadline.
+            Phase::Open if session.busy => {}
+            // A holder may be silent between frames for as long as it holds.
+            Phase::Open if !session.begun && self.locks.has(session.id) => {}
+            Phase::Open | Phase::Skip => self.fail(now, slot),
+            Phase::Reject => {
+                session.phase = Phase::Flush {
+                    linger: !session.ended,
+                };
+                self.soil(slot);
+            }
+            Phase::Flush { .. } | Phase::Linger | Phase::Gone => self.give_up(slot),
+        }
+    }
+
+    /// The session has a read timeout from now on. A later deadline is not filed again: when the timer comes up,
+    /// it is.
+    pub(super) fn extend_deadline(&mut self, now: Us, slot: u32) {
+        let due = now.saturating_add(self.read_timeout);
+        let session = &mut self.sessions[slot];
+        if session.due <= due && session.timer.is_filed() {
+            session.due = due;
+        } else {
+            self.set_deadline(slot, due);
+        }
+    }
+
+    /// Output is left that the peer does not take: some of it must move in time.
+    pub(super) fn expect_progress(&mut self, now: Us, slot: u32) {
+        let session = &self.sessions[slot];
+        if session.write_due == Us::MAX && self.write_timeout > 0 && session.phase != Phase::Gone {
+            self.wheel.cancel(&mut self.sessions, slot);
+            self.sessions[slot].write_due = deadline(now, self.write_timeout);
+            self.wheel.insert(&mut self.sessions, slot);
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, slot: u32, due: Us) {
+        self.wheel.cancel(&mut self.sessions, slot);
+        self.sessions[slot].due = due;
+        self.wheel.insert(&mut self.sessions, slot);
+    }
+}
+
+/// The end of a span that may be 0, for ever.
+fn deadline(now: Us, span: Us) -> Us {
+    if span == 0 {
+        Us::MAX
+    } else {
+        now.saturating_add(span)
+    }
+}
+
+/// Takes the same time wherever the two differ; that their lengths do may be known.
+fn is_equal(secret: &[u8], said: &[u8]) -> bool {
+    secret.len() == said.len()
+        && secret
+            .iter()
+            .zip(said)
+            .fold(0, |differ, (a, b)| differ | (a ^ b))
+            == 0
+}

@@ -1,0 +1,157 @@
+//! One connection as the hub sees it: what it has sent and not yet had executed, what it is owed, in which phase of
+//! its life it is, and when that phase must be over.
+
+use super::survey::Survey;
+use super::{INPUT_MAX, OUTPUT_MAX};
+use crate::buffer::Buffer;
+use crate::command::{SessionId, Us};
+use crate::slab::Slab;
+use crate::wheel::{Link, Timers};
+
+pub(super) struct Session {
+    pub id: SessionId,
+    /// When the line, the idling or the lingering must be over; `Us::MAX` is never.
+    pub due: Us,
+    /// When output that the peer does not take must have moved; `Us::MAX` is never.
+    pub write_due: Us,
+    pub timer: Link,
+    pub input: Buffer,
+    pub output: Buffer,
+    /// The answer that is being given in slices.
+    pub survey: Option<Box<Survey>>,
+    pub phase: Phase,
+    /// A request waits for its reply.
+    pub busy: bool,
+    /// In `ready` or `later`.
+    pub ready: bool,
+    /// In `dirty`.
+    pub dirty: bool,
+    /// It has said the secret, or there is none.
+    pub trusted: bool,
+    /// The server was told that there is no room for input.
+    pub paused: bool,
+    /// The peer has finished sending, though not all of it is read.
+    pub hung_up: bool,
+    /// All that the peer sent has been received.
+    pub ended: bool,
+    /// A first line has been received: this is no browser.
+    pub greeted: bool,
+    /// The first byte of a frame is here, and this many of its lines.
+    pub begun: bool,
+    pub lines: u8,
+    /// The lock table has nothing more of it.
+    pub left_locks: bool,
+    /// The server has closed its socket.
+    pub left_server: bool,
+    /// Bytes discarded while lingering.
+    pub discarded: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Requests are executed.
+    Open,
+    /// A line over its cap is being discarded.
+    Skip,
+    /// It was told that its secret is wrong, and will be closed in a moment.
+    Reject,
+    /// The close is decided; output that is left goes out.
+    Flush { linger: bool },
+    /// The write side is shut; input is discarded.
+    Linger,
+    /// The socket is to be closed.
+    Gone,
+}
+
+impl Phase {
+    pub fn is_open(self) -> bool {
+        matches!(self, Phase::Open | Phase::Skip)
+    }
+}
+
+impl Session {
+    /// How many bytes may be received now.
+    pub fn room(&self) -> usize {
+        match self.phase {
+            Phase::Open if self.output.len() >= OUTPUT_MAX => 0,
+            // What a session that is free to go on has kept is part of one frame, which the parser bounds.
+            Phase::Open if !self.busy && !self.ready => INPUT_MAX,
+            Phase::Open | Phase::Skip => INPUT_MAX.saturating_sub(self.input.len()),
+            Phase::Reject | Phase::Linger => INPUT_MAX,
+            Phase::Flush { .. } | Phase::Gone => 0,
+        }
+    }
+
+    /// Its next request must wait: for the answer to the last one, or until its peer reads.
+    pub fn is_blocked(&self) -> bool {
+        self.busy || self.output.len() >= OUTPUT_MAX
+    }
+
+    /// A request waits in a queue, and nobody works on it.
+    pub fn waits(&self) -> bool {
+        self.busy && self.survey.is_none()
+    }
+
+    /// Whether a turn has something to do for it.
+    pub fn can_go_on(&self) -> bool {
+        match self.survey {
+            Some(_) => self.output.len() < OUTPUT_MAX,
+            None => !self.is_blocked() && (self.ended || !self.input.is_empty()),
+        }
+    }
+
+    /// A whole frame was read.
+    pub fn start_frame(&mut self) {
+        self.greeted = true;
+        self.begun = false;
+        self.lines = 0;
+    }
+
+    /// The earlier of its deadlines.
+    pub fn deadline(&self) -> Us {
+        self.due.min(self.write_due)
+    }
+
+    /// Whether the place in the slab holds no session.
+    pub fn is_vacant(&self) -> bool {
+        self.id == SessionId::NOBODY
+    }
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session {
+            id: SessionId::NOBODY,
+            due: Us::MAX,
+            write_due: Us::MAX,
+            timer: Link::default(),
+            input: Buffer::default(),
+            output: Buffer::default(),
+            survey: None,
+            phase: Phase::Open,
+            busy: false,
+            ready: false,
+            dirty: false,
+            trusted: false,
+            paused: false,
+            hung_up: false,
+            ended: false,
+            greeted: false,
+            begun: false,
+            lines: 0,
+            left_locks: false,
+            left_server: false,
+            discarded: 0,
+        }
+    }
+}
+
+impl Timers for Slab<Session> {
+    fn link(&mut self, place: u32) -> &mut Link {
+        &mut self[place].timer
+    }
+
+    fn due(&self, place: u32) -> Us {
+        self[place].deadline()
+    }
+}

@@ -1,0 +1,78 @@
+//! The answer to `stats`: one line of JSON over all keys, in slices, because there may be a million. A slice looks
+//! at some keys and stops when enough is waiting to be sent. What comes and goes between two slices may be missed
+//! or seen twice.
+
+use crate::command::{Space, State, View};
+use crate::locks::Locks;
+use crate::wire::json;
+
+/// Keys that a slice looks at.
+const KEYS_A_SLICE: u32 = 1000;
+
+/// The arrays of the answer, in order.
+const ARRAYS: [&str; 4] = ["locks", "semaphores", "idle_locks", "idle_semaphores"];
+
+/// How far the answer is.
+#[derive(Default)]
+pub(super) struct Survey {
+    array: usize,
+    /// The next place to look at.
+    place: u32,
+    /// The array has its bracket.
+    opened: bool,
+    /// The array has an element.
+    begun: bool,
+}
+
+impl Survey {
+    /// Begins the answer.
+    pub fn start(connections: usize, out: &mut Vec<u8>) -> Survey {
+        out.extend_from_slice(b"ok {\"connections\":");
+        json::write_number(connections as u64, out);
+        Survey::default()
+    }
+
+    /// Appends the next part of the answer, of some `most` bytes. Returns whether that was the last.
+    pub fn go_on(&mut self, locks: &Locks, most: usize, out: &mut Vec<u8>) -> bool {
+        let enough = out.len() + most;
+        let mut keys = KEYS_A_SLICE;
+        while self.array < ARRAYS.len() {
+            if !std::mem::replace(&mut self.opened, true) {
+                out.extend_from_slice(format!(",\"{}\":[", ARRAYS[self.array]).as_bytes());
+            }
+            while self.place < locks.places() {
+                if keys == 0 || out.len() >= enough {
+                    return false;
+                }
+                keys -= 1;
+                if let Some(view) = locks
+                    .view(self.place)
+                    .filter(|&view| array_of(view) == self.array)
+                {
+                    if self.begun {
+                        out.push(b',');
+                    }
+                    self.begun = true;
+                    json::write_view(view, out);
+                }
+                self.place += 1;
+            }
+            out.push(b']');
+            *self = Survey {
+                array: self.array + 1,
+                ..Survey::default()
+            };
+        }
+        out.extend_from_slice(b",\"signal_channels\":[]}\n");
+        true
+    }
+}
+
+fn array_of(view: View) -> usize {
+    match (view.state, view.space) {
+        (State::Used { .. }, Space::Lock) => 0,
+        (State::Used { .. }, Space::Semaphore) => 1,
+        (State::Idle { .. }, Space::Lock) => 2,
+        (State::Idle { .. }, Space::Semaphore) => 3,
+    }
+}

@@ -1,0 +1,55 @@
+//! The holds of semaphores with many slots, by fence and by end. Keys with few slots are searched hold by hold and
+//! have no entries here; for the others a release or an eviction must not cost what the crowd is large.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::command::Us;
+
+/// Up to this limit the holds of a key are searched one by one.
+pub(super) const FEW: u32 = 8;
+
+/// Holds of all keys whose limit is over [`FEW`].
+#[derive(Default)]
+pub(super) struct Crowd {
+    /// Ticket by fence. A fence is unique over all keys.
+    by_fence: BTreeMap<u64, u32>,
+    /// Key, end of the lease, ticket.
+    by_due: BTreeSet<(u32, Us, u32)>,
+}
+
+impl Crowd {
+    pub fn join(&mut self, key: u32, fence: u64, due: Us, ticket: u32) {
+        self.by_fence.insert(fence, ticket);
+        self.by_due.insert((key, due, ticket));
+    }
+
+    pub fn leave(&mut self, key: u32, fence: u64, due: Us, ticket: u32) {
+        self.by_fence.remove(&fence);
+        let was_in = self.by_due.remove(&(key, due, ticket));
+        assert!(was_in, "a hold leaves once, and with the end it has");
+    }
+
+    /// The lease of a hold ends at another time now.
+    pub fn postpone(&mut self, key: u32, from: Us, to: Us, ticket: u32) {
+        let was_in = self.by_due.remove(&(key, from, ticket));
+        assert!(was_in, "only holds are renewed");
+        self.by_due.insert((key, to, ticket));
+    }
+
+    pub fn find(&self, fence: u64) -> Option<u32> {
+        self.by_fence.get(&fence).copied()
+    }
+
+    /// A hold of the key whose lease is over.
+    pub fn past_due(&self, key: u32, now: Us) -> Option<u32> {
+        self.by_due
+            .range((key, 0, 0)..=(key, now, u32::MAX))
+            .next()
+            .map(|&(_, _, ticket)| ticket)
+    }
+
+    pub fn len(&self) -> usize {
+        assert_eq!(self.by_fence.len(), self.by_due.len());
+        self.by_due.len()
+    }
+}

@@ -1,0 +1,223 @@
+//! Two-phase acquires: enqueue leaves a record of a session and a key, wait consumes it. A record points to the
+//! ticket that the enqueue made; when that hold's lease ends first, it stays as a mark that says so, and the mark
+//! is the session's alone: the key knows nothing of it. Invariant: a record that is not lost has a living ticket.
+//!
+//! A ticket that is queued for and not yet waited for has no timer, and its grant is not told to anybody.
+
+use std::collections::VecDeque;
+
+use super::grant::End;
+use super::key::Name;
+use super::queue::Ticket;
+use super::{Locks, Wish};
+use crate::command::{Refusal, Replies, Reply, SessionId, Space, Us};
+use crate::slab::{NIL, Slab};
+use crate::table::Table;
+
+/// Marks of lost leases that a session may have; the oldest goes first.
+const LOST_MAX: usize = 1024;
+
+/// All records, found by session and key.
+#[derive(Default)]
+pub(super) struct Records {
+    slab: Slab<Record>,
+    table: Table,
+}
+
+/// Places of a session's lost records, the oldest first. Few sessions have any.
+pub(super) type Lost = Option<Box<VecDeque<u32>>>;
+
+#[derive(Default)]
+struct Record {
+    member: u32,
+    /// NIL once the lease is lost.
+    ticket: u32,
+    space: Space,
+    name: Name,
+}
+
+impl Locks {
+    /// The first phase: a slot or a place in the queue, and a record.
+    pub(super) fn enqueue(&mut self, from: SessionId, wish: Wish, replies: &mut Replies) -> Reply {
+        let hash = self.secret.hash(wish.space, wish.name);
+        let recorded = self.find_record(from.slot(), hash, wish.space, wish.name);
+        if let Some(record) = recorded
+            && !self.is_draining()
+            && self.records.slab[record].ticket != NIL
+        {
+            return Reply::Refused(Refusal::AlreadyEnqueued);
+        }
+        let (key, free) = match self.enter(hash, wish, replies) {
+            Ok(entered) => entered,
+            Err(refusal) => return Reply::Refused(refusal),
+        };
+        // A mark of a lease that was lost makes room for the new record.
+        if let Some(record) = recorded {
+            self.forget_record(record, hash);
+        }
+        let place = self.add_ticket(from, key, wish.lease, free);
+        let record = Record {
+            member: from.slot(),
+            ticket: place,
+            space: wish.space,
+            name: Name::new(wish.name),
+        };
+        let record = self.records.slab.insert(record);
+        self.records.table.insert(mixed(hash, from.slot()), record);
+        if !free {
+            return Reply::Queued;
+        }
+        let token = self.grant(place);
+        Reply::Acquired {
+            token,
+            lease: wish.lease,
+        }
+    }
+
+    /// The second phase. None if the session has to wait.
+    pub(super) fn wait(
+        &mut self,
+        from: SessionId,
+        space: Space,
+        name: &[u8],
+        wait: Us,
+    ) -> Option<Reply> {
+        if self.is_draining() {
+            return Some(Reply::Refused(Refusal::Draining));
+        }
+        let hash = self.secret.hash(space, name);
+        let Some(record) = self.find_record(from.slot(), hash, space, name) else {
+            return Some(Reply::Refused(Refusal::NotEnqueued));
+        };
+        let place = self.records.slab[record].ticket;
+        if place == NIL {
+            self.forget_record(record, hash);
+            return Some(Reply::Refused(Refusal::LeaseExpired));
+        }
+        let Ticket {
+            token, lease, key, ..
+        } = self.tickets[place];
+        if !self.tickets[place].waits() {
+            self.forget_record(record, hash);
+            self.set_due(place, self.now.saturating_add(lease));
+            return Some(Reply::Granted { token, lease });
+        }
+        if wait == 0 {
+            self.leave(place);
+            self.retire_if_unused(key);
+            return Some(Reply::Timeout);
+        }
+        self.tickets[place].due = self.now.saturating_add(wait);
+        self.wheel.insert(&mut self.tickets, place);
+        None
+    }
+
+    /// A ticket leaves its queue or stops to hold; the record of its enqueue, if it has one, goes with it or, for
+    /// an expiry, becomes the mark of that. Called while the ticket still has its key and its session.
+    pub(super) fn unrecord(&mut self, place: u32, end: Option<End>) {
+        let Ticket { key, member, .. } = self.tickets[place];
+        if self.records.slab.is_empty() || member == NIL {
+            return;
+        }
+        let (space, hash) = (self.keys[key].space(), self.hash_of(key));
+        let Some(record) = self.find_record(member, hash, space, self.keys[key].name()) else {
+            return;
+        };
+        if self.records.slab[record].ticket != place {
+            return;
+        }
+        let owner = &mut self.members[member as usize];
+        if end != Some(End::Expired) || owner.closing {
+            return self.forget_record(record, hash);
+        }
+        self.records.slab[record].ticket = NIL;
+        let lost = owner.lost.get_or_insert_default();
+        lost.push_back(record);
+        if lost.len() > LOST_MAX {
+            let oldest = lost[0];
+            self.forget_lost(oldest);
+        }
+    }
+
+    /// The session is closing: its marks of lost leases go at once, its other records with their tickets.
+    pub(super) fn forget_all_lost(&mut self, member: u32) {
+        while let Some(&record) = self.members[member as usize]
+            .lost
+            .as_ref()
+            .and_then(|lost| lost.front())
+        {
+            self.forget_lost(record);
+        }
+    }
+
+    fn forget_lost(&mut self, record: u32) {
+        let Record {
+            space, ref name, ..
+        } = self.records.slab[record];
+        let hash = self.secret.hash(space, name.bytes());
+        self.forget_record(record, hash);
+    }
+
+    fn forget_record(&mut self, record: u32, hash: u32) {
+        let Record { member, ticket, .. } = self.records.slab.remove(record);
+        self.records.table.remove(mixed(hash, member), record);
+        let lost = &mut self.members[member as usize].lost;
+        if ticket == NIL
+            && let Some(list) = lost
+        {
+            list.retain(|&other| other != record);
+            if list.is_empty() {
+                *lost = None;
+            }
+        }
+    }
+
+    fn find_record(&self, member: u32, hash: u32, space: Space, name: &[u8]) -> Option<u32> {
+        if self.records.slab.is_empty() {
+            return None;
+        }
+        self.records.table.find(mixed(hash, member), |place| {
+            let record = &self.records.slab[place];
+            record.member == member && record.space == space && record.name.bytes() == name
+        })
+    }
+
+    /// Panics if a record is not as it must be.
+    pub(super) fn check_records(&self) {
+        let mut lost = 0;
+        let mut seen = 0;
+        for place in 0..self.records.slab.places() {
+            let record = &self.records.slab[place];
+            if record.name.bytes().is_empty() {
+                continue;
+            }
+            seen += 1;
+            let hash = self.secret.hash(record.space, record.name.bytes());
+            let found = self.find_record(record.member, hash, record.space, record.name.bytes());
+            assert_eq!(found, Some(place), "one record for a session and a key");
+            if record.ticket == NIL {
+                lost += 1;
+                continue;
+            }
+            let ticket = &self.tickets[record.ticket];
+            assert_eq!(ticket.member, record.member);
+            assert!(self.keys[ticket.key].is(record.space, record.name.bytes()));
+        }
+        let marks = |member: &super::Member| member.lost.as_ref().map_or(0, |lost| lost.len());
+        assert_eq!(lost, self.members.iter().map(marks).sum::<usize>());
+        assert!(
+            self.members.iter().all(|member| marks(member) <= LOST_MAX),
+            "S10"
+        );
+        assert_eq!(
+            (seen, seen),
+            (self.records.slab.len(), self.records.table.len()),
+            "S9"
+        );
+    }
+}
+
+/// One key's records of different sessions must not share a place.
+fn mixed(hash: u32, member: u32) -> u32 {
+    hash ^ member.wrapping_mul(0x9e37_79b1)
+}

@@ -1,0 +1,123 @@
+//! JSON out: strings of any bytes, and a key as a listing shows it. Nothing is read here. Invariant: what comes
+//! out is one line of valid UTF-8, whatever bytes clients chose for their keys (RFC 8259).
+
+use crate::command::{SECOND, SessionId, Space, State, Us, View};
+
+/// Appends a string: bytes that are not UTF-8 become U+FFFD, control characters escapes.
+pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        for &byte in chunk.valid().as_bytes() {
+            match byte {
+                b'"' | b'\\' => out.extend([b'\\', byte]),
+                0..0x20 | 0x7f => {
+                    out.extend_from_slice(b"\\u00");
+                    out.extend(
+                        [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]),
+                    );
+                }
+                _ => out.push(byte),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+/// Appends a whole number.
+pub fn write_number(value: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(value.to_string().as_bytes());
+}
+
+/// Appends the object that stands for a key in the listing of `stats`.
+pub fn write_view(view: View, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"key\":");
+    write_string(view.name, out);
+    match (view.space, view.state) {
+        (_, State::Idle { span }) => write_seconds("idle_s", span, out),
+        (
+            Space::Lock,
+            State::Used {
+                waiting,
+                holder,
+                lease_left,
+                ..
+            },
+        ) => {
+            write_count("owner_conn_id", holder.map_or(0, SessionId::serial), out);
+            write_seconds("lease_expires_in_s", lease_left, out);
+            write_count("waiters", waiting.into(), out);
+        }
+        (Space::Semaphore, State::Used { held, waiting, .. }) => {
+            write_count("limit", view.limit.into(), out);
+            write_count("holders", held.into(), out);
+            write_count("waiters", waiting.into(), out);
+        }
+    }
+    out.push(b'}');
+}
+
+fn write_count(member: &str, value: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!(",\"{member}\":{value}").as_bytes());
+}
+
+fn write_seconds(member: &str, span: Us, out: &mut Vec<u8>) {
+    let (seconds, ms) = (span / SECOND, span % SECOND / 1000);
+    out.extend_from_slice(format!(",\"{member}\":{seconds}.{ms:03}").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(bytes: &[u8]) -> String {
+        let mut out = Vec::new();
+        write_string(bytes, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn any_bytes_become_one_line_of_valid_utf8() {
+        assert_eq!(string("clé".as_bytes()), "\"clé\"");
+        assert_eq!(string(b"a\"b\\c"), r#""a\"b\\c""#);
+        assert_eq!(
+            string(b"\r\n\0\x1b[31m\x7f"),
+            r#""\u000d\u000a\u0000\u001b[31m\u007f""#
+        );
+        assert_eq!(string(b"\xff\xfe-\xc3"), "\"\u{fffd}\u{fffd}-\u{fffd}\"");
+    }
+
+    #[test]
+    fn a_key_is_shown_by_what_it_is_and_who_uses_it() {
+        let show = |space, state| {
+            let mut out = Vec::new();
+            write_view(
+                View {
+                    space,
+                    name: b"k",
+                    limit: 3,
+                    state,
+                },
+                &mut out,
+            );
+            String::from_utf8(out).unwrap()
+        };
+        let holder = Some(SessionId::new(7, 1));
+        let used = State::Used {
+            held: 2,
+            waiting: 1,
+            holder,
+            lease_left: 1_234_999,
+        };
+        let lock = r#"{"key":"k","owner_conn_id":7,"lease_expires_in_s":1.234,"waiters":1}"#;
+        assert_eq!(show(Space::Lock, used), lock);
+        assert_eq!(
+            show(Space::Semaphore, used),
+            r#"{"key":"k","limit":3,"holders":2,"waiters":1}"#
+        );
+        let idle = State::Idle { span: 60 * SECOND };
+        assert_eq!(show(Space::Lock, idle), r#"{"key":"k","idle_s":60.000}"#);
+    }
+}
