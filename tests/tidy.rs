@@ -25,6 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("hub/session", &["buffer", "command", "slab", "wheel"]),
     ("hub/survey", &["command", "locks", "wire"]),
     ("locks/mod", &["command", "slab", "table", "wheel"]),
+    ("locks/check", &["slab"]),
     ("locks/crowd", &["command"]),
     ("locks/grant", &["command", "slab"]),
     ("locks/idle", &["command", "slab"]),

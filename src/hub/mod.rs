@@ -357,7 +357,6 @@ impl Hub {
                 }
                 return used;
             }
-            let trusted = session.trusted;
             if !session.greeted && text::is_http(rest) {
                 self.close(now, slot, false);
                 return used;
@@ -378,13 +377,9 @@ impl Hub {
                 } => {
                     used += frame;
                     session.start_frame();
-                    match request {
-                        Request::Auth(secret) => self.authenticate(now, slot, secret),
-                        _ if !trusted => self.reject(now, slot),
-                        request => self.request(now, slot, request),
-                    }
+                    self.request(now, slot, request);
                 }
-                Parsed::Bad { .. } if !trusted => self.reject(now, slot),
+                Parsed::Bad { .. } if !session.trusted => self.reject(now, slot),
                 Parsed::Bad { used: frame } => {
                     used += frame;
                     session.start_frame();
@@ -400,8 +395,9 @@ impl Hub {
         let session = &mut self.sessions[slot];
         session.busy = true;
         match request {
+            Request::Auth(secret) => self.authenticate(now, slot, secret),
+            _ if !session.trusted => self.reject(now, slot),
             Request::Ping => self.answer(now, slot, Reply::Pong),
-            Request::Auth(_) => self.answer(now, slot, Reply::Refused(Refusal::Error)),
             Request::Stats => {
                 let out = session.output.tail(&mut self.pool);
                 session.survey = Some(Box::new(Survey::start(self.connections, out)));
@@ -539,12 +535,13 @@ impl Hub {
         );
         for slot in 0..self.sessions.places() {
             let session = &self.sessions[slot];
-            if session.id == SessionId::NOBODY {
+            if session.is_vacant() {
                 continue;
             }
             assert!(!session.ready || self.ready.contains(&slot));
             assert!(
-                session.input.len() <= INPUT_MAX && session.output.len() < OUTPUT_MAX + 64,
+                session.input.len() <= INPUT_MAX + text::FRAME_MAX
+                    && session.output.len() < OUTPUT_MAX + survey::ENTRY_MAX,
                 "S10"
             );
             if session.phase == Phase::Open && !session.ready && !session.is_blocked() {

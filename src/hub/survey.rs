@@ -5,9 +5,13 @@
 use crate::command::{Space, State, View};
 use crate::locks::Locks;
 use crate::wire::json;
+use crate::wire::text::LINE_MAX;
 
 /// Keys that a slice looks at.
 const KEYS_A_SLICE: u32 = 1000;
+
+/// The longest that a key takes in the answer: each byte of its name escaped, and numbers.
+pub(super) const ENTRY_MAX: usize = 6 * LINE_MAX + 128;
 
 /// The arrays of the answer, in order.
 const ARRAYS: [&str; 4] = ["locks", "semaphores", "idle_locks", "idle_semaphores"];

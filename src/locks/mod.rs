@@ -6,6 +6,7 @@
 //! costs follows from what it touches, never from how much there is; what can be long (a session with many
 //! holds, many leases that end at once, the emptying of all queues) is cut into slices that `Tick` carries on.
 
+mod check;
 mod crowd;
 mod grant;
 mod idle;
@@ -573,95 +574,6 @@ impl Locks {
             limit,
             state,
         })
-    }
-
-    /// Panics if anything is not as it must be between two commands. Looks at everything: for tests.
-    pub fn check(&self) {
-        let mut held = 0;
-        let mut crowded = 0;
-        let (mut seen, mut idle) = (0, 0);
-        for place in (0..self.keys.places()).filter(|&place| !self.keys[place].is_vacant()) {
-            let key = &self.keys[place];
-            seen += 1;
-            assert_eq!(
-                self.find(self.hash_of(place), key.space(), key.name()),
-                Some(place)
-            );
-            if key.idle().is_some() {
-                idle += 1;
-                continue;
-            }
-            self.check_queue(place);
-            held += u64::from(key.held);
-            crowded += if key.limit() > FEW {
-                key.held as usize
-            } else {
-                0
-            };
-        }
-        assert_eq!((seen, self.table.len()), (self.keys.len(), self.keys.len()));
-        assert_eq!((idle, crowded), (self.idle.count, self.crowd.len()));
-        assert!(self.keys.len() <= self.settings.max_locks, "S10");
-        assert_eq!(held, self.counts().held, "S11");
-        self.check_owners();
-        self.check_records();
-    }
-
-    fn check_queue(&self, place: u32) {
-        let key = &self.keys[place];
-        let all: Vec<u32> = key.tickets.places(&self.tickets).collect();
-        assert_eq!(all.len(), (key.held + key.waiting) as usize);
-        assert!(!all.is_empty(), "a key without tickets is idle");
-        assert!(key.held <= key.limit(), "S1: no more holds than slots");
-        let served = key.held == key.limit() || key.waiting == 0 || self.is_draining();
-        assert!(served, "nobody waits for a free slot");
-        assert_eq!(key.next, all.get(key.held as usize).copied().unwrap_or(NIL));
-        for (at, &ticket) in all.iter().enumerate() {
-            assert_eq!(self.tickets[ticket].key, place);
-            assert_eq!(
-                self.tickets[ticket].waits(),
-                at >= key.held as usize,
-                "holds stand before waits"
-            );
-        }
-        assert!(
-            all[..key.held as usize].is_sorted_by_key(|&t| self.tickets[t].token.fence),
-            "S2, S7"
-        );
-    }
-
-    fn check_owners(&self) {
-        let mut owned = 0;
-        for (slot, member) in self.members.iter().enumerate() {
-            let all: Vec<u32> = member.tickets.places(&self.tickets).collect();
-            assert_eq!(member.closing, self.closing.contains(&(slot as u32)));
-            assert!(
-                all.iter()
-                    .is_sorted_by_key(|&t| self.tickets[t].token.fence),
-                "waits, then holds as granted"
-            );
-            assert!(all.iter().all(|&t| self.tickets[t].member == slot as u32));
-            owned += all.len();
-        }
-        let (mut alive, mut timed) = (0, 0);
-        for place in (0..self.tickets.places()).filter(|&place| !self.tickets[place].is_vacant()) {
-            let ticket = &self.tickets[place];
-            alive += 1;
-            timed += usize::from(ticket.is_timed());
-            owned += usize::from(ticket.member == NIL);
-            assert!(ticket.token.fence < self.next_fence);
-            assert!(ticket.is_timed() || ticket.waits(), "every hold has an end");
-        }
-        assert_eq!(
-            (alive, owned),
-            (self.tickets.len(), self.tickets.len()),
-            "S9: every ticket has its owner"
-        );
-        assert_eq!(
-            self.wheel.next().is_some(),
-            timed > 0,
-            "S9: no timer without its ticket"
-        );
     }
 }
 
