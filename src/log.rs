@@ -55,7 +55,12 @@ impl Pace {
     /// one included: the moment to log.
     pub fn tick(&mut self, now: Us) -> Option<u64> {
         self.count += 1;
-        if now < self.next {
+        self.rest(now)
+    }
+
+    /// How many were counted and not answered yet, if there are any and a second has passed.
+    pub fn rest(&mut self, now: Us) -> Option<u64> {
+        if self.count == 0 || now < self.next {
             return None;
         }
         self.next = now.saturating_add(SECOND);
@@ -217,6 +222,20 @@ mod tests {
     fn the_last_millisecond_of_a_day_is_still_that_day() {
         assert_eq!(Time(DAY_US - 1).to_string(), "1970-01-01T23:59:59.999Z");
         assert_eq!(Time(DAY_US).to_string(), "1970-01-02T00:00:00.000Z");
+    }
+
+    #[test]
+    fn what_a_pace_held_back_can_be_asked_for_later() {
+        let mut pace = Pace::default();
+        assert_eq!((pace.rest(0), pace.tick(SECOND)), (None, Some(1)));
+        assert_eq!(
+            (pace.tick(SECOND + 1), pace.rest(SECOND * 2 - 1)),
+            (None, None)
+        );
+        assert_eq!(
+            (pace.rest(SECOND * 2), pace.rest(SECOND * 4)),
+            (Some(1), None)
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use dflockd::config::{self, Config, Parsed};
 use dflockd::log::Log;
-use dflockd::{server, sys};
+use dflockd::server;
 
 fn main() -> ExitCode {
     let (config, warnings) =
@@ -20,14 +20,11 @@ fn main() -> ExitCode {
     let log = Log {
         debug: config.debug,
     };
-    for warning in &warnings {
-        log.warn(sys::unix_now_ns() / 1000, "warning", &[("text", warning)]);
-    }
     let secret = match secret(&config) {
         Ok(secret) => secret,
         Err((status, text)) => return fail(status, &text),
     };
-    match server::run(&config, secret, log) {
+    match server::run(&config, secret, &warnings, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }

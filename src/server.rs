@@ -33,18 +33,26 @@ const LISTENER: mio::Token = mio::Token(usize::MAX);
 const TIMER: mio::Token = mio::Token(usize::MAX - 1);
 const SIGNALS: mio::Token = mio::Token(usize::MAX - 2);
 
-/// Listens and serves until a signal has ended it. Clients have to say `secret` first, if there is one.
+/// Listens and serves until a signal has ended it. Clients have to say `secret` first, if there is one. What is to be
+/// said of the configuration is logged once the address is known to be good.
 ///
 /// # Errors
 /// The address cannot be listened on, or the system refuses what the loop itself needs.
-pub fn run(config: &Config, secret: Option<Vec<u8>>, log: Log) -> io::Result<()> {
-    let mut server = Server::start(config, secret, log)?;
+pub fn run(
+    config: &Config,
+    secret: Option<Vec<u8>>,
+    warnings: &[String],
+    log: Log,
+) -> io::Result<()> {
+    let mut server = Server::start(config, secret, warnings, log)?;
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
         server.turn(&events);
     }
-    log.info(unix_us(), "stopped", &[]);
+    let untold = server.refusals.rest(Us::MAX);
+    server.warn_of_refusals(untold);
+    log.info(unix_us(), "stopped", &[("cut", &server.hub.connections())]);
     Ok(())
 }
 
@@ -90,8 +98,16 @@ struct Socket {
 }
 
 impl Server {
-    fn start(config: &Config, secret: Option<Vec<u8>>, log: Log) -> io::Result<Server> {
+    fn start(
+        config: &Config,
+        secret: Option<Vec<u8>>,
+        warnings: &[String],
+        log: Log,
+    ) -> io::Result<Server> {
         let (listener, addr) = listen(&config.host, config.port)?;
+        for warning in warnings {
+            log.warn(unix_us(), "warning", &[("text", warning)]);
+        }
         if let Err(e) = sys::raise_file_limit() {
             // Fewer clients fit, that is all.
             log.warn(unix_us(), "file-limit", &[("error", &e)]);
@@ -182,6 +198,8 @@ impl Server {
         self.hub.tick(self.now);
         self.settle();
         self.hub.end_turn();
+        let untold = self.refusals.rest(self.now);
+        self.warn_of_refusals(untold);
         if self.log.debug {
             self.measure();
         }
@@ -372,11 +390,16 @@ impl Server {
             .map(drop);
         self.reserve = self.timer.as_fd().try_clone_to_owned().ok();
         accepted?;
-        if let Some(count) = self.refusals.tick(self.now) {
+        let count = self.refusals.tick(self.now);
+        self.warn_of_refusals(count);
+        Ok(())
+    }
+
+    fn warn_of_refusals(&self, count: Option<u64>) {
+        if let Some(count) = count {
             self.log
                 .warn(unix_us(), "fd-exhausted", &[("refused", &count)]);
         }
-        Ok(())
     }
 
     fn signalled(&mut self) {
@@ -388,7 +411,7 @@ impl Server {
             self.log.info(
                 unix_us(),
                 "draining",
-                &[("connections", &self.hub.sessions())],
+                &[("connections", &self.hub.connections())],
             );
             self.hub.drain(self.now);
         }

@@ -224,7 +224,13 @@ fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> 
                 ));
             }
             Ok(Some(lexopt::Arg::Value(value))) => {
-                return Err(format!("unexpected argument {value:?}"));
+                let hint = match value.to_str().map(options::boolean) {
+                    Some(Ok(_)) => {
+                        ": the value of a boolean follows after '=', as in --debug=false"
+                    }
+                    _ => "",
+                };
+                return Err(format!("unexpected argument {value:?}{hint}"));
             }
             // A value nobody asked for; each option below takes its own, so none is left over.
             Err(error) => return Err(format!("{:?}", error.to_string())),

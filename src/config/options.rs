@@ -300,7 +300,7 @@ fn seconds(text: &str, least: i64) -> Result<Us, String> {
     integer(text, least..=SECONDS_MAX as i64, " seconds").map(|value| value as Us * SECOND)
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "true" | "on" => Ok(true),
         "0" | "no" | "false" | "off" => Ok(false),
@@ -308,11 +308,16 @@ fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Brackets around an IPv6 address, as in a URL, are left away.
 fn host(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("an address or a host name".to_string());
+    let inside = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let host = inside.filter(|inside| inside.contains(':')).unwrap_or(text);
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("an address or a host name, without a port".to_string());
     }
-    Ok(text.to_string())
+    Ok(host.to_string())
 }
 
 fn secret_file(text: &str) -> Result<String, String> {

@@ -320,6 +320,11 @@ impl Hub {
             .min()
     }
 
+    /// How many connections there are whose close is not decided.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
     /// How many sessions there are, closing ones included.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
