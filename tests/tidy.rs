@@ -14,7 +14,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ),
     ("sys", &["command"]),
     ("config", &["command"]),
-    ("log", &["command"]),
+    ("log", &["command", "sys"]),
     (
         "hub",
         &["buffer", "command", "locks", "slab", "wheel", "wire"],
