@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Write as _};
 
 use crate::command::{SECOND, Us};
+use crate::sys;
 
 /// Where events go, and which.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +71,11 @@ impl Pace {
 
 fn write(line: &str) {
     // stderr is unbuffered in std, so a line is one write(2), and whole beside other writers of the
-    // same pipe. Nobody is left to be told when it fails, and a lock server must not stop for want
-    // of a log: the failure is dropped.
+    // same pipe. Nobody is left to be told when it fails, and a lock server must neither stop for
+    // want of a log nor wait for who reads it: a line that has no room is dropped.
+    if !sys::can_log() {
+        return;
+    }
     let _ = io::stderr().write_all(line.as_bytes());
 }
 

@@ -25,6 +25,8 @@ use crate::sys::{self, Signals, Timer};
 /// Events of one turn. With a read, some work and a send each, at some 10 us, a turn stays under 10 ms.
 const EVENTS_A_TURN: usize = 256;
 const ACCEPTS_A_TURN: usize = 128;
+/// How long leases may wait for full batches of events to be read first: late is safe, but not for ever.
+const BEHIND_MAX: Us = 20_000;
 /// When to try again to accept, if the system has no more files and nothing closes.
 const ACCEPT_RETRY: Us = 100_000;
 
@@ -80,6 +82,8 @@ struct Server {
     guests: Guests,
     /// What the timer is set to.
     armed: Us,
+    /// Since when there have been as many events as a turn takes, and maybe more.
+    behind: Option<Us>,
     /// The time of the turn.
     now: Us,
     /// The longest turn so far; measured only for `--debug`.
@@ -112,6 +116,7 @@ impl Server {
             // Fewer clients fit, that is all.
             log.warn(unix_us(), "file-limit", &[("error", &e)]);
         }
+        sys::adopt_quietly();
         let mut listener = TcpListener::from_std(listener);
         let (poll, timer, signals) = (Poll::new()?, Timer::new()?, Signals::new()?);
         let registry = poll.registry();
@@ -139,6 +144,7 @@ impl Server {
             accept_errors: Pace::default(),
             guests: Guests::new(config.max_connections, config.max_connections_per_ip),
             armed: Us::MAX,
+            behind: None,
             now: sys::now(),
             longest: 0,
             cut: false,
@@ -167,11 +173,13 @@ impl Server {
             self.timer.set(due)?;
             self.armed = due;
         }
-        match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => events.clear(),
-            result => result?,
+        // A turn without its events would end leases before it has read the renewals.
+        loop {
+            match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
         }
-        Ok(())
     }
 
     /// Reads first, then the clock's work: a renewal that is already here comes before the end of its lease.
@@ -192,17 +200,31 @@ impl Server {
                 self.read(id);
             }
         }
+        if self.has_heard(events.iter().count()) {
+            self.hub.tick(self.now);
+        }
+        self.settle();
+        // After the closes, whose descriptors may be wanted.
         if self.accept || self.accept_retry.is_some_and(|due| due <= self.now) {
             self.accept();
+            self.settle();
         }
-        self.hub.tick(self.now);
-        self.settle();
         self.hub.end_turn();
         let untold = self.refusals.rest(self.now);
         self.warn_of_refusals(untold);
         if self.log.debug {
             self.measure();
         }
+    }
+
+    /// Whether the turn has read everything that had arrived, or has been behind for too long to wait for that.
+    fn has_heard(&mut self, events: usize) -> bool {
+        if events < EVENTS_A_TURN {
+            self.behind = None;
+            return true;
+        }
+        let since = *self.behind.get_or_insert(self.now);
+        self.now >= since.saturating_add(BEHIND_MAX)
     }
 
     /// Lets the hub work and writes what came of it, until neither leads to the other.
@@ -231,7 +253,8 @@ impl Server {
             return;
         };
         let id = socket.id;
-        let broken = event.is_error() || event.is_write_closed();
+        // Not the end of both directions: one is ours, when we linger.
+        let broken = event.is_error();
         socket.fin |= broken || event.is_read_closed();
         if event.is_readable() || socket.fin {
             self.read(id);
@@ -289,14 +312,15 @@ impl Server {
         let Some(Some(socket)) = self.sockets.get_mut(id.slot() as usize) else {
             return;
         };
-        let output = self.hub.output(id);
-        if !output.is_empty() {
-            match socket.stream.write(output) {
+        while !self.hub.output(id).is_empty() {
+            match socket.stream.write(self.hub.output(id)) {
                 Ok(n) => self.hub.sent(id, n),
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 // What is left goes out with the edge that says there is room.
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => self.hub.closed(self.now, id),
             }
+            break;
         }
         match self.hub.next(self.now, id) {
             Next::Keep => {}

@@ -91,6 +91,12 @@ impl AsFd for Timer {
     }
 }
 
+/// Lets children that a process with id 1 inherits vanish when they end; see wait(2) on SIGCHLD.
+pub fn adopt_quietly() {
+    // SAFETY: two constants. It cannot fail for a signal that exists.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// SIGTERM and SIGINT as a file that becomes readable; see signalfd(2). They are blocked from then on, so they
 /// neither interrupt nor kill, and a process with id 1, for which the kernel drops signals without a handler,
 /// gets them too.
@@ -130,6 +136,19 @@ impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+}
+
+/// Whether a short line can be written to stderr without waiting for who reads it; see poll(2) and, for pipes,
+/// pipe(7).
+pub fn can_log() -> bool {
+    let mut stderr = libc::pollfd {
+        fd: libc::STDERR_FILENO,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one structure, of which the kernel changes one field; no time to wait.
+    let ready = unsafe { libc::poll(&raw mut stderr, 1, 0) };
+    ready == 1 && stderr.revents & libc::POLLOUT != 0
 }
 
 /// Raises the number of files that may be open, connections included, to the hard limit, and returns it.

@@ -16,7 +16,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sys", &["command"]),
     ("config/mod", &["command"]),
     ("config/options", &["command", "wire"]),
-    ("log", &["command"]),
+    ("log", &["command", "sys"]),
     (
         "hub/mod",
         &["buffer", "command", "locks", "slab", "wheel", "wire"],

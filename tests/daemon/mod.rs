@@ -1,0 +1,400 @@
+//! The real server as a child process, and those who talk to it over real sockets. What a child reads and writes
+//! is a socket too, because only sockets can be read with a deadline: nothing here waits for ever. Invariant: a
+//! child is killed and reaped when its value is dropped, whatever the test did.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A program with none of the environment's settings for the server.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
+    for (variable, _) in env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"DFLOCKD_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+/// The server with these arguments.
+pub fn dflockd(args: &[&str]) -> Command {
+    let mut command = program(env!("CARGO_BIN_EXE_dflockd"));
+    command.args(args);
+    command
+}
+
+/// A shell that prepares what the server inherits and becomes it: `$0` is its path.
+pub fn shell(script: &str) -> Command {
+    let mut command = program("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_dflockd")]);
+    command
+}
+
+/// Polls a condition that has no event to wait for.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what}, in time");
+        thread::yield_now();
+    }
+}
+
+/// A running server, gone when dropped.
+pub struct Daemon {
+    child: Child,
+    /// Of the server itself; the child may have started it.
+    pub pid: u32,
+    pub addr: SocketAddr,
+    out: Talk<UnixStream>,
+    log: Talk<UnixStream>,
+}
+
+/// What is left of a server that has ended.
+#[derive(Debug)]
+pub struct End {
+    pub status: Option<i32>,
+    pub out: String,
+    pub log: String,
+}
+
+impl Daemon {
+    /// The server on any port, with these arguments, ready.
+    pub fn start(args: &[&str]) -> Daemon {
+        Daemon::launch(dflockd(&[&["--port", "0"], args].concat())).expect("it starts")
+    }
+
+    /// Waits until it is ready, or has ended.
+    pub fn launch(command: Command) -> Result<Daemon, End> {
+        let mut daemon = Daemon::spawn(command);
+        let mut log = String::new();
+        loop {
+            let line = daemon.log.line();
+            log.push_str(&line);
+            if line.is_empty() {
+                return Err(End {
+                    log,
+                    ..daemon.end()
+                });
+            }
+            if let Some((_, addr)) = line.split_once(" info dflockd listening addr=") {
+                daemon.addr = addr.trim_end().parse().expect("an address with a port");
+                return Ok(daemon);
+            }
+        }
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(mut command: Command) -> Daemon {
+        let (out, its_out) = UnixStream::pair().unwrap();
+        let (log, its_log) = UnixStream::pair().unwrap();
+        command.stdin(Stdio::null());
+        command.stdout(OwnedFd::from(its_out));
+        command.stderr(OwnedFd::from(its_log));
+        let child = command.spawn().expect("it can be run");
+        // With the command go our copies of its ends, so that its end is the end of what it writes.
+        drop(command);
+        Daemon {
+            pid: child.id(),
+            child,
+            addr: ([127, 0, 0, 1], 0).into(),
+            out: Talk::unix(out),
+            log: Talk::unix(log),
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn end(mut self) -> End {
+        let log = self.log.rest();
+        let out = self.out.rest();
+        let status = self.child.wait().expect("a child can be waited for").code();
+        End { status, out, log }
+    }
+
+    /// Waits for the next event in the log with this name.
+    pub fn event(&mut self, name: &str) -> String {
+        loop {
+            let line = self.log.line();
+            assert!(!line.is_empty(), "it ended before {name}");
+            if line.split(' ').nth(3).map(str::trim_end) == Some(name) {
+                return line;
+            }
+        }
+    }
+
+    /// The log has no reader any more.
+    pub fn hang_up_log(&mut self) {
+        self.log = Talk::unix(UnixStream::pair().unwrap().0);
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::over(TcpStream::connect_timeout(&self.addr, PATIENCE).expect("it listens"))
+    }
+
+    /// Sends it a unix signal, by the name that kill(1) knows.
+    pub fn signal(&self, name: &str) {
+        let script = format!("kill -s {name} {}", self.pid);
+        let status = Command::new("sh").args(["-c", &script]).status();
+        assert!(status.expect("there is a shell").success(), "{script}");
+    }
+
+    /// How many descriptors it has open.
+    pub fn fds(&self) -> usize {
+        self.descriptors().count()
+    }
+
+    /// Whether each number below a limit is in use; there may be inherited ones above it.
+    pub fn is_full(&self, limit: usize) -> bool {
+        self.descriptors().filter(|&(fd, _)| fd < limit).count() == limit
+    }
+
+    /// The numbers of its descriptors, and what they are.
+    fn descriptors(&self) -> impl Iterator<Item = (usize, String)> {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("it runs");
+        folder.filter_map(|entry| {
+            let path = entry.ok()?.path();
+            // It may be closed by now.
+            let to = fs::read_link(&path).ok()?.to_str()?.to_string();
+            Some((path.file_name()?.to_str()?.parse().ok()?, to))
+        })
+    }
+
+    /// The first word of a line of proc_pid_status(5).
+    pub fn status(&self, field: &str) -> String {
+        status(self.pid, field).unwrap_or_else(|| panic!("a line {field}"))
+    }
+
+    /// The most memory that it ever had resident, in kB.
+    pub fn memory_kb(&self) -> u64 {
+        self.status("VmHWM").parse().unwrap()
+    }
+
+    /// The processor time that it has used, in ticks of 10 ms.
+    pub fn ticks(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it runs");
+        // The name in parentheses may contain anything; utime and stime are fields 14 and 15.
+        let (_, fields) = text.rsplit_once(") ").unwrap();
+        let times = fields.split(' ').skip(11).take(2);
+        times.map(|time| time.parse::<u64>().unwrap()).sum()
+    }
+
+    /// The port that it listens on, for who has no log: by the numbers of its sockets.
+    pub fn listening_port(&self) -> Option<u16> {
+        let links: Vec<String> = self.descriptors().map(|(_, to)| to).collect();
+        let table = fs::read_to_string("/proc/net/tcp").expect("there is TCP");
+        table.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (addr, state, inode) = (fields[1], fields[3], fields[9]);
+            let is_its = state == "0A" && links.contains(&format!("socket:[{inode}]"));
+            is_its.then(|| u16::from_str_radix(addr.split(':').nth(1).unwrap(), 16).unwrap())
+        })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        kill(&mut self.child);
+    }
+}
+
+fn kill(child: &mut Child) {
+    // It fails only if the child has ended already.
+    let _ = child.kill();
+    child.wait().expect("a child can be waited for");
+}
+
+fn status(pid: u32, field: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(":"));
+    let (_, value) = lines.find(|(name, _)| *name == field)?;
+    value.split_whitespace().next().map(str::to_string)
+}
+
+/// The server as process 1 of a namespace of its own; None where the kernel lets nobody have one.
+pub fn as_process_1() -> Option<Daemon> {
+    [&[][..], &["--user", "--map-root-user"]]
+        .into_iter()
+        .find_map(|more| {
+            let mut command = program("unshare");
+            command.args(more).args(["--fork", "--pid", "--kill-child"]);
+            command.args([env!("CARGO_BIN_EXE_dflockd"), "--port", "0"]);
+            let mut daemon = Daemon::launch(command).ok()?;
+            let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+                let name = entry.ok()?.file_name();
+                name.to_str()?.parse::<u32>().ok()
+            });
+            let parent = Some(daemon.pid.to_string());
+            daemon.pid = processes
+                .filter(|&pid| status(pid, "PPid") == parent)
+                .last()
+                .expect("unshare has a child");
+            Some(daemon)
+        })
+}
+
+/// A shell command with nc in it, gone when dropped.
+pub struct Nc {
+    child: Child,
+    pub screen: Talk<UnixStream>,
+}
+
+impl Nc {
+    /// Runs it; what the test sends is its input.
+    pub fn run(script: &str) -> Nc {
+        let there = Command::new("nc").arg("-h").stderr(Stdio::null()).status();
+        assert!(
+            there.is_ok(),
+            "there is no nc: apt-get install netcat-openbsd"
+        );
+        let (ours, its) = UnixStream::pair().unwrap();
+        let child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(OwnedFd::from(its.try_clone().unwrap()))
+            .stdout(OwnedFd::from(its))
+            .spawn()
+            .expect("there is a shell");
+        Nc {
+            child,
+            screen: Talk::unix(ours),
+        }
+    }
+}
+
+impl Drop for Nc {
+    fn drop(&mut self) {
+        kill(&mut self.child);
+    }
+}
+
+/// One end of a connection, line by line.
+pub struct Talk<S>(BufReader<S>);
+
+/// A client of the server.
+pub type Client = Talk<TcpStream>;
+
+impl Talk<UnixStream> {
+    fn unix(stream: UnixStream) -> Talk<UnixStream> {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Talk(BufReader::new(stream))
+    }
+}
+
+impl<S: Read + Write> Talk<S> {
+    /// The stream itself.
+    pub fn stream(&mut self) -> &mut S {
+        self.0.get_mut()
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let written = self.stream().write_all(bytes.as_ref());
+        written.expect("the other side is there and reads");
+    }
+
+    /// The next line, with its LF; empty at the end.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("a line in time");
+        line
+    }
+
+    /// All that comes until the end.
+    pub fn rest(&mut self) -> String {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text).expect("an end in time");
+        text
+    }
+
+    #[track_caller]
+    pub fn hears(&mut self, line: &str) {
+        assert_eq!(self.line(), format!("{line}\n"));
+    }
+
+    /// The next line is a grant with this lease in seconds; returns its token.
+    #[track_caller]
+    pub fn is_granted(&mut self, lease: u32) -> String {
+        let line = self.line();
+        let fields: Vec<&str> = line.split(' ').collect();
+        let is_grant = fields.len() == 3 && fields[0] == "ok" && fields[1].len() == 32;
+        assert!(
+            is_grant && fields[2] == format!("{lease}\n"),
+            "granted: {line:?}"
+        );
+        fields[1].to_string()
+    }
+
+    /// The server has closed in order, and has said nothing more.
+    #[track_caller]
+    pub fn is_closed(&mut self) {
+        assert_eq!(self.line(), "");
+    }
+}
+
+impl Client {
+    pub fn over(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Talk(BufReader::new(stream))
+    }
+
+    /// Sends a frame and checks the answer.
+    #[track_caller]
+    pub fn says(&mut self, command: &str, key: &str, argument: &str, answer: &str) {
+        self.send(format!("{command}\n{key}\n{argument}\n"));
+        self.hears(answer);
+    }
+
+    /// Takes a key that is free; returns the token.
+    #[track_caller]
+    pub fn takes(&mut self, key: &str) -> String {
+        self.send(format!("l\n{key}\n0\n"));
+        self.is_granted(33)
+    }
+
+    /// Begins to wait. The ping before is in the same segment, so its answer says that the server has both.
+    #[track_caller]
+    pub fn waits(&mut self, key: &str, argument: &str) {
+        self.send(format!("ping\n_\n_\nl\n{key}\n{argument}\n"));
+        self.hears("ok");
+    }
+
+    /// Whether a ping is answered, and not the connection closed or reset.
+    pub fn is_served(&mut self) -> bool {
+        if self.stream().write_all(b"ping\n_\n_\n").is_err() {
+            return false;
+        }
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(_) => line == "ok\n",
+            Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("neither answered nor closed"),
+            Err(_) => false,
+        }
+    }
+
+    /// Nothing comes for so long.
+    #[track_caller]
+    pub fn is_silent_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.stream().set_read_timeout(Some(left)).unwrap();
+            // The call may also be interrupted, and the rest of the time is left then.
+            let silence = self.0.fill_buf().map(<[u8]>::len).map_err(|e| e.kind());
+            let is_silent = [ErrorKind::WouldBlock, ErrorKind::Interrupted].map(Err);
+            assert!(is_silent.contains(&silence), "{silence:?}");
+        }
+        self.stream().set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+}
