@@ -448,9 +448,12 @@ fn out_of_descriptors_it_turns_newcomers_away_and_serves_the_others() {
     drop(served);
     daemon.signal("TERM");
     let end = daemon.end();
-    let warnings = end.log.matches(" warn dflockd fd-exhausted refused=");
-    let most = 1 + start.elapsed().as_secs() as usize;
-    assert!((1..=most).contains(&warnings.count()), "{end:?}");
+    let warnings = end.log.split(" warn dflockd fd-exhausted refused=").skip(1);
+    let counts = warnings.map(|rest| rest.lines().next().unwrap().parse::<u64>().unwrap());
+    let counts: Vec<u64> = counts.collect();
+    // At most one a second, and the rest when it stops: nobody is left out.
+    assert!(counts.len() <= 2 + start.elapsed().as_secs() as usize, "{end:?}");
+    assert!(counts.iter().sum::<u64>() >= 201, "{end:?}");
     assert_eq!(end.status, Some(0));
 }
 
@@ -492,7 +495,7 @@ fn sigterm_and_sigint_drain() {
         drop((waiter, holder));
         let end = daemon.end();
         assert_eq!(end.status, Some(0));
-        assert!(end.log.ends_with(" info dflockd stopped\n"));
+        assert!(end.log.ends_with(" info dflockd stopped cut=0\n"));
     }
 }
 
