@@ -133,7 +133,10 @@ pub enum Command<'a> {
     /// From now on nothing is granted; the queues empty over the next ticks.
     Drain,
     /// Time has passed: what is due ends, and work that was put off goes on.
-    Tick,
+    Tick {
+        /// Until when everything that arrived is known; what is due by then ends.
+        heard: Us,
+    },
 }
 
 /// What the lock table tells a session. The faces spell it.

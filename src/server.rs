@@ -4,6 +4,7 @@
 //!
 //! All sockets are edge-triggered: what an edge announced and the turn did not take is remembered in `again`.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -70,7 +71,7 @@ struct Server {
     sockets: Vec<Option<Socket>>,
     buffer: Vec<u8>,
     /// Sessions whose sockets may have more to read.
-    again: Vec<SessionId>,
+    again: VecDeque<SessionId>,
     /// The listener may have more to accept.
     accept: bool,
     /// When to try to accept although nothing says so.
@@ -82,7 +83,9 @@ struct Server {
     guests: Guests,
     /// What the timer is set to.
     armed: Us,
-    /// Since when there have been as many events as a turn takes, and maybe more.
+    /// Everything that had arrived until then has been read, or has had its time.
+    heard: Us,
+    /// Since when every turn had as many events as it takes.
     behind: Option<Us>,
     /// The time of the turn.
     now: Us,
@@ -137,13 +140,14 @@ impl Server {
             signals,
             sockets: Vec::new(),
             buffer: vec![0; INPUT_MAX],
-            again: Vec::new(),
+            again: VecDeque::new(),
             accept: false,
             accept_retry: None,
             refusals: Pace::default(),
             accept_errors: Pace::default(),
             guests: Guests::new(config.max_connections, config.max_connections_per_ip),
             armed: Us::MAX,
+            heard: 0,
             behind: None,
             now: sys::now(),
             longest: 0,
@@ -185,7 +189,7 @@ impl Server {
     /// Reads first, then the clock's work: a renewal that is already here comes before the end of its lease.
     fn turn(&mut self, events: &Events) {
         self.now = sys::now();
-        let again = std::mem::take(&mut self.again);
+        let again = self.again.len().min(EVENTS_A_TURN);
         for event in events {
             match event.token() {
                 LISTENER => self.accept = true,
@@ -194,15 +198,15 @@ impl Server {
                 mio::Token(slot) => self.ready(slot, event),
             }
         }
-        for &id in &again {
+        for _ in 0..again {
+            let id = self.again.pop_front().expect("counted");
             if let Some(socket) = self.socket(id) {
                 socket.again = false;
                 self.read(id);
             }
         }
-        if self.has_heard(events.iter().count()) {
-            self.hub.tick(self.now);
-        }
+        self.listen_up(events.iter().count());
+        self.hub.tick(self.now, self.heard);
         self.settle();
         // After the closes, whose descriptors may be wanted.
         if self.accept || self.accept_retry.is_some_and(|due| due <= self.now) {
@@ -217,14 +221,20 @@ impl Server {
         }
     }
 
-    /// Whether the turn has read everything that had arrived, or has been behind for too long to wait for that.
-    fn has_heard(&mut self, events: usize) -> bool {
+    /// Notes until when everything that arrived has been read: until now, unless there may be more events than
+    /// a turn takes. Then leases wait for those, but not for ever.
+    fn listen_up(&mut self, events: usize) {
         if events < EVENTS_A_TURN {
             self.behind = None;
-            return true;
+        } else if self.now
+            < self
+                .behind
+                .get_or_insert(self.now)
+                .saturating_add(BEHIND_MAX)
+        {
+            return;
         }
-        let since = *self.behind.get_or_insert(self.now);
-        self.now >= since.saturating_add(BEHIND_MAX)
+        self.heard = self.now;
     }
 
     /// Lets the hub work and writes what came of it, until neither leads to the other.
@@ -258,6 +268,10 @@ impl Server {
         socket.fin |= broken || event.is_read_closed();
         if event.is_readable() || socket.fin {
             self.read(id);
+        }
+        if event.is_priority() {
+            // A read stops short at urgent data (tcp(7)), which is no sign that the socket is empty.
+            self.read_again(id);
         }
         if broken {
             self.hub.closed(self.now, id);
@@ -303,7 +317,7 @@ impl Server {
             && !socket.again
         {
             socket.again = true;
-            self.again.push(id);
+            self.again.push_back(id);
         }
     }
 
@@ -314,7 +328,7 @@ impl Server {
         };
         while !self.hub.output(id).is_empty() {
             match socket.stream.write(self.hub.output(id)) {
-                Ok(n) => self.hub.sent(id, n),
+                Ok(n) => self.hub.sent(self.now, id, n),
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 // What is left goes out with the edge that says there is room.
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
@@ -383,7 +397,7 @@ impl Server {
         };
         self.guests.enter(id.slot(), peer);
         let slot = id.slot() as usize;
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         let registered = self
             .poll
             .registry()
@@ -428,6 +442,10 @@ impl Server {
 
     fn signalled(&mut self) {
         while self.signals.take() {
+            // Who has come already is turned away like the others, not reset.
+            if self.listener.is_some() {
+                self.accept();
+            }
             if self.listener.take().is_none() {
                 self.cut = true;
                 continue;

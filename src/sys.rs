@@ -17,6 +17,8 @@ use crate::command::{SECOND, Us};
 
 /// Connections that the kernel completes before they are accepted; net.core.somaxconn may lower it.
 const BACKLOG: c_int = 4096;
+/// What the kernel keeps of each direction of a connection, instead of megabytes: requests and answers are short.
+const BUFFER: c_int = 128 * 1024;
 /// A peer that is silent for 30 s is asked, three times 10 s apart: a host that vanished is noticed in a minute.
 const KEEPALIVE_IDLE_S: c_int = 30;
 const KEEPALIVE_INTERVAL_S: c_int = 10;
@@ -165,10 +167,12 @@ pub fn raise_file_limit() -> io::Result<u64> {
     }
 }
 
-/// Gives the listening socket its backlog and the options that accepted sockets inherit (tcp(7)): no delay, and
-/// keepalive. Set once here, they cost no system call per connection.
+/// Gives the listening socket its backlog and the options that accepted sockets inherit (tcp(7)): no delay, buffers
+/// of a bounded size, and keepalive. Set once here, they cost no system call per connection.
 pub fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
     set_option(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_option(listener, libc::SOL_SOCKET, libc::SO_RCVBUF, BUFFER)?;
+    set_option(listener, libc::SOL_SOCKET, libc::SO_SNDBUF, BUFFER)?;
     set_option(listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     set_option(
         listener,

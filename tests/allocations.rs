@@ -49,7 +49,7 @@ fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, fra
             frame.push(b'\n');
         }
         hub.received(now, id, frame);
-        hub.tick(now);
+        hub.tick(now, now);
         hub.settle(now);
         while let Some(id) = hub.next_dirty() {
             let output = hub.output(id);
@@ -58,7 +58,7 @@ fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, fra
                 token.copy_from_slice(&output[3..35]);
             }
             let n = output.len();
-            hub.sent(id, n);
+            hub.sent(now, id, n);
             assert_eq!(hub.next(now, id), Next::Keep);
         }
         hub.end_turn();

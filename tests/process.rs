@@ -452,7 +452,10 @@ fn out_of_descriptors_it_turns_newcomers_away_and_serves_the_others() {
     let counts = warnings.map(|rest| rest.lines().next().unwrap().parse::<u64>().unwrap());
     let counts: Vec<u64> = counts.collect();
     // At most one a second, and the rest when it stops: nobody is left out.
-    assert!(counts.len() <= 2 + start.elapsed().as_secs() as usize, "{end:?}");
+    assert!(
+        counts.len() <= 2 + start.elapsed().as_secs() as usize,
+        "{end:?}"
+    );
     assert!(counts.iter().sum::<u64>() >= 201, "{end:?}");
     assert_eq!(end.status, Some(0));
 }

@@ -78,7 +78,7 @@ pub static OPTIONS: &[Flag] = &[
         value: "ADDRESS",
         default: "127.0.0.1",
         group: Group::Listening,
-        help: "Listen on this address or host name.",
+        help: "Listen on this address or host name, without a port.",
         set: |config, text| host(text).map(|value| config.host = value),
     },
     Flag {
@@ -106,8 +106,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "true",
         group: Group::Locks,
-        help: "Release what a connection holds when it ends. Without it a lock whose\n\
-               client is gone waits for its release or the end of its lease.",
+        help: "Release what a connection holds when it ends. With\n\
+               --no-auto-release-on-disconnect a lock whose client is gone stays held\n\
+               until its release or the end of its lease.",
         set: |config, text| boolean(text).map(|value| config.auto_release = value),
     },
     Flag {
@@ -136,8 +137,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "1024",
         group: Group::Limits,
-        help: "How many keys may be held or waited for at once, 1 to 1000000000;\n\
-               beyond that an acquire of a new key gets error_max_locks.",
+        help: "How many keys, locks and semaphores together, may be held or waited\n\
+               for at once, 1 to 1000000000; beyond that an acquire of a new key gets\n\
+               error_max_locks.",
         set: |config, text| {
             integer(text, 1..=COUNT_MAX, "").map(|value| config.max_locks = value as usize)
         },
@@ -148,7 +150,7 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "0",
         group: Group::Limits,
-        help: "How many may queue for one key, 0 to 1000000000; beyond that an acquire\n\
+        help: "How many may wait for one key, 0 to 1000000000; beyond that an acquire\n\
                gets error_max_waiters; 0 is any number.",
         set: |config, text| {
             integer(text, 0..=COUNT_MAX, "").map(|value| config.max_waiters = value as u32)
@@ -172,7 +174,7 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "0",
         group: Group::Limits,
-        help: "The same for the connections from one address.",
+        help: "The same for the connections from one address, 0 to 1000000000.",
         set: |config, text| {
             integer(text, 0..=COUNT_MAX, "")
                 .map(|value| config.max_connections_per_ip = value as u32)
@@ -204,7 +206,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "FILE",
         default: "",
         group: Group::Security,
-        help: "Read from this file what a client has to say before anything else.",
+        help: "Read from this file, once, what each client has to say before anything\n\
+               else.",
         set: |config, text| secret_file(text).map(|value| config.auth.file = Some(value)),
     },
     Flag {
@@ -213,8 +216,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "TOKEN",
         default: "",
         group: Group::Security,
-        help: "What a client has to say before anything else. Other users of the host\n\
-               may see a command line: a file is better.",
+        help: "What each client has to say before anything else. Other users of the\n\
+               host can see a command line: a file is better.",
         set: |config, text| secret(text.as_bytes()).map(|value| config.auth.token = Some(value)),
     },
     Flag {
@@ -223,7 +226,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "false",
         group: Group::Logging,
-        help: "Log events of level debug as well.",
+        help: "Log events of level debug as well: each turn of the event loop that\n\
+               took longer than any before.",
         set: |config, text| boolean(text).map(|value| config.debug = value),
     },
     Flag {

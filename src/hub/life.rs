@@ -13,7 +13,7 @@ const LINGER_BYTES: u32 = 256 * 1024;
 /// How long after the answer to a wrong secret the connection is closed.
 const REJECT: Us = SECOND / 10;
 /// Sessions whose deadlines may end, or that the drain may close, in a turn: some 10 us each.
-const CLOSES_A_TURN: u32 = 256;
+const CLOSES_A_TURN: u32 = 200;
 /// Timers that may move down a level of the wheel in a turn.
 const CASCADES_A_TURN: u32 = 20_000;
 
@@ -66,9 +66,11 @@ impl Hub {
         }
     }
 
-    /// Closes a session that the drain has no more use for. One that has heard everything needs no lingering.
+    /// Closes a session that the drain has no more use for. One that has heard everything and of which all was
+    /// read needs no lingering.
     pub(super) fn close_drained(&mut self, now: Us, slot: u32) {
-        let linger = !self.sessions[slot].output.is_empty();
+        let session = &self.sessions[slot];
+        let linger = !session.output.is_empty() || !session.input.is_empty() || session.paused;
         self.close(now, slot, linger);
     }
 
@@ -164,14 +166,14 @@ impl Hub {
         }
     }
 
-    /// Ends what took too long.
-    pub(super) fn time_out_some(&mut self, now: Us) {
+    /// Ends what took too long by `heard`.
+    pub(super) fn time_out_some(&mut self, now: Us, heard: Us) {
         let mut fuel = CASCADES_A_TURN;
         for _ in 0..CLOSES_A_TURN {
-            let Some(slot) = self.wheel.pop(&mut self.sessions, now, &mut fuel) else {
+            let Some(slot) = self.wheel.pop(&mut self.sessions, heard, &mut fuel) else {
                 break;
             };
-            if self.sessions[slot].deadline() <= now {
+            if self.sessions[slot].deadline() <= heard {
                 self.time_out(now, slot);
             }
             let session = &self.sessions[slot];
@@ -191,8 +193,8 @@ impl Hub {
         }
         session.due = Us::MAX;
         match session.phase {
-            // The next answer sets a new deadline.
-            Phase::Open if session.busy => {}
+            // It is not the peer's turn: the next answer sets a new deadline, or room for it does.
+            Phase::Open if session.is_blocked() || session.ready => {}
             // A holder may be silent between frames for as long as it holds.
             Phase::Open if !session.begun && self.locks.has(session.id) => {}
             Phase::Open | Phase::Skip => self.fail(now, slot),

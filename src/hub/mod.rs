@@ -24,11 +24,14 @@ use survey::Survey;
 pub const INPUT_MAX: usize = 16 * 1024;
 /// While this much of a session's output is not taken by its peer, its requests are not executed.
 pub const OUTPUT_MAX: usize = 64 * 1024;
-/// Requests that one session may have executed in a row, and all sessions together in a turn.
-const REQUESTS_A_SESSION: u32 = 256;
-const REQUESTS_A_TURN: u32 = 4096;
-/// What a slice of a long answer counts in requests.
-const SLICE: u32 = 100;
+/// Requests that one session may have executed in a row, before the others have their turn.
+const REQUESTS_A_SESSION: u32 = 128;
+/// Work of one turn, in requests of some microsecond each.
+const WORK_A_TURN: u32 = 4096;
+/// What a session that has something to be sent counts: a system call.
+const SEND: u32 = 8;
+/// What a slice of a long answer counts: it takes some 200 us, and the next may follow in the same turn.
+const SLICE: u32 = 1024;
 
 /// What the hub is told once, when it is made.
 #[derive(Clone, Debug)]
@@ -70,8 +73,8 @@ pub struct Hub {
     ready: VecDeque<u32>,
     /// The same, when they or the turn have had their share.
     later: VecDeque<u32>,
-    /// Requests left in this turn.
-    requests: u32,
+    /// Work left in this turn, in requests.
+    work: u32,
     /// Slots of sessions whose sockets the server must look after.
     dirty: VecDeque<u32>,
     /// Sessions that have room for input again.
@@ -98,7 +101,7 @@ impl Hub {
             pool: Pool::default(),
             ready: VecDeque::new(),
             later: VecDeque::new(),
-            requests: REQUESTS_A_TURN,
+            work: WORK_A_TURN,
             dirty: VecDeque::new(),
             resumed: Vec::new(),
             buried: Vec::new(),
@@ -140,8 +143,12 @@ impl Hub {
         let Some(slot) = self.find(id) else { return };
         let session = &mut self.sessions[slot];
         match session.phase {
+            // Who came before is served before.
             Phase::Open | Phase::Skip
-                if session.busy || session.ready || !session.input.is_empty() =>
+                if session.busy
+                    || !session.input.is_empty()
+                    || !self.ready.is_empty()
+                    || session.ready =>
             {
                 session.input.tail(&mut self.pool).extend_from_slice(bytes);
                 self.wake(slot);
@@ -165,15 +172,15 @@ impl Hub {
     /// answered, unless one waits; then the session closes.
     pub fn finished(&mut self, now: Us, id: SessionId) {
         let Some(slot) = self.find(id) else { return };
-        self.sessions[slot].ended = true;
-        match self.sessions[slot].phase {
-            Phase::Open | Phase::Skip if self.sessions[slot].waits() => {
-                self.close(now, slot, false)
-            }
+        let session = &mut self.sessions[slot];
+        session.ended = true;
+        let at_rest = !session.busy && session.input.is_empty();
+        match session.phase {
+            Phase::Open | Phase::Skip if session.waits() || at_rest => self.close(now, slot, false),
             Phase::Open | Phase::Skip => self.wake(slot),
             // It hears what it was told, and not a moment sooner.
             Phase::Reject => {}
-            Phase::Flush { .. } => self.sessions[slot].phase = Phase::Flush { linger: false },
+            Phase::Flush { .. } => session.phase = Phase::Flush { linger: false },
             Phase::Linger => self.give_up(slot),
             Phase::Gone => {}
         }
@@ -185,7 +192,8 @@ impl Hub {
         let Some(slot) = self.find(id) else { return };
         self.sessions[slot].hung_up = true;
         if self.sessions[slot].waits() {
-            self.close(now, slot, false);
+            // A close with input unread would be a reset, and eat what was answered before.
+            self.close(now, slot, true);
         }
     }
 
@@ -198,13 +206,15 @@ impl Hub {
         self.give_up(slot);
     }
 
-    /// Time has passed. Called once a turn, after everything that was received: a renewal that is already here
-    /// comes before the end of its lease.
-    pub fn tick(&mut self, now: Us) {
+    /// Time has passed. Called once a turn, after what was received: everything that had arrived until `heard` is
+    /// among that, so what is due by then has not been prevented by anybody. A renewal that is already here comes
+    /// before the end of its lease.
+    pub fn tick(&mut self, now: Us, heard: Us) {
+        let tick = Command::Tick { heard };
         self.locks
-            .apply(now, SessionId::NOBODY, Command::Tick, &mut self.replies);
+            .apply(now, SessionId::NOBODY, tick, &mut self.replies);
         self.route(now);
-        self.time_out_some(now);
+        self.time_out_some(now, heard);
         self.drain_some(now);
     }
 
@@ -212,7 +222,7 @@ impl Hub {
     /// work is done.
     pub fn settle(&mut self, now: Us) {
         self.route(now);
-        while self.requests > 0
+        while self.work > 0
             && let Some(slot) = self.ready.pop_front()
         {
             self.sessions[slot].ready = false;
@@ -251,7 +261,7 @@ impl Hub {
     }
 
     /// The kernel has taken the first `n` bytes of the output.
-    pub fn sent(&mut self, id: SessionId, n: usize) {
+    pub fn sent(&mut self, now: Us, id: SessionId, n: usize) {
         let Some(slot) = self.find(id) else { return };
         let session = &mut self.sessions[slot];
         let was_full = session.output.len() >= OUTPUT_MAX;
@@ -262,6 +272,9 @@ impl Hub {
         if was_full && session.output.len() < OUTPUT_MAX {
             self.wake(slot);
             self.resume(slot);
+            if self.sessions[slot].phase == Phase::Open {
+                self.extend_deadline(now, slot);
+            }
         }
     }
 
@@ -299,7 +312,7 @@ impl Hub {
 
     /// The turn is over: what it put off comes first in the next one, and slots that came free can be used.
     pub fn end_turn(&mut self) {
-        self.requests = REQUESTS_A_TURN;
+        self.work = WORK_A_TURN;
         self.ready.append(&mut self.later);
         for slot in self.buried.drain(..) {
             self.wheel.cancel(&mut self.sessions, slot);
@@ -355,7 +368,7 @@ impl Hub {
             if session.phase != Phase::Open || session.is_blocked() {
                 return used;
             }
-            if count == REQUESTS_A_SESSION || self.requests == 0 {
+            if count == REQUESTS_A_SESSION || self.work == 0 {
                 if !session.ready {
                     session.ready = true;
                     self.later.push_back(slot);
@@ -371,9 +384,13 @@ impl Hub {
                     self.wait_for_rest(now, slot, lines, !rest.is_empty());
                     return used;
                 }
-                Parsed::TooLong { used: lines } => {
-                    session.phase = Phase::Skip;
-                    used += lines;
+                Parsed::TooLong {
+                    used: before,
+                    lines,
+                } => {
+                    used += before;
+                    self.note_lines(now, slot, lines, true);
+                    self.sessions[slot].phase = Phase::Skip;
                     continue;
                 }
                 Parsed::Done {
@@ -392,7 +409,7 @@ impl Hub {
                 }
             }
             count += 1;
-            self.requests = self.requests.saturating_sub(1);
+            self.work = self.work.saturating_sub(1);
         }
     }
 
@@ -415,7 +432,7 @@ impl Hub {
                 let session = &self.sessions[slot];
                 // Nobody is there to wait any more.
                 if session.busy && (session.ended || session.hung_up) {
-                    self.close(now, slot, false);
+                    self.close(now, slot, true);
                 }
             }
         }
@@ -423,7 +440,7 @@ impl Hub {
 
     /// Gives the next slice of a long answer.
     fn survey(&mut self, now: Us, slot: u32) {
-        self.requests = self.requests.saturating_sub(SLICE);
+        self.work = self.work.saturating_sub(SLICE);
         let session = &mut self.sessions[slot];
         let most = OUTPUT_MAX.saturating_sub(session.output.len());
         let survey = session
@@ -487,14 +504,17 @@ impl Hub {
         }
     }
 
-    /// A frame has begun or gone on, and is not whole. Each of its lines has a deadline of its own, which bytes
-    /// do not extend.
+    /// What is left is not a whole frame.
     fn wait_for_rest(&mut self, now: Us, slot: u32, lines: u8, begun: bool) {
-        let session = &mut self.sessions[slot];
-        if session.ended {
-            // What is left is not a request.
+        if self.sessions[slot].ended {
             return self.close(now, slot, false);
         }
+        self.note_lines(now, slot, lines, begun);
+    }
+
+    /// A frame has begun or gone on. Each of its lines has a deadline of its own, which bytes do not extend.
+    fn note_lines(&mut self, now: Us, slot: u32, lines: u8, begun: bool) {
+        let session = &mut self.sessions[slot];
         let new_line = lines > session.lines;
         // Between frames a holder has no deadline; with the first byte it gets one.
         let first_byte = begun && !session.begun && self.locks.has(session.id);
@@ -528,6 +548,7 @@ impl Hub {
         if !session.dirty && !session.left_server {
             session.dirty = true;
             self.dirty.push_back(slot);
+            self.work = self.work.saturating_sub(SEND);
         }
     }
 
@@ -561,7 +582,10 @@ impl Hub {
                     "silence has an end"
                 );
             }
-            if session.busy {
+            if session.phase == Phase::Skip {
+                assert!(session.timer.is_filed(), "an endless line has an end");
+            }
+            if session.waits() {
                 assert!(
                     self.locks.has(session.id),
                     "S4: who waits stands in a queue"

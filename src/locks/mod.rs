@@ -34,8 +34,10 @@ use queue::{List, OF_MEMBER, Ticket};
 const ENDS_A_TURN: u32 = 500;
 /// Timers that may move down a level of the wheel in one turn: some 100 ns each.
 const CASCADES_A_TURN: u32 = 20_000;
-/// Places that the emptying of the queues looks at in one turn.
+/// Places that the emptying of the queues looks at in one turn, and waiters that it turns away: a send and a
+/// shutdown each.
 const DRAINED_A_TURN: u32 = 1000;
+const TURNED_AWAY_A_TURN: u32 = 200;
 
 /// What the table is told once, when it is made.
 #[derive(Clone, Debug)]
@@ -197,8 +199,8 @@ impl Locks {
                 self.drained.get_or_insert(0);
                 None
             }
-            Command::Tick => {
-                self.tick(replies);
+            Command::Tick { heard } => {
+                self.tick(heard.min(self.now), replies);
                 None
             }
         };
@@ -385,14 +387,14 @@ impl Locks {
         None
     }
 
-    fn tick(&mut self, replies: &mut Replies) {
+    fn tick(&mut self, heard: Us, replies: &mut Replies) {
         if self.is_draining() {
             self.drain_some(replies);
         }
         // Neither a flood of hang-ups nor of expiries keeps the other from going on.
-        self.expire_some(self.ends + ENDS_A_TURN / 5, replies);
+        self.expire_some(heard, self.ends + ENDS_A_TURN / 5, replies);
         self.close_some(ENDS_A_TURN, replies);
-        self.expire_some(ENDS_A_TURN, replies);
+        self.expire_some(heard, ENDS_A_TURN, replies);
         self.ends = 0;
         self.forget_some();
     }
@@ -427,13 +429,13 @@ impl Locks {
         }
     }
 
-    /// Ends waits and leases that are due, until `most` ends in this turn.
-    fn expire_some(&mut self, most: u32, replies: &mut Replies) {
+    /// Ends waits and leases that are due by `heard`, until `most` ends in this turn.
+    fn expire_some(&mut self, heard: Us, most: u32, replies: &mut Replies) {
         let mut fuel = CASCADES_A_TURN;
         while self.ends < most
-            && let Some(place) = self.wheel.pop(&mut self.tickets, self.now, &mut fuel)
+            && let Some(place) = self.wheel.pop(&mut self.tickets, heard, &mut fuel)
         {
-            if self.tickets[place].due > self.now {
+            if self.tickets[place].due > heard {
                 self.wheel.insert(&mut self.tickets, place);
                 continue;
             }
@@ -448,21 +450,21 @@ impl Locks {
 
     /// Turns away the waits at the next places of the slab.
     fn drain_some(&mut self, replies: &mut Replies) {
-        let from = self.drained.expect("asked only while draining");
-        let to = self
-            .tickets
-            .places()
-            .min(from.saturating_add(DRAINED_A_TURN));
-        for place in from..to {
+        let mut place = self.drained.expect("asked only while draining");
+        let (mut looks, mut waiters) = (DRAINED_A_TURN, TURNED_AWAY_A_TURN);
+        while place < self.tickets.places() && looks > 0 && waiters > 0 {
             let ticket = &self.tickets[place];
             if !ticket.is_vacant()
                 && ticket.waits()
                 && !self.members[ticket.member as usize].closing
             {
                 self.turn_away(place, replies);
+                waiters -= 1;
             }
+            place += 1;
+            looks -= 1;
         }
-        self.drained = Some(to);
+        self.drained = Some(place);
     }
 
     /// The server stops: the wait is over, whether or not somebody waits for its answer yet.

@@ -37,6 +37,8 @@ pub enum Parsed<'a> {
     TooLong {
         /// Length of the lines before it in bytes.
         used: usize,
+        /// How many those are: 0 to 2.
+        lines: u8,
     },
 }
 
@@ -69,7 +71,12 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
                 lines[done] = without_cr(&rest[..end]);
                 used += end + 1;
             }
-            None if rest.len() > cap => return Parsed::TooLong { used },
+            None if rest.len() > cap => {
+                return Parsed::TooLong {
+                    used,
+                    lines: done as u8,
+                };
+            }
             None => return Parsed::Partial { lines: done as u8 },
         }
     }
@@ -507,7 +514,9 @@ mod tests {
                     let before: usize = lines[..line].iter().map(|l| l.len() + 1).sum();
                     let text = lines.join("\n") + "\n";
                     match parse(text.as_bytes()) {
-                        Parsed::TooLong { used } => assert!(over && used == before),
+                        Parsed::TooLong { used, lines } => {
+                            assert!(over && used == before && usize::from(lines) == line);
+                        }
                         Parsed::Done { .. } | Parsed::Bad { .. } => assert!(!over),
                         Parsed::Partial { .. } => panic!("it was whole"),
                     }
@@ -515,7 +524,10 @@ mod tests {
             }
         }
         assert_eq!(parse(&[b'x'; LINE_MAX]), Parsed::Partial { lines: 0 });
-        assert_eq!(parse(&[b'x'; LINE_MAX + 1]), Parsed::TooLong { used: 0 });
+        assert_eq!(
+            parse(&[b'x'; LINE_MAX + 1]),
+            Parsed::TooLong { used: 0, lines: 0 }
+        );
     }
 
     #[test]

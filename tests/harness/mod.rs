@@ -114,7 +114,7 @@ impl Net {
 
     /// The rest of a turn, as the server makes it.
     pub fn turn(&mut self) {
-        self.hub.tick(self.now);
+        self.hub.tick(self.now, self.now);
         loop {
             self.hub.settle(self.now);
             let Some(id) = self.hub.next_dirty() else {
@@ -136,7 +136,7 @@ impl Net {
         let n = self.hub.output(id).len().min(c.appetite);
         c.heard.extend_from_slice(&self.hub.output(id)[..n]);
         c.appetite -= if c.appetite == usize::MAX { 0 } else { n };
-        self.hub.sent(id, n);
+        self.hub.sent(self.now, id, n);
         match self.hub.next(self.now, id) {
             Next::Keep => {}
             Next::Shut => {
