@@ -115,3 +115,40 @@ fn no_read_timeout_runs_while_an_acquire_waits() {
     d.at(523_000);
     d.hears(b, "error\n");
 }
+
+#[test]
+fn a_holder_that_was_silent_and_sends_an_endless_line_has_a_deadline_too() {
+    for pieces in [vec![300], vec![1, 299]] {
+        let mut d = Dialogue::new();
+        let a = d.connect();
+        d.send(a, "l\nk\n0 1000\n");
+        d.is_granted(a, 1000);
+        d.at(50_000);
+        for piece in pieces {
+            d.says(a, "x".repeat(piece), "");
+        }
+        d.at(72_999);
+        d.is_open(a);
+        d.at(73_000);
+        d.hears(a, "error\n");
+        d.lingers(a);
+    }
+}
+
+#[test]
+fn a_client_whose_requests_wait_because_it_does_not_read_is_not_idle() {
+    let mut d = Dialogue::with(|s| s.write_timeout = 0);
+    let a = d.connect();
+    d.0.clients[a].appetite = 0;
+    d.send(a, "ping\n_\n_\n".repeat(30_000));
+    d.at(100_000);
+    d.is_open(a);
+    d.0.feed_client(a, usize::MAX);
+    d.0.settle();
+    d.hears(a, &"ok\n".repeat(30_000));
+    // From then on it is.
+    d.at(122_999);
+    d.is_open(a);
+    d.at(123_000);
+    d.hears(a, "error\n");
+}

@@ -238,3 +238,90 @@ fn everything_a_client_had_is_gone_after_it() {
         assert_eq!(d.0.hub.deadline(), None, "not a timer stays");
     }
 }
+
+#[test]
+fn what_was_answered_before_a_hang_up_is_not_eaten_by_a_reset() {
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    d.takes(a, "k");
+    d.says(b, "l\nk\n10\n", "");
+    d.send(b, "ping\n_\n_\n".repeat(7000));
+    assert!(!d.0.clients[b].unread.is_empty());
+    d.end(b);
+    d.is_closed(b);
+    assert!(!d.0.clients[b].was_reset);
+}
+
+/// Sessions that always have more to execute than a turn's share do not keep a lock of somebody who has gone.
+#[test]
+fn a_close_does_not_queue_behind_everybody_elses_requests() {
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    d.takes(a, "k");
+    d.says(b, "l\nk\n10\n", "");
+    let floods: Vec<usize> = (0..300).map(|_| d.connect()).collect();
+    for turn in 0..10 {
+        for &flood in &floods {
+            d.0.send_only(flood, "ping\n_\n_\n".repeat(255).as_bytes());
+        }
+        if turn == 5 {
+            d.0.end_only(a);
+            d.0.turn();
+            break;
+        }
+        d.0.turn();
+    }
+    d.is_granted(b, 33);
+    d.0.settle();
+}
+
+#[test]
+fn who_came_first_is_served_first_however_much_others_send() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    let floods: Vec<usize> = (0..300).map(|_| d.connect()).collect();
+    for &flood in &floods {
+        d.0.send_only(flood, "ping\n_\n_\n".repeat(255).as_bytes());
+    }
+    d.0.send_only(a, b"ping\n_\n_\n");
+    let mut turns = 0;
+    while d.heard(a).is_empty() {
+        // Others are always first to arrive, and in a turn of their own would be executed at once.
+        d.0.turn();
+        for &flood in &floods {
+            d.0.send_only(flood, "ping\n_\n_\n".repeat(64).as_bytes());
+        }
+        turns += 1;
+    }
+    assert!(turns < 25, "{turns} turns");
+    d.0.settle();
+}
+
+/// A grant is a send: thousands of releases in one turn, each with a waiter, are not one turn's work.
+#[test]
+fn a_turn_grants_only_as_many_as_it_can_tell() {
+    let mut d = Dialogue::with(|s| s.locks.max_locks = 10_000);
+    let holders: Vec<usize> = (0..16).map(|_| d.connect()).collect();
+    let mut releases = vec![String::new(); 16];
+    let mut waiters = Vec::new();
+    for n in 0..16 * 128 {
+        let key = format!("k{n}");
+        let token = d.takes(holders[n % 16], &key);
+        releases[n % 16] += &release(&key, &token);
+        waiters.push(d.connect());
+        d.says(waiters[n], format!("l\n{key}\n100\n"), "");
+    }
+    for (&holder, text) in holders.iter().zip(&releases) {
+        d.0.send_only(holder, text.as_bytes());
+    }
+    d.0.turn();
+    let told = waiters
+        .iter()
+        .filter(|&&waiter| !d.0.clients[waiter].heard.is_empty())
+        .count();
+    assert!((100..600).contains(&told), "{told} grants in a turn");
+    d.0.settle();
+    for &waiter in &waiters {
+        d.is_granted(waiter, 33);
+    }
+}

@@ -35,6 +35,8 @@ pub struct Client {
     pub shut: bool,
     /// The server has closed the socket.
     pub closed: bool,
+    /// The server closed the socket with input unread, which TCP makes a reset: what is on its way is lost.
+    pub was_reset: bool,
     /// What the client sent and the server had no room for.
     pub unread: Vec<u8>,
     /// The client has shut its write side.
@@ -146,6 +148,7 @@ impl Net {
             Next::Close => {
                 c.shut = true;
                 c.closed = true;
+                c.was_reset = !c.unread.is_empty();
             }
         }
     }
