@@ -447,7 +447,7 @@ impl Hub {
             .survey
             .as_mut()
             .expect("asked only while one is given");
-        let done = survey.go_on(&self.locks, most, session.output.tail(&mut self.pool));
+        let done = survey.go_on(now, &self.locks, most, session.output.tail(&mut self.pool));
         if done {
             session.survey = None;
             return self.answered(now, slot);

@@ -2,7 +2,7 @@
 //! at some keys and stops when enough is waiting to be sent. What comes and goes between two slices may be missed
 //! or seen twice.
 
-use crate::command::{Space, State, View};
+use crate::command::{Space, State, Us, View};
 use crate::locks::Locks;
 use crate::wire::json;
 use crate::wire::text::LINE_MAX;
@@ -37,7 +37,7 @@ impl Survey {
     }
 
     /// Appends the next part of the answer, of some `most` bytes. Returns whether that was the last.
-    pub fn go_on(&mut self, locks: &Locks, most: usize, out: &mut Vec<u8>) -> bool {
+    pub fn go_on(&mut self, now: Us, locks: &Locks, most: usize, out: &mut Vec<u8>) -> bool {
         let enough = out.len() + most;
         let mut keys = KEYS_A_SLICE;
         while self.array < ARRAYS.len() {
@@ -50,7 +50,7 @@ impl Survey {
                 }
                 keys -= 1;
                 if let Some(view) = locks
-                    .view(self.place)
+                    .view(now, self.place)
                     .filter(|&view| array_of(view) == self.array)
                 {
                     if self.begun {

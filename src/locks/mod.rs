@@ -357,7 +357,6 @@ impl Locks {
         let Some(place) = self.find_hold(space, name, token) else {
             return Reply::Refused(Refusal::Error);
         };
-        self.tickets[place].lease = lease;
         self.set_due(place, self.now.saturating_add(lease));
         Reply::Renewed { lease }
     }
@@ -417,7 +416,7 @@ impl Locks {
                 let key = self.tickets[place].key;
                 self.leave(place);
                 self.retire_if_unused(key);
-            } else if self.settings.auto_release {
+            } else if self.settings.auto_release || self.is_untold(place) {
                 self.end(place, End::Closed, id, replies);
             } else {
                 self.unrecord(place, None);
@@ -544,7 +543,8 @@ impl Locks {
 
     /// The key at a place, if there is one: for a listing, which may take many turns and then has missed or
     /// seen twice what came and went.
-    pub fn view(&self, place: u32) -> Option<View<'_>> {
+    pub fn view(&self, now: Us, place: u32) -> Option<View<'_>> {
+        let now = self.now.max(now);
         let key = &self.keys[place];
         if key.is_vacant() {
             return None;
@@ -552,7 +552,7 @@ impl Locks {
         let (space, name, limit) = (key.space(), key.name(), key.limit());
         if let Some(idle) = key.idle() {
             let state = State::Idle {
-                span: self.now.saturating_sub(idle.since),
+                span: now.saturating_sub(idle.since),
             };
             return Some(View {
                 space,
@@ -568,7 +568,7 @@ impl Locks {
             holder: holder
                 .and_then(|hold| self.members.get(hold.member as usize))
                 .map(|member| member.id),
-            lease_left: holder.map_or(0, |hold| hold.due.saturating_sub(self.now)),
+            lease_left: holder.map_or(0, |hold| hold.due.saturating_sub(now)),
         };
         Some(View {
             space,

@@ -32,6 +32,8 @@ struct Record {
     member: u32,
     /// NIL once the lease is lost.
     ticket: u32,
+    /// The enqueue was granted at once, and its answer had the token.
+    told: bool,
     space: Space,
     name: Name,
 }
@@ -59,6 +61,7 @@ impl Locks {
         let record = Record {
             member: from.slot(),
             ticket: place,
+            told: free,
             space: wish.space,
             name: Name::new(wish.name),
         };
@@ -110,6 +113,16 @@ impl Locks {
         self.tickets[place].due = self.now.saturating_add(wait);
         self.wheel.insert(&mut self.tickets, place);
         None
+    }
+
+    /// Whether nobody can know the token of this hold: it was granted from the queue and not waited for yet.
+    pub(super) fn is_untold(&self, place: u32) -> bool {
+        let Ticket { key, member, .. } = self.tickets[place];
+        let (space, name) = (self.keys[key].space(), self.keys[key].name());
+        let record = self.find_record(member, self.hash_of(key), space, name);
+        record
+            .map(|record| &self.records.slab[record])
+            .is_some_and(|record| record.ticket == place && !record.told)
     }
 
     /// A ticket leaves its queue or stops to hold; the record of its enqueue, if it has one, goes with it or, for

@@ -325,3 +325,22 @@ fn a_turn_grants_only_as_many_as_it_can_tell() {
         d.is_granted(waiter, 33);
     }
 }
+
+/// With auto-release off a hold waits for its token, or for its lease. Nobody knows this one's.
+#[test]
+fn a_hold_whose_token_was_never_told_ends_with_its_session_in_any_case() {
+    let mut d = Dialogue::with(|s| s.locks.auto_release = false);
+    let (a, b, c) = (d.connect(), d.connect(), d.connect());
+    let token = d.takes(a, "k");
+    d.says(b, "e\nk\n\n", "queued\n");
+    d.says(a, release("k", &token), "ok\n");
+    d.says(c, "l\nk\n10\n", "");
+    d.end(b);
+    d.is_granted(c, 33);
+    // This one was told: it stays.
+    let e = d.connect();
+    d.send(e, "e\nk2\n\n");
+    assert!(d.heard(e).starts_with("acquired "));
+    d.end(e);
+    d.says(a, "l\nk2\n0\n", "timeout\n");
+}
