@@ -204,7 +204,9 @@ impl Hub {
                 if session.busy || session.ready || !session.input.is_empty() =>
             {
                 session.input.tail(&mut self.pool).extend_from_slice(bytes);
-                self.wake(slot);
+                if !session.ready && !session.is_blocked() {
+                    self.go_on(now, slot);
+                }
             }
             Phase::Open | Phase::Skip => {
                 let used = self.execute(now, slot, bytes);
@@ -290,16 +292,21 @@ impl Hub {
             if !self.sessions[slot].phase.is_open() {
                 continue;
             }
-            let mut input = std::mem::take(&mut self.sessions[slot].input);
-            let used = self.execute(now, slot, input.bytes());
-            if self.sessions[slot].phase.is_open() {
-                input.consume(used, &mut self.pool);
-                self.sessions[slot].input = input;
-                self.resume(slot);
-            } else {
-                input.clear(&mut self.pool);
-            }
+            self.go_on(now, slot);
             self.route(now);
+        }
+    }
+
+    /// Executes what a session has in its input, as far as it can go on.
+    fn go_on(&mut self, now: Us, slot: u32) {
+        let mut input = std::mem::take(&mut self.sessions[slot].input);
+        let used = self.execute(now, slot, input.bytes());
+        if self.sessions[slot].phase.is_open() {
+            input.consume(used, &mut self.pool);
+            self.sessions[slot].input = input;
+            self.resume(slot);
+        } else {
+            input.clear(&mut self.pool);
         }
     }
 
@@ -452,8 +459,10 @@ impl Hub {
                     return used;
                 }
                 Parsed::TooLong { used: lines } => {
+                    let whole = rest[..lines].iter().filter(|&&b| b == b'\n').count();
                     session.phase = Phase::Skip;
                     used += lines;
+                    self.begin_line(now, slot, whole as u8, true);
                     continue;
                 }
                 Parsed::Done {
@@ -536,11 +545,16 @@ impl Hub {
     /// A frame has begun or gone on, and is not whole. Each of its lines has a deadline of its own, which bytes
     /// do not extend.
     fn wait_for_rest(&mut self, now: Us, slot: u32, lines: u8, begun: bool) {
-        let session = &mut self.sessions[slot];
-        if session.ended {
+        if self.sessions[slot].ended {
             // What is left is not a request.
             return self.close(now, slot, false);
         }
+        self.begin_line(now, slot, lines, begun);
+    }
+
+    /// A line has begun, with or without bytes of it, after so many others of its frame.
+    fn begin_line(&mut self, now: Us, slot: u32, lines: u8, begun: bool) {
+        let session = &mut self.sessions[slot];
         let new_line = lines > session.lines;
         // Between frames a holder has no deadline; with the first byte it gets one.
         let first_byte = begun && !session.begun && self.locks.has(session.id);
