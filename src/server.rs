@@ -221,10 +221,10 @@ impl Server {
         }
     }
 
-    /// Notes until when everything that arrived has been read: until now, unless there may be more events than
-    /// a turn takes. Then leases wait for those, but not for ever.
+    /// Notes until when everything that arrived has been heard: until now, unless there may be more than a turn
+    /// takes. Then leases wait for those, but not for ever.
     fn listen_up(&mut self, events: usize) {
-        if events < EVENTS_A_TURN {
+        if events < EVENTS_A_TURN && !self.hub.is_behind() {
             self.behind = None;
         } else if self.now
             < self

@@ -145,13 +145,15 @@ impl Hub {
         match session.phase {
             // Who came before is served before.
             Phase::Open | Phase::Skip
-                if session.busy
-                    || !session.input.is_empty()
-                    || !self.ready.is_empty()
-                    || session.ready =>
+                if session.is_blocked() || session.ready || !self.ready.is_empty() =>
             {
                 session.input.tail(&mut self.pool).extend_from_slice(bytes);
                 self.wake(slot);
+            }
+            // A frame that began earlier.
+            Phase::Open | Phase::Skip if !session.input.is_empty() => {
+                session.input.tail(&mut self.pool).extend_from_slice(bytes);
+                self.go_on(now, slot);
             }
             Phase::Open | Phase::Skip => {
                 let used = self.execute(now, slot, bytes);
@@ -231,19 +233,23 @@ impl Hub {
             }
             if self.sessions[slot].survey.is_some() {
                 self.survey(now, slot);
-                self.route(now);
-                continue;
-            }
-            let mut input = std::mem::take(&mut self.sessions[slot].input);
-            let used = self.execute(now, slot, input.bytes());
-            if self.sessions[slot].phase.is_open() {
-                input.consume(used, &mut self.pool);
-                self.sessions[slot].input = input;
-                self.resume(slot);
             } else {
-                input.clear(&mut self.pool);
+                self.go_on(now, slot);
             }
             self.route(now);
+        }
+    }
+
+    /// Executes what a session has in its input, as far as it can go on.
+    fn go_on(&mut self, now: Us, slot: u32) {
+        let mut input = std::mem::take(&mut self.sessions[slot].input);
+        let used = self.execute(now, slot, input.bytes());
+        if self.sessions[slot].phase.is_open() {
+            input.consume(used, &mut self.pool);
+            self.sessions[slot].input = input;
+            self.resume(slot);
+        } else {
+            input.clear(&mut self.pool);
         }
     }
 
@@ -333,6 +339,11 @@ impl Hub {
             .min()
     }
 
+    /// Whether requests that were received wait for a later turn: leases should not end before them.
+    pub fn is_behind(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// How many connections there are whose close is not decided.
     pub fn connections(&self) -> usize {
         self.connections
@@ -389,7 +400,7 @@ impl Hub {
                     lines,
                 } => {
                     used += before;
-                    self.note_lines(now, slot, lines, true);
+                    self.begin_line(now, slot, lines, true);
                     self.sessions[slot].phase = Phase::Skip;
                     continue;
                 }
@@ -507,13 +518,15 @@ impl Hub {
     /// What is left is not a whole frame.
     fn wait_for_rest(&mut self, now: Us, slot: u32, lines: u8, begun: bool) {
         if self.sessions[slot].ended {
+            // What is left is not a request.
             return self.close(now, slot, false);
         }
-        self.note_lines(now, slot, lines, begun);
+        self.begin_line(now, slot, lines, begun);
     }
 
-    /// A frame has begun or gone on. Each of its lines has a deadline of its own, which bytes do not extend.
-    fn note_lines(&mut self, now: Us, slot: u32, lines: u8, begun: bool) {
+    /// A line has begun, with or without bytes of it, after so many others of its frame. Each has a deadline of
+    /// its own, which bytes do not extend.
+    fn begin_line(&mut self, now: Us, slot: u32, lines: u8, begun: bool) {
         let session = &mut self.sessions[slot];
         let new_line = lines > session.lines;
         // Between frames a holder has no deadline; with the first byte it gets one.

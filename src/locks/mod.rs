@@ -439,10 +439,15 @@ impl Locks {
                 continue;
             }
             self.ends += 1;
-            if self.tickets[place].waits() {
-                self.dismiss(place, Reply::Timeout, replies);
-            } else {
+            let Ticket { key, member, .. } = self.tickets[place];
+            if !self.tickets[place].waits() {
                 self.end(place, End::Expired, SessionId::NOBODY, replies);
+            } else if self.members[member as usize].closing {
+                // It is gone already; nobody is left to be told.
+                self.leave(place);
+                self.retire_if_unused(key);
+            } else {
+                self.dismiss(place, Reply::Timeout, replies);
             }
         }
     }

@@ -8,6 +8,7 @@ mod contract;
 mod deadlines;
 mod drain;
 mod ends;
+mod found;
 mod frames;
 mod locks;
 mod time;

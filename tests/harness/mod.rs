@@ -1,6 +1,8 @@
-//! What the tests over the hub share: a network without sockets, whose clients and whose time do what they are
-//! told, and dice.
+//! What the tests over the inner rings share: a network without sockets, whose clients and whose time do what
+//! they are told; dice; and the loop over the seeds of a simulation.
 #![allow(dead_code, reason = "no test uses all of it")]
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use dflockd::command::{SECOND, SessionId, Us};
 use dflockd::hub::{Hub, Next, Settings};
@@ -156,7 +158,7 @@ impl Net {
     /// Turns until the hub would sleep and every socket with room was read.
     pub fn settle(&mut self) {
         for round in 0.. {
-            assert!(round < 100_000, "the hub never sleeps");
+            assert!(round < 10_000, "the hub never sleeps");
             self.turn();
             let mut resumed = false;
             while let Some(id) = self.hub.next_resumed() {
@@ -224,5 +226,91 @@ impl Dice {
 
     pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.below(list.len() as u64) as usize]
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// An index into the weights, the heavier the likelier. Not all of them are 0.
+    pub fn weigh(&mut self, weights: &[u64]) -> usize {
+        let mut rest = self.below(weights.iter().sum());
+        let mut at = 0;
+        while rest >= weights[at] {
+            rest -= weights[at];
+            at += 1;
+        }
+        at
+    }
+}
+
+/// What one run of a simulation leaves behind: how many steps were checked, and a digest of all that was heard.
+#[derive(Default)]
+pub struct Trace {
+    steps: u64,
+    digest: DefaultHasher,
+}
+
+impl Trace {
+    pub fn step(&mut self) {
+        self.steps += 1;
+    }
+
+    pub fn heard(&mut self, what: impl Hash) {
+        what.hash(&mut self.digest);
+    }
+}
+
+/// Runs a simulation with the seeds that the environment names: `SEED=7` that one alone, `SEEDS=100000` so many,
+/// else `seeds`, which must make for `least_steps`. A failure prints how to have it again. Every so often a seed
+/// is run twice, and must lead to the same answers.
+pub fn simulate(test: &'static str, seeds: u64, least_steps: u64, run: impl Fn(u64, &mut Trace)) {
+    let number = |name| {
+        let value = std::env::var(name).ok()?;
+        Some(value.parse::<u64>().expect("a seed is a number"))
+    };
+    let range = match (number("SEED"), number("SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, Some(many)) => 0..many,
+        (None, None) => 0..seeds,
+    };
+    let chosen = number("SEED").or(number("SEEDS")).is_some();
+    let mut total = 0;
+    for seed in range {
+        let mut replay = Replay {
+            test,
+            seed,
+            before: total,
+            trace: Trace::default(),
+        };
+        run(seed, &mut replay.trace);
+        total += replay.trace.steps;
+        if seed % 16 == 0 {
+            let mut again = Trace::default();
+            run(seed, &mut again);
+            let digests = [&replay.trace, &again].map(|trace| trace.digest.finish());
+            assert_eq!(digests[0], digests[1], "one seed, one story");
+        }
+    }
+    println!("{test}: {total} steps checked");
+    assert!(chosen || total >= least_steps, "{total} steps are too few");
+}
+
+/// Says on the way out of a failed run how to have it again.
+struct Replay {
+    test: &'static str,
+    seed: u64,
+    /// Steps of the seeds before.
+    before: u64,
+    trace: Trace,
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Replay { test, seed, .. } = self;
+            let steps = self.before + self.trace.steps;
+            eprintln!("after {steps} steps; again with: SEED={seed} cargo test --test {test}");
+        }
     }
 }

@@ -1,0 +1,434 @@
+//! The hub against a naive model, through bytes: clients that pipeline, cut their frames anywhere, talk nonsense,
+//! do not read, fall silent or vanish; several of them in one turn, and turns that come late. The model is a
+//! judge that reads what clients said and were told. That no idle session holds a complete request, the hub
+//! checks itself whenever it is settled.
+
+mod harness;
+#[path = "judges/hub.rs"]
+mod judge;
+
+use dflockd::command::{SECOND, Us};
+use dflockd::hub::Settings;
+use harness::{Dice, Net, Trace, settings, simulate};
+use judge::{Ask, Frame, Judge};
+
+#[test]
+fn every_client_is_told_the_truth_in_order() {
+    simulate("hub_sim", 1500, 200_000, |seed, trace| {
+        World::new(seed, trace).run();
+    });
+}
+
+const NAMES: [&str; 6] = [
+    "k",
+    "deploy",
+    "a-name-of-22-bytes-xxx",
+    "a-name-of-23-bytes-xxxx",
+    "a-long-name-that-does-not-fit-into-a-key-at-all",
+    "\u{e9}\0",
+];
+
+const PING: &str = "ping\n\n\n";
+
+/// Whole frames that ask for nothing.
+const NONSENSE: [&str; 10] = [
+    "x\n\n\n",
+    "\n\n\n",
+    "L\nk\n1\n",
+    "l\n\n1\n",
+    "l\na b\n1\n",
+    "l\nk\n-1\r\n",
+    "l\nk\n1 0\n",
+    "r\nk\n \n",
+    "n\nk\n11111111111111111111111111111111 x\n",
+    // But as a connection's first bytes they end it.
+    "GET / HTTP/1.1\r\nl\nk\n",
+];
+
+/// Weights of what clients do.
+struct Habits {
+    acquire: u64,
+    release: u64,
+    renew: u64,
+    nonsense: u64,
+    /// Percent of the sends that send everything there is.
+    whole: u64,
+    end: u64,
+    reset: u64,
+    sleep: u64,
+    slow: u64,
+    flood: u64,
+    drains: bool,
+}
+
+struct World<'a> {
+    dice: Dice,
+    trace: &'a mut Trace,
+    habits: Habits,
+    settings: Settings,
+    net: Net,
+    judge: Judge,
+    /// By client: what it has made up its mind to send.
+    scripts: Vec<Vec<u8>>,
+    keys: usize,
+}
+
+impl<'a> World<'a> {
+    fn new(seed: u64, trace: &'a mut Trace) -> World<'a> {
+        let mut dice = Dice::new(seed);
+        let mut settings = settings();
+        settings.locks.auto_release = dice.chance(80);
+        settings.locks.max_locks = *dice.pick(&[1, 2, 3, 5, 1024, 1024, 1024]);
+        settings.shutdown_timeout = *dice.pick(&[0, 30 * SECOND]);
+        World {
+            habits: Habits::new(&mut dice),
+            net: Net::new(settings.clone()),
+            judge: Judge::new(settings.clone()),
+            settings,
+            scripts: Vec::new(),
+            keys: 1 + dice.below(6) as usize,
+            dice,
+            trace,
+        }
+    }
+
+    fn run(mut self) {
+        self.live();
+        if !self.net.hub.is_drained(self.net.now) {
+            self.end();
+        }
+        for client in &self.net.clients {
+            self.trace.heard((&client.heard, client.shut));
+        }
+    }
+
+    fn live(&mut self) {
+        let steps = 150 + self.dice.below(150);
+        let crowd = 3 + self.dice.below(6) as usize;
+        for step in 0..steps {
+            if self.habits.drains && step == steps * 4 / 5 {
+                self.net.hub.drain(self.net.now);
+                self.judge.draining = true;
+                self.settle();
+            }
+            if !self.judge.draining && self.judge.open().len() < crowd {
+                self.connect();
+            }
+            self.anything();
+            if self.net.hub.is_drained(self.net.now) {
+                return;
+            }
+        }
+    }
+
+    fn anything(&mut self) {
+        self.trace.step();
+        let open = self.judge.open();
+        if open.is_empty() {
+            return self.sleep();
+        }
+        let at = *self.dice.pick(&open);
+        let Habits {
+            sleep, slow, flood, ..
+        } = self.habits;
+        match self.dice.weigh(&[60, sleep, slow, flood, 1]) {
+            0 => self.race(&open),
+            1 => self.sleep(),
+            2 => self.read_little(at),
+            3 => self.flood(at),
+            _ => self.haunt(),
+        }
+    }
+
+    /// What comes late for a socket that is closed finds nobody, though its slot is used again.
+    fn haunt(&mut self) {
+        let client = self.dice.pick(&self.net.clients);
+        if client.closed {
+            let (now, hub) = (self.net.now, &mut self.net.hub);
+            match self.dice.below(4) {
+                0 => hub.received(now, client.id, b"l\nk\n0\n"),
+                1 => hub.finished(now, client.id),
+                2 => hub.hung_up(now, client.id),
+                _ => hub.closed(now, client.id),
+            }
+        }
+        self.settle();
+    }
+
+    /// One turn, perhaps a late one, in which one or several clients act.
+    fn race(&mut self, open: &[usize]) {
+        if self.dice.chance(10) {
+            self.net.now += self.span();
+        }
+        let acts = *self.dice.pick(&[1, 1, 1, 1, 2, 3, 5]);
+        let mut quiet: Vec<usize> = open.to_vec();
+        for _ in 0..acts {
+            let at = *self.dice.pick(open);
+            let weights = [30, self.habits.end, self.habits.reset];
+            match self.dice.weigh(&weights) {
+                0 => {
+                    self.send(at);
+                    quiet.retain(|&other| other != at);
+                }
+                1 => self.net.end_only(at),
+                // What it said within the turn was perhaps done though its answer is lost; and of a hold
+                // that outlives its client before it was told of it, nobody knows.
+                _ if quiet.contains(&at) && (acts == 1 || self.settings.locks.auto_release) => {
+                    self.judge.peers[at].reset = true;
+                    self.net.reset_only(at);
+                }
+                _ => {}
+            }
+        }
+        self.settle();
+    }
+
+    fn send(&mut self, at: usize) {
+        if self.net.clients[at].ended || self.judge.peers[at].reset {
+            return;
+        }
+        while self.scripts[at].is_empty() || self.dice.chance(30) {
+            self.write(at);
+        }
+        let script = &mut self.scripts[at];
+        let most = script.len() as u64;
+        let n = if self.dice.chance(self.habits.whole) {
+            most
+        } else {
+            1 + self.dice.below(most)
+        };
+        let bytes: Vec<u8> = script.drain(..n as usize).collect();
+        self.judge.peers[at].sent += bytes.len();
+        self.net.send_only(at, &bytes);
+    }
+
+    /// One more frame for the client's script.
+    fn write(&mut self, at: usize) {
+        let ask = self.ask(at);
+        let text = self.spell(&ask);
+        self.put(at, ask, &text);
+    }
+
+    fn put(&mut self, at: usize, mut ask: Ask, text: &[u8]) {
+        let start = self.judge.peers[at].sent + self.scripts[at].len();
+        if start == 0 && text.starts_with(b"GET ") {
+            ask = Ask::Http;
+        }
+        let ends = match ask {
+            Ask::Http => vec![start + 4],
+            _ => (0..text.len())
+                .filter(|&byte| text[byte] == b'\n')
+                .map(|lf| start + lf + 1)
+                .collect(),
+        };
+        self.scripts[at].extend_from_slice(text);
+        let frame = Frame { ask, start, ends };
+        self.judge.peers[at].frames.push_back(frame);
+    }
+
+    fn ask(&mut self, at: usize) -> Ask {
+        let habits = &self.habits;
+        let weights = [
+            habits.acquire,
+            habits.release,
+            habits.renew,
+            5,
+            habits.nonsense,
+        ];
+        match self.dice.weigh(&weights) {
+            0 => Ask::Acquire {
+                key: self.dice.below(self.keys as u64) as usize,
+                wait: *self.dice.pick(&[0, 0, 1, 2, 10, 30, 100]),
+                lease: *self.dice.pick(&[1, 2, 5, 33, 33, 60]),
+            },
+            1 => {
+                let (key, token) = self.token(at);
+                Ask::Release { key, token }
+            }
+            2 => {
+                let (key, token) = self.token(at);
+                let lease = self.lease_of(&token);
+                Ask::Renew { key, token, lease }
+            }
+            3 => Ask::Ping,
+            _ if self.dice.chance(10) => Ask::TooLong,
+            _ => Ask::Nonsense,
+        }
+    }
+
+    /// A key and a token for it: right, stale, of another key, forged.
+    fn token(&mut self, at: usize) -> (usize, String) {
+        let mine = self.dice.chance(80);
+        let of = |hold: &&judge::Hold| !mine || hold.owner == Some(at);
+        let held: Vec<(usize, String)> = (self.judge.holds.iter().filter(of))
+            .map(|hold| (hold.key, hold.token.clone()))
+            .collect();
+        let stale = &self.judge.stale;
+        let recent = &stale[stale.len().saturating_sub(10)..];
+        let (mut key, mut token) = match (held.is_empty(), recent.is_empty()) {
+            (true, true) => (0, "1".repeat(32)),
+            (false, _) if self.dice.chance(90) => self.dice.pick(&held).clone(),
+            (_, false) => self.dice.pick(recent).clone(),
+            _ => self.dice.pick(&held).clone(),
+        };
+        match self.dice.below(30) {
+            0 => key = self.dice.below(self.keys as u64) as usize,
+            1 => token.replace_range(31.., "x"),
+            2 => token = format!("{:032x}", u128::from_str_radix(&token, 16).unwrap_or(7) ^ 1),
+            _ => {}
+        }
+        (key, token)
+    }
+
+    /// Renewals of one token that are under way ask for the same, so that their order does not matter.
+    fn lease_of(&mut self, wanted: &str) -> u64 {
+        let frames = self.judge.peers.iter().flat_map(|peer| &peer.frames);
+        let mut leases = frames.filter_map(|frame| match &frame.ask {
+            Ask::Renew { token, lease, .. } if token == wanted => Some(*lease),
+            _ => None,
+        });
+        leases
+            .next()
+            .unwrap_or_else(|| *self.dice.pick(&[1, 3, 33, 90]))
+    }
+
+    fn spell(&mut self, ask: &Ask) -> Vec<u8> {
+        let eol = *self.dice.pick(&["\n", "\n", "\r\n"]);
+        let lines = |command, key: &usize, argument| [command, NAMES[*key], argument, ""].join(eol);
+        let lease = |lease: &u64| match lease {
+            33 => String::new(),
+            other => format!(" {other}"),
+        };
+        let text = match ask {
+            Ask::Acquire {
+                key,
+                wait,
+                lease: l,
+            } => lines("l", key, &format!("{wait}{}", lease(l))),
+            Ask::Release { key, token } => lines("r", key, token),
+            Ask::Renew {
+                key,
+                token,
+                lease: l,
+            } => lines("n", key, &format!(" {token}{}", lease(l))),
+            Ask::Ping => PING.into(),
+            Ask::Nonsense | Ask::Http => self.dice.pick(&NONSENSE).to_string(),
+            Ask::TooLong => {
+                let before = ["l\n", "k\n"][..self.dice.below(3) as usize].concat();
+                let long = "0".repeat(257 + self.dice.below(600) as usize);
+                before + &long + "\n"
+            }
+        };
+        text.into_bytes()
+    }
+
+    /// Time goes on, with every wake-up on the way.
+    fn sleep(&mut self) {
+        let until = self.net.now + self.span();
+        while let Some(due) = self.net.hub.deadline().filter(|&due| due <= until) {
+            self.net.now = self.net.now.max(due);
+            self.settle();
+            if self.net.hub.is_drained(self.net.now) {
+                return;
+            }
+        }
+        self.net.now = until;
+        self.settle();
+    }
+
+    fn span(&mut self) -> Us {
+        let second = |n: u64| n * SECOND;
+        match self.dice.below(10) {
+            0..4 => self.dice.below(SECOND),
+            4..7 => second(1 + self.dice.below(3)),
+            7 => second(self.dice.below(12)),
+            8 => second(23) - self.dice.below(2),
+            _ => second(self.dice.below(70)),
+        }
+    }
+
+    /// The client takes some more bytes, and then none, or again as many as come.
+    fn read_little(&mut self, at: usize) {
+        let n = *self.dice.pick(&[0, 1, 100, 10_000, usize::MAX, usize::MAX]);
+        self.judge.peers[at].fed = true;
+        self.net.feed_client(at, n);
+        self.settle();
+    }
+
+    /// More than the hub takes in, and often more answers than it keeps.
+    fn flood(&mut self, at: usize) {
+        if self.net.clients[at].ended {
+            return;
+        }
+        if self.dice.chance(70) {
+            self.net.clients[at].appetite = 0;
+        }
+        let (text, ask) = self
+            .dice
+            .pick(&[(NONSENSE[0], Ask::Nonsense), (PING, Ask::Ping)])
+            .clone();
+        for _ in 0..self.dice.below(16_000) {
+            self.put(at, ask.clone(), text.as_bytes());
+        }
+        let bytes = std::mem::take(&mut self.scripts[at]);
+        self.judge.peers[at].sent += bytes.len();
+        self.net.send_only(at, &bytes);
+        self.settle();
+    }
+
+    /// S9: when every client is gone and every lease is over, nothing is left.
+    fn end(&mut self) {
+        for at in 0..self.net.clients.len() {
+            self.judge.peers[at].fed = true;
+            self.net.feed_client(at, usize::MAX);
+            self.settle();
+            if self.judge.peers[at].over.is_none() && self.dice.chance(50) {
+                self.judge.peers[at].reset = true;
+                self.net.reset_only(at);
+            } else {
+                self.net.end_only(at);
+            }
+            self.settle();
+        }
+        while let Some(due) = self.net.hub.deadline() {
+            if self.net.hub.is_drained(self.net.now) {
+                break;
+            }
+            self.net.now = due;
+            self.settle();
+        }
+        assert_eq!(self.net.hub.sessions(), 0);
+        assert!(self.judge.draining || self.net.hub.locks().keys() == 0);
+    }
+
+    fn connect(&mut self) {
+        self.net.connect();
+        self.judge.connected(self.net.now);
+        self.scripts.push(Vec::new());
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.net.settle();
+        self.judge.judge(&self.net);
+    }
+}
+
+impl Habits {
+    /// Each run has other habits: a corner that is rare under one set is common under another.
+    fn new(dice: &mut Dice) -> Habits {
+        Habits {
+            acquire: 10 + dice.below(50),
+            release: dice.below(40),
+            renew: dice.below(15),
+            nonsense: dice.below(5),
+            whole: *dice.pick(&[10, 60, 95]),
+            end: dice.below(5),
+            reset: dice.below(5),
+            sleep: 2 + dice.below(20),
+            slow: dice.below(4),
+            flood: u64::from(dice.chance(20)),
+            drains: dice.chance(20),
+        }
+    }
+}

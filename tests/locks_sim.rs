@@ -1,0 +1,335 @@
+//! The lock table against a naive model, over random commands and jumps of time. Few keys and few sessions, so
+//! that they collide. The model is no second lock table but a judge: it is shown each command and the replies
+//! that came out, and asks whether each was legal and none is missing. What work a turn may put off it does not
+//! know; until a tick says that nothing is put off, such a hold may or may not have ended ("fading").
+
+mod harness;
+#[path = "judges/locks.rs"]
+mod judge;
+
+use dflockd::command::{Command, Replies, SECOND, SessionId, Space, Token, Us};
+use dflockd::locks::{Locks, Settings};
+use harness::{Dice, Trace, settings, simulate};
+use judge::{Act, Judge, Key, Slot};
+
+#[test]
+fn every_answer_is_legal_and_none_is_missing() {
+    simulate("locks_sim", 1500, 400_000, |seed, trace| {
+        World::new(seed, trace).run();
+    });
+}
+
+/// More keys than this are there for hoards.
+const FEW: u64 = 6;
+
+/// Weights of what sessions do, and the server around them.
+struct Habits {
+    acquire: u64,
+    release: u64,
+    renew: u64,
+    close: u64,
+    tick: u64,
+    jump: u64,
+    /// How many bits the spans have at most: 10 is a millisecond, 34 some hours.
+    span_bits: u64,
+    /// Spans are multiples of this, so that they end together.
+    grain: Us,
+    drains: bool,
+}
+
+struct World<'a> {
+    dice: Dice,
+    trace: &'a mut Trace,
+    habits: Habits,
+    locks: Locks,
+    judge: Judge,
+    clock: Us,
+    serial: u64,
+}
+
+impl<'a> World<'a> {
+    fn new(seed: u64, trace: &'a mut Trace) -> World<'a> {
+        let mut dice = Dice::new(seed);
+        let hoards = dice.chance(3);
+        let keys = if hoards {
+            hoarded_keys()
+        } else {
+            few_keys(&mut dice)
+        };
+        let settings = Settings {
+            max_locks: if hoards || dice.chance(60) {
+                1024
+            } else {
+                1 + dice.below(keys.len() as u64) as usize
+            },
+            default_lease: 1 + dice.below(60 * SECOND),
+            auto_release: dice.chance(75),
+            ..settings().locks
+        };
+        let slots = 3 + dice.below(6) as usize;
+        World {
+            habits: Habits::new(&mut dice),
+            locks: Locks::new(settings.clone()),
+            judge: Judge::new(settings, keys, slots),
+            clock: dice.below(1 << 40),
+            serial: 0,
+            dice,
+            trace,
+        }
+    }
+
+    fn run(mut self) {
+        let mut steps = 200 + self.dice.below(200);
+        let drain_at = if self.habits.drains { steps / 5 } else { 0 };
+        while steps > 0 {
+            steps -= 1;
+            if steps + 1 == drain_at {
+                self.step(SessionId::NOBODY, Act::Drain);
+            }
+            self.anything();
+        }
+        self.end();
+    }
+
+    fn anything(&mut self) {
+        let Habits { tick, jump, .. } = self.habits;
+        match self.dice.weigh(&[60, tick, jump]) {
+            0 => self.any_session_acts(),
+            1 => self.step(SessionId::NOBODY, Act::Tick),
+            _ => self.jump(),
+        }
+    }
+
+    fn any_session_acts(&mut self) {
+        let slot = self.dice.below(self.judge.slots.len() as u64) as usize;
+        let habits = &self.habits;
+        match self.judge.slots[slot] {
+            Slot::Free => self.open(slot),
+            Slot::Closing(_) => {}
+            Slot::Open(id) if self.judge.waits(id) => {
+                if self.dice.below(60) < habits.close {
+                    self.step(id, Act::Close);
+                }
+            }
+            Slot::Open(id) => {
+                let weights = [habits.acquire, habits.release, habits.renew, habits.close];
+                match self.dice.weigh(&weights) {
+                    0 if self.judge.keys.len() as u64 > FEW && self.dice.chance(5) => {
+                        self.hoard(id)
+                    }
+                    0 => self.acquire(id),
+                    1 => self.release(id),
+                    2 => self.renew(id),
+                    _ => self.step(id, Act::Close),
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, slot: usize) {
+        self.serial += 1;
+        self.judge.slots[slot] = Slot::Open(SessionId::new(self.serial, slot as u32));
+    }
+
+    fn acquire(&mut self, id: SessionId) {
+        let key = self.key();
+        let wait = if self.dice.chance(25) { 0 } else { self.span() };
+        let lease = self.lease();
+        self.step(id, Act::Acquire { key, wait, lease });
+    }
+
+    /// One session takes so much that neither its end nor that of its leases fits into one turn.
+    fn hoard(&mut self, id: SessionId) {
+        let lease = self.lease();
+        for _ in 0..700 + self.dice.below(300) {
+            let key = self.key();
+            self.step(
+                id,
+                Act::Acquire {
+                    key,
+                    wait: 0,
+                    lease,
+                },
+            );
+        }
+    }
+
+    fn release(&mut self, id: SessionId) {
+        let (key, token) = self.token(id);
+        self.step(id, Act::Release { key, token });
+    }
+
+    fn renew(&mut self, id: SessionId) {
+        let (key, token) = self.token(id);
+        let lease = self.lease();
+        self.step(id, Act::Renew { key, token, lease });
+    }
+
+    /// A key and a token for it: right, stale, of another key, forged.
+    fn token(&mut self, id: SessionId) -> (usize, Token) {
+        let other = self.key();
+        let dice = &mut self.dice;
+        let own = |hold: &&judge::Hold| hold.owner == Some(id);
+        let mut held: Vec<(usize, Token)> = (self.judge.holds.iter().filter(own))
+            .map(|hold| (hold.key, hold.token))
+            .collect();
+        if held.is_empty() || dice.chance(30) {
+            held = self.judge.holds.iter().map(|h| (h.key, h.token)).collect();
+        }
+        let stale = &self.judge.stale;
+        if held.is_empty() || (dice.chance(15) && !stale.is_empty()) {
+            return match stale.last() {
+                None => (0, Token::default()),
+                Some(&latest) if dice.chance(50) => latest,
+                Some(_) => *dice.pick(stale),
+            };
+        }
+        let (mut key, mut token) = *dice.pick(&held);
+        match dice.below(40) {
+            0 => key = other,
+            1 => token.salt ^= 1 << dice.below(64),
+            2 => token.fence += 1,
+            3 => token.fence -= 1,
+            4 => token = Token::default(),
+            _ => {}
+        }
+        (key, token)
+    }
+
+    fn key(&mut self) -> usize {
+        let keys = self.judge.keys.len() as u64;
+        if keys > FEW && self.dice.chance(50) {
+            return 0;
+        }
+        self.dice.below(keys) as usize
+    }
+
+    fn lease(&mut self) -> Option<Us> {
+        (!self.dice.chance(20)).then(|| self.span())
+    }
+
+    fn span(&mut self) -> Us {
+        let bits = self.dice.below(self.habits.span_bits + 1);
+        let span = 1 + self.dice.below(1 << bits);
+        span.next_multiple_of(self.habits.grain)
+    }
+
+    /// Time goes on to the next deadline or by any span; once in a while it seems to go back. Whether a tick
+    /// follows at once is left to the dice: a turn can be late, and commands come before it.
+    fn jump(&mut self) {
+        match self.dice.below(10) {
+            0..6 => self.clock = self.clock.max(self.locks.deadline().unwrap_or(0)),
+            6 => self.clock = self.clock.saturating_sub(self.span()),
+            _ => self.clock += self.span(),
+        }
+        if self.dice.chance(70) {
+            self.step(SessionId::NOBODY, Act::Tick);
+        }
+    }
+
+    fn step(&mut self, from: SessionId, act: Act) {
+        let mut replies = Replies::new();
+        let command = command(&self.judge.keys, &act);
+        self.locks.apply(self.clock, from, command, &mut replies);
+        self.trace.step();
+        self.trace.heard(format!("{replies:?}"));
+        self.locks.check();
+        self.judge
+            .judge(self.clock, from, &act, replies, &self.locks);
+    }
+
+    /// S9: when every session is closed and every lease is over, nothing is left.
+    fn end(mut self) {
+        for slot in 0..self.judge.slots.len() {
+            if let Slot::Open(id) = self.judge.slots[slot] {
+                self.step(id, Act::Close);
+            }
+            if self.dice.chance(30) {
+                self.step(SessionId::NOBODY, Act::Tick);
+            }
+        }
+        for round in 0.. {
+            let Some(due) = self.locks.deadline() else {
+                break;
+            };
+            assert!(round < 10_000, "the table never sleeps");
+            self.clock = self.clock.max(due);
+            self.step(SessionId::NOBODY, Act::Tick);
+        }
+        self.judge.is_over(&self.locks);
+    }
+}
+
+impl Habits {
+    /// Each run has other habits: a corner that is rare under one set is common under another.
+    fn new(dice: &mut Dice) -> Habits {
+        Habits {
+            acquire: 10 + dice.below(50),
+            release: dice.below(40),
+            renew: dice.below(15),
+            close: dice.below(8),
+            tick: dice.below(10),
+            jump: 1 + dice.below(20),
+            span_bits: *dice.pick(&[4, 12, 24, 34]),
+            grain: *dice.pick(&[1, 1, 16, 1024]),
+            drains: dice.chance(12),
+        }
+    }
+}
+
+/// 3 to 6 keys; a name in both spaces, names longer than fit into a key.
+fn few_keys(dice: &mut Dice) -> Vec<Key> {
+    let long = |n: u8| [&[b'x'; 30][..], &[n]].concat();
+    let mut keys = vec![
+        Key::new(Space::Lock, b"both".to_vec(), 1),
+        Key::new(Space::Semaphore, b"both".to_vec(), 2),
+        Key::new(Space::Lock, long(1), 1),
+        Key::new(Space::Semaphore, long(2), 3),
+        Key::new(Space::Lock, vec![0xff; 22], 1),
+        Key::new(Space::Semaphore, vec![0xff; 23], 1),
+    ];
+    for _ in 0..dice.below(4) {
+        keys.swap_remove(dice.below(keys.len() as u64) as usize);
+    }
+    keys
+}
+
+/// A semaphore and locks, enough for hoards.
+fn hoarded_keys() -> Vec<Key> {
+    let lock = |n: u32| Key::new(Space::Lock, format!("hoard-{n}").into_bytes(), 1);
+    let mut keys = vec![Key::new(Space::Semaphore, b"pool".to_vec(), 400)];
+    keys.extend((0..600).map(lock));
+    keys
+}
+
+fn command<'k>(keys: &'k [Key], act: &Act) -> Command<'k> {
+    let of = |key: usize| (keys[key].space, &keys[key].name[..]);
+    match *act {
+        Act::Acquire { key, wait, lease } => {
+            let ((space, name), limit) = (of(key), keys[key].limit);
+            Command::Acquire {
+                space,
+                key: name,
+                limit,
+                wait,
+                lease,
+            }
+        }
+        Act::Release { key, token } => {
+            let (space, key) = of(key);
+            Command::Release { space, key, token }
+        }
+        Act::Renew { key, token, lease } => {
+            let (space, key) = of(key);
+            Command::Renew {
+                space,
+                key,
+                token,
+                lease,
+            }
+        }
+        Act::Close => Command::Close,
+        Act::Drain => Command::Drain,
+        Act::Tick => Command::Tick { heard: Us::MAX },
+    }
+}
