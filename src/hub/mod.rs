@@ -4,6 +4,7 @@
 //!
 //! A session has one request outstanding; what it sends meanwhile waits, unparsed, in its input.
 
+mod check;
 mod life;
 mod session;
 mod survey;
@@ -562,59 +563,6 @@ impl Hub {
             session.dirty = true;
             self.dirty.push_back(slot);
             self.work = self.work.saturating_sub(SEND);
-        }
-    }
-
-    /// Panics if anything is not as it must be between two turns. Looks at everything: for tests.
-    pub fn check(&self) {
-        self.locks.check();
-        assert!(
-            self.replies.is_empty() && self.dirty.is_empty() && self.later.is_empty(),
-            "settled"
-        );
-        for slot in 0..self.sessions.places() {
-            let session = &self.sessions[slot];
-            if session.is_vacant() {
-                continue;
-            }
-            assert!(!session.ready || self.ready.contains(&slot));
-            assert!(
-                session.input.len() <= INPUT_MAX + text::FRAME_MAX
-                    && session.output.len() < OUTPUT_MAX + survey::ENTRY_MAX,
-                "S10"
-            );
-            if session.phase == Phase::Open && !session.ready && !session.is_blocked() {
-                let parsed = text::parse(session.input.bytes());
-                assert!(
-                    matches!(parsed, Parsed::Partial { .. }),
-                    "no idle session holds a complete request"
-                );
-                assert!(!session.ended, "a session that has ended closes");
-                assert!(
-                    session.timer.is_filed() || self.locks.has(session.id),
-                    "silence has an end"
-                );
-            }
-            if session.phase == Phase::Skip {
-                assert!(session.timer.is_filed(), "an endless line has an end");
-            }
-            if session.waits() {
-                assert!(
-                    self.locks.has(session.id),
-                    "S4: who waits stands in a queue"
-                );
-                assert!(
-                    !session.ended && !session.hung_up,
-                    "nobody waits for a peer that is gone"
-                );
-            }
-            if !session.phase.is_open() {
-                assert!(session.input.is_empty());
-                assert!(
-                    session.timer.is_filed() || session.left_server,
-                    "a close has an end"
-                );
-            }
         }
     }
 }

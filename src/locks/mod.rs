@@ -13,6 +13,7 @@ mod idle;
 mod key;
 mod phases;
 mod queue;
+mod slices;
 
 use std::collections::VecDeque;
 
@@ -28,16 +29,6 @@ use idle::IdleKeys;
 use key::Key;
 use phases::{Lost, Records};
 use queue::{List, OF_MEMBER, Ticket};
-
-/// Holds and waits that time or a lost session may end in one turn. Each may be a grant, and a grant is a send
-/// of some 8 to 15 us.
-const ENDS_A_TURN: u32 = 400;
-/// Timers that may move down a level of the wheel in one turn: some 100 ns each.
-const CASCADES_A_TURN: u32 = 20_000;
-/// Places that the emptying of the queues looks at in one turn, and waiters that it turns away: a send and a
-/// shutdown each.
-const DRAINED_A_TURN: u32 = 1000;
-const TURNED_AWAY_A_TURN: u32 = 200;
 
 /// What the table is told once, when it is made.
 #[derive(Clone, Debug)]
@@ -382,109 +373,8 @@ impl Locks {
         self.members[slot as usize].closing = true;
         self.forget_all_lost(slot);
         self.closing.push_back(slot);
-        self.close_some(ENDS_A_TURN, replies);
+        self.close_some(replies);
         None
-    }
-
-    fn tick(&mut self, heard: Us, replies: &mut Replies) {
-        if self.is_draining() {
-            self.drain_some(replies);
-        }
-        // Neither a flood of hang-ups nor of expiries keeps the other from going on.
-        self.expire_some(heard, self.ends + ENDS_A_TURN / 5, replies);
-        self.close_some(ENDS_A_TURN, replies);
-        self.expire_some(heard, ENDS_A_TURN, replies);
-        self.ends = 0;
-        self.forget_some();
-    }
-
-    /// Ends what closing sessions have, waits first, until `most` ends in this turn.
-    fn close_some(&mut self, most: u32, replies: &mut Replies) {
-        while self.ends < most
-            && let Some(&slot) = self.closing.front()
-        {
-            let member = &self.members[slot as usize];
-            let (id, place) = (member.id, member.tickets.first);
-            if place == NIL {
-                self.members[slot as usize] = Member::default();
-                self.closing.pop_front();
-                replies.push_back((id, Reply::Closed));
-                continue;
-            }
-            self.ends += 1;
-            if self.tickets[place].waits() {
-                let key = self.tickets[place].key;
-                self.leave(place);
-                self.retire_if_unused(key);
-            } else if self.settings.auto_release || self.is_untold(place) {
-                self.end(place, End::Closed, id, replies);
-            } else {
-                self.unrecord(place, None);
-                self.members[slot as usize]
-                    .tickets
-                    .remove(&mut self.tickets, place);
-                self.tickets[place].member = NIL;
-            }
-        }
-    }
-
-    /// Ends waits and leases that are due by `heard`, until `most` ends in this turn.
-    fn expire_some(&mut self, heard: Us, most: u32, replies: &mut Replies) {
-        let mut fuel = CASCADES_A_TURN;
-        while self.ends < most
-            && let Some(place) = self.wheel.pop(&mut self.tickets, heard, &mut fuel)
-        {
-            if self.tickets[place].due > heard {
-                self.wheel.insert(&mut self.tickets, place);
-                continue;
-            }
-            self.ends += 1;
-            let Ticket { key, member, .. } = self.tickets[place];
-            if !self.tickets[place].waits() {
-                self.end(place, End::Expired, SessionId::NOBODY, replies);
-            } else if self.members[member as usize].closing {
-                // It is gone already; nobody is left to be told.
-                self.leave(place);
-                self.retire_if_unused(key);
-            } else {
-                self.dismiss(place, Reply::Timeout, replies);
-            }
-        }
-    }
-
-    /// Turns away the waits at the next places of the slab.
-    fn drain_some(&mut self, replies: &mut Replies) {
-        let mut place = self.drained.expect("asked only while draining");
-        let (mut looks, mut waiters) = (DRAINED_A_TURN, TURNED_AWAY_A_TURN);
-        while place < self.tickets.places() && looks > 0 && waiters > 0 {
-            let ticket = &self.tickets[place];
-            if !ticket.is_vacant()
-                && ticket.waits()
-                && !self.members[ticket.member as usize].closing
-            {
-                self.turn_away(place, replies);
-                waiters -= 1;
-            }
-            place += 1;
-            looks -= 1;
-        }
-        self.drained = Some(place);
-    }
-
-    /// The server stops: the wait is over, whether or not somebody waits for its answer yet.
-    fn turn_away(&mut self, place: u32, replies: &mut Replies) {
-        if self.tickets[place].is_timed() {
-            return self.dismiss(place, Reply::Refused(Refusal::Draining), replies);
-        }
-        let Ticket { key, member, .. } = self.tickets[place];
-        self.leave(place);
-        self.retire_if_unused(key);
-        let Member {
-            id, ref tickets, ..
-        } = self.members[member as usize];
-        if tickets.is_empty() {
-            replies.push_back((id, Reply::Freed));
-        }
     }
 
     fn is_draining(&self) -> bool {

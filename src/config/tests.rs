@@ -1,0 +1,431 @@
+//! Tests of the options: every flag and variable, good and bad, and which of them wins.
+
+use std::os::unix::ffi::OsStringExt;
+
+use super::*;
+use crate::command::SECOND;
+
+fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Parsed, String> {
+    parse(args.iter().map(OsString::from), |name| {
+        let (_, value) = env.iter().find(|(known, _)| *known == name)?;
+        Some(value.into())
+    })
+}
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> (Config, Vec<String>) {
+    match parse_with(args, env) {
+        Ok(Parsed::Run { config, warnings }) => (config, warnings),
+        other => panic!("{args:?} {env:?} gave {other:?}"),
+    }
+}
+
+fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
+    let error = parse_with(args, env).expect_err("should be refused");
+    assert!(!error.contains(char::is_control), "{error:?}");
+    error
+}
+
+/// Values that each option must refuse.
+fn bad_values(option: &Flag) -> &'static [&'static str] {
+    match option.name {
+        "host" => &[" ", "a b", "a\nb", "\u{7f}"],
+        "port" => &["-1", "65536", "x", " 1", "1 ", "0x10", "1.0", "+", "-", "٣"],
+        "max-locks" => &["0", "-1", "1000000001", "99999999999999999999", "1e3"],
+        "shutdown-timeout" | "write-timeout" | "gc-max-idle" => {
+            &["-1", "9223372037", "1s", "1_000", "99999999999999999999"]
+        }
+        _ if option.value == "COUNT" => &["-1", "1000000001", "x", "1.0"],
+        _ if option.value == "SECONDS" => &["0", "-5", "9223372037", "5s", "5 ", "--5"],
+        _ => &["2", "y", "truee", " true", "-1", "enable"],
+    }
+}
+
+fn settable() -> impl Iterator<Item = &'static Flag> {
+    OPTIONS.iter().filter(|option| !option.default.is_empty())
+}
+
+#[test]
+fn nothing_said_gives_the_documented_defaults() {
+    let (config, warnings) = run(&[], &[]);
+    assert_eq!(
+        config,
+        Config {
+            host: "127.0.0.1".to_string(),
+            port: 6388,
+            default_lease: 33 * SECOND,
+            max_locks: 1024,
+            max_waiters: 0,
+            max_connections: 0,
+            max_connections_per_ip: 0,
+            auth: Auth::default(),
+            max_idle: 60 * SECOND,
+            write_timeout: 5 * SECOND,
+            read_timeout: 23 * SECOND,
+            auto_release: true,
+            shutdown_timeout: 30 * SECOND,
+            debug: false,
+        }
+    );
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn a_bad_flag_value_is_an_error_that_names_flag_value_and_range() {
+    for option in settable() {
+        let allowed = (option.set)(&mut Config::default(), "\n").unwrap_err();
+        for bad in bad_values(option).iter().chain(&[""]) {
+            let error = refusal(&[&format!("--{}={bad}", option.name)], &[]);
+            let wanted = format!("--{}: bad value {bad:?}: want {allowed}", option.name);
+            assert_eq!(error, wanted);
+            if !option.value.is_empty() {
+                assert_eq!(refusal(&[&format!("--{}", option.name), bad], &[]), wanted);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_variable_is_an_error_even_where_a_flag_overrides_it() {
+    for option in settable() {
+        let good = format!("--{}={}", option.name, option.default);
+        for name in option.env {
+            for bad in bad_values(option) {
+                let error = refusal(&[], &[(name, bad)]);
+                assert!(error.starts_with(&format!("{name}: bad value {bad:?}: want ")));
+                assert_eq!(refusal(&[&good], &[(name, bad)]), error);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_older_variable_is_an_error_even_where_the_current_one_overrides_it() {
+    let env = [
+        ("DFLOCKD_READ_TIMEOUT_S", "7"),
+        ("DFLOCKD_DFLOCKD_READ_TIMEOUT_S", "soon"),
+    ];
+    assert!(refusal(&[], &env).starts_with("DFLOCKD_DFLOCKD_READ_TIMEOUT_S: "));
+}
+
+#[test]
+fn a_value_that_is_not_utf8_is_an_error() {
+    let raw = OsString::from_vec(b"\xff\n".to_vec());
+    for option in settable() {
+        let mut flag = OsString::from(format!("--{}=", option.name));
+        flag.push(&raw);
+        let error = parse([flag], |_| None).unwrap_err();
+        assert_eq!(
+            error,
+            format!(r#"--{}: bad value "\xFF\n": want valid UTF-8"#, option.name)
+        );
+        for name in option.env {
+            let error = parse([], |asked| (asked == *name).then(|| raw.clone())).unwrap_err();
+            assert!(error.starts_with(&format!(r#"{name}: bad value "\xFF\n""#)));
+        }
+    }
+    assert!(parse([raw], |_| None).is_err());
+    assert!(parse([OsString::from_vec(b"--\xff".to_vec())], |_| None).is_err());
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_the_environment_the_default() {
+    let env = [("DFLOCKD_PORT", "1"), ("DFLOCKD_MAX_LOCKS", "2")];
+    let (config, _) = run(&["--port", "3"], &env);
+    assert_eq!((config.port, config.max_locks), (3, 2));
+    assert_eq!(config.read_timeout, 23 * SECOND);
+    let (config, _) = run(&["--no-debug"], &[("DFLOCKD_DEBUG", "1")]);
+    assert!(!config.debug);
+}
+
+#[test]
+fn each_variable_reaches_its_setting() {
+    let (config, warnings) = run(
+        &[],
+        &[
+            ("DFLOCKD_HOST", "::1"),
+            ("DFLOCKD_PORT", "0"),
+            ("DFLOCKD_DEFAULT_LEASE_TTL_S", "9223372036"),
+            ("DFLOCKD_MAX_LOCKS", "1000000000"),
+            ("DFLOCKD_MAX_WAITERS", "3"),
+            ("DFLOCKD_MAX_CONNECTIONS", "4"),
+            ("DFLOCKD_MAX_CONNECTIONS_PER_IP", "5"),
+            ("DFLOCKD_MAX_SUBSCRIPTIONS", "6"),
+            ("DFLOCKD_AUTH_TOKEN", " said\n"),
+            ("DFLOCKD_AUTH_TOKEN_FILE", "read"),
+            ("DFLOCKD_GC_MAX_IDLE_S", "0"),
+            ("DFLOCKD_WRITE_TIMEOUT_S", "0"),
+            ("DFLOCKD_READ_TIMEOUT_S", "+007"),
+            ("DFLOCKD_AUTO_RELEASE_ON_DISCONNECT", "off"),
+            ("DFLOCKD_SHUTDOWN_TIMEOUT_S", "-0"),
+            ("DFLOCKD_DEBUG", "YES"),
+            ("DFLOCKD_LEASE_SWEEP_INTERVAL_S", "9"),
+            ("DFLOCKD_GC_INTERVAL_S", "9"),
+        ],
+    );
+    assert_eq!(
+        config,
+        Config {
+            host: "::1".to_string(),
+            port: 0,
+            default_lease: 9_223_372_036 * SECOND,
+            max_locks: 1_000_000_000,
+            max_waiters: 3,
+            max_connections: 4,
+            max_connections_per_ip: 5,
+            auth: Auth {
+                token: Some(b"said".to_vec()),
+                file: Some("read".to_string())
+            },
+            max_idle: 0,
+            write_timeout: 0,
+            read_timeout: 7 * SECOND,
+            auto_release: false,
+            shutdown_timeout: 0,
+            debug: true,
+        }
+    );
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn both_spellings_of_a_value_mean_the_same_and_the_last_wins() {
+    assert_eq!(run(&["--port", "7"], &[]), run(&["--port=7"], &[]));
+    assert_eq!(run(&["--port", "1", "--port=2"], &[]).0.port, 2);
+    assert!(!run(&["--debug", "--no-debug"], &[]).0.debug);
+    assert!(run(&["--debug=off", "--debug"], &[]).0.debug);
+}
+
+#[test]
+fn integers_may_carry_a_sign_and_leading_zeros() {
+    for text in ["5", "+5", "0005", "+005", &format!("{}5", "0".repeat(100))] {
+        assert_eq!(run(&["--port", text], &[]).0.port, 5, "{text}");
+    }
+    assert_eq!(run(&["--port", "-0"], &[]).0.port, 0);
+}
+
+#[test]
+fn booleans_know_every_spelling() {
+    for yes in ["1", "yes", "true", "on", "YES", "True", "oN"] {
+        assert!(run(&[&format!("--debug={yes}")], &[]).0.debug, "{yes}");
+        assert!(run(&[], &[("DFLOCKD_DEBUG", yes)]).0.debug, "{yes}");
+    }
+    for no in ["0", "no", "false", "off", "NO", "False", "oFF"] {
+        let flag = format!("--auto-release-on-disconnect={no}");
+        assert!(!run(&[&flag], &[]).0.auto_release, "{no}");
+        let env = [("DFLOCKD_AUTO_RELEASE_ON_DISCONNECT", no)];
+        assert!(!run(&[], &env).0.auto_release, "{no}");
+        assert!(run(&["--auto-release-on-disconnect"], &env).0.auto_release);
+    }
+    assert!(
+        !run(&["--no-auto-release-on-disconnect"], &[])
+            .0
+            .auto_release
+    );
+    assert!(run(&["--debug"], &[]).0.debug);
+}
+
+#[test]
+fn a_boolean_does_not_swallow_the_next_word() {
+    assert!(refusal(&["--debug", "false"], &[]).contains(r#"argument "false""#));
+}
+
+#[test]
+fn the_negated_form_belongs_to_booleans_and_takes_no_value() {
+    assert_eq!(
+        refusal(&["--no-debug=yes"], &[]),
+        "--no-debug takes no value"
+    );
+    for flag in ["--no-port", "--no-help", "--no-version", "--no-no-debug"] {
+        assert!(
+            refusal(&[flag], &[]).starts_with("unknown option"),
+            "{flag}"
+        );
+    }
+}
+
+#[test]
+fn stray_arguments_and_unknown_options_are_errors() {
+    for args in [
+        &["serve"][..],
+        &["--", "serve"],
+        &["--port", "1", "2"],
+        &["-p", "1"],
+        &["-host", "::1"],
+        &["-"],
+        &[""],
+        &["--max-waiter", "1"],
+        &["--Port", "1"],
+        &["--por", "1"],
+        &["--a\nb=c"],
+        &["--help=1"],
+        &["--version="],
+    ] {
+        refusal(args, &[]);
+    }
+    assert_eq!(refusal(&["--port"], &[]), "--port needs a value: PORT");
+}
+
+#[test]
+fn help_and_version_win_whatever_else_is_wrong() {
+    let env = [("DFLOCKD_PORT", "x")];
+    for before in [
+        &[][..],
+        &["--port", "x"],
+        &["--nonsense"],
+        &["stray"],
+        &["--port"],
+    ] {
+        for (word, wanted) in [
+            ("--help", Parsed::Help),
+            ("-h", Parsed::Help),
+            ("--version", Parsed::Version),
+            ("-V", Parsed::Version),
+        ] {
+            let args = [before, &[word], &["--more", "wrong"]].concat();
+            assert_eq!(parse_with(&args, &env), Ok(wanted), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    for option in OPTIONS {
+        for name in option.env {
+            assert_eq!(run(&[], &[(name, "")]), run(&[], &[]));
+        }
+    }
+}
+
+#[test]
+fn an_older_variable_counts_warns_once_and_yields_to_the_current_one() {
+    let old = ("DFLOCKD_DFLOCKD_READ_TIMEOUT_S", "8");
+    let warning = "DFLOCKD_DFLOCKD_READ_TIMEOUT_S is an older name: use DFLOCKD_READ_TIMEOUT_S";
+    let (config, warnings) = run(&[], &[old]);
+    assert_eq!(config.read_timeout, 8 * SECOND);
+    assert_eq!(warnings, [warning]);
+    let (config, warnings) = run(&[], &[old, ("DFLOCKD_READ_TIMEOUT_S", "9")]);
+    assert_eq!(config.read_timeout, 9 * SECOND);
+    assert_eq!(warnings, [warning]);
+    let (_, warnings) = run(&[], &[("DFLOCKD_GC_LOOP_SLEEP", "3")]);
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
+fn only_a_host_beyond_loopback_is_warned_of() {
+    for host in [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "localhost",
+        "LocalHost",
+        "::ffff:127.0.0.1",
+    ] {
+        assert_eq!(run(&["--host", host], &[]).1, [""; 0], "{host}");
+    }
+    for host in [
+        "0.0.0.0",
+        "::",
+        "192.0.2.7",
+        "db.example",
+        "localhost.example",
+    ] {
+        let (config, warnings) = run(&["--host", host], &[]);
+        assert_eq!(config.host, host);
+        assert_eq!(warnings.len(), 1, "{host}");
+        assert!(warnings[0].contains(host));
+    }
+}
+
+#[test]
+fn a_secret_comes_from_flag_flag_file_variable_or_variable_file_in_this_order() {
+    let token = |config: &Config| {
+        config
+            .auth
+            .token
+            .clone()
+            .map(|t| String::from_utf8(t).unwrap())
+    };
+    let env = [
+        ("DFLOCKD_AUTH_TOKEN", "env"),
+        ("DFLOCKD_AUTH_TOKEN_FILE", "env-file"),
+    ];
+    let (config, _) = run(&["--auth-token-file=f", "--auth-token", " t "], &env);
+    assert_eq!(token(&config).as_deref(), Some("t"));
+    let (config, _) = run(&["--auth-token-file=f"], &env);
+    assert_eq!(
+        (token(&config), config.auth.file.as_deref()),
+        (None, Some("f"))
+    );
+    let (config, _) = run(&[], &env);
+    assert_eq!(token(&config).as_deref(), Some("env"));
+    let (config, _) = run(&[], &env[1..]);
+    assert_eq!(
+        (token(&config), config.auth.file.as_deref()),
+        (None, Some("env-file"))
+    );
+    assert!(!run(&[], &[]).0.has_auth());
+}
+
+#[test]
+fn an_empty_or_impossible_secret_is_an_error_that_does_not_show_it() {
+    let long = "x".repeat(65_537);
+    for bad in ["", "  ", "two\nlines", &long] {
+        let error = refusal(&["--auth-token", bad], &[]);
+        assert_eq!(
+            error,
+            "--auth-token: bad value: want 1 to 65536 bytes on one line"
+        );
+    }
+    assert!(refusal(&[], &[("DFLOCKD_AUTH_TOKEN", " ")]).starts_with("DFLOCKD_AUTH_TOKEN: "));
+    assert!(refusal(&["--auth-token-file", ""], &[]).starts_with("--auth-token-file: "));
+}
+
+#[test]
+fn options_of_later_builds_are_refused_by_name() {
+    for flag in [
+        "--tls-cert",
+        "--tls-key=x",
+        "--deadlock-detection",
+        "--no-deadlock-detection",
+    ] {
+        let name = flag.split('=').next().unwrap();
+        assert_eq!(refusal(&[flag], &[]), format!("{name}: not in this build"));
+    }
+    for name in ["DFLOCKD_TLS_CERT", "DFLOCKD_TLS_KEY", "DEADLOCK_DETECTION"] {
+        assert_eq!(
+            refusal(&[], &[(name, "1")]),
+            format!("{name}: not in this build")
+        );
+    }
+}
+
+#[test]
+fn options_without_effect_change_nothing() {
+    let args = ["--gc-interval", "60", "--lease-sweep-interval=60"];
+    assert_eq!(run(&args, &[]), run(&[], &[]));
+}
+
+#[test]
+fn help_lists_each_option_with_its_names_and_default() {
+    let text = help();
+    assert!(text.starts_with(version()));
+    for option in OPTIONS {
+        assert!(text.contains(&format!("  --{}", option.name)));
+        assert!(option.env.iter().all(|name| text.contains(name)));
+        assert!(
+            text.contains(&format!("[default {}]", option.default)) || option.default.is_empty()
+        );
+    }
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+}
+
+#[test]
+fn names_are_unique() {
+    let flags = OPTIONS.iter().map(|option| option.name);
+    let env = OPTIONS.iter().flat_map(|option| option.env.iter().copied());
+    let mut names: Vec<&str> = flags.chain(env).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
