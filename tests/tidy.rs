@@ -162,9 +162,10 @@ fn nothing_is_left_unfinished() {
         ] {
             assert!(!text.contains(word), "{file} has {word}");
         }
+        let is_test = file.ends_with("/tests");
         let code = text.split("#[cfg(test)]").next().unwrap();
         assert!(
-            !code.contains(".unwrap()"),
+            is_test || !code.contains(".unwrap()"),
             "{file} unwraps outside its tests"
         );
     }

@@ -1,0 +1,362 @@
+//! A desk with terminals, and a dialogue that is played on it.
+//!
+//! A dialogue is a literal block with nc in it, as a terminal shows it: `$ ` a shell command, `> ` a line
+//! typed, anything else an answer, which goes on in the next line after a `\`. `^C` interrupts the server and
+//! kills a client, `^D` ends its input; a bare `$` waits until the command has ended. With several terminals
+//! each line begins with the terminal's digit. A token in an answer is any token; typed later or shown again, it
+//! is the one that came. A time is any time, a number with a fraction any within ten of it.
+//! Invariant: every such block in README.md and man/ is run, with the port replaced and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const READY: &str = "0  2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388";
+
+/// Runs the dialogues among the blocks, each against a server of its own, and counts them.
+pub fn run_dialogues(blocks: &[String]) -> usize {
+    let dialogues = blocks
+        .iter()
+        .filter(|block| block.contains("nc ") && block.contains("$ "));
+    dialogues.map(|dialogue| run_dialogue(dialogue)).count()
+}
+
+fn run_dialogue(dialogue: &str) {
+    let mut desk = if dialogue.contains("$ dflockd") {
+        Desk::new()
+    } else {
+        Desk::with_server()
+    };
+    let mut lines = dialogue.lines();
+    while let Some(line) = lines.next() {
+        let mut line = line.to_string();
+        while line.ends_with('\\') {
+            line.pop();
+            let more = lines.next().expect("a broken line goes on");
+            line += more.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+        }
+        if let Err(why) = desk.act(&line) {
+            panic!("{line:?}: {why} in\n{dialogue}");
+        }
+    }
+    for terminal in desk.terminals.values() {
+        let more = terminal.screen.try_recv();
+        assert!(more.is_err(), "{more:?} is not documented in\n{dialogue}");
+    }
+}
+
+/// Where a dialogue takes place, and what it has shown so far.
+pub struct Desk {
+    /// The directory in which its commands are run.
+    pub room: Room,
+    /// By digit.
+    terminals: BTreeMap<Option<char>, Terminal>,
+    /// Where the server listens.
+    pub port: u16,
+    /// The documented tokens, and the real ones.
+    tokens: BTreeMap<String, String>,
+}
+
+impl Desk {
+    pub fn new() -> Desk {
+        Desk {
+            room: Room::new(),
+            terminals: BTreeMap::new(),
+            port: 0,
+            tokens: BTreeMap::new(),
+        }
+    }
+
+    /// In a terminal that no dialogue knows there is a server.
+    pub fn with_server() -> Desk {
+        let mut desk = Desk::new();
+        for line in ["0$ dflockd", READY] {
+            desk.act(line).unwrap_or_else(|why| panic!("{line}: {why}"));
+        }
+        desk
+    }
+
+    /// Does or expects what a line of a dialogue says.
+    pub fn act(&mut self, line: &str) -> Result<(), String> {
+        let name = line.chars().next().filter(char::is_ascii_digit);
+        let rest = &line[name.map_or(0, char::len_utf8)..];
+        if let Some(command) = rest.strip_prefix('$') {
+            if let Some(mut terminal) = self.terminals.remove(&name) {
+                terminal.finish()?;
+            }
+            if let Some(command) = command.strip_prefix(' ') {
+                let terminal = Terminal::start(command, self.port, &self.room);
+                self.terminals.insert(name, terminal);
+            }
+            return Ok(());
+        }
+        let typed = rest
+            .strip_prefix('>')
+            .map(|typed| match typed.strip_prefix(' ') {
+                Some(typed) => with_real_tokens(typed, &self.tokens),
+                None => String::new(),
+            });
+        if typed.as_deref() == Some("^C") {
+            return self.interrupt(name);
+        }
+        let terminal = self.terminals.get_mut(&name).ok_or("no terminal")?;
+        match typed.as_deref() {
+            Some("^D") => drop(terminal.keyboard.take()),
+            Some(typed) => terminal.type_line(typed),
+            None => {
+                let answer = terminal.answer()?;
+                self.compare(rest.trim_start(), &answer)
+                    .map_err(|why| format!("got {answer:?}: {why}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client is killed; a server is asked to stop, once all that was typed before has reached it.
+    pub fn interrupt(&mut self, name: Option<char>) -> Result<(), String> {
+        let terminal = self.terminals.get(&name).ok_or("no terminal")?;
+        if !terminal.serves {
+            self.terminals.remove(&name);
+            return Ok(());
+        }
+        let asking = |terminal: &&Terminal| terminal.asks && !terminal.serves;
+        let asking = self.terminals.values().filter(asking).count();
+        let until = Instant::now() + PATIENCE;
+        while waiters(self.port) != asking {
+            if Instant::now() > until {
+                return Err(format!("there are not {asking} waiters"));
+            }
+        }
+        let pid = terminal.child.id().to_string();
+        let kill = Command::new("sh")
+            .args(["-c", "kill -INT $0", &pid])
+            .status();
+        assert!(kill.is_ok_and(|status| status.success()), "kill works");
+        Ok(())
+    }
+
+    /// Whether an answer is the documented one, and notes what can differ.
+    pub fn compare(&mut self, wanted: &str, answer: &str) -> Result<(), &'static str> {
+        let (wanted, answer): (Vec<_>, Vec<_>) =
+            (wanted.split(' ').collect(), answer.split(' ').collect());
+        if wanted.len() != answer.len() {
+            return Err("another number of fields");
+        }
+        for (wanted, answer) in wanted.into_iter().zip(answer) {
+            if is_token(wanted) {
+                self.compare_tokens(wanted, answer)?;
+            } else if let Some(port) = answer.strip_prefix("addr=127.0.0.1:")
+                && wanted == "addr=127.0.0.1:6388"
+            {
+                self.port = port.parse().map_err(|_| "not a port")?;
+            } else if !(is_time(wanted) && is_time(answer) || is_alike(wanted, answer)) {
+                return Err("another field");
+            }
+        }
+        Ok(())
+    }
+
+    pub fn compare_tokens(&mut self, wanted: &str, answer: &str) -> Result<(), &'static str> {
+        match self.tokens.get(wanted) {
+            Some(known) if known == answer => return Ok(()),
+            Some(_) => return Err("another token"),
+            None if !is_token(answer) => return Err("not a token"),
+            None => {}
+        }
+        if self.tokens.values().any(|known| known.as_str() >= answer) {
+            return Err("not above the tokens before");
+        }
+        self.tokens.insert(wanted.to_string(), answer.to_string());
+        Ok(())
+    }
+}
+
+fn is_token(word: &str) -> bool {
+    word.len() == 32 && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_time(word: &str) -> bool {
+    let is_digit = |c: char| c.is_ascii_digit();
+    word.replace(is_digit, "0") == "0000-00-00T00:00:00.000Z"
+}
+
+/// Whether two words are equal but for numbers with a fraction, which may be ten apart.
+fn is_alike(wanted: &str, answer: &str) -> bool {
+    let of_number = |c: char| c.is_ascii_digit() || c == '.';
+    let numbers = |word: &str| -> Vec<String> {
+        let parts = word
+            .split(|c| !of_number(c))
+            .filter(|part| !part.is_empty());
+        parts.map(str::to_string).collect()
+    };
+    let (left, right) = (numbers(wanted), numbers(answer));
+    let fraction = |number: &str| number.contains('.').then(|| number.parse::<f64>().ok())?;
+    let same = |(left, right): (&String, &String)| match (fraction(left), fraction(right)) {
+        (Some(left), Some(right)) => (left - right).abs() < 10.0,
+        _ => left == right,
+    };
+    wanted.replace(of_number, "") == answer.replace(of_number, "")
+        && left.len() == right.len()
+        && left.iter().zip(&right).all(same)
+}
+
+fn with_real_tokens(typed: &str, tokens: &BTreeMap<String, String>) -> String {
+    let words = typed.split(' ');
+    let real = words.map(|word| tokens.get(word).map_or(word, String::as_str));
+    real.collect::<Vec<_>>().join(" ")
+}
+
+/// How many requests wait for a lock.
+fn waiters(port: u16) -> usize {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+    stream.write_all(b"stats\n_\n_\n").expect("it reads");
+    stream.shutdown(Shutdown::Write).expect("it is connected");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let counts = answer.split("\"waiters\":").skip(1);
+    let counts = counts.filter_map(|rest| rest.split('}').next());
+    counts
+        .map(|count| count.parse::<usize>().expect("a number"))
+        .sum()
+}
+
+/// The binary under test, with none of the environment's settings.
+pub fn dflockd(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dflockd"));
+    command.args(args).env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A directory of its own, gone when dropped.
+pub struct Room(pub PathBuf);
+
+impl Room {
+    pub fn new() -> Room {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("dflockd-docs-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a directory can be made");
+        Room(path)
+    }
+
+    /// A shell command in that directory, in which `dflockd` is the binary under test.
+    pub fn shell(&self, shell: &str, command: &str) -> Command {
+        let ours = Path::new(env!("CARGO_BIN_EXE_dflockd")).parent();
+        let ours = ours.expect("it is in a directory").display();
+        let path = std::env::var("PATH").expect("there is a PATH");
+        let mut shell = Command::new(shell);
+        shell.args(["-c", command]).current_dir(&self.0);
+        shell.env_clear().env("PATH", format!("{ours}:{path}"));
+        shell
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).expect("what was made can be removed");
+    }
+}
+
+/// What runs behind a `$`, gone when dropped.
+pub struct Terminal {
+    child: Child,
+    /// None after `^D`.
+    keyboard: Option<ChildStdin>,
+    screen: Receiver<String>,
+    /// It is a server.
+    serves: bool,
+    /// Something was typed since the last answer.
+    asks: bool,
+}
+
+impl Terminal {
+    pub fn start(command: &str, port: u16, room: &Room) -> Terminal {
+        let args = command.strip_prefix("dflockd");
+        let command = match args {
+            Some(args) => format!("dflockd --port 0{args}"),
+            None => command.replace(" 6388", &format!(" {port}")),
+        };
+        if command.contains("nc ") {
+            demand_nc();
+            assert!(
+                command.contains(" 127.0.0.1 "),
+                "{command:?} leaves the host"
+            );
+        }
+        // exec, so that killing the child kills nc and not a shell around it.
+        let mut child = room
+            .shell("sh", &format!("exec 2>&1; exec {command}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        Terminal {
+            keyboard: child.stdin.take(),
+            screen: lines_of(child.stdout.take().expect("stdout is piped")),
+            child,
+            serves: args.is_some(),
+            asks: false,
+        }
+    }
+
+    pub fn type_line(&mut self, line: &str) {
+        self.asks = true;
+        let keyboard = self.keyboard.as_mut().expect("nothing is typed after ^D");
+        // One write, so that nc does not see half a line.
+        let written = keyboard.write_all(format!("{line}\n").as_bytes());
+        written.expect("nc is still there");
+    }
+
+    pub fn answer(&mut self) -> Result<String, String> {
+        self.asks = false;
+        let answer = self.screen.recv_timeout(PATIENCE);
+        answer.map_err(|error| format!("no answer: {error}"))
+    }
+
+    /// The command ends by itself and says nothing more.
+    pub fn finish(&mut self) -> Result<(), String> {
+        match self.screen.recv_timeout(PATIENCE) {
+            Err(RecvTimeoutError::Disconnected) => Ok(()),
+            Err(RecvTimeoutError::Timeout) => Err("the command before goes on".to_string()),
+            Ok(line) => Err(format!("{line:?} is not documented")),
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Fails only where it ended by itself, as `nc -N` does.
+        let _ = self.child.kill();
+        self.child.wait().expect("a child can be waited for");
+    }
+}
+
+/// Other netcats lack -N, and some of them go away at the first answer.
+pub fn demand_nc() {
+    let usage = Command::new("nc").arg("-h").output();
+    assert!(
+        usage.is_ok_and(|usage| String::from_utf8_lossy(&usage.stderr).contains("-N")),
+        "this needs the nc of OpenBSD: apt-get install netcat-openbsd"
+    );
+}
+
+/// Reads lines in a thread, because only a channel can be read with a deadline.
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // Goes on when nobody listens, so that the writer never meets a closed pipe.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
