@@ -27,7 +27,7 @@ use crate::sys::{self, Signals, Timer};
 const EVENTS_A_TURN: usize = 256;
 const ACCEPTS_A_TURN: usize = 128;
 /// How long leases may wait for full batches of events to be read first: late is safe, but not for ever.
-const BEHIND_MAX: Us = 20_000;
+const BEHIND_MAX: Us = 15_000;
 /// When to try again to accept, if the system has no more files and nothing closes.
 const ACCEPT_RETRY: Us = 100_000;
 
@@ -224,7 +224,7 @@ impl Server {
     /// Notes until when everything that arrived has been heard: until now, unless there may be more than a turn
     /// takes. Then leases wait for those, but not for ever.
     fn listen_up(&mut self, events: usize) {
-        if events < EVENTS_A_TURN && !self.hub.is_behind() {
+        if events < EVENTS_A_TURN && self.again.is_empty() && !self.hub.is_behind() {
             self.behind = None;
         } else if self.now
             < self

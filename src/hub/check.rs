@@ -18,7 +18,12 @@ impl Hub {
             if session.is_vacant() {
                 continue;
             }
-            assert!(!session.ready || self.ready.contains(&slot));
+            let queue = if session.survey.is_some() {
+                &self.surveys
+            } else {
+                &self.ready
+            };
+            assert!(!session.ready || queue.contains(&slot));
             assert!(
                 session.input.len() <= INPUT_MAX + text::FRAME_MAX
                     && session.output.len() < OUTPUT_MAX + survey::ENTRY_MAX,

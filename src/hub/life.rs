@@ -10,6 +10,8 @@ use crate::wire::text;
 /// How long, and for how many bytes, a closed connection is read so that its last line is not lost to a reset.
 pub(super) const LINGER: Us = SECOND;
 const LINGER_BYTES: u32 = 256 * 1024;
+/// How long a peer may take nothing of its last lines, if there is no write timeout.
+const FLUSH: Us = 5 * SECOND;
 /// How long after the answer to a wrong secret the connection is closed.
 const REJECT: Us = SECOND / 10;
 /// Sessions whose deadlines may end, or that the drain may close, in a turn: some 10 us each.
@@ -194,7 +196,9 @@ impl Hub {
         session.due = Us::MAX;
         match session.phase {
             // It is not the peer's turn: the next answer sets a new deadline, or room for it does.
-            Phase::Open if session.is_blocked() || session.ready => {}
+            Phase::Open if session.is_blocked() => {}
+            // What it sent in time has not been looked at.
+            Phase::Open if session.ready => session.due = now.saturating_add(1),
             // A holder may be silent between frames for as long as it holds.
             Phase::Open if !session.begun && self.locks.has(session.id) => {}
             Phase::Open | Phase::Skip => self.fail(now, slot),
@@ -223,9 +227,14 @@ impl Hub {
     /// Output is left that the peer does not take: some of it must move in time.
     pub(super) fn expect_progress(&mut self, now: Us, slot: u32) {
         let session = &self.sessions[slot];
-        if session.write_due == Us::MAX && self.write_timeout > 0 && session.phase != Phase::Gone {
+        // Without a timeout a peer may take its time, but not for a connection that is over.
+        let span = match self.write_timeout {
+            0 if !session.phase.is_open() => FLUSH,
+            span => span,
+        };
+        if session.write_due == Us::MAX && span > 0 && session.phase != Phase::Gone {
             self.wheel.cancel(&mut self.sessions, slot);
-            self.sessions[slot].write_due = deadline(now, self.write_timeout);
+            self.sessions[slot].write_due = now.saturating_add(span);
             self.wheel.insert(&mut self.sessions, slot);
         }
     }

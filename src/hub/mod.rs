@@ -31,9 +31,6 @@ const REQUESTS_A_SESSION: u32 = 128;
 const WORK_A_TURN: u32 = 4096;
 /// What a session that has something to be sent counts: a system call.
 const SEND: u32 = 8;
-/// What a slice of a long answer counts: it takes some 200 us, and the next may follow in the same turn.
-const SLICE: u32 = 1024;
-
 /// What the hub is told once, when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -74,6 +71,8 @@ pub struct Hub {
     ready: VecDeque<u32>,
     /// The same, when they or the turn have had their share.
     later: VecDeque<u32>,
+    /// Slots of sessions whose long answers go on when the others have had their turn.
+    surveys: VecDeque<u32>,
     /// Work left in this turn, in requests.
     work: u32,
     /// Slots of sessions whose sockets the server must look after.
@@ -102,6 +101,7 @@ impl Hub {
             pool: Pool::default(),
             ready: VecDeque::new(),
             later: VecDeque::new(),
+            surveys: VecDeque::new(),
             work: WORK_A_TURN,
             dirty: VecDeque::new(),
             resumed: Vec::new(),
@@ -219,6 +219,7 @@ impl Hub {
         self.route(now);
         self.time_out_some(now, heard);
         self.drain_some(now);
+        self.survey_some(now);
     }
 
     /// Executes what sessions have ready and hands out replies, until nobody can move or the turn's share of
@@ -232,11 +233,7 @@ impl Hub {
             if !self.sessions[slot].phase.is_open() {
                 continue;
             }
-            if self.sessions[slot].survey.is_some() {
-                self.survey(now, slot);
-            } else {
-                self.go_on(now, slot);
-            }
+            self.go_on(now, slot);
             self.route(now);
         }
     }
@@ -333,7 +330,8 @@ impl Hub {
             .drain
             .as_ref()
             .map(|drain| drain.deadline(self.sessions.places()));
-        let ready = (!self.ready.is_empty()).then_some(0);
+        let put_off = !self.ready.is_empty() || !self.surveys.is_empty();
+        let ready = put_off.then_some(0);
         [ready, self.locks.deadline(), self.wheel.next(), draining]
             .into_iter()
             .flatten()
@@ -342,7 +340,7 @@ impl Hub {
 
     /// Whether requests that were received wait for a later turn: leases should not end before them.
     pub fn is_behind(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.later.is_empty()
     }
 
     /// How many connections there are whose close is not decided.
@@ -435,7 +433,8 @@ impl Hub {
             Request::Stats => {
                 let out = session.output.tail(&mut self.pool);
                 session.survey = Some(Box::new(Survey::start(self.connections, out)));
-                self.survey(now, slot);
+                self.soil(slot);
+                self.wake(slot);
             }
             Request::Command(command) => {
                 self.locks
@@ -450,25 +449,31 @@ impl Hub {
         }
     }
 
-    /// Gives the next slice of a long answer.
-    fn survey(&mut self, now: Us, slot: u32) {
-        self.work = self.work.saturating_sub(SLICE);
-        let session = &mut self.sessions[slot];
-        let most = OUTPUT_MAX.saturating_sub(session.output.len());
-        let survey = session
-            .survey
-            .as_mut()
-            .expect("asked only while one is given");
-        let done = survey.go_on(now, &self.locks, most, session.output.tail(&mut self.pool));
-        if done {
-            session.survey = None;
-            return self.answered(now, slot);
-        }
-        self.soil(slot);
-        let session = &mut self.sessions[slot];
-        if session.can_go_on() && !session.ready {
-            session.ready = true;
-            self.later.push_back(slot);
+    /// Gives the next slices of long answers, to each session one in turn.
+    fn survey_some(&mut self, now: Us) {
+        let mut keys = survey::KEYS_A_TURN;
+        while keys > 0
+            && let Some(slot) = self.surveys.pop_front()
+        {
+            let session = &mut self.sessions[slot];
+            session.ready = false;
+            // It may have been closed, or blocked by its peer, meanwhile.
+            if !session.can_go_on() {
+                continue;
+            }
+            let Some(survey) = &mut session.survey else {
+                continue;
+            };
+            let most = OUTPUT_MAX - session.output.len();
+            let out = session.output.tail(&mut self.pool);
+            keys = keys.saturating_sub(survey.go_on(now, &self.locks, most, out));
+            if survey.is_done() {
+                session.survey = None;
+                self.answered(now, slot);
+            } else {
+                self.soil(slot);
+                self.wake(slot);
+            }
         }
     }
 
@@ -545,7 +550,10 @@ impl Hub {
         let session = &mut self.sessions[slot];
         if !session.ready && session.can_go_on() {
             session.ready = true;
-            self.ready.push_back(slot);
+            match session.survey {
+                Some(_) => self.surveys.push_back(slot),
+                None => self.ready.push_back(slot),
+            }
         }
     }
 

@@ -7,8 +7,11 @@ use crate::locks::Locks;
 use crate::wire::json;
 use crate::wire::text::LINE_MAX;
 
-/// Keys that a slice looks at.
+/// Keys that a slice looks at, and all slices of a turn together: some 200 ns each.
 const KEYS_A_SLICE: u32 = 1000;
+pub(super) const KEYS_A_TURN: u32 = 2000;
+/// What a slice counts in any case.
+const SLICE: u32 = 20;
 
 /// The longest that a key takes in the answer: each byte of its name escaped, and numbers.
 pub(super) const ENTRY_MAX: usize = 6 * LINE_MAX + 128;
@@ -36,29 +39,25 @@ impl Survey {
         Survey::default()
     }
 
-    /// Appends the next part of the answer, of some `most` bytes. Returns whether that was the last.
-    pub fn go_on(&mut self, now: Us, locks: &Locks, most: usize, out: &mut Vec<u8>) -> bool {
+    /// Whether the answer is complete.
+    pub fn is_done(&self) -> bool {
+        self.array == ARRAYS.len()
+    }
+
+    /// Appends the next part of the answer, of some `most` bytes. Returns what that cost, in keys.
+    pub fn go_on(&mut self, now: Us, locks: &Locks, most: usize, out: &mut Vec<u8>) -> u32 {
         let enough = out.len() + most;
-        let mut keys = KEYS_A_SLICE;
-        while self.array < ARRAYS.len() {
+        let mut keys = 0;
+        while !self.is_done() {
             if !std::mem::replace(&mut self.opened, true) {
                 out.extend_from_slice(format!(",\"{}\":[", ARRAYS[self.array]).as_bytes());
             }
             while self.place < locks.places() {
-                if keys == 0 || out.len() >= enough {
-                    return false;
+                if keys == KEYS_A_SLICE || out.len() >= enough {
+                    return keys + SLICE;
                 }
-                keys -= 1;
-                if let Some(view) = locks
-                    .view(now, self.place)
-                    .filter(|&view| array_of(view) == self.array)
-                {
-                    if self.begun {
-                        out.push(b',');
-                    }
-                    self.begun = true;
-                    json::write_view(view, out);
-                }
+                keys += 1;
+                self.show(locks.view(now, self.place), out);
                 self.place += 1;
             }
             out.push(b']');
@@ -68,7 +67,18 @@ impl Survey {
             };
         }
         out.extend_from_slice(b",\"signal_channels\":[]}\n");
-        true
+        keys + SLICE
+    }
+
+    /// Appends the key if it belongs to the array that is being written.
+    fn show(&mut self, view: Option<View>, out: &mut Vec<u8>) {
+        let Some(view) = view.filter(|&view| array_of(view) == self.array) else {
+            return;
+        };
+        if std::mem::replace(&mut self.begun, true) {
+            out.push(b',');
+        }
+        json::write_view(view, out);
     }
 }
 

@@ -8,6 +8,9 @@ use super::{Locks, Member};
 use crate::command::{Replies, Reply, SessionId, Token, Us};
 use crate::slab::NIL;
 
+/// Holds of a semaphore with many slots that one acquire may end because their leases are over.
+const EVICTED: u32 = 50;
+
 /// What ended a hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -85,7 +88,12 @@ impl Locks {
     /// queue: nobody is refused a lock because of a lease that has ended. The key stays, even if idle.
     pub(super) fn evict(&mut self, key: u32, replies: &mut Replies) {
         if self.keys[key].limit() > FEW {
-            while let Some(place) = self.crowd.past_due(key, self.now) {
+            // The newcomer needs one slot, and each who came before it; the timers see to the rest.
+            let wanted = self.keys[key].waiting.saturating_add(1).min(EVICTED);
+            for _ in 0..wanted {
+                let Some(place) = self.crowd.past_due(key, self.now) else {
+                    break;
+                };
                 self.drop_hold(place, End::Expired, SessionId::NOBODY, replies);
             }
         } else {

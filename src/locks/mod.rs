@@ -361,8 +361,7 @@ impl Locks {
         else {
             return Some(Reply::Closed);
         };
-        if member.tickets.is_empty() {
-            self.forget_all_lost(slot);
+        if member.tickets.is_empty() && member.lost.is_none() {
             self.members[slot as usize] = Member::default();
             return Some(Reply::Closed);
         }
@@ -371,7 +370,6 @@ impl Locks {
             "a session closes once"
         );
         self.members[slot as usize].closing = true;
-        self.forget_all_lost(slot);
         self.closing.push_back(slot);
         self.close_some(replies);
         None

@@ -16,6 +16,8 @@ use crate::table::Table;
 
 /// Marks of lost leases that a session may have; the oldest goes first.
 const LOST_MAX: usize = 1024;
+/// Marks that go in one step of a close.
+const FORGOTTEN_AT_ONCE: usize = 16;
 
 /// All records, found by session and key.
 #[derive(Default)]
@@ -147,33 +149,33 @@ impl Locks {
         let lost = owner.lost.get_or_insert_default();
         lost.push_back(record);
         if lost.len() > LOST_MAX {
-            let oldest = lost[0];
-            self.forget_lost(oldest);
+            self.forget_lost(member);
         }
     }
 
-    /// The session is closing: its marks of lost leases go at once, its other records with their tickets.
-    pub(super) fn forget_all_lost(&mut self, member: u32) {
-        while let Some(&record) = self.members[member as usize]
-            .lost
-            .as_ref()
-            .and_then(|lost| lost.front())
-        {
-            self.forget_lost(record);
+    /// The session is closing: some of its marks of lost leases go. Its other records go with their tickets.
+    pub(super) fn forget_some_lost(&mut self, member: u32) {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            self.forget_lost(member);
         }
     }
 
-    fn forget_lost(&mut self, record: u32) {
+    /// The oldest mark of the session goes, if it has one.
+    fn forget_lost(&mut self, member: u32) {
+        let lost = &mut self.members[member as usize].lost;
+        let Some(record) = lost.as_mut().and_then(|list| list.pop_front()) else {
+            *lost = None;
+            return;
+        };
         let Record {
             space, ref name, ..
         } = self.records.slab[record];
         let hash = self.secret.hash(space, name.bytes());
-        self.forget_record(record, hash);
+        self.remove_record(record, hash);
     }
 
     fn forget_record(&mut self, record: u32, hash: u32) {
-        let Record { member, ticket, .. } = self.records.slab.remove(record);
-        self.records.table.remove(mixed(hash, member), record);
+        let Record { member, ticket, .. } = self.remove_record(record, hash);
         let lost = &mut self.members[member as usize].lost;
         if ticket == NIL
             && let Some(list) = lost
@@ -183,6 +185,12 @@ impl Locks {
                 *lost = None;
             }
         }
+    }
+
+    fn remove_record(&mut self, place: u32, hash: u32) -> Record {
+        let record = self.records.slab.remove(place);
+        self.records.table.remove(mixed(hash, record.member), place);
+        record
     }
 
     fn find_record(&self, member: u32, hash: u32, space: Space, name: &[u8]) -> Option<u32> {

@@ -38,6 +38,11 @@ impl Locks {
         {
             let member = &self.members[slot as usize];
             let (id, place) = (member.id, member.tickets.first);
+            if place == NIL && member.lost.is_some() {
+                self.ends += 1;
+                self.forget_some_lost(slot);
+                continue;
+            }
             if place == NIL {
                 self.members[slot as usize] = Member::default();
                 self.closing.pop_front();
