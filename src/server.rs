@@ -177,6 +177,9 @@ impl Server {
             self.timer.set(due)?;
             self.armed = due;
         }
+        if !busy {
+            self.behind = None;
+        }
         // A turn without its events would end leases before it has read the renewals.
         loop {
             match self.poll.poll(events, busy.then_some(Duration::ZERO)) {

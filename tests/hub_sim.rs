@@ -19,14 +19,31 @@ fn every_client_is_told_the_truth_in_order() {
     });
 }
 
-const NAMES: [&str; 6] = [
+/// Locks, and then semaphores, whose names are locks' too.
+const NAMES: [&str; judge::KEYS] = [
     "k",
     "deploy",
     "a-name-of-22-bytes-xxx",
     "a-name-of-23-bytes-xxxx",
     "a-long-name-that-does-not-fit-into-a-key-at-all",
     "\u{e9}\0",
+    "k",
+    "deploy",
+    "a-name-of-23-bytes-xxxx",
 ];
+
+/// How many of them are locks.
+const LOCKS: usize = 6;
+
+/// The limits that most ask for.
+const LIMITS: [u32; judge::KEYS] = [1, 1, 1, 1, 1, 1, 2, 3, 9];
+
+const SECRET: &str = "open sesame";
+
+/// More than any run takes.
+const LONG: Us = 1_000_000 * SECOND;
+
+const STATS: &str = "stats\n_\n\n";
 
 const PING: &str = "ping\n\n\n";
 
@@ -48,6 +65,9 @@ const NONSENSE: [&str; 10] = [
 /// Weights of what clients do.
 struct Habits {
     acquire: u64,
+    enqueue: u64,
+    wait: u64,
+    stats: u64,
     release: u64,
     renew: u64,
     nonsense: u64,
@@ -70,7 +90,8 @@ struct World<'a> {
     judge: Judge,
     /// By client: what it has made up its mind to send.
     scripts: Vec<Vec<u8>>,
-    keys: usize,
+    /// The keys of this run.
+    keys: Vec<usize>,
 }
 
 impl<'a> World<'a> {
@@ -79,6 +100,14 @@ impl<'a> World<'a> {
         let mut settings = settings();
         settings.locks.auto_release = dice.chance(80);
         settings.locks.max_locks = *dice.pick(&[1, 2, 3, 5, 1024, 1024, 1024]);
+        // A hold that outlives a client that was cut before it heard of it, nobody knows.
+        settings.write_timeout = match settings.locks.auto_release {
+            true => *dice.pick(&[SECOND, 5 * SECOND, 5 * SECOND, LONG]),
+            false => LONG,
+        };
+        settings.locks.max_idle = *dice.pick(&[0, SECOND, 60 * SECOND]);
+        settings.locks.max_waiters = *dice.pick(&[0, 0, 0, 1, 3]);
+        settings.secret = dice.chance(15).then(|| SECRET.into());
         settings.shutdown_timeout = *dice.pick(&[0, 30 * SECOND]);
         World {
             habits: Habits::new(&mut dice),
@@ -86,7 +115,7 @@ impl<'a> World<'a> {
             judge: Judge::new(settings.clone()),
             settings,
             scripts: Vec::new(),
-            keys: 1 + dice.below(6) as usize,
+            keys: keys(&mut dice),
             dice,
             trace,
         }
@@ -184,7 +213,9 @@ impl<'a> World<'a> {
     }
 
     fn send(&mut self, at: usize) {
-        if self.net.clients[at].ended || self.judge.peers[at].reset {
+        // What it says in the turn that cuts it is perhaps done, though its answer is lost.
+        let doomed = self.judge.is_doomed(at, self.net.now);
+        if self.net.clients[at].ended || self.judge.peers[at].reset || doomed {
             return;
         }
         while self.scripts[at].is_empty() || self.dice.chance(30) {
@@ -234,13 +265,38 @@ impl<'a> World<'a> {
             habits.renew,
             5,
             habits.nonsense,
+            habits.enqueue,
+            if habits.enqueue > 0 { habits.wait } else { 1 },
+            habits.stats,
         ];
+        let first = self.judge.peers[at].sent + self.scripts[at].len() == 0;
+        if first && self.settings.secret.is_some() && self.dice.chance(90) {
+            return Ask::Auth(self.dice.chance(90));
+        }
         match self.dice.weigh(&weights) {
-            0 => Ask::Acquire {
-                key: self.dice.below(self.keys as u64) as usize,
-                wait: *self.dice.pick(&[0, 0, 1, 2, 10, 30, 100]),
-                lease: *self.dice.pick(&[1, 2, 5, 33, 33, 60]),
+            0 => {
+                let key = *self.dice.pick(&self.keys);
+                Ask::Acquire {
+                    key,
+                    limit: self.limit(key),
+                    wait: *self.dice.pick(&[0, 0, 1, 2, 10, 30, 100]),
+                    lease: *self.dice.pick(&[1, 2, 5, 33, 33, 60]),
+                }
+            }
+            5 => {
+                let key = *self.dice.pick(&self.keys);
+                Ask::Enqueue {
+                    key,
+                    limit: self.limit(key),
+                    lease: *self.dice.pick(&[1, 2, 5, 33, 33, 60]),
+                }
+            }
+            6 => Ask::Wait {
+                key: *self.dice.pick(&self.keys),
+                wait: *self.dice.pick(&[0, 1, 2, 10, 30]),
             },
+            7 if self.dice.chance(80) => Ask::Stats,
+            7 => Ask::Auth(self.dice.chance(50)),
             1 => {
                 let (key, token) = self.token(at);
                 Ask::Release { key, token }
@@ -254,6 +310,14 @@ impl<'a> World<'a> {
             _ if self.dice.chance(10) => Ask::TooLong,
             _ => Ask::Nonsense,
         }
+    }
+
+    /// What most ask for, or once in a while something else.
+    fn limit(&mut self, key: usize) -> u32 {
+        if key >= LOCKS && self.dice.chance(5) {
+            return 1 + self.dice.below(10) as u32;
+        }
+        LIMITS[key]
     }
 
     /// A key and a token for it: right, stale, of another key, forged.
@@ -272,7 +336,7 @@ impl<'a> World<'a> {
             _ => self.dice.pick(&held).clone(),
         };
         match self.dice.below(30) {
-            0 => key = self.dice.below(self.keys as u64) as usize,
+            0 => key = *self.dice.pick(&self.keys),
             1 => token.replace_range(31.., "x"),
             2 => token = format!("{:032x}", u128::from_str_radix(&token, 16).unwrap_or(7) ^ 1),
             _ => {}
@@ -289,28 +353,46 @@ impl<'a> World<'a> {
         });
         leases
             .next()
+            .or_else(|| self.judge.recorded_lease(wanted))
             .unwrap_or_else(|| *self.dice.pick(&[1, 3, 33, 90]))
     }
 
     fn spell(&mut self, ask: &Ask) -> Vec<u8> {
         let eol = *self.dice.pick(&["\n", "\n", "\r\n"]);
-        let lines = |command, key: &usize, argument| [command, NAMES[*key], argument, ""].join(eol);
-        let lease = |lease: &u64| match lease {
+        let lines = |command: &str, key: usize, argument: String| {
+            let space = if key < LOCKS { "" } else { "s" };
+            [&[space, command].concat(), NAMES[key], &argument, ""].join(eol)
+        };
+        let lease = |lease: u64| match lease {
             33 => String::new(),
             other => format!(" {other}"),
         };
-        let text = match ask {
+        let limit = |key: usize, limit: u32| match key {
+            LOCKS.. => format!(" {limit}"),
+            _ => String::new(),
+        };
+        let text = match *ask {
             Ask::Acquire {
                 key,
+                limit: l,
                 wait,
-                lease: l,
-            } => lines("l", key, &format!("{wait}{}", lease(l))),
-            Ask::Release { key, token } => lines("r", key, token),
+                lease: ttl,
+            } => lines("l", key, format!("{wait}{}{}", limit(key, l), lease(ttl))),
+            Ask::Enqueue {
+                key,
+                limit: l,
+                lease: ttl,
+            } => lines("e", key, limit(key, l) + &lease(ttl)),
+            Ask::Wait { key, wait } => lines("w", key, wait.to_string()),
+            Ask::Release { key, ref token } => lines("r", key, token.clone()),
             Ask::Renew {
                 key,
-                token,
-                lease: l,
-            } => lines("n", key, &format!(" {token}{}", lease(l))),
+                ref token,
+                lease: ttl,
+            } => lines("n", key, format!(" {token}{}", lease(ttl))),
+            Ask::Stats => STATS.into(),
+            Ask::Auth(true) if self.settings.secret.is_some() => ["auth", "", SECRET, ""].join(eol),
+            Ask::Auth(_) => ["auth", "", "guess", ""].join(eol),
             Ask::Ping => PING.into(),
             Ask::Nonsense | Ask::Http => self.dice.pick(&NONSENSE).to_string(),
             Ask::TooLong => {
@@ -363,11 +445,15 @@ impl<'a> World<'a> {
         if self.dice.chance(70) {
             self.net.clients[at].appetite = 0;
         }
-        let (text, ask) = self
+        let (text, ask, most) = self
             .dice
-            .pick(&[(NONSENSE[0], Ask::Nonsense), (PING, Ask::Ping)])
+            .pick(&[
+                (NONSENSE[0], Ask::Nonsense, 16_000),
+                (PING, Ask::Ping, 16_000),
+                (STATS, Ask::Stats, 600),
+            ])
             .clone();
-        for _ in 0..self.dice.below(16_000) {
+        for _ in 0..self.dice.below(most) {
             self.put(at, ask.clone(), text.as_bytes());
         }
         let bytes = std::mem::take(&mut self.scripts[at]);
@@ -419,6 +505,9 @@ impl Habits {
     fn new(dice: &mut Dice) -> Habits {
         Habits {
             acquire: 10 + dice.below(50),
+            enqueue: *dice.pick(&[0, 0, 5, 30]),
+            wait: dice.below(30),
+            stats: dice.below(4),
             release: dice.below(40),
             renew: dice.below(15),
             nonsense: dice.below(5),
@@ -431,4 +520,11 @@ impl Habits {
             drains: dice.chance(20),
         }
     }
+}
+
+/// 1 to 6 of the keys; in most runs locks only.
+fn keys(dice: &mut Dice) -> Vec<usize> {
+    let first = *dice.pick(&[0, 0, LOCKS - 2, LOCKS - 1]);
+    let many = 1 + dice.below(LOCKS as u64) as usize;
+    (first..judge::KEYS.min(first + many)).collect()
 }

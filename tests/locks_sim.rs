@@ -25,6 +25,10 @@ const FEW: u64 = 6;
 /// Weights of what sessions do, and the server around them.
 struct Habits {
     acquire: u64,
+    enqueue: u64,
+    wait: u64,
+    /// Percent of the acquires that ask for another limit than most.
+    odd: u64,
     release: u64,
     renew: u64,
     close: u64,
@@ -64,6 +68,8 @@ impl<'a> World<'a> {
             },
             default_lease: 1 + dice.below(60 * SECOND),
             auto_release: dice.chance(75),
+            max_waiters: *dice.pick(&[0, 0, 0, 1, 2, 5]),
+            max_idle: *dice.pick(&[0, 1, 1000, SECOND, 60 * SECOND, Us::MAX >> 20]),
             ..settings().locks
         };
         let slots = 3 + dice.below(6) as usize;
@@ -112,7 +118,14 @@ impl<'a> World<'a> {
                 }
             }
             Slot::Open(id) => {
-                let weights = [habits.acquire, habits.release, habits.renew, habits.close];
+                let weights = [
+                    habits.acquire,
+                    habits.release,
+                    habits.renew,
+                    habits.close,
+                    habits.enqueue,
+                    habits.wait,
+                ];
                 match self.dice.weigh(&weights) {
                     0 if self.judge.keys.len() as u64 > FEW && self.dice.chance(5) => {
                         self.hoard(id)
@@ -120,6 +133,8 @@ impl<'a> World<'a> {
                     0 => self.acquire(id),
                     1 => self.release(id),
                     2 => self.renew(id),
+                    4 => self.enqueue(id),
+                    5 => self.wait(id),
                     _ => self.step(id, Act::Close),
                 }
             }
@@ -134,23 +149,67 @@ impl<'a> World<'a> {
     fn acquire(&mut self, id: SessionId) {
         let key = self.key();
         let wait = if self.dice.chance(25) { 0 } else { self.span() };
-        let lease = self.lease();
-        self.step(id, Act::Acquire { key, wait, lease });
+        let (limit, lease) = (self.limit(key), self.lease());
+        self.step(
+            id,
+            Act::Acquire {
+                key,
+                limit,
+                wait,
+                lease,
+            },
+        );
+    }
+
+    /// The first phase. With many keys only of those that are free: what is granted unheard the judge can tell
+    /// while no turn puts anything off.
+    fn enqueue(&mut self, id: SessionId) {
+        let (key, lease) = (self.key(), self.lease());
+        let limit = self.limit(key);
+        if self.judge.keys.len() as u64 <= FEW || !self.judge.survey.is_used(key) {
+            self.step(id, Act::Enqueue { key, limit, lease });
+        }
+    }
+
+    /// The second phase, mostly where there was a first.
+    fn wait(&mut self, id: SessionId) {
+        let recorded = self.judge.recorded(id);
+        let key = if recorded.is_empty() || self.dice.chance(5) {
+            self.key()
+        } else {
+            *self.dice.pick(&recorded)
+        };
+        let wait = if self.dice.chance(25) { 0 } else { self.span() };
+        self.step(id, Act::Wait { key, wait });
+    }
+
+    /// What most ask for, or once in a while something else.
+    fn limit(&mut self, key: usize) -> u32 {
+        let Key { space, limit, .. } = self.judge.keys[key];
+        if space == Space::Semaphore && self.dice.chance(self.habits.odd) {
+            return 1 + self.dice.below(12) as u32;
+        }
+        limit
     }
 
     /// One session takes so much that neither its end nor that of its leases fits into one turn.
     fn hoard(&mut self, id: SessionId) {
         let lease = self.lease();
+        let enqueues = self.dice.chance(30);
         for _ in 0..700 + self.dice.below(300) {
             let key = self.key();
-            self.step(
-                id,
+            let limit = self.judge.keys[key].limit;
+            let act = if enqueues && !self.judge.survey.is_used(key) {
+                Act::Enqueue { key, limit, lease }
+            } else {
                 Act::Acquire {
                     key,
+                    limit,
                     wait: 0,
                     lease,
-                },
-            );
+                }
+            };
+            self.step(id, act);
         }
     }
 
@@ -171,10 +230,11 @@ impl<'a> World<'a> {
         let dice = &mut self.dice;
         let own = |hold: &&judge::Hold| hold.owner == Some(id);
         let mut held: Vec<(usize, Token)> = (self.judge.holds.iter().filter(own))
-            .map(|hold| (hold.key, hold.token))
+            .filter_map(|hold| Some((hold.key, hold.token?)))
             .collect();
         if held.is_empty() || dice.chance(30) {
-            held = self.judge.holds.iter().map(|h| (h.key, h.token)).collect();
+            let holds = self.judge.holds.iter();
+            held = holds.filter_map(|h| Some((h.key, h.token?))).collect();
         }
         let stale = &self.judge.stale;
         if held.is_empty() || (dice.chance(15) && !stale.is_empty()) {
@@ -265,6 +325,9 @@ impl Habits {
     fn new(dice: &mut Dice) -> Habits {
         Habits {
             acquire: 10 + dice.below(50),
+            enqueue: *dice.pick(&[0, 10, 40]),
+            wait: dice.below(40),
+            odd: *dice.pick(&[0, 5, 30]),
             release: dice.below(40),
             renew: dice.below(15),
             close: dice.below(8),
@@ -286,7 +349,7 @@ fn few_keys(dice: &mut Dice) -> Vec<Key> {
         Key::new(Space::Lock, long(1), 1),
         Key::new(Space::Semaphore, long(2), 3),
         Key::new(Space::Lock, vec![0xff; 22], 1),
-        Key::new(Space::Semaphore, vec![0xff; 23], 1),
+        Key::new(Space::Semaphore, vec![0xff; 23], 1 + dice.below(11) as u32),
     ];
     for _ in 0..dice.below(4) {
         keys.swap_remove(dice.below(keys.len() as u64) as usize);
@@ -305,8 +368,26 @@ fn hoarded_keys() -> Vec<Key> {
 fn command<'k>(keys: &'k [Key], act: &Act) -> Command<'k> {
     let of = |key: usize| (keys[key].space, &keys[key].name[..]);
     match *act {
-        Act::Acquire { key, wait, lease } => {
-            let ((space, name), limit) = (of(key), keys[key].limit);
+        Act::Enqueue { key, limit, lease } => {
+            let (space, name) = of(key);
+            Command::Enqueue {
+                space,
+                key: name,
+                limit,
+                lease,
+            }
+        }
+        Act::Wait { key, wait } => {
+            let (space, key) = of(key);
+            Command::Wait { space, key, wait }
+        }
+        Act::Acquire {
+            key,
+            limit,
+            wait,
+            lease,
+        } => {
+            let (space, name) = of(key);
             Command::Acquire {
                 space,
                 key: name,

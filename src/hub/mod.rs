@@ -174,6 +174,8 @@ impl Hub {
     /// The peer has finished sending and everything it sent was received: whole requests are still executed and
     /// answered, unless one waits; then the session closes.
     pub fn finished(&mut self, now: Us, id: SessionId) {
+        // What another's close has granted it already is its answer: it waits no longer.
+        self.route(now);
         let Some(slot) = self.find(id) else { return };
         let session = &mut self.sessions[slot];
         session.ended = true;
@@ -192,6 +194,8 @@ impl Hub {
     /// The peer has finished sending, but there is no room to receive all of it: if the session waits, or as
     /// soon as it does, its peer is gone.
     pub fn hung_up(&mut self, now: Us, id: SessionId) {
+        // What another's close has granted it already is its answer: it waits no longer.
+        self.route(now);
         let Some(slot) = self.find(id) else { return };
         self.sessions[slot].hung_up = true;
         if self.sessions[slot].waits() {
@@ -231,6 +235,11 @@ impl Hub {
         {
             self.sessions[slot].ready = false;
             if !self.sessions[slot].phase.is_open() {
+                continue;
+            }
+            if self.sessions[slot].survey.is_some() {
+                // It began while the session was in this queue.
+                self.wake(slot);
                 continue;
             }
             self.go_on(now, slot);

@@ -53,6 +53,8 @@ pub struct Net {
     pub hub: Hub,
     pub clients: Vec<Client>,
     pub now: Us,
+    /// Until when all that arrived was heard: requests that were put off come before the end of a lease.
+    heard: Us,
 }
 
 impl Net {
@@ -62,6 +64,7 @@ impl Net {
             hub: Hub::new(settings),
             clients: Vec::new(),
             now: 1000 * SECOND,
+            heard: 0,
         }
     }
 
@@ -118,7 +121,10 @@ impl Net {
 
     /// The rest of a turn, as the server makes it.
     pub fn turn(&mut self) {
-        self.hub.tick(self.now, self.now);
+        if !self.hub.is_behind() {
+            self.heard = self.now;
+        }
+        self.hub.tick(self.now, self.heard);
         loop {
             self.hub.settle(self.now);
             let Some(id) = self.hub.next_dirty() else {

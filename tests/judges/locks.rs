@@ -3,13 +3,21 @@
 //! was legal, and believes it. Its one doubt: a hold that is past due or whose session is closing is "fading" -
 //! it may have ended, or a later turn may end it - until the table says that it has put nothing off.
 
+mod phases;
+mod survey;
+
 use dflockd::command::{Refusal, Replies, Reply, SessionId, Space, Token, Us};
 use dflockd::locks::{Locks, Settings};
+use phases::Record;
+use survey::Survey;
+
+/// Up to this limit all holds that are past due end before an acquire of their key is judged.
+const FEW: u32 = 8;
 
 /// So few ends fit into a turn, or half of one: with fewer nothing may be put off.
 const FEW_ENDS: usize = 250;
 
-/// A key of the run. Its limit never changes.
+/// A key of the run, and the limit that most ask for.
 pub struct Key {
     pub space: Space,
     pub name: Vec<u8>,
@@ -21,8 +29,18 @@ pub struct Key {
 pub enum Act {
     Acquire {
         key: usize,
+        limit: u32,
         wait: Us,
         lease: Option<Us>,
+    },
+    Enqueue {
+        key: usize,
+        limit: u32,
+        lease: Option<Us>,
+    },
+    Wait {
+        key: usize,
+        wait: Us,
     },
     Release {
         key: usize,
@@ -49,17 +67,40 @@ pub enum Slot {
 
 pub struct Hold {
     pub key: usize,
-    pub token: Token,
+    /// None while nobody was told of it.
+    pub token: Option<Token>,
     due: Us,
+    /// What it was granted for.
+    lease: Us,
     /// None once it has outlived its session.
     pub owner: Option<SessionId>,
     fading: bool,
+    /// Whose record leads to it, and in which step and after which fence it began.
+    pub record: Option<Record>,
 }
 
 struct Wait {
     key: usize,
     id: SessionId,
-    due: Us,
+    /// None while nobody waits for it.
+    due: Option<Us>,
+    lease: Us,
+    /// It was enqueued.
+    recorded: bool,
+}
+
+/// What ended a hold.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Expired,
+    Otherwise,
+}
+
+/// What an acquire and an enqueue ask for.
+#[derive(Clone, Copy)]
+struct Wish {
+    key: usize,
+    limit: u32,
     lease: Us,
 }
 
@@ -81,12 +122,19 @@ pub struct Judge {
     now: Us,
     draining: bool,
     last_fence: u64,
+    /// The last one before this command.
+    former_fence: u64,
     granted: u64,
     released: u64,
     /// Ends that may have come since the last tick.
     ends: usize,
-    /// Keys in use after the last command.
-    in_use: usize,
+    /// Sessions and keys whose leases were lost, the oldest first.
+    lost: Vec<(SessionId, usize)>,
+    /// Holds that nobody was told of and that may have ended with their sessions.
+    untold: u64,
+    step: u64,
+    /// What the table said of its keys after the last command.
+    pub survey: Survey,
 }
 
 impl Key {
@@ -98,15 +146,19 @@ impl Key {
 impl Hold {
     /// Compared by hand: how tokens compare is judged too.
     fn is(&self, key: usize, token: Token) -> bool {
-        let Token { fence, salt } = self.token;
-        (self.key, fence, salt) == (key, token.fence, token.salt)
+        let Some(Token { fence, salt }) = self.token else {
+            return false;
+        };
+        self.key == key && (fence, salt) == (token.fence, token.salt)
     }
 }
 
 impl Judge {
     pub fn new(settings: Settings, keys: Vec<Key>, slots: usize) -> Judge {
         Judge {
+            former_fence: settings.first_fence - 1,
             last_fence: settings.first_fence - 1,
+            survey: Survey::new(&keys),
             settings,
             keys,
             slots: vec![Slot::Free; slots],
@@ -121,12 +173,16 @@ impl Judge {
             granted: 0,
             released: 0,
             ends: 0,
-            in_use: 0,
+            lost: Vec::new(),
+            untold: 0,
+            step: 0,
         }
     }
 
+    /// Whether the session has a request that is not answered.
     pub fn waits(&self, id: SessionId) -> bool {
-        self.waits.iter().any(|wait| wait.id == id)
+        let waits = |wait: &Wait| wait.id == id && wait.due.is_some();
+        self.waits.iter().any(waits)
     }
 
     /// Judges what `act` of the session `from` led to.
@@ -140,6 +196,8 @@ impl Judge {
     ) {
         // S14: a clock that goes back stands still.
         self.now = self.now.max(clock);
+        self.step += 1;
+        self.former_fence = self.last_fence;
         let asks = !matches!(act, Act::Close | Act::Drain | Act::Tick);
         // The answer to who asked comes last.
         let own = match replies.back() {
@@ -147,36 +205,47 @@ impl Judge {
             _ => None,
         };
         replies.truncate(replies.len() - usize::from(own.is_some()));
-        let was_in_use = match *act {
-            Act::Acquire { key, .. } => self.uses(key),
-            _ => Maybe::No,
-        };
-        self.begin(from, act, own);
+        let entering = self.begin(from, act, own);
         for (id, reply) in replies {
             self.hear(id, reply, act);
         }
-        if let Act::Acquire { key, wait, lease } = *act {
-            self.acquired(from, key, wait, lease, own, was_in_use);
+        match *act {
+            Act::Acquire { wait, .. } => self.acquired(from, wait, own, entering),
+            Act::Enqueue { .. } => self.enqueued(from, own, entering),
+            Act::Wait { key, wait } => self.waited(from, key, wait, own),
+            _ => {}
         }
         if asks && !self.waits(from) {
             self.told.push(from);
         }
+        if self.draining && matches!(act, Act::Tick) {
+            self.waits.retain(|wait| wait.due.is_some());
+        }
+        let last = self.survey.take(&self.keys, self.now, locks);
+        self.promote_unheard();
         self.settle(act, locks);
+        self.judge_survey(act, &last, entering.ok());
         self.compare(locks);
     }
 
-    /// What the command ends by itself, or from now on may end.
-    fn begin(&mut self, from: SessionId, act: &Act, own: Option<Reply>) {
+    /// What the command ends by itself, or from now on may end. For an acquire and an enqueue: why it must not
+    /// enter the key, if there is a reason.
+    fn begin(&mut self, from: SessionId, act: &Act, own: Option<Reply>) -> Result<Wish, Refusal> {
         let now = self.now;
         match *act {
-            // Past-due holds of the key end before the request is judged.
-            Act::Acquire { key, .. } if !self.draining => {
-                self.end_holds(|hold| hold.key == key && hold.due <= now)
+            Act::Acquire {
+                key, limit, lease, ..
+            } => return self.enter(key, limit, lease),
+            Act::Enqueue { key, limit, lease } => {
+                if !self.draining && self.is_enqueued(from, key, own) {
+                    return Err(Refusal::AlreadyEnqueued);
+                }
+                return self.enter(key, limit, lease);
             }
-            Act::Acquire { .. } => {}
+            Act::Wait { .. } => {}
             Act::Release { key, token } => {
                 let was = self.token_is_held(key, token, own, Reply::Released);
-                self.end_holds(|hold| hold.is(key, token) && was);
+                self.end_holds(End::Otherwise, |hold| hold.is(key, token) && was);
                 self.released += u64::from(was);
             }
             Act::Renew { key, token, lease } => {
@@ -197,10 +266,42 @@ impl Judge {
                     hold.fading |= hold.due <= now;
                 }
                 self.ends += self.holds.iter().filter(|hold| hold.fading).count();
-                let ends = |wait: &&Wait| wait.due <= now || self.draining;
+                let ends = |wait: &&Wait| wait.due.is_some_and(|due| due <= now) || self.draining;
                 self.ends += self.waits.iter().filter(ends).count() + self.ghosts.len();
             }
         }
+        Err(Refusal::Error)
+    }
+
+    /// The checks in their order; then past-due holds of the key end before the request is judged.
+    fn enter(&mut self, key: usize, limit: u32, lease: Option<Us>) -> Result<Wish, Refusal> {
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        match self.survey.limit(key) {
+            Some(fixed) if fixed != limit => return Err(Refusal::LimitMismatch),
+            None if self.survey.in_use() >= self.settings.max_locks => {
+                return Err(Refusal::MaxLocks);
+            }
+            Some(_) => {}
+            None => self.survey.fix(key, limit),
+        }
+        let now = self.now;
+        if limit > FEW {
+            // Of a crowd only as many end as are wanted, and the timers see to the rest.
+            let past = |hold: &&mut Hold| hold.key == key && hold.due <= now;
+            self.holds
+                .iter_mut()
+                .filter(past)
+                .for_each(|hold| hold.fading = true);
+        } else {
+            self.end_holds(End::Expired, |hold| hold.key == key && hold.due <= now);
+        }
+        Ok(Wish {
+            key,
+            limit,
+            lease: lease.unwrap_or(self.settings.default_lease),
+        })
     }
 
     /// S3, S8: whether the table has rightly found the hold of a token. Nothing but what is held is found, and
@@ -215,7 +316,7 @@ impl Judge {
             Some(Reply::Refused(Refusal::Error)) => {
                 let fading = hold.is_none_or(|hold| hold.fading);
                 assert!(fading, "a hold ended before its time");
-                self.end_holds(|hold| hold.is(key, token));
+                self.end_holds(End::Expired, |hold| hold.is(key, token));
                 false
             }
             _ => panic!("S4: {own:?} is no answer"),
@@ -225,11 +326,20 @@ impl Judge {
     fn close(&mut self, id: SessionId) {
         self.ends += self.owns(id).count() + 1;
         self.slots[id.slot() as usize] = Slot::Closing(id);
-        if let Some(place) = self.waits.iter().position(|wait| wait.id == id) {
-            self.ghosts.push((id, self.waits.remove(place).key));
-        }
+        self.lost.retain(|&(session, _)| session != id);
+        let ghosts = &mut self.ghosts;
+        self.waits.retain(|wait| {
+            if wait.id == id {
+                ghosts.push((id, wait.key));
+            }
+            wait.id != id
+        });
         for hold in self.holds.iter_mut().filter(|h| h.owner == Some(id)) {
-            if self.settings.auto_release {
+            // What nobody can know of ends, too.
+            let untold = hold.record.is_some() && hold.token.is_none();
+            self.untold += u64::from(untold);
+            hold.record = None;
+            if self.settings.auto_release || untold {
                 hold.fading = true;
             } else {
                 hold.owner = None;
@@ -244,28 +354,34 @@ impl Judge {
             self.slots[slot] = Slot::Free;
             self.believes[slot] = false;
             self.ghosts.retain(|&(ghost, _)| ghost != id);
-            return self.end_holds(|hold| hold.owner == Some(id));
+            return self.end_holds(End::Otherwise, |hold| hold.owner == Some(id));
         }
         // S5, S9
         assert!(self.slots[slot] == Slot::Open(id), "a closed session hears");
         if reply == Reply::Freed {
             assert!(self.believes[slot], "it is told once, and only what is new");
             self.believes[slot] = false;
-            assert!(!self.waits(id) && self.owns(id).all(|hold| hold.fading));
-            return self.end_holds(|hold| hold.owner == Some(id));
+            if self.draining && matches!(act, Act::Tick) {
+                self.waits
+                    .retain(|wait| wait.id != id || wait.due.is_some());
+            }
+            assert!(self.waits.iter().all(|wait| wait.id != id), "it waits");
+            assert!(self.owns(id).all(|hold| hold.fading), "it holds");
+            return self.end_holds(End::Expired, |hold| hold.owner == Some(id));
         }
-        let place = self.waits.iter().position(|wait| wait.id == id);
+        let asked = |wait: &Wait| wait.id == id && wait.due.is_some();
+        let place = self.waits.iter().position(asked);
         let place = place.expect("S3: an answer answers a request");
         let wait = self.waits.remove(place);
         match reply {
             Reply::Granted { token, lease } => {
                 assert_eq!(lease, wait.lease, "S6: the lease is what was asked for");
-                let mut before = self.waits[..place].iter();
-                assert!(before.all(|w| w.key != wait.key), "S2: nobody barges");
-                self.grant(id, wait.key, token, lease);
+                self.promote_before(wait.key, place);
+                self.grant(id, wait.key, token, lease, false);
             }
             Reply::Timeout => {
-                assert!(matches!(act, Act::Tick) && wait.due <= self.now, "early");
+                let over = wait.due.is_some_and(|due| due <= self.now);
+                assert!(matches!(act, Act::Tick) && over, "early");
                 self.told.push(id);
             }
             Reply::Refused(Refusal::Draining) => {
@@ -276,20 +392,35 @@ impl Judge {
         }
     }
 
-    fn grant(&mut self, id: SessionId, key: usize, token: Token, lease: Us) {
-        assert!(!self.draining, "nothing is granted any more");
+    fn grant(&mut self, id: SessionId, key: usize, token: Token, lease: Us, recorded: bool) {
         assert!(token.fence > self.last_fence, "S7: fences rise");
-        let sure = self.held(key).filter(|hold| !hold.fading).count();
-        assert!(sure < self.keys[key].limit as usize, "S1: no slot is free");
+        self.date_silent(token.fence);
         self.last_fence = token.fence;
-        self.granted += 1;
         self.believes[id.slot() as usize] = true;
+        self.begin_hold(id, key, Some(token), lease, recorded);
+    }
+
+    fn begin_hold(
+        &mut self,
+        id: SessionId,
+        key: usize,
+        token: Option<Token>,
+        lease: Us,
+        recorded: bool,
+    ) {
+        assert!(!self.draining, "nothing is granted any more");
+        let limit = self.survey.limit(key).expect("the key is there") as usize;
+        let sure = self.held(key).filter(|hold| !hold.fading).count();
+        assert!(sure < limit, "S1: no slot is free");
+        self.granted += 1;
         self.holds.push(Hold {
             key,
             token,
             due: self.now.saturating_add(lease),
+            lease,
             owner: Some(id),
             fading: false,
+            record: recorded.then(|| Record::new(id, self.step, self.former_fence)),
         });
     }
 
@@ -297,45 +428,70 @@ impl Judge {
     fn acquired(
         &mut self,
         from: SessionId,
-        key: usize,
         wait: Us,
-        lease: Option<Us>,
         own: Option<Reply>,
-        was_in_use: Maybe,
+        entering: Result<Wish, Refusal>,
     ) {
-        let lease = lease.unwrap_or(self.settings.default_lease);
-        let limit = self.keys[key].limit as usize;
-        let queued = self.waits.iter().any(|wait| wait.key == key);
-        let free = !queued && self.held(key).count() < limit;
-        let full = was_in_use == Maybe::No && self.in_use >= self.settings.max_locks;
-        let refusal = |refusal| Some(Reply::Refused(refusal));
-        let draining = self.draining && own == refusal(Refusal::Draining);
-        assert!(draining || !self.draining, "{own:?} in a drain");
-        let refused = draining || own == refusal(Refusal::MaxLocks);
-        assert!(!full || refused, "S10: there is no room");
+        let (wish, free) = match self.slot_for(own, entering) {
+            Some(entered) => entered,
+            None => return,
+        };
         match own {
-            _ if draining => {}
-            Some(Reply::Refused(Refusal::MaxLocks)) => {
-                assert!(was_in_use != Maybe::Yes && self.in_use >= self.settings.max_locks);
-            }
-            Some(Reply::Granted { token, lease: told }) => {
-                assert!(!queued, "S2: nobody barges");
-                assert_eq!(told, lease, "S6: the lease is what was asked for");
-                self.grant(from, key, token, lease);
+            Some(Reply::Granted { token, lease }) => {
+                assert_eq!(lease, wish.lease, "S6: the lease is what was asked for");
+                self.grant(from, wish.key, token, lease, false);
             }
             Some(Reply::Timeout) => assert!(wait == 0 && !free),
             None => {
                 assert!(wait > 0 && !free, "nobody waits for a free slot");
-                let due = self.now.saturating_add(wait);
-                self.waits.push(Wait {
-                    key,
-                    id: from,
-                    due,
-                    lease,
-                });
+                let due = Some(self.now.saturating_add(wait));
+                self.queue(from, wish, due, false);
             }
             other => panic!("{other:?} answers no acquire"),
         }
+    }
+
+    /// Whether who asks finds a free slot of the key; None if it was rightly refused.
+    fn slot_for(
+        &mut self,
+        own: Option<Reply>,
+        entering: Result<Wish, Refusal>,
+    ) -> Option<(Wish, bool)> {
+        let wish = match entering {
+            Ok(wish) => wish,
+            Err(refusal) => {
+                assert_eq!(own, Some(Reply::Refused(refusal)));
+                return None;
+            }
+        };
+        self.promote_free(wish.key, wish.limit);
+        let waiting = self.waits.iter().filter(|w| w.key == wish.key).count();
+        let ghosts = self.ghosts.iter().filter(|g| g.1 == wish.key).count();
+        let free = waiting == 0 && self.held(wish.key).count() < wish.limit as usize;
+        let most = self.settings.max_waiters as usize;
+        if own == Some(Reply::Refused(Refusal::MaxWaiters)) {
+            assert!(
+                !free && most > 0 && waiting + ghosts >= most,
+                "there is room"
+            );
+            return None;
+        }
+        let granted = matches!(own, Some(Reply::Granted { .. } | Reply::Acquired { .. }));
+        assert!(waiting == 0 || !granted, "S2: nobody barges");
+        let full = most > 0 && waiting >= most;
+        assert!(granted || !full, "S10: the queue is full");
+        Some((wish, free))
+    }
+
+    fn queue(&mut self, id: SessionId, wish: Wish, due: Option<Us>, recorded: bool) {
+        let Wish { key, lease, .. } = wish;
+        self.waits.push(Wait {
+            key,
+            id,
+            due,
+            lease,
+            recorded,
+        });
     }
 
     /// After the command: is everything done that had to be?
@@ -352,8 +508,9 @@ impl Judge {
         if matches!(act, Act::Tick) {
             self.ends = 0;
             if !put_off {
-                self.end_holds(|hold| hold.fading);
-                let waits = |wait: &Wait| wait.due <= self.now || self.draining;
+                self.end_holds(End::Expired, |hold| hold.fading);
+                let over = |due: Us| due <= self.now;
+                let waits = |wait: &Wait| wait.due.is_some_and(over) || self.draining;
                 assert!(!self.waits.iter().any(waits), "S4: a wait has no end");
                 assert!(!self.slots.iter().any(closing), "S9: a close has no end");
             } else {
@@ -362,12 +519,15 @@ impl Judge {
             }
         }
         for wait in &self.waits {
-            let limit = self.keys[wait.key].limit as usize;
-            let full = self.held(wait.key).count() >= limit;
+            let limit = self.survey.limit(wait.key).expect("its key is there");
+            let full = self.held(wait.key).count() >= limit as usize;
             assert!(full || self.draining, "somebody waits for a free slot");
         }
         let dues = self.holds.iter().filter(|h| !h.fading).map(|h| h.due);
-        let first = dues.chain(self.waits.iter().map(|wait| wait.due)).min();
+        let waits = self.waits.iter().filter_map(|wait| wait.due);
+        let idle = self.survey.idle_since().min();
+        let idle = idle.map(|since| since.saturating_add(self.settings.max_idle));
+        let first = dues.chain(waits).chain(idle).min();
         let wakes = first.is_none() || deadline.is_some_and(|due| Some(due) <= first);
         assert!(wakes, "it sleeps too long");
     }
@@ -378,19 +538,18 @@ impl Judge {
         let least = self.holds.iter().filter(|hold| !hold.fading).count();
         assert_eq!(counts.granted, self.granted, "S11");
         assert_eq!(counts.released, self.released, "S11");
-        assert!(counts.closed == 0 || self.settings.auto_release, "S11");
+        let closed = self.settings.auto_release || counts.closed <= self.untold;
+        assert!(closed, "S11");
         assert!((least..=most).contains(&(counts.held as usize)), "S11");
-        self.in_use = locks.keys();
-        let (least, most) = (self.count_keys(true), self.count_keys(false));
-        assert!((least..=most).contains(&self.in_use), "S9: keys stay");
-        assert!(self.in_use <= self.settings.max_locks, "S10");
+        assert_eq!(locks.keys(), self.survey.in_use());
         for id in self.told.drain(..) {
             self.believes[id.slot() as usize] = locks.has(id);
         }
         for (slot, state) in self.slots.iter().enumerate() {
             let &Slot::Open(id) = state else { continue };
             let has = locks.has(id);
-            let surely = self.waits(id) || self.owns(id).any(|hold| !hold.fading);
+            let waits = self.waits.iter().any(|wait| wait.id == id);
+            let surely = waits || self.owns(id).any(|hold| !hold.fading);
             assert!(has || !surely, "something is lost");
             assert!(!has || surely || self.owns(id).next().is_some(), "S9");
             assert!(has || !self.believes[slot], "nobody has told it");
@@ -402,27 +561,7 @@ impl Judge {
         assert!(self.holds.is_empty() && self.waits.is_empty());
         assert!(self.slots.iter().all(|&slot| slot == Slot::Free));
         assert_eq!((locks.keys(), locks.counts().held), (0, 0));
-    }
-
-    /// Keys in use for sure, or perhaps.
-    fn count_keys(&self, surely: bool) -> usize {
-        let mut used = vec![false; self.keys.len()];
-        let holds = self.holds.iter().filter(|hold| !surely || !hold.fading);
-        let ghosts = self.ghosts.iter().filter(|_| !surely);
-        holds.for_each(|hold| used[hold.key] = true);
-        ghosts.for_each(|&(_, key)| used[key] = true);
-        self.waits.iter().for_each(|wait| used[wait.key] = true);
-        used.iter().filter(|&&used| used).count()
-    }
-
-    fn uses(&self, key: usize) -> Maybe {
-        if self.waits.iter().any(|w| w.key == key) || self.held(key).any(|h| !h.fading) {
-            Maybe::Yes
-        } else if self.held(key).next().is_some() || self.ghosts.iter().any(|g| g.1 == key) {
-            Maybe::Perhaps
-        } else {
-            Maybe::No
-        }
+        assert!(self.lost.is_empty() && self.survey.is_empty());
     }
 
     fn held(&self, key: usize) -> impl Iterator<Item = &Hold> {
@@ -433,22 +572,18 @@ impl Judge {
         self.holds.iter().filter(move |hold| hold.owner == Some(id))
     }
 
-    fn end_holds(&mut self, ended: impl Fn(&Hold) -> bool) {
-        let stale = &mut self.stale;
+    fn end_holds(&mut self, end: End, ended: impl Fn(&Hold) -> bool) {
+        let (stale, mut lost) = (&mut self.stale, Vec::new());
         self.holds.retain(|hold| {
             let ends = ended(hold);
             if ends {
-                stale.push((hold.key, hold.token));
+                stale.extend(hold.token.map(|token| (hold.key, token)));
+            }
+            if ends && end == End::Expired {
+                lost.extend(hold.record.map(|record| (hold.due, record.id, hold.key)));
             }
             !ends
         });
+        self.lose(lost);
     }
-}
-
-/// Whether a key is in use, when work that was put off may have ended it.
-#[derive(Clone, Copy, PartialEq)]
-enum Maybe {
-    No,
-    Perhaps,
-    Yes,
 }

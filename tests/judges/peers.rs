@@ -1,0 +1,182 @@
+//! The life of a connection, as the judge of the hub sees it: how long it may be silent, how long it may leave
+//! unread what it is told, when its end is decided, and that it is closed then.
+
+use super::{Ask, Judge, OUTPUT_MAX, delivered, partial};
+use crate::harness::Net;
+use dflockd::command::{SECOND, Us};
+
+/// How long after the answer to a wrong secret the connection is closed.
+const REJECT: Us = SECOND / 10;
+
+impl Judge {
+    /// Who takes nothing of what there is for it is cut when its time is over.
+    pub(super) fn watch_output(&mut self, net: &Net, at: usize) {
+        let (client, timeout) = (&net.clients[at], self.settings.write_timeout);
+        let peer = &mut self.peers[at];
+        let taken = std::mem::replace(&mut peer.taken, client.heard.len());
+        let cut = |since: Us| timeout > 0 && since + timeout <= self.now;
+        if client.heard.len() == taken && peer.stuck.is_some_and(cut) {
+            assert!(client.closed, "a write has a timeout");
+            peer.over.get_or_insert(self.now);
+        }
+        if client.closed || net.hub.output(client.id).is_empty() {
+            peer.stuck = None;
+        } else if client.heard.len() > taken || peer.stuck.is_none() {
+            peer.stuck = Some(self.now);
+        }
+        if let (Some(since), 1..) = (peer.stuck, timeout) {
+            self.wake = self.wake.min(since + timeout);
+        }
+        if client.shut {
+            peer.shut.get_or_insert(self.now);
+        }
+    }
+
+    /// The first frame did not say the secret: that is the end, a moment later.
+    pub(super) fn reject(&mut self, at: usize, line: &str) {
+        assert_eq!(line, "error_auth");
+        self.peers[at].over = Some(self.now);
+        self.peers[at].rejected = Some(self.now);
+    }
+
+    /// An `error` that answers nothing: somebody was silent for too long, and that is the end.
+    pub(super) fn timed_out(&mut self, net: &Net, at: usize, line: &str) {
+        let holds = self.owns(at);
+        let peer = &mut self.peers[at];
+        let (_, lines) = partial(net, at, peer);
+        let word = if peer.trusted { "error" } else { "error_auth" };
+        assert_eq!((line, peer.since), (word, None), "S13: answers nothing");
+        let patience = peer.base + self.settings.read_timeout;
+        assert!(self.now >= patience, "cut early");
+        assert!(peer.begun || !holds, "between frames a holder is free");
+        assert!(!peer.blocked, "a blocked client is not idle");
+        assert!(lines <= peer.lines, "a new line has its own time");
+        if !peer.trusted {
+            return self.reject(at, line);
+        }
+        peer.over = Some(self.now);
+    }
+
+    /// Who is gone, or has no more to say, or cannot be waited for.
+    pub(super) fn end_peers(&mut self, net: &Net) {
+        for at in self.open() {
+            let peer = &mut self.peers[at];
+            let blocked = net.hub.output(net.clients[at].id).len() >= OUTPUT_MAX;
+            peer.resumed = peer.blocked && !blocked;
+            peer.blocked = blocked;
+            let come = delivered(net, at, peer.sent);
+            let rest = peer.frames.front().filter(|frame| frame.end() <= come);
+            let ask = rest.map(|frame| &frame.ask);
+            // One at rest need not hear all that it was told.
+            let at_rest = peer.frames.front().is_none_or(|frame| frame.start >= come);
+            let ended = net.clients[at].ended && (!blocked || at_rest) && !peer.reset;
+            let waits = matches!(
+                ask,
+                None | Some(
+                    Ask::Acquire { wait: 1.., .. } | Ask::Wait { wait: 1.., .. } | Ask::Http
+                )
+            );
+            assert!(!ended || waits || self.draining, "{ask:?} has no answer");
+            if ended || peer.reset || ask == Some(&Ask::Http) {
+                peer.over = Some(self.now);
+            }
+        }
+    }
+
+    pub(super) fn end_idle_peers(&mut self, net: &Net) {
+        for at in self.open() {
+            // It still hears the rest of a long answer.
+            if self.peers[at].tail > 0 {
+                continue;
+            }
+            let perhaps = !self.peers[at].records.is_empty();
+            let holds = perhaps && net.hub.locks().holds(net.clients[at].id);
+            if !self.owns(at) && !holds {
+                self.peers[at].over = Some(self.now);
+            }
+        }
+    }
+
+    /// Who is still there: may it be as silent as it is, and is it waiting for something?
+    pub(super) fn judge_open(&mut self, net: &Net, at: usize) {
+        assert!(!net.clients[at].shut, "closed without a reason");
+        // Of what it was granted unheard only the table knows; `compare` asks whether that can be.
+        let has = net.hub.locks().has(net.clients[at].id);
+        let (turn, now) = (self.turn, self.now);
+        let peer = &mut self.peers[at];
+        let come = delivered(net, at, peer.sent);
+        let first = peer.frames.front().filter(|frame| frame.end() <= come);
+        let (mut begun, mut lines) = partial(net, at, peer);
+        if peer.blocked {
+            (begun, lines) = (false, 0);
+        } else if let Some(frame) = first {
+            (begun, lines) = (false, 0);
+            let (key, wait, limit) = match frame.ask {
+                Ask::Acquire {
+                    key,
+                    wait: wait @ 1..,
+                    limit,
+                    ..
+                } => (key, wait, limit),
+                Ask::Wait {
+                    key,
+                    wait: wait @ 1..,
+                } => (key, wait, peer.enqueued(key).limit),
+                ref ask => panic!("S4: {ask:?} has no answer"),
+            };
+            let (_, since) = *peer.since.get_or_insert((turn, now));
+            let due = since + wait * SECOND;
+            assert!(now < due, "S4: its time is over");
+            self.wake = self.wake.min(due);
+            let held = self.holds.iter().filter(|hold| hold.key == key).count();
+            let full = held + self.unheard(key) >= limit as usize;
+            assert!(full && !self.draining, "somebody waits for a free lock");
+        }
+        let peer = &mut self.peers[at];
+        let first_byte = begun && !peer.begun && peer.had;
+        let freed = peer.had && !has && !peer.begun;
+        peer.had = has;
+        if peer.answered || peer.resumed || lines > peer.lines || first_byte || freed {
+            peer.base = now;
+        }
+        (peer.begun, peer.lines, peer.fed) = (begun, lines, false);
+        if peer.since.is_none() && !peer.blocked && (begun || !has) {
+            let patience = peer.base + self.settings.read_timeout;
+            assert!(now < patience, "silence has an end");
+            self.wake = self.wake.min(patience);
+        }
+    }
+
+    /// Who is gone is closed, once it has heard everything or after some seconds.
+    pub(super) fn judge_over(&mut self, net: &Net) {
+        for (client, peer) in net.clients.iter().zip(&mut self.peers) {
+            if peer.over.is_none() {
+                continue;
+            }
+            peer.since = None;
+            if client.closed {
+                continue;
+            }
+            let output = net.hub.output(client.id);
+            let told = client.heard.len() + output.len();
+            assert!(
+                told <= peer.seen + peer.tail,
+                "told something after the end"
+            );
+            if let Some(due) = peer.rejected.map(|since| since + REJECT)
+                && self.now < due
+            {
+                assert!(!client.shut, "guessing takes time");
+                self.wake = self.wake.min(due);
+                continue;
+            }
+            assert!(client.shut || !output.is_empty(), "it must close");
+            assert!(!peer.reset, "it is gone");
+            assert!(!client.ended || !output.is_empty(), "both have ended");
+            if let Some(shut) = peer.shut {
+                assert!(self.now < shut + SECOND, "it lingers on");
+                self.wake = self.wake.min(shut + SECOND);
+            }
+        }
+    }
+}

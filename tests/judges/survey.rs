@@ -1,0 +1,203 @@
+//! What the lock table says of its keys, and how that may change with one command: keys appear when they are
+//! asked for, fall idle when nobody uses them, keep their limits meanwhile, and go when they were idle for long
+//! enough or, the longest idle first, when another needs the room.
+
+use std::collections::HashMap;
+
+use super::{Act, Judge, Key, Wish};
+use dflockd::command::{Space, State, Us, View};
+use dflockd::locks::Locks;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Seen {
+    limit: u32,
+    held: usize,
+    waiting: usize,
+    /// Since when nobody uses it.
+    idle: Option<Us>,
+}
+
+/// All keys of a run, as the table has listed them.
+#[derive(Default)]
+pub struct Survey {
+    places: [HashMap<Vec<u8>, usize>; 2],
+    seen: Vec<Option<Seen>>,
+    /// The limit of a key that is about to appear.
+    fixed: Option<(usize, u32)>,
+}
+
+impl Survey {
+    pub fn new(keys: &[Key]) -> Survey {
+        let mut survey = Survey {
+            seen: vec![None; keys.len()],
+            ..Survey::default()
+        };
+        for (place, key) in keys.iter().enumerate() {
+            survey.places[index(key.space)].insert(key.name.clone(), place);
+        }
+        survey
+    }
+
+    /// Has the table list its keys, and returns the former survey's.
+    pub fn take(&mut self, keys: &[Key], now: Us, locks: &Locks) -> Former {
+        let mut seen = vec![None; keys.len()];
+        let views = (0..locks.places()).filter_map(|place| locks.view(now, place));
+        for View {
+            space,
+            name,
+            limit,
+            state,
+        } in views
+        {
+            let key = self.places[index(space)][name];
+            let (held, waiting, idle) = match state {
+                State::Used { held, waiting, .. } => (held as usize, waiting as usize, None),
+                State::Idle { span } => (0, 0, Some(now - span)),
+            };
+            let twice = seen[key].replace(Seen {
+                limit,
+                held,
+                waiting,
+                idle,
+            });
+            assert_eq!(twice, None, "a key is there once");
+        }
+        self.fixed = None;
+        Former(std::mem::replace(&mut self.seen, seen))
+    }
+
+    /// The key is about to appear with this limit.
+    pub fn fix(&mut self, key: usize, limit: u32) {
+        self.fixed = Some((key, limit));
+    }
+
+    /// The limit that a key has been given by its first user.
+    pub fn limit(&self, key: usize) -> Option<u32> {
+        let fixed = self.fixed.filter(|fixed| fixed.0 == key);
+        let seen = self.seen[key].map(|seen| seen.limit);
+        seen.or(fixed.map(|fixed| fixed.1))
+    }
+
+    pub fn waiting(&self, key: usize) -> usize {
+        self.seen[key].map_or(0, |seen| seen.waiting)
+    }
+
+    /// Whether somebody holds it or waits for it.
+    pub fn is_used(&self, key: usize) -> bool {
+        self.seen[key].is_some_and(|seen| seen.idle.is_none())
+    }
+
+    /// Keys that are held or queued for.
+    pub fn in_use(&self) -> usize {
+        let used = |key: &usize| self.is_used(*key);
+        (0..self.seen.len()).filter(used).count()
+    }
+
+    pub fn idle_since(&self) -> impl Iterator<Item = Us> {
+        self.seen.iter().flatten().filter_map(|seen| seen.idle)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.seen.iter().all(|seen| seen.is_none())
+    }
+}
+
+/// What the judge knows of one key.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    /// Holds for sure, and holds that have perhaps ended.
+    sure: usize,
+    fading: usize,
+    waits: usize,
+    ghosts: usize,
+}
+
+/// What a survey has shown before the last command.
+pub struct Former(Vec<Option<Seen>>);
+
+impl Judge {
+    /// Whether what the table says of its keys can have come of the command.
+    pub(super) fn judge_survey(&self, act: &Act, former: &Former, wish: Option<Wish>) {
+        let (mut made_room, tallies) = (0, self.tallies());
+        for (key, &tally) in tallies.iter().enumerate() {
+            let asked = wish.filter(|wish| wish.key == key);
+            match (former.0[key], self.survey.seen[key]) {
+                (None, None) => {}
+                (None, Some(seen)) => {
+                    let limit = asked.map(|wish| wish.limit);
+                    assert_eq!(Some(seen.limit), limit, "a key from nowhere");
+                    self.judge_key(tally, None, seen, true);
+                }
+                (Some(was), Some(seen)) => {
+                    assert_eq!(was.limit, seen.limit, "its first user fixed its limit");
+                    self.judge_key(tally, Some(was), seen, asked.is_some());
+                }
+                (Some(was), None) => match was.idle {
+                    None => assert_eq!(self.settings.max_idle, 0, "its limit is forgotten"),
+                    Some(since) if matches!(act, Act::Tick) => {
+                        let due = since.saturating_add(self.settings.max_idle);
+                        assert!(due <= self.now, "it was forgotten early");
+                    }
+                    Some(since) => {
+                        made_room += 1;
+                        self.judge_room(since, former, wish);
+                    }
+                },
+            }
+            let used = tally.waits + tally.sure;
+            assert!(used == 0 || self.survey.is_used(key), "a key is lost");
+        }
+        assert!(made_room <= 1, "one key needs the room of one");
+        let count = self.survey.seen.iter().flatten().count();
+        assert!(count <= self.settings.max_locks, "S10");
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        let mut tallies = vec![Tally::default(); self.keys.len()];
+        for hold in &self.holds {
+            tallies[hold.key].sure += usize::from(!hold.fading);
+            tallies[hold.key].fading += usize::from(hold.fading);
+        }
+        self.waits.iter().for_each(|w| tallies[w.key].waits += 1);
+        self.ghosts.iter().for_each(|g| tallies[g.1].ghosts += 1);
+        tallies
+    }
+
+    /// A key that is there: who uses it, and since when does nobody?
+    fn judge_key(&self, tally: Tally, was: Option<Seen>, seen: Seen, asked: bool) {
+        let Some(since) = seen.idle else {
+            let was_used = was.is_some_and(|was| was.idle.is_none());
+            assert!(was_used || asked, "nobody has asked for it");
+            let Tally {
+                sure,
+                fading,
+                waits,
+                ghosts,
+            } = tally;
+            assert!((sure..=sure + fading).contains(&seen.held), "S11");
+            assert!((waits..=waits + ghosts).contains(&seen.waiting), "S4");
+            return;
+        };
+        match was.and_then(|was| was.idle) {
+            Some(before) => assert_eq!(before, since, "its idle clock was refreshed"),
+            None => assert_eq!(since, self.now, "it fell idle with this command"),
+        }
+        assert!(self.settings.max_idle > 0, "idle keys are not kept");
+    }
+
+    /// An idle key has gone though no time has passed: another needed its room.
+    fn judge_room(&self, since: Us, former: &Former, wish: Option<Wish>) {
+        let new = wish.is_some_and(|wish| former.0[wish.key].is_none());
+        let full = former.0.iter().flatten().count() == self.settings.max_locks;
+        assert!(new && full, "there was room");
+        let mut others = self.survey.idle_since();
+        assert!(others.all(|other| since <= other), "it was not the longest");
+    }
+}
+
+fn index(space: Space) -> usize {
+    match space {
+        Space::Lock => 0,
+        Space::Semaphore => 1,
+    }
+}
