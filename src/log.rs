@@ -59,6 +59,11 @@ impl Pace {
         self.rest(now)
     }
 
+    /// When there will be something to say, though nothing more happens.
+    pub fn deadline(&self) -> Option<Us> {
+        (self.count > 0).then_some(self.next)
+    }
+
     /// How many were counted and not answered yet, if there are any and a second has passed.
     pub fn rest(&mut self, now: Us) -> Option<u64> {
         if self.count == 0 || now < self.next {

@@ -1,13 +1,16 @@
 //! dflockd(8): flags and environment to a configuration, a configuration to a server, errors to an exit status:
 //! 0 after a clean stop, 1 if it cannot start or run, 2 for a mistake in flags or environment.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use dflockd::config::{self, Config, Parsed};
 use dflockd::log::Log;
 use dflockd::server;
+
+/// More than a token file may have, blanks around the token included.
+const SECRET_FILE_MAX: u64 = 128 * 1024;
 
 fn main() -> ExitCode {
     let (config, warnings) =
@@ -39,8 +42,9 @@ fn secret(config: &Config) -> Result<Option<Vec<u8>>, (u8, String)> {
     let Some(path) = &config.auth.file else {
         return Ok(None);
     };
-    let text =
-        fs::read(path).map_err(|e| (1, format!("cannot read the token file {path:?}: {e}")))?;
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SECRET_FILE_MAX).read_to_end(&mut text));
+    read.map_err(|e| (1, format!("cannot read the token file {path:?}: {e}")))?;
     let secret =
         config::secret(&text).map_err(|want| (2, format!("token file {path:?}: want {want}")))?;
     Ok(Some(secret))

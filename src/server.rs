@@ -163,7 +163,8 @@ impl Server {
 
     /// Waits for an event or for the hub's deadline, unless there is work already.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
-        let deadline = [self.hub.deadline(), self.accept_retry]
+        let untold = self.refusals.deadline();
+        let deadline = [self.hub.deadline(), self.accept_retry, untold]
             .into_iter()
             .flatten()
             .min();

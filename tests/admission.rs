@@ -111,7 +111,13 @@ fn a_file_that_says_nothing_is_status_2_and_one_that_cannot_be_read_status_1() {
     let empty = File::new("empty", b" \n\t\r\n");
     let lines = File::new("lines", b"xyzzy\nplugh\n");
     let missing = format!("{}-that-is-not-there", empty.path());
-    for (path, status) in [(empty.path(), 2), (lines.path(), 2), (missing.as_str(), 1)] {
+    let cases = [
+        (empty.path(), 2),
+        (lines.path(), 2),
+        ("/dev/zero", 2),
+        (missing.as_str(), 1),
+    ];
+    for (path, status) in cases {
         let end = Daemon::launch(dflockd(&["--port", "0", "--auth-token-file", path]));
         let end = end.err().unwrap();
         assert_eq!(end.status, Some(status), "{end:?}");

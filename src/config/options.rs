@@ -1,6 +1,7 @@
 //! The options: one table, and the grammar of their values. The parser, `--help` and the tests of the documents
 //! read the table, so an option exists in one place or nowhere. Invariant: every default is in its own range.
 
+use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
 use super::Config;
@@ -312,13 +313,15 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Brackets around an IPv6 address, as in a URL, are left away.
+/// Brackets around an IPv6 address, as in a URL, are left away. What has a colon is such an address or has a port.
 fn host(text: &str) -> Result<String, String> {
     let inside = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     let host = inside.filter(|inside| inside.contains(':')).unwrap_or(text);
-    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '[' || c == ']';
+    let has_port = host.contains(':') && host.parse::<Ipv6Addr>().is_err() && !host.contains('%');
+    if host.is_empty() || host.contains(odd) || has_port {
         return Err("an address or a host name, without a port".to_string());
     }
     Ok(host.to_string())

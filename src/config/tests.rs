@@ -28,7 +28,16 @@ fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
 /// Values that each option must refuse.
 fn bad_values(option: &Flag) -> &'static [&'static str] {
     match option.name {
-        "host" => &[" ", "a b", "a\nb", "\u{7f}"],
+        "host" => &[
+            " ",
+            "a b",
+            "a\nb",
+            "\u{7f}",
+            "127.0.0.1:99",
+            "[::1",
+            "[a]",
+            "a:b",
+        ],
         "port" => &["-1", "65536", "x", " 1", "1 ", "0x10", "1.0", "+", "-", "٣"],
         "max-locks" => &["0", "-1", "1000000001", "99999999999999999999", "1e3"],
         "shutdown-timeout" | "write-timeout" | "gc-max-idle" => {
@@ -428,4 +437,10 @@ fn names_are_unique() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+#[test]
+fn an_ipv6_address_may_stand_in_brackets() {
+    assert_eq!(run(&["--host", "[::1]"], &[]).0.host, "::1");
+    assert_eq!(run(&["--host", "fe80::1%eth0"], &[]).0.host, "fe80::1%eth0");
 }

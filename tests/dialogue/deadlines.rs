@@ -152,3 +152,20 @@ fn a_client_whose_requests_wait_because_it_does_not_read_is_not_idle() {
     d.at(123_000);
     d.hears(a, "error\n");
 }
+
+/// A deadline that passes in a turn in which the session waits for its share of work is not forgotten.
+#[test]
+fn half_a_line_in_the_crowd_has_its_deadline_too() {
+    let mut d = Dialogue::new();
+    let (a, flood) = (d.connect(), d.connect());
+    d.says(a, "l\n", "");
+    d.0.send_only(flood, "ping\n_\n_\n".repeat(600).as_bytes());
+    d.0.turn();
+    // The flood has more than its share, and this byte queues behind it when the deadline passes.
+    d.0.now += 23 * SECOND;
+    d.0.send_only(a, b"x");
+    d.0.hub.tick(d.0.now, d.0.now);
+    d.0.until(d.0.now + 10);
+    d.hears(a, "error\n");
+    assert!(d.0.clients[a].shut);
+}

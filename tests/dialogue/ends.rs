@@ -344,3 +344,30 @@ fn a_hold_whose_token_was_never_told_ends_with_its_session_in_any_case() {
     d.end(e);
     d.says(a, "l\nk2\n0\n", "timeout\n");
 }
+
+/// Marks of lost leases cost nobody else anything when their sessions go.
+#[test]
+fn sessions_with_a_thousand_lost_marks_close_in_slices() {
+    let mut d = Dialogue::with(|s| s.locks.max_locks = 2000);
+    let clients: Vec<usize> = (0..40).map(|_| d.connect()).collect();
+    for n in 0..1030 {
+        for &client in &clients {
+            d.0.send_only(client, format!("se\ns{n}\n1000 1\n").as_bytes());
+        }
+        d.0.turn();
+    }
+    d.0.now += 2 * SECOND;
+    d.0.settle();
+    d.heard(clients[0]);
+    // The oldest marks have made room for the newest, and each is told once.
+    d.says(clients[0], "sw\ns0\n0\n", "error_not_enqueued\n");
+    d.says(clients[0], "sw\ns1029\n0\n", "error_lease_expired\n");
+    d.says(clients[0], "sw\ns1029\n0\n", "error_not_enqueued\n");
+    for &client in &clients {
+        d.0.reset_only(client);
+    }
+    d.0.turn();
+    assert!(d.0.hub.sessions() > 20, "a turn does its share and no more");
+    d.0.settle();
+    assert_eq!(d.0.hub.sessions(), 0);
+}

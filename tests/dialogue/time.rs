@@ -184,3 +184,19 @@ fn a_clock_that_goes_back_changes_nothing() {
     d.at(43_000);
     d.is_granted(b, 33);
 }
+
+/// Renewals that were received and wait for a later turn come before the ends of their leases.
+#[test]
+fn renewals_that_a_turn_puts_off_are_in_time() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    let tokens: Vec<String> = (0..300).map(|n| d.takes(a, &format!("k{n}"))).collect();
+    let frames: Vec<String> = (0..300)
+        .map(|n| renew(&format!("k{n}"), &tokens[n]))
+        .collect();
+    d.0.now += 40 * SECOND;
+    d.0.send_only(a, frames.concat().as_bytes());
+    assert!(d.0.hub.is_behind());
+    d.0.settle();
+    d.hears(a, &"ok 33\n".repeat(300));
+}
