@@ -285,7 +285,11 @@ impl Judge {
                 assert_eq!(line, "ok");
                 self.peers[at].trusted = true;
             }
-            Ask::Stats => assert!(line.starts_with("ok {") && line.ends_with('}')),
+            Ask::Stats => {
+                assert!(line.starts_with("ok {") && line.ends_with('}'));
+                // It takes its time, and what is behind it comes after the tick.
+                self.peers[at].waited = true;
+            }
             Ask::Enqueue { key, limit, lease } => {
                 self.enqueued(at, (key, limit, lease), line, news)
             }
@@ -451,7 +455,10 @@ impl Judge {
             let released = news.released.contains(token) || hold.owner.is_some_and(over);
             // What was read comes before the end of a lease, unless an acquire has ended it.
             let asked = |wait: &Wait| wait.key == *key && wait.turn == self.turn;
+            let next = |peer: &Peer| peer.frames.front().map(|frame| frame.ask.clone());
+            let asks = |peer: &Peer| matches!(next(peer), Some(Ask::Acquire { key: its, .. }) if its == *key);
             let acquired = news.acquired.contains(key)
+                || self.peers.iter().any(asks)
                 || self.waits().iter().any(asked)
                 || (0..self.peers.len()).any(over);
             let expired = hold.due <= self.now && (*waited || acquired);
