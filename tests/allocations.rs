@@ -87,3 +87,58 @@ fn ten_thousand_pairs_allocate_nothing_once_warm() {
     pair(&mut hub, id, now, &long, &mut frame);
     assert_eq!(COUNT.with(Cell::get) - before, 1);
 }
+
+/// Sends `frame`, lets `wait` pass, and takes what the session is told.
+fn exchange(
+    hub: &mut Hub,
+    id: dflockd::command::SessionId,
+    now: &mut u64,
+    frame: &[u8],
+    wait: u64,
+) -> bool {
+    hub.received(*now, id, frame);
+    let mut timed_out = false;
+    for span in [0, wait] {
+        *now += span;
+        hub.tick(*now, *now);
+        hub.settle(*now);
+        while let Some(id) = hub.next_dirty() {
+            timed_out |= hub.output(id) == b"timeout\n";
+            let n = hub.output(id).len();
+            hub.sent(*now, id, n);
+            assert_eq!(hub.next(*now, id), Next::Keep);
+        }
+        hub.end_turn();
+    }
+    timed_out
+}
+
+#[test]
+fn a_hundred_thousand_timeouts_on_one_key_take_no_memory() {
+    let mut hub = Hub::new(settings());
+    let mut now = 1_000_000_000;
+    let (holder, waiter) = (hub.opened(now).unwrap(), hub.opened(now).unwrap());
+    assert!(!exchange(
+        &mut hub,
+        holder,
+        &mut now,
+        b"l\nk\n0 9000000\n",
+        0
+    ));
+    let before = COUNT.with(Cell::get);
+    for round in 0..100_000 {
+        assert!(exchange(
+            &mut hub,
+            waiter,
+            &mut now,
+            b"l\nk\n1\n",
+            1_000_000
+        ));
+        // The first rounds make the ticket and the buffers that all others use.
+        let allocated = COUNT.with(Cell::get) - before;
+        assert!(
+            allocated < 16,
+            "{allocated} allocations after {round} rounds"
+        );
+    }
+}
