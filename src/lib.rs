@@ -20,8 +20,8 @@
 //!
 //! # Reading order
 //!
-//! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands), [`hub`],
-//! [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`table`], [`buffer`], [`sys`],
+//! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, and `locks/phases.rs`, two
+//! phases), [`hub`] (with `hub/life.rs`, how a session ends), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`table`], [`buffer`], [`sys`],
 //! [`config`], [`guests`], [`log`].
 //!
 //! # One request's journey
@@ -32,7 +32,10 @@
 //! 3. [`locks::Locks::apply`] carries the command out. Replies go into a queue, the grants to others among them.
 //! 4. The hub drains that queue: each reply is written by the face of its session into that session's output.
 //!    A session that was waiting may go on with what it had pipelined.
-//! 5. When everything was read: [`hub::Hub::tick`]. Leases and waits that are due end, deadlines pass.
+//! 5. Then [`hub::Hub::tick`]: leases and waits end that were due when everything that had arrived was heard. In a
+//!    turn that has more to hear than it can take they wait, for some milliseconds at most. Work that may be long
+//!    is cut into slices: the ends of thousands of holds (`locks/slices.rs`), the answer to stats
+//!    (`hub/survey.rs`).
 //! 6. The server writes each output once. A write that fails closes its session, whose locks go on, in the same
 //!    turn, to the next in line.
 //!

@@ -85,7 +85,7 @@ struct Server {
     armed: Us,
     /// Everything that had arrived until then has been read, or has had its time.
     heard: Us,
-    /// Since when every turn had as many events as it takes.
+    /// Since when every turn has left something unheard: events, bytes in sockets, requests put off.
     behind: Option<Us>,
     /// The time of the turn.
     now: Us,

@@ -153,9 +153,9 @@ fn nothing_is_left_unfinished() {
     for (file, text) in sources() {
         for word in [
             concat!("TO", "DO"),
-            "todo!",
-            "unimplemented!",
-            "dbg!",
+            concat!("to", "do!"),
+            concat!("unimpl", "emented!"),
+            concat!("db", "g!"),
             "RefCell",
             "async ",
             "dyn Fn",
