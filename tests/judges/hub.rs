@@ -421,6 +421,7 @@ impl Judge {
             if rises {
                 self.last_token = fence.to_string();
             }
+            self.believe_a_lost_release(key, grant.limit);
             let held = self.holds.iter().filter(|hold| hold.key == key).count();
             assert!(held < grant.limit as usize, "S1: it is held");
             let before = |w: &&Wait| w.key == key && w.turn < turn && !grant.unheard;
@@ -443,6 +444,28 @@ impl Judge {
                 due: self.now.saturating_add(grant.lease * SECOND),
                 limit: grant.limit,
             });
+        }
+    }
+
+    /// A client that was cut in this turn may have had a release executed whose `ok` it never heard. That a key
+    /// without a free slot is granted is the sign of it.
+    fn believe_a_lost_release(&mut self, key: usize, limit: u32) {
+        let cut = |peer: &&Peer| peer.over == Some(self.now);
+        let asked = |hold: &Hold| {
+            let frames = self.peers.iter().filter(cut).flat_map(|peer| &peer.frames);
+            let mut asks = frames.map(|frame| &frame.ask);
+            asks.any(|ask| matches!(ask, Ask::Release { token, .. } if *token == hold.token))
+        };
+        if self.holds.iter().filter(|hold| hold.key == key).count() < limit as usize {
+            return;
+        }
+        if let Some(at) = self
+            .holds
+            .iter()
+            .position(|hold| hold.key == key && asked(hold))
+        {
+            let hold = self.holds.remove(at);
+            self.stale.push((key, hold.token));
         }
     }
 
