@@ -49,8 +49,9 @@ pub trait Timers {
 /// A timer wheel over records that live elsewhere.
 pub struct Wheel {
     heads: [[u32; SLOTS]; LEVELS],
-    /// A bit for each slot that has timers.
+    /// A bit for each slot that has timers, and one for each level that has any: most have none, and every turn asks.
     occupied: [u64; LEVELS],
+    levels: u32,
     /// Everything due before this has been popped.
     elapsed: Us,
 }
@@ -61,6 +62,7 @@ impl Wheel {
         Wheel {
             heads: [[NIL; SLOTS]; LEVELS],
             occupied: [0; LEVELS],
+            levels: 0,
             elapsed: 0,
         }
     }
@@ -82,6 +84,7 @@ impl Wheel {
         }
         self.heads[level][slot] = place;
         self.occupied[level] |= 1 << slot;
+        self.levels |= 1 << level;
     }
 
     /// Takes the record at `place` out; nothing happens if it is not in.
@@ -104,6 +107,7 @@ impl Wheel {
         self.heads[level][slot] = next;
         if next == NIL {
             self.occupied[level] &= !(1 << slot);
+            self.levels &= !(u32::from(self.occupied[level] == 0) << level);
         }
     }
 
@@ -141,10 +145,10 @@ impl Wheel {
     /// come down below the other.
     fn first(&self) -> Option<(usize, usize, Us)> {
         let mut best: Option<(usize, usize, Us)> = None;
-        for level in 0..LEVELS {
-            if self.occupied[level] == 0 {
-                continue;
-            }
+        let mut levels = self.levels;
+        while levels != 0 {
+            let level = levels.trailing_zeros() as usize;
+            levels &= levels - 1;
             let slot = self.occupied[level].trailing_zeros() as usize;
             let above = u64::MAX.checked_shl(BITS * (level as u32 + 1)).unwrap_or(0);
             let start =
