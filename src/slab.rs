@@ -7,7 +7,7 @@ use std::ops::{Index, IndexMut};
 /// No place: the end of a list of links.
 pub const NIL: u32 = u32::MAX;
 
-const CHUNK: usize = 1024;
+const CHUNK: usize = 4096;
 
 /// Values of one type at places that do not move.
 pub struct Slab<T> {
@@ -77,12 +77,14 @@ impl<T: Default> Default for Slab<T> {
 impl<T> Index<u32> for Slab<T> {
     type Output = T;
 
+    #[inline(always)]
     fn index(&self, place: u32) -> &T {
         &self.chunks[place as usize / CHUNK][place as usize % CHUNK]
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
+    #[inline(always)]
     fn index_mut(&mut self, place: u32) -> &mut T {
         &mut self.chunks[place as usize / CHUNK][place as usize % CHUNK]
     }
