@@ -13,6 +13,26 @@ pub const FRAME_MAX: usize = 2 * (LINE_MAX + 1) + SECRET_MAX;
 /// The largest limit of a semaphore.
 const LIMIT_MAX: u64 = 1_048_576;
 
+/// Two hex digits for every byte: a grant has 16 of them.
+const DIGITS: [[u8; 2]; 256] = {
+    let (digits, mut table, mut byte) = (b"0123456789abcdef", [[0; 2]; 256], 0);
+    while byte < 256 {
+        table[byte] = [digits[byte / 16], digits[byte % 16]];
+        byte += 1;
+    }
+    table
+};
+
+/// The value of every lowercase hex digit; of any other byte one that is too large.
+const VALUES: [u8; 256] = {
+    let (mut table, mut value) = ([u8::MAX; 256], 0);
+    while value < 16 {
+        table[DIGITS[value][1] as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
+
 /// What the head of a stream is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed<'a> {
@@ -261,24 +281,19 @@ fn integer(word: &[u8], least: u64, most: u64) -> Option<u64> {
 
 /// 32 lowercase hex digits: 16 of the fence, 16 of the salt.
 fn token(word: &[u8]) -> Option<Token> {
-    let hex = |digits: &[u8]| {
-        digits.iter().try_fold(0u64, |value, &digit| {
-            let digit = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                _ => return None,
-            };
-            Some(value << 4 | u64::from(digit))
-        })
-    };
     if word.len() != 32 {
         return None;
     }
-    Some(Token {
-        fence: hex(&word[..16])?,
-        salt: hex(&word[16..])?,
-    })
-    .filter(|token| token.fence != 0)
+    let (mut words, mut seen) = ([0; 2], 0);
+    for (word, digits) in words.iter_mut().zip(word.chunks_exact(16)) {
+        for &digit in digits {
+            let value = VALUES[usize::from(digit)];
+            seen |= value;
+            *word = *word << 4 | u64::from(value);
+        }
+    }
+    let [fence, salt] = words;
+    (seen < 16 && fence != 0).then_some(Token { fence, salt })
 }
 
 fn name_of(refusal: Refusal) -> &'static [u8] {
@@ -303,11 +318,8 @@ fn write_grant(token: Token, lease: Us, out: &mut Vec<u8>) {
 }
 
 fn write_hex(value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 16];
-    for (at, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[(value >> (4 * at)) as usize & 15];
-    }
-    out.extend_from_slice(&digits);
+    let digits = value.to_be_bytes().map(|byte| DIGITS[usize::from(byte)]);
+    out.extend_from_slice(digits.as_flattened());
 }
 
 fn write_seconds(span: Us, out: &mut Vec<u8>) {
