@@ -76,7 +76,7 @@ impl Key {
     }
 
     pub fn is(&self, space: Space, name: &[u8]) -> bool {
-        self.space() == space && self.name() == name
+        self.space() == space && self.name.is(name)
     }
 
     /// Nobody holds it, nobody waits: nothing but its name and its limit is left.
@@ -130,6 +130,22 @@ impl Name {
         Name::Inline {
             len: name.len() as u8,
             bytes,
+        }
+    }
+
+    /// Whether it is these bytes. Eight at a time: musl's memcmp takes them one by one, which was 3 % of a pipelined
+    /// request with a key of 13 bytes, and 16 % with one of 200.
+    pub fn is(&self, name: &[u8]) -> bool {
+        let mine = self.bytes();
+        if mine.len() != name.len() {
+            return false;
+        }
+        match (mine.last_chunk::<8>(), name.last_chunk::<8>()) {
+            (Some(end), Some(other)) => {
+                let (words, others) = (mine.as_chunks::<8>().0, name.as_chunks::<8>().0);
+                end == other && words.iter().zip(others).all(|(word, other)| word == other)
+            }
+            _ => mine.iter().zip(name).all(|(byte, other)| byte == other),
         }
     }
 

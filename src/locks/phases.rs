@@ -199,7 +199,7 @@ impl Locks {
         }
         self.records.table.find(mixed(hash, member), |place| {
             let record = &self.records.slab[place];
-            record.member == member && record.space == space && record.name.bytes() == name
+            record.member == member && record.space == space && record.name.is(name)
         })
     }
 
