@@ -10,25 +10,32 @@ const KEEP: usize = 512;
 /// Memory for buffers that is not in use: at most 2 MiB.
 #[derive(Default)]
 pub struct Pool {
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Buffer>,
 }
 
-/// Bytes on their way in or out.
+/// Bytes on their way in or out. One word, because most connections have two of them and nothing in either.
 #[derive(Default)]
-pub struct Buffer {
-    bytes: Vec<u8>,
+pub struct Buffer(Option<Box<Bytes>>);
+
+#[derive(Default)]
+struct Bytes {
+    /// Those before `head` have been consumed.
+    all: Vec<u8>,
     head: usize,
 }
 
 impl Buffer {
     /// What is in, oldest first.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[self.head..]
+        match &self.0 {
+            Some(bytes) => &bytes.all[bytes.head..],
+            None => &[],
+        }
     }
 
     /// How many bytes are in.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.head
+        self.bytes().len()
     }
 
     /// Whether nothing is in.
@@ -38,32 +45,36 @@ impl Buffer {
 
     /// The vector to append to.
     pub fn tail(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
-        if self.bytes.capacity() == 0 {
-            self.bytes = pool.spare.pop().unwrap_or_default();
+        if self.0.is_none() {
+            *self = pool.spare.pop().unwrap_or_default();
         }
+        let bytes = self.0.get_or_insert_default();
         // Moving what is left to the front pays for itself once more than half has been consumed.
-        if self.head > self.bytes.len() / 2 {
-            self.bytes.drain(..self.head);
-            self.head = 0;
+        if bytes.head > bytes.all.len() / 2 {
+            bytes.all.drain(..bytes.head);
+            bytes.head = 0;
         }
-        &mut self.bytes
+        &mut bytes.all
     }
 
     /// Drops the oldest `n` bytes.
     pub fn consume(&mut self, n: usize, pool: &mut Pool) {
         assert!(n <= self.len());
-        self.head += n;
-        if self.head == self.bytes.len() {
+        let Some(bytes) = &mut self.0 else { return };
+        bytes.head += n;
+        if bytes.head == bytes.all.len() {
             self.clear(pool);
         }
     }
 
     /// Drops everything.
     pub fn clear(&mut self, pool: &mut Pool) {
-        let mut bytes = std::mem::take(self).bytes;
-        if bytes.capacity() > 0 && bytes.capacity() <= KEEP_BYTES && pool.spare.len() < KEEP {
-            bytes.clear();
-            pool.spare.push(bytes);
+        let mut buffer = std::mem::take(self);
+        let Some(bytes) = &mut buffer.0 else { return };
+        if bytes.all.capacity() <= KEEP_BYTES && pool.spare.len() < KEEP {
+            bytes.all.clear();
+            bytes.head = 0;
+            pool.spare.push(buffer);
         }
     }
 }
@@ -89,7 +100,7 @@ mod tests {
             buffer.consume(bite, &mut pool);
         }
         buffer.consume(buffer.len(), &mut pool);
-        assert_eq!(buffer.bytes.capacity(), 0);
+        assert!(buffer.0.is_none());
         assert_eq!(pool.spare.len(), 1);
     }
 
