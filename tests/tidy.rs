@@ -28,7 +28,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("hub/survey", &["command", "locks", "wire"]),
     ("locks/mod", &["command", "slab", "table", "wheel"]),
     ("locks/check", &["slab"]),
-    ("locks/crowd", &["command"]),
+    ("locks/crowd", &["command", "table"]),
     ("locks/grant", &["command", "slab"]),
     ("locks/idle", &["command", "slab"]),
     ("locks/key", &["command", "slab"]),

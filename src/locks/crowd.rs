@@ -1,9 +1,10 @@
 //! The holds of semaphores with many slots, by fence and by end. Keys with few slots are searched hold by hold and
 //! have no entries here; for the others a release or an eviction must not cost what the crowd is large.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::command::Us;
+use crate::table::Table;
 
 /// Up to this limit the holds of a key are searched one by one.
 pub(super) const FEW: u32 = 8;
@@ -11,20 +12,20 @@ pub(super) const FEW: u32 = 8;
 /// Holds of all keys whose limit is over [`FEW`].
 #[derive(Default)]
 pub(super) struct Crowd {
-    /// Ticket by fence. A fence is unique over all keys.
-    by_fence: BTreeMap<u64, u32>,
+    /// Ticket by fence, whose lower half is a hash: nobody chooses it, and it counts.
+    by_fence: Table,
     /// Key, end of the lease, ticket.
     by_due: BTreeSet<(u32, Us, u32)>,
 }
 
 impl Crowd {
     pub fn join(&mut self, key: u32, fence: u64, due: Us, ticket: u32) {
-        self.by_fence.insert(fence, ticket);
+        self.by_fence.insert(fence as u32, ticket);
         self.by_due.insert((key, due, ticket));
     }
 
     pub fn leave(&mut self, key: u32, fence: u64, due: Us, ticket: u32) {
-        self.by_fence.remove(&fence);
+        self.by_fence.remove(fence as u32, ticket);
         let was_in = self.by_due.remove(&(key, due, ticket));
         assert!(was_in, "a hold leaves once, and with the end it has");
     }
@@ -36,8 +37,9 @@ impl Crowd {
         self.by_due.insert((key, to, ticket));
     }
 
-    pub fn find(&self, fence: u64) -> Option<u32> {
-        self.by_fence.get(&fence).copied()
+    /// The ticket with this fence for which `is_it` holds. May ask about others.
+    pub fn find(&self, fence: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.by_fence.find(fence as u32, is_it)
     }
 
     /// A hold of the key whose lease is over.

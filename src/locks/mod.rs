@@ -389,18 +389,15 @@ impl Locks {
         if key.idle().is_some() {
             return None;
         }
-        let is_it = |&ticket: &u32| self.tickets[ticket].token == token;
+        let is_it = |ticket: u32| self.tickets[ticket].token == token;
         if key.limit() > FEW {
-            return self
-                .crowd
-                .find(token.fence)
-                .filter(|ticket| self.tickets[*ticket].key == place)
-                .filter(is_it);
+            let of_key = |ticket: u32| self.tickets[ticket].key == place && is_it(ticket);
+            return self.crowd.find(token.fence, of_key);
         }
         key.tickets
             .places(&self.tickets)
             .take(key.held as usize)
-            .find(is_it)
+            .find(|&ticket| is_it(ticket))
     }
 
     /// The session's place in the table of members, made on its first visit.
