@@ -102,6 +102,8 @@ struct Socket {
     fin: bool,
     /// In `again`.
     again: bool,
+    /// It did not take all of the last write: an edge will say when there is room.
+    full: bool,
 }
 
 impl Server {
@@ -279,7 +281,8 @@ impl Server {
         }
         if broken {
             self.hub.closed(self.now, id);
-        } else if event.is_writable() && !self.hub.output(id).is_empty() {
+        } else if event.is_writable() && self.socket(id).is_some_and(|socket| socket.full) {
+            // Every edge says that there is room. An answer waits for its turn: who was granted comes first.
             self.flush(id);
         }
     }
@@ -330,12 +333,19 @@ impl Server {
         let Some(Some(socket)) = self.sockets.get_mut(id.slot() as usize) else {
             return;
         };
-        while !self.hub.output(id).is_empty() {
-            match socket.stream.write(self.hub.output(id)) {
-                Ok(n) => self.hub.sent(self.now, id, n),
+        socket.full = false;
+        loop {
+            let output = self.hub.output(id);
+            if output.is_empty() {
+                break;
+            }
+            match socket.stream.write(output) {
+                Ok(n) => {
+                    socket.full = n < output.len();
+                    self.hub.sent(self.now, id, n);
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                // What is left goes out with the edge that says there is room.
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => socket.full = true,
                 Err(_) => self.hub.closed(self.now, id),
             }
             break;
@@ -414,6 +424,7 @@ impl Server {
             id,
             fin: false,
             again: false,
+            full: false,
         });
         if registered.is_err() {
             self.hub.closed(self.now, id);

@@ -161,6 +161,30 @@ fn clients_get_a_lock_in_the_order_in_which_they_came() {
     }
 }
 
+/// What waits for the lock is work; what waits for the answer to a release is only a client.
+#[test]
+fn the_next_in_line_is_told_before_the_answer_to_the_release() {
+    let daemon = Daemon::start(&[]);
+    let (mut holder, mut waiter) = (daemon.connect(), daemon.connect());
+    let mut token = holder.takes("k");
+    for _ in 0..500 {
+        waiter.waits("k", "10");
+        holder.stream().set_nonblocking(true).unwrap();
+        holder.send(format!("r\nk\n{token}\n"));
+        // Asked again and again, because the answer must be seen the moment it is here.
+        eventually("an answer", || holder.stream().peek(&mut [0]).is_ok());
+        waiter.stream().set_nonblocking(true).unwrap();
+        let granted = waiter.stream().peek(&mut [0]);
+        assert!(granted.is_ok(), "the grant is here already: {granted:?}");
+        for client in [&mut holder, &mut waiter] {
+            client.stream().set_nonblocking(false).unwrap();
+        }
+        holder.hears("ok");
+        token = waiter.is_granted(33);
+        std::mem::swap(&mut holder, &mut waiter);
+    }
+}
+
 #[test]
 fn a_lease_ends_on_time_although_nobody_stirs() {
     let daemon = Daemon::start(&[]);
