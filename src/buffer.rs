@@ -26,6 +26,7 @@ struct Bytes {
 
 impl Buffer {
     /// What is in, oldest first.
+    #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Some(bytes) => &bytes.all[bytes.head..],
@@ -34,6 +35,7 @@ impl Buffer {
     }
 
     /// How many bytes are in.
+    #[inline(always)]
     pub fn len(&self) -> usize {
         self.bytes().len()
     }

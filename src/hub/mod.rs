@@ -367,6 +367,8 @@ impl Hub {
         &self.locks
     }
 
+    // Optimised for size it would be a call, ten for each request: with those of `Buffer`, 4 % of its instructions.
+    #[inline(always)]
     fn find(&self, id: SessionId) -> Option<u32> {
         let slot = id.slot();
         (slot < self.sessions.places() && self.sessions[slot].id == id).then_some(slot)
