@@ -10,7 +10,7 @@ use crate::slab::NIL;
 
 /// Holds and waits that time or a lost session may end in one turn. Each may be a grant, and a grant is a send
 /// of some 8 to 15 us.
-const ENDS_A_TURN: u32 = 400;
+const ENDS_A_TURN: u32 = 250;
 /// Timers that may move down a level of the wheel in one turn: some 100 ns each.
 const CASCADES_A_TURN: u32 = 20_000;
 /// Places that the emptying of the queues looks at in one turn, and waiters that it turns away: a send and a
