@@ -146,7 +146,7 @@ fn no_page_mentions_an_option_that_does_not_exist() {
             .strip_prefix("--")
             .filter(|name| !name.starts_with('-'))
         {
-            let is_cargos = ["release", "target", "path", "locked"].contains(&name);
+            let is_cargos = ["release", "target", "path", "locked", "test"].contains(&name);
             let name = name.strip_prefix("no-").unwrap_or(name);
             let exists = is_cargos || OPTIONS.iter().any(|option| option.name == name);
             assert!(exists, "README.md mentions --{name}");
