@@ -162,3 +162,24 @@ impl Default for Name {
         Name::new(b"")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_itself_and_no_other_of_any_length() {
+        for len in 0..40 {
+            let bytes: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            let name = Name::new(&bytes);
+            assert!(name.is(&bytes));
+            assert!(!name.is(&[&bytes[..], b"x"].concat()));
+            for at in 0..len {
+                let mut other = bytes.clone();
+                other[at] ^= 0x80;
+                assert!(!name.is(&other), "the byte at {at} of {len} counts");
+                assert!(!name.is(&bytes[..at]));
+            }
+        }
+    }
+}
