@@ -36,6 +36,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("locks/slices", &["command", "slab"]),
     ("locks/queue", &["command", "slab", "wheel"]),
     ("wire/mod", &[]),
+    ("wire/ask", &["command"]),
     ("wire/json", &["command"]),
     ("wire/text", &["command"]),
     ("wheel", &["command", "slab"]),

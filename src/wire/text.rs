@@ -258,7 +258,7 @@ fn seconds(word: &[u8], least: u64) -> Option<Us> {
 }
 
 /// A whole number in a range: decimal, a sign or none, nothing else.
-fn integer(word: &[u8], least: u64, most: u64) -> Option<u64> {
+pub(super) fn integer(word: &[u8], least: u64, most: u64) -> Option<u64> {
     let (minus, digits) = match word {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
@@ -280,7 +280,7 @@ fn integer(word: &[u8], least: u64, most: u64) -> Option<u64> {
 }
 
 /// 32 lowercase hex digits: 16 of the fence, 16 of the salt.
-fn token(word: &[u8]) -> Option<Token> {
+pub fn token(word: &[u8]) -> Option<Token> {
     if word.len() != 32 {
         return None;
     }
@@ -296,7 +296,7 @@ fn token(word: &[u8]) -> Option<Token> {
     (seen < 16 && fence != 0).then_some(Token { fence, salt })
 }
 
-fn name_of(refusal: Refusal) -> &'static [u8] {
+pub(super) fn name_of(refusal: Refusal) -> &'static [u8] {
     match refusal {
         Refusal::Error => b"error",
         Refusal::MaxLocks => b"error_max_locks",
@@ -311,10 +311,15 @@ fn name_of(refusal: Refusal) -> &'static [u8] {
 }
 
 fn write_grant(token: Token, lease: Us, out: &mut Vec<u8>) {
-    write_hex(token.fence, out);
-    write_hex(token.salt, out);
+    write_token(token, out);
     out.push(b' ');
     write_seconds(lease, out);
+}
+
+/// Appends what [`token`] reads.
+pub fn write_token(token: Token, out: &mut Vec<u8>) {
+    write_hex(token.fence, out);
+    write_hex(token.salt, out);
 }
 
 fn write_hex(value: u64, out: &mut Vec<u8>) {
@@ -322,7 +327,7 @@ fn write_hex(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.as_flattened());
 }
 
-fn write_seconds(span: Us, out: &mut Vec<u8>) {
+pub(super) fn write_seconds(span: Us, out: &mut Vec<u8>) {
     let mut value = span / SECOND;
     let mut digits = [0; 20];
     let mut at = digits.len();

@@ -1,0 +1,266 @@
+//! The client's end of the three-line protocol: requests out, answers in. What this writes `text` reads, and the other
+//! way round. Pure functions on bytes; invariant: a request is three whole lines, whatever its parts are.
+
+use super::text::{integer, name_of, token, write_seconds, write_token};
+use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Us};
+
+/// Everything that can be refused, for finding one by its name.
+const REFUSALS: [Refusal; 9] = [
+    Refusal::Error,
+    Refusal::MaxLocks,
+    Refusal::MaxWaiters,
+    Refusal::LimitMismatch,
+    Refusal::AlreadyEnqueued,
+    Refusal::NotEnqueued,
+    Refusal::LeaseExpired,
+    Refusal::Auth,
+    Refusal::Draining,
+];
+
+/// Appends the frame that asks for `command`, whose key and numbers must be as the protocol wants them. Spans are
+/// whole seconds on the wire: a wait is rounded up, so that nobody waits shorter than asked; a lease is rounded down,
+/// but not to nothing. Close, Drain and Tick are not for clients and have no frame.
+pub fn command(command: &Command, out: &mut Vec<u8>) {
+    match *command {
+        Command::Acquire {
+            space,
+            key,
+            limit,
+            wait,
+            lease,
+        } => {
+            head(space, b'l', key, out);
+            write_seconds(rounded_up(wait), out);
+            write_limit(space, limit, out);
+            write_lease(lease, out);
+        }
+        Command::Enqueue {
+            space,
+            key,
+            limit,
+            lease,
+        } => {
+            head(space, b'e', key, out);
+            write_limit(space, limit, out);
+            write_lease(lease, out);
+        }
+        Command::Wait { space, key, wait } => {
+            head(space, b'w', key, out);
+            write_seconds(rounded_up(wait), out);
+        }
+        Command::Release { space, key, token } => {
+            head(space, b'r', key, out);
+            write_token(token, out);
+        }
+        Command::Renew {
+            space,
+            key,
+            token,
+            lease,
+        } => {
+            head(space, b'n', key, out);
+            write_token(token, out);
+            write_lease(lease, out);
+        }
+        Command::Close | Command::Drain | Command::Tick { .. } => return,
+    }
+    out.push(b'\n');
+}
+
+/// Appends `ping`.
+pub fn ping(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"ping\n_\n_\n");
+}
+
+/// Appends `stats`.
+pub fn stats(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"stats\n_\n_\n");
+}
+
+/// Appends `auth` with this secret, which has no LF in it.
+pub fn auth(secret: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"auth\n_\n");
+    out.extend_from_slice(secret);
+    out.push(b'\n');
+}
+
+/// What a line without its LF says. None if it is no answer, or that to `stats`. A lone `ok` reads as
+/// [`Reply::Released`]; only who knows the question can tell it from [`Reply::Pong`].
+pub fn answer(line: &[u8]) -> Option<Reply> {
+    let mut words = line.split(|&byte| byte == b' ');
+    let first = words.next()?;
+    let reply = match (first, words.next(), words.next()) {
+        (b"ok", None, None) => Reply::Released,
+        (b"timeout", None, None) => Reply::Timeout,
+        (b"queued", None, None) => Reply::Queued,
+        (b"ok", Some(lease), None) => Reply::Renewed {
+            lease: seconds(lease)?,
+        },
+        (b"ok", Some(word), Some(lease)) => Reply::Granted {
+            token: token(word)?,
+            lease: seconds(lease)?,
+        },
+        (b"acquired", Some(word), Some(lease)) => Reply::Acquired {
+            token: token(word)?,
+            lease: seconds(lease)?,
+        },
+        (word, None, None) => {
+            let refusal = REFUSALS
+                .into_iter()
+                .find(|refusal| name_of(*refusal) == word)?;
+            Reply::Refused(refusal)
+        }
+        _ => return None,
+    };
+    words.next().is_none().then_some(reply)
+}
+
+fn head(space: Space, command: u8, key: &[u8], out: &mut Vec<u8>) {
+    if space == Space::Semaphore {
+        out.push(b's');
+    }
+    out.push(command);
+    out.push(b'\n');
+    out.extend_from_slice(key);
+    out.push(b'\n');
+}
+
+fn write_limit(space: Space, limit: u32, out: &mut Vec<u8>) {
+    if space == Space::Semaphore {
+        out.push(b' ');
+        write_seconds(Us::from(limit) * SECOND, out);
+    }
+}
+
+fn write_lease(lease: Option<Us>, out: &mut Vec<u8>) {
+    if let Some(lease) = lease {
+        out.push(b' ');
+        write_seconds(lease.max(SECOND), out);
+    }
+}
+
+fn rounded_up(span: Us) -> Us {
+    span.saturating_add(SECOND - 1)
+}
+
+fn seconds(word: &[u8]) -> Option<Us> {
+    integer(word, 1, SECONDS_MAX).map(|value| value * SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::{self, Parsed, Request};
+    use super::*;
+    use crate::command::Token;
+
+    const TOKEN: Token = Token {
+        fence: 0x0123_4567_89ab_cdef,
+        salt: 0xff,
+    };
+
+    fn said(asked: Command) -> String {
+        let mut out = Vec::new();
+        command(&asked, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_server_reads_what_was_asked() {
+        for space in [Space::Lock, Space::Semaphore] {
+            let (key, token) = (&b"k"[..], TOKEN);
+            let limit = if space == Space::Lock { 1 } else { 5 };
+            for lease in [None, Some(SECOND), Some(SECONDS_MAX * SECOND)] {
+                let wait = 7 * SECOND;
+                let asked = [
+                    Command::Acquire {
+                        space,
+                        key,
+                        limit,
+                        wait,
+                        lease,
+                    },
+                    Command::Enqueue {
+                        space,
+                        key,
+                        limit,
+                        lease,
+                    },
+                    Command::Wait { space, key, wait },
+                    Command::Release { space, key, token },
+                    Command::Renew {
+                        space,
+                        key,
+                        token,
+                        lease,
+                    },
+                ];
+                for asked in asked {
+                    let text = said(asked);
+                    let (used, request) = (text.len(), Request::Command(asked));
+                    assert_eq!(text::parse(text.as_bytes()), Parsed::Done { used, request });
+                }
+            }
+        }
+        let mut out = Vec::new();
+        ping(&mut out);
+        stats(&mut out);
+        auth(b"s", &mut out);
+        assert_eq!(out, b"ping\n_\n_\nstats\n_\n_\nauth\n_\ns\n");
+    }
+
+    #[test]
+    fn waits_are_rounded_up_and_leases_down_to_a_second_at_least() {
+        let (space, key, limit) = (Space::Lock, &b"k"[..], 1);
+        for (wait, lease, line) in [
+            (0, SECOND / 2, "0 1"),
+            (1, 2 * SECOND - 1, "1 1"),
+            (SECOND, 2 * SECOND, "1 2"),
+            (SECOND + 1, SECOND, "2 1"),
+        ] {
+            let lease = Some(lease);
+            let asked = Command::Acquire {
+                space,
+                key,
+                limit,
+                wait,
+                lease,
+            };
+            assert_eq!(said(asked), format!("l\nk\n{line}\n"));
+        }
+    }
+
+    #[test]
+    fn every_answer_is_heard_as_it_was_meant() {
+        let (token, lease) = (TOKEN, 33 * SECOND);
+        let mut replies = vec![
+            Reply::Granted { token, lease },
+            Reply::Acquired { token, lease },
+            Reply::Renewed { lease },
+            Reply::Released,
+            Reply::Timeout,
+            Reply::Queued,
+        ];
+        replies.extend(REFUSALS.map(Reply::Refused));
+        for reply in replies {
+            let mut line = Vec::new();
+            text::write(reply, &mut line);
+            assert_eq!(line.pop(), Some(b'\n'));
+            assert_eq!(answer(&line), Some(reply));
+            for spoilt in [[&line[..], b" "].concat(), [b" ", &line[..]].concat()] {
+                assert_eq!(answer(&spoilt), None);
+            }
+        }
+        for nonsense in [
+            "",
+            "OK",
+            "ok ",
+            "ok x",
+            "ok 0",
+            "error_unknown",
+            "ok 1 2 3",
+            "{}",
+        ] {
+            assert_eq!(answer(nonsense.as_bytes()), None, "{nonsense:?}");
+        }
+    }
+}
