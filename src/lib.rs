@@ -7,6 +7,8 @@
 //!           |        |       |
 //!           |        +-> wire, buffer
 //!           +-> sys, log, config, guests     all of them -> command
+//!
+//! client -> wire, sys                          the other end, for other programs
 //! ```
 //!
 //! - **[`locks`]** is the lock table: commands in, replies out. Time is an argument, nothing is random, nothing
@@ -14,6 +16,7 @@
 //! - **[`hub`]** is sessions and faces around it: bytes in, bytes out. Parsing, pipelining, the order of answers,
 //!   deadlines of connections and their ends happen here.
 //! - **[`server`]** is the world: sockets, clock, unix signals, log. It moves bytes and decides nothing.
+//! - **[`client`]** is not in the server: who wants a lock from Rust uses it. It is of the outer ring too.
 //!
 //! Only the outer ring may block, read the clock, draw randomness, log, or see an `io::Error`. The inner two are
 //! plain values, so the tests drive them with no socket and no waiting.
@@ -22,7 +25,7 @@
 //!
 //! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, and `locks/phases.rs`, two
 //! phases), [`hub`] (with `hub/life.rs`, how a session ends), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`table`], [`buffer`], [`sys`],
-//! [`config`], [`guests`], [`log`].
+//! [`config`], [`guests`], [`log`]. And by itself: [`client`].
 //!
 //! # One request's journey
 //!
@@ -52,6 +55,7 @@
 //! - **turn**: once around the loop.
 
 pub mod buffer;
+pub mod client;
 pub mod command;
 pub mod config;
 pub mod guests;

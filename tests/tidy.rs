@@ -12,6 +12,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "server",
         &["command", "config", "guests", "hub", "locks", "log", "sys"],
     ),
+    ("client/mod", &["command", "sys", "wire"]),
     ("guests", &[]),
     ("sys", &["command"]),
     ("config/mod", &["command"]),
@@ -47,7 +48,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Files and folders of the outer ring.
-const OUTER: [&str; 7] = ["main", "lib", "server", "guests", "sys", "config", "log"];
+const OUTER: [&str; 8] = [
+    "main", "lib", "server", "client", "guests", "sys", "config", "log",
+];
 
 #[test]
 fn imports_point_inwards() {

@@ -11,7 +11,7 @@ pub const SECRET_MAX: usize = 65_536;
 /// The longest frame that may be incomplete.
 pub const FRAME_MAX: usize = 2 * (LINE_MAX + 1) + SECRET_MAX;
 /// The largest limit of a semaphore.
-const LIMIT_MAX: u64 = 1_048_576;
+pub const LIMIT_MAX: u64 = 1_048_576;
 
 /// Two hex digits for every byte: a grant has 16 of them.
 const DIGITS: [[u8; 2]; 256] = {
