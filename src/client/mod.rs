@@ -28,6 +28,8 @@
 //! # }
 //! ```
 
+pub mod shard;
+
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
@@ -39,6 +41,8 @@ pub use crate::command::{Refusal, Token, Us};
 use crate::sys;
 use crate::wire::ask;
 use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX};
+
+pub use shard::Servers;
 
 /// The longest answer to `stats`, in bytes.
 const STATS_MAX: usize = 1 << 30;
