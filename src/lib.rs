@@ -25,7 +25,7 @@
 //!
 //! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, and `locks/phases.rs`, two
 //! phases), [`hub`] (with `hub/life.rs`, how a session ends), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`table`], [`buffer`], [`sys`],
-//! [`config`], [`guests`], [`log`]. And by itself: [`client`], with [`client::shard`].
+//! [`config`], [`guests`], [`log`]. And by itself: [`client`], with [`client::lock`] and [`client::shard`].
 //!
 //! # One request's journey
 //!

@@ -13,6 +13,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &["command", "config", "guests", "hub", "locks", "log", "sys"],
     ),
     ("client/mod", &["command", "sys", "wire"]),
+    ("client/lock", &["command", "sys"]),
     ("client/shard", &[]),
     ("guests", &[]),
     ("sys", &["command"]),

@@ -1,5 +1,5 @@
 //! A client that blocks: a connection to one server, where every command is a question and waits for its answer. It
-//! renews nothing by itself, and never connects again. Invariant: an answer belongs to the
+//! renews nothing by itself, which [`Lock`] does, and never connects again. Invariant: an answer belongs to the
 //! question before it, or the connection is of no further use.
 //!
 //! Keys are locks or semaphores. A [`Grant`] is proved by its token and ends at its `until`, by the clock of this
@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+pub mod lock;
 pub mod shard;
 
 use std::fmt;
@@ -42,6 +43,7 @@ use crate::sys;
 use crate::wire::ask;
 use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX};
 
+pub use lock::Lock;
 pub use shard::Servers;
 
 /// The longest answer to `stats`, in bytes.

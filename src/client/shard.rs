@@ -3,13 +3,15 @@
 //! program that counts by CRC-32, finds the same server.
 //!
 //! ```no_run
-//! use dflockd::client::{Client, Error, Options, Servers};
+//! use std::time::Duration;
+//! use dflockd::client::{Client, Error, Key, Lock, Options, Servers};
 //!
 //! # fn main() -> Result<(), Error> {
 //! let servers = Servers::new(["a.example:6388", "b.example:6388"]).expect("a list of two");
 //! let name = b"nightly-backup";
-//! let mut client = Client::connect(servers.pick(name), &Options::default())?;
-//! # client.ping()
+//! let client = Client::connect(servers.pick(name), &Options::default())?;
+//! let lock = Lock::acquire(client, Key::lock(name)?, Duration::from_secs(10), None)?;
+//! # lock.release()
 //! # }
 //! ```
 
