@@ -278,3 +278,52 @@ fn half_time(grant: Grant) -> Us {
     let lease = Us::try_from(grant.lease.as_micros()).unwrap_or(Us::MAX);
     grant.until.saturating_sub(lease / 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::SECOND;
+
+    #[test]
+    fn a_deadline_that_has_passed_is_lost_without_the_thread() {
+        assert_eq!(Shared::new(sys::now() + 100 * SECOND).phase(), Phase::Held);
+        assert_eq!(Shared::new(sys::now()).phase(), Phase::Lost);
+        assert!(!Shared::new(sys::now()).begin_release());
+    }
+
+    #[test]
+    fn what_is_lost_stays_lost_when_a_renewal_comes_late() {
+        let shared = Shared::new(sys::now());
+        shared.renewed(sys::now() + 100 * SECOND);
+        assert_eq!(shared.phase(), Phase::Lost);
+        assert_eq!(shared.sleep(Us::MAX), Phase::Lost);
+    }
+
+    #[test]
+    fn what_is_being_released_is_not_lost_any_more() {
+        let shared = Shared::new(sys::now() + 100 * SECOND);
+        assert!(shared.begin_release());
+        shared.lose();
+        shared.renewed(sys::now());
+        assert_eq!(shared.phase(), Phase::Ending);
+    }
+
+    #[test]
+    fn a_sleep_ends_at_its_time_at_the_deadline_and_at_a_release() {
+        let shared = Shared::new(sys::now() + SECOND / 10);
+        assert_eq!(shared.sleep(sys::now()), Phase::Held);
+        assert_eq!(shared.sleep(Us::MAX), Phase::Lost);
+        let shared = Shared::new(Us::MAX);
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| shared.sleep(Us::MAX));
+            assert!(shared.begin_release());
+            assert_eq!(sleeper.join().unwrap(), Phase::Ending);
+        });
+    }
+
+    #[test]
+    fn half_time_is_half_a_lease_after_the_request() {
+        let grant = Grant::new(Token::default(), 7 * SECOND, 100);
+        assert_eq!(half_time(grant), 100 + 3_500_000);
+    }
+}

@@ -1,0 +1,662 @@
+//! The client against the real server, and against servers that a test plays, which do what the real one never would.
+//! Not here: the rules of locks. Invariant: nothing waits without a deadline, and an order of events is proved by who
+//! was granted what, not by how long something took.
+
+#[allow(dead_code, reason = "process.rs uses the rest")]
+mod daemon;
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use daemon::{Daemon, PATIENCE, eventually};
+use dflockd::client::{Client, Error, Grant, Key, Lock, Options, Place, Refusal, Servers, Token};
+use dflockd::command::{SECOND, Us};
+use dflockd::sys::now;
+
+const TRY: Duration = Duration::ZERO;
+const ONE: Duration = Duration::from_secs(1);
+const TOKEN: &str = "00000000000000ff0123456789abcdef";
+
+fn connect(daemon: &Daemon) -> Client {
+    Client::connect(&daemon.addr.to_string(), &Options::default()).expect("it listens")
+}
+
+/// A client that soon gives up.
+fn hasty(server: &str) -> Client {
+    let options = Options {
+        patience: Duration::from_millis(100),
+        ..Options::default()
+    };
+    Client::connect(server, &options).expect("it listens")
+}
+
+fn key(name: &str) -> Key<'_> {
+    Key::lock(name.as_bytes()).unwrap()
+}
+
+#[track_caller]
+fn is_refused<T>(answer: Result<T, Error>, why: Refusal) {
+    match answer {
+        Err(Error::Refused(refusal)) => assert_eq!(refusal, why),
+        Err(error) => panic!("{error:?}, not {why:?}"),
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+#[track_caller]
+fn is_timeout<T>(answer: Result<T, Error>) {
+    assert!(matches!(answer, Err(Error::Timeout)), "{:?}", answer.err());
+}
+
+#[track_caller]
+fn is_io<T>(answer: Result<T, Error>, kinds: &[ErrorKind]) {
+    match answer {
+        Err(Error::Io(error)) => assert!(kinds.contains(&error.kind()), "{error:?}"),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[track_caller]
+fn is_nonsense<T>(answer: Result<T, Error>, quote: &str) {
+    match answer {
+        Err(Error::Nonsense(text)) => assert_eq!(text, quote),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+/// It is of no use any more, and says so without a wait.
+#[track_caller]
+fn is_broken(client: &mut Client) {
+    is_io(client.ping(), &[ErrorKind::NotConnected]);
+    let token = Token { fence: 1, salt: 1 };
+    is_io(
+        client.renew(&key("k"), token, None),
+        &[ErrorKind::NotConnected],
+    );
+}
+
+/// A server of one connection, played by a test; returns its address and what the play ends with.
+fn play<T: Send + 'static>(
+    script: impl FnOnce(daemon::Client) -> T + Send + 'static,
+) -> (String, JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let play = move || script(daemon::Client::over(listener.accept().unwrap().0));
+    (addr, thread::spawn(play))
+}
+
+/// The next frame that a played server hears; empty at the end.
+fn frame(peer: &mut daemon::Client) -> String {
+    (0..3).map(|_| peer.line()).collect()
+}
+
+/// A server that answers one frame so, and then listens to the end.
+fn says(answer: &'static str) -> String {
+    let script = move |mut peer: daemon::Client| {
+        frame(&mut peer);
+        peer.send(answer);
+        peer.rest();
+    };
+    play(script).0
+}
+
+// Commands.
+
+#[test]
+fn a_lock_is_acquired_renewed_and_released() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    let before = now();
+    let first = one.acquire(&key("k"), TRY, None).unwrap();
+    assert_eq!(first.lease, Duration::from_secs(33));
+    assert!((before..=now()).contains(&(first.until - 33 * SECOND)));
+    let before = now();
+    // From whatever connection.
+    let renewed = two.renew(&key("k"), first.token, Some(5 * ONE)).unwrap();
+    assert_eq!((renewed.token, renewed.lease), (first.token, 5 * ONE));
+    assert!((before..=now()).contains(&(renewed.until - 5 * SECOND)));
+    is_timeout(two.acquire(&key("k"), TRY, None));
+    one.release(&key("k"), first.token).unwrap();
+    let next = two.acquire(&key("k"), TRY, Some(ONE)).unwrap();
+    assert!(next.token.fence > first.token.fence && next.lease == ONE);
+}
+
+#[test]
+fn a_semaphore_has_as_many_holders_as_its_limit() {
+    let daemon = Daemon::start(&[]);
+    let mut client = connect(&daemon);
+    let pool = Key::semaphore(b"k", 2).unwrap();
+    let one = client.acquire(&pool, TRY, None).unwrap();
+    client.acquire(&pool, TRY, None).unwrap();
+    is_timeout(client.acquire(&pool, TRY, None));
+    client.renew(&pool, one.token, None).unwrap();
+    client.release(&pool, one.token).unwrap();
+    let Place::Granted(grant) = client.enqueue(&pool, None).unwrap() else {
+        panic!("there is a place");
+    };
+    assert_eq!(client.wait(&pool, TRY).unwrap().token, grant.token);
+    // A lock of that name is another thing.
+    client.acquire(&key("k"), TRY, None).unwrap();
+}
+
+#[test]
+fn a_wait_that_is_over_is_a_timeout_and_not_shorter_than_asked() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), hasty(&daemon.addr.to_string()));
+    one.acquire(&key("k"), TRY, None).unwrap();
+    // The patience is for what comes after the wait.
+    for wait in [Duration::from_nanos(1), ONE] {
+        let before = Instant::now();
+        is_timeout(two.acquire(&key("k"), wait, None));
+        assert!(before.elapsed() >= wait);
+    }
+    two.enqueue(&key("k"), None).unwrap();
+    is_timeout(two.wait(&key("k"), ONE));
+    two.ping().unwrap();
+}
+
+#[test]
+fn who_has_a_place_is_granted_after_the_one_before() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    let Place::Granted(first) = one.enqueue(&key("k"), None).unwrap() else {
+        panic!("it was free");
+    };
+    assert_eq!(two.enqueue(&key("k"), None).unwrap(), Place::Queued);
+    assert_eq!(one.wait(&key("k"), TRY).unwrap().token, first.token);
+    one.release(&key("k"), first.token).unwrap();
+    let second = two.wait(&key("k"), PATIENCE).unwrap();
+    assert!(second.token.fence > first.token.fence);
+}
+
+#[test]
+fn ping_and_stats_are_answered() {
+    let daemon = Daemon::start(&[]);
+    let mut client = connect(&daemon);
+    client.ping().unwrap();
+    client.acquire(&key("k"), TRY, None).unwrap();
+    let stats = client.stats().unwrap();
+    assert!(stats.starts_with("{\"connections\":1,"), "{stats}");
+    assert!(
+        stats.contains("\"key\":\"k\"") && stats.ends_with('}'),
+        "{stats}"
+    );
+}
+
+#[test]
+fn an_answer_to_stats_may_be_long() {
+    let daemon = Daemon::start(&["--max-locks", "5000"]);
+    let mut client = connect(&daemon);
+    for n in 0..5000 {
+        client
+            .acquire(&key(&format!("{n:0200}")), TRY, None)
+            .unwrap();
+    }
+    let stats = client.stats().unwrap();
+    assert!(stats.len() > 1_000_000 && stats.ends_with('}'));
+    client.ping().unwrap();
+}
+
+#[test]
+fn a_key_is_sent_as_it_is() {
+    let daemon = Daemon::start(&[]);
+    let mut client = connect(&daemon);
+    for name in [&[0xff, 0, b'{'][..], &[b'k'; 256]] {
+        let key = Key::lock(name).unwrap();
+        let grant = client.acquire(&key, TRY, Some(Duration::MAX)).unwrap();
+        client.release(&key, grant.token).unwrap();
+    }
+}
+
+// What the server refuses.
+
+#[test]
+fn a_token_that_is_not_held_is_an_error_and_the_connection_goes_on() {
+    let daemon = Daemon::start(&[]);
+    let mut client = connect(&daemon);
+    let Grant { mut token, .. } = client.acquire(&key("k"), TRY, None).unwrap();
+    token.salt ^= 1;
+    is_refused(client.renew(&key("k"), token, None), Refusal::Error);
+    is_refused(client.release(&key("k"), token), Refusal::Error);
+    client.ping().unwrap();
+}
+
+#[test]
+fn limits_are_refused_by_name() {
+    let daemon = Daemon::start(&["--max-locks", "2", "--max-waiters", "1"]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    one.acquire(&key("k"), TRY, None).unwrap();
+    let pool = |limit| Key::semaphore(b"k", limit).unwrap();
+    one.acquire(&pool(2), TRY, None).unwrap();
+    is_refused(one.acquire(&pool(3), TRY, None), Refusal::LimitMismatch);
+    is_refused(one.enqueue(&key("other"), None), Refusal::MaxLocks);
+    assert_eq!(two.enqueue(&key("k"), None).unwrap(), Place::Queued);
+    is_refused(one.acquire(&key("k"), ONE, None), Refusal::MaxWaiters);
+    one.ping().unwrap();
+}
+
+#[test]
+fn phases_out_of_order_are_refused_by_name() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    is_refused(one.wait(&key("k"), TRY), Refusal::NotEnqueued);
+    one.enqueue(&key("k"), Some(ONE)).unwrap();
+    is_refused(one.enqueue(&key("k"), None), Refusal::AlreadyEnqueued);
+    // That the next one has it says that the first lease is over.
+    two.acquire(&key("k"), PATIENCE, None).unwrap();
+    is_refused(one.wait(&key("k"), TRY), Refusal::LeaseExpired);
+}
+
+#[test]
+fn a_server_that_drains_says_so_and_still_renews() {
+    let mut daemon = Daemon::start(&[]);
+    let mut one = connect(&daemon);
+    let grant = one.acquire(&key("k"), TRY, None).unwrap();
+    daemon.signal("TERM");
+    daemon.event("draining");
+    is_refused(one.acquire(&key("other"), TRY, None), Refusal::Draining);
+    one.renew(&key("k"), grant.token, None).unwrap();
+    one.release(&key("k"), grant.token).unwrap();
+}
+
+#[test]
+fn the_right_secret_is_let_in_and_no_other() {
+    let daemon = Daemon::start(&["--auth-token", "open sesame"]);
+    let say = |secret: Option<&str>| {
+        let options = Options {
+            secret: secret.map(|secret| secret.as_bytes().to_vec()),
+            ..Options::default()
+        };
+        Client::connect(&daemon.addr.to_string(), &options)
+    };
+    say(Some("open sesame")).unwrap().ping().unwrap();
+    is_refused(say(Some("open barley")), Refusal::Auth);
+    is_refused(say(None).unwrap().ping(), Refusal::Auth);
+    for secret in ["", "open\nsesame", &"s".repeat(65_537)] {
+        is_io(say(Some(secret)), &[ErrorKind::InvalidInput]);
+    }
+    is_refused(say(Some(&"s".repeat(65_536))), Refusal::Auth);
+}
+
+#[test]
+fn a_secret_is_refused_by_a_server_that_has_none() {
+    let daemon = Daemon::start(&[]);
+    let options = Options {
+        secret: Some(b"open sesame".to_vec()),
+        ..Options::default()
+    };
+    is_refused(
+        Client::connect(&daemon.addr.to_string(), &options),
+        Refusal::Error,
+    );
+}
+
+#[test]
+fn the_last_word_of_a_server_that_closes_is_heard() {
+    let (gone, is_gone) = mpsc::channel();
+    let (addr, _) = play(move |mut peer| {
+        peer.send("error_draining\n");
+        drop(peer);
+        gone.send(()).unwrap();
+    });
+    let mut client = hasty(&addr);
+    is_gone.recv_timeout(PATIENCE).unwrap();
+    is_refused(client.ping(), Refusal::Draining);
+    // How the end is noticed depends on who was faster.
+    let ends = [
+        ErrorKind::UnexpectedEof,
+        ErrorKind::BrokenPipe,
+        ErrorKind::ConnectionReset,
+    ];
+    is_io(client.ping(), &ends);
+    is_broken(&mut client);
+}
+
+// What the world does.
+
+#[test]
+fn where_nobody_listens_is_an_io_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    drop(taken);
+    let options = Options::default();
+    is_io(
+        Client::connect(&addr, &options),
+        &[ErrorKind::ConnectionRefused],
+    );
+    for server in ["", "127.0.0.1", "127.0.0.1:port"] {
+        is_io(
+            Client::connect(server, &options),
+            &[ErrorKind::InvalidInput],
+        );
+    }
+    let options = Options {
+        patience: Duration::ZERO,
+        ..options
+    };
+    is_io(Client::connect(&addr, &options), &[ErrorKind::TimedOut]);
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    // On most machines the name is ::1 first, where nobody listens.
+    let daemon = Daemon::start(&[]);
+    let server = format!("localhost:{}", daemon.addr.port());
+    let mut client = Client::connect(&server, &Options::default()).unwrap();
+    client.ping().unwrap();
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up_after_the_patience() {
+    let mut client = hasty(&says(""));
+    let before = Instant::now();
+    is_io(client.ping(), &[ErrorKind::TimedOut]);
+    assert!(before.elapsed() >= Duration::from_millis(100));
+    is_broken(&mut client);
+}
+
+#[test]
+fn a_server_that_says_it_bit_by_bit_is_given_up_after_the_patience() {
+    let (addr, _) = play(|mut peer| {
+        frame(&mut peer);
+        // Until the client hangs up, which is all there is to wait for: every byte comes in time, the line does not.
+        while std::io::Write::write_all(peer.stream(), b"o").is_ok() {
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+    let mut client = hasty(&addr);
+    let before = Instant::now();
+    is_io(client.ping(), &[ErrorKind::TimedOut]);
+    assert!(before.elapsed() < PATIENCE);
+}
+
+#[test]
+fn nonsense_is_quoted_and_ends_the_connection() {
+    let mut client = hasty(&says("HTTP/1.1 \x1b\r\n"));
+    is_nonsense(client.ping(), "HTTP/1.1 \\x1b\\r");
+    is_broken(&mut client);
+    // What is not UTF-8 is no JSON; anything else is for who reads it.
+    is_nonsense(hasty(&says("\u{fffd}\n")).stats(), "\\xef\\xbf\\xbd");
+    assert_eq!(hasty(&says("ok {\n")).stats().unwrap(), "{");
+}
+
+#[test]
+fn an_answer_to_another_question_is_nonsense() {
+    is_nonsense(hasty(&says("timeout\n")).ping(), "timeout");
+    is_nonsense(hasty(&says("ok 33\n")).stats(), "ok 33");
+    let mut client = hasty(&says("queued\n"));
+    is_nonsense(client.acquire(&key("k"), TRY, None), "queued");
+    let mut client = hasty(&says("ok\n"));
+    is_nonsense(client.enqueue(&key("k"), None), "ok");
+    is_broken(&mut client);
+}
+
+#[test]
+fn an_answer_to_no_question_is_nonsense() {
+    let mut client = hasty(&says("ok\nok\n"));
+    client.ping().unwrap();
+    is_nonsense(client.ping(), "an answer to no question");
+    is_broken(&mut client);
+}
+
+#[test]
+fn a_line_that_never_ends_is_not_kept() {
+    let (addr, server) = play(|mut peer| {
+        frame(&mut peer);
+        let mut sent = 0_u64;
+        while sent < 1 << 30 && std::io::Write::write_all(peer.stream(), &[b'o'; 4096]).is_ok() {
+            sent += 4096;
+        }
+        sent
+    });
+    let mut client = hasty(&addr);
+    is_nonsense(client.ping(), &"o".repeat(80));
+    is_broken(&mut client);
+    drop(client);
+    // What it got rid of is what fits between the two.
+    assert!(server.join().unwrap() < 1 << 30);
+}
+
+#[test]
+fn the_longest_line_is_256_bytes() {
+    let mut client = hasty(&says(concat!(
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "0",
+    )));
+    // It has no end, and is not waited for.
+    is_nonsense(client.ping(), &"0123456789abcdef".repeat(5));
+}
+
+// Deadlines.
+
+#[test]
+fn a_deadline_is_never_later_than_the_servers() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    let grant = one.acquire(&key("k"), TRY, Some(ONE)).unwrap();
+    two.acquire(&key("k"), PATIENCE, None).unwrap();
+    assert!(now() >= grant.until);
+}
+
+#[test]
+fn a_grant_out_of_the_queue_is_renewed_on_receipt() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    let first = one.acquire(&key("k"), TRY, Some(ONE)).unwrap();
+    let second = two.acquire(&key("k"), PATIENCE, Some(ONE)).unwrap();
+    // The request is a second old, and so is its lease: counted from there it would be over.
+    assert!(second.until >= first.until + SECOND);
+    assert!(second.until <= now() + SECOND);
+}
+
+#[test]
+fn a_turn_that_was_waited_for_is_renewed_with_its_own_lease() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    let first = one.acquire(&key("k"), TRY, Some(ONE)).unwrap();
+    two.enqueue(&key("k"), Some(2 * ONE)).unwrap();
+    let second = two.wait(&key("k"), PATIENCE).unwrap();
+    assert_eq!(second.lease, 2 * ONE);
+    assert!(second.until >= first.until + 2 * SECOND);
+}
+
+#[test]
+fn a_grant_that_is_over_on_receipt_is_an_expired_lease() {
+    let (addr, server) = play(|mut peer| {
+        frame(&mut peer);
+        // A tenth of the lease.
+        let since = Instant::now();
+        eventually("time passes", || since.elapsed().as_millis() > 100);
+        peer.send(format!("ok {TOKEN} 1\n"));
+        let asked = frame(&mut peer);
+        peer.send("error\n");
+        asked
+    });
+    let mut client = Client::connect(&addr, &Options::default()).unwrap();
+    is_refused(
+        client.acquire(&key("k"), PATIENCE, Some(ONE)),
+        Refusal::LeaseExpired,
+    );
+    assert_eq!(server.join().unwrap(), format!("n\nk\n{TOKEN} 1\n"));
+}
+
+// The guard.
+
+/// A guard, since when it was asked for, and when it was lost.
+fn guard(client: Client, lease: Duration) -> (Lock, Us, mpsc::Receiver<Us>) {
+    let (lost, when) = mpsc::channel();
+    let before = now();
+    let on_lost = move || lost.send(now()).unwrap();
+    let lock = Lock::acquire_with(client, key("k"), TRY, Some(lease), on_lost);
+    (lock.unwrap(), before, when)
+}
+
+#[test]
+fn a_guard_outlives_its_lease_of_1_s_for_3_s() {
+    let daemon = Daemon::start(&[]);
+    let (lock, _, lost) = guard(connect(&daemon), ONE);
+    let mut rival = connect(&daemon);
+    is_timeout(rival.acquire(&key("k"), 3 * ONE, None));
+    assert!(!lock.is_lost());
+    let fence = lock.fence();
+    assert_eq!(lock.token().fence, fence);
+    lock.release().unwrap();
+    assert!(rival.acquire(&key("k"), TRY, None).unwrap().token.fence > fence);
+    // It was not lost, and never will be.
+    assert_eq!(
+        lost.recv_timeout(PATIENCE),
+        Err(RecvTimeoutError::Disconnected)
+    );
+}
+
+#[test]
+fn a_guard_that_is_dropped_has_released_and_does_not_wait_for_half_time() {
+    let daemon = Daemon::start(&[]);
+    let before = Instant::now();
+    let (lock, _, lost) = guard(connect(&daemon), 100 * ONE);
+    drop(lock);
+    assert!(before.elapsed() < PATIENCE);
+    connect(&daemon).acquire(&key("k"), TRY, None).unwrap();
+    assert_eq!(lost.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+}
+
+#[test]
+fn a_guard_of_a_semaphore_keeps_its_slot() {
+    let daemon = Daemon::start(&[]);
+    let pool = Key::semaphore(b"k", 1).unwrap();
+    let lock = Lock::acquire(connect(&daemon), pool, TRY, Some(ONE)).unwrap();
+    let mut rival = connect(&daemon);
+    is_timeout(rival.acquire(&pool, 2 * ONE, None));
+    lock.release().unwrap();
+    rival.acquire(&pool, TRY, None).unwrap();
+}
+
+#[test]
+fn a_guard_that_is_not_granted_is_the_error_of_the_acquire() {
+    let daemon = Daemon::start(&[]);
+    let _lock = Lock::acquire(connect(&daemon), key("k"), TRY, None).unwrap();
+    is_timeout(Lock::acquire(connect(&daemon), key("k"), TRY, None));
+}
+
+#[test]
+fn a_guard_renews_until_its_release_and_not_after() {
+    let (renewed, renewal) = mpsc::channel();
+    let (addr, server) = play(move |mut peer| {
+        let mut asked = Vec::new();
+        loop {
+            let frame = frame(&mut peer);
+            let Some(command) = frame.chars().next() else {
+                return asked;
+            };
+            asked.push(command);
+            match command {
+                'l' => peer.send(format!("ok {TOKEN} 1\n")),
+                'n' => {
+                    renewed.send(()).unwrap();
+                    peer.send("ok 1\n");
+                }
+                _ => peer.send("ok\n"),
+            }
+        }
+    });
+    let client = Client::connect(&addr, &Options::default()).unwrap();
+    let lock = Lock::acquire(client, key("k"), TRY, None).unwrap();
+    renewal.recv_timeout(PATIENCE).unwrap();
+    drop(lock);
+    let asked: String = server.join().unwrap().into_iter().collect();
+    let renewals = asked.strip_prefix('l').unwrap().strip_suffix('r').unwrap();
+    assert!(!renewals.is_empty() && renewals.chars().all(|c| c == 'n'));
+}
+
+#[test]
+fn a_guard_notices_that_another_released_its_lock_and_says_so_once() {
+    let daemon = Daemon::start(&[]);
+    let (lock, _, lost) = guard(connect(&daemon), ONE);
+    connect(&daemon).release(&key("k"), lock.token()).unwrap();
+    lost.recv_timeout(PATIENCE).unwrap();
+    assert!(lock.is_lost());
+    is_refused(lock.release(), Refusal::LeaseExpired);
+    assert_eq!(
+        lost.recv_timeout(PATIENCE),
+        Err(RecvTimeoutError::Disconnected)
+    );
+}
+
+#[test]
+fn a_guard_may_be_dropped_by_its_own_callback() {
+    let daemon = Daemon::start(&[]);
+    let (done, is_done) = mpsc::channel();
+    let place: Arc<Mutex<Option<Lock>>> = Arc::default();
+    let there = Arc::clone(&place);
+    let on_lost = move || {
+        drop(there.lock().unwrap().take());
+        done.send(()).unwrap();
+    };
+    let lock = Lock::acquire_with(connect(&daemon), key("k"), TRY, Some(ONE), on_lost).unwrap();
+    let token = lock.token();
+    *place.lock().unwrap() = Some(lock);
+    connect(&daemon).release(&key("k"), token).unwrap();
+    is_done.recv_timeout(PATIENCE).unwrap();
+    assert!(place.lock().unwrap().is_none());
+}
+
+#[test]
+fn a_guard_of_a_frozen_server_is_lost_at_its_own_deadline_which_is_before_the_servers() {
+    let daemon = Daemon::start(&[]);
+    let mut rival = connect(&daemon);
+    let (lock, before, lost) = guard(connect(&daemon), ONE);
+    daemon.signal("STOP");
+    let is_lost = lock.is_lost();
+    assert!(!is_lost || now() >= before + SECOND);
+    let when = lost.recv_timeout(PATIENCE).unwrap();
+    assert!(when >= before + SECOND && lock.is_lost());
+    // The server has yet to find out.
+    daemon.signal("CONT");
+    rival.acquire(&key("k"), PATIENCE, None).unwrap();
+    is_refused(lock.release(), Refusal::LeaseExpired);
+}
+
+#[test]
+fn a_guard_whose_server_died_is_lost_at_its_deadline() {
+    let daemon = Daemon::start(&[]);
+    let (lock, before, lost) = guard(connect(&daemon), ONE);
+    drop(daemon);
+    let when = lost.recv_timeout(PATIENCE).unwrap();
+    assert!(when >= before + SECOND && lock.is_lost());
+}
+
+#[test]
+fn a_guard_of_a_frozen_server_is_dropped_within_the_patience() {
+    let daemon = Daemon::start(&[]);
+    let client = hasty(&daemon.addr.to_string());
+    let (lock, _, _lost) = guard(client, 100 * ONE);
+    daemon.signal("STOP");
+    let before = Instant::now();
+    is_io(lock.release(), &[ErrorKind::TimedOut]);
+    assert!(before.elapsed() < PATIENCE);
+}
+
+// Several servers.
+
+#[test]
+fn a_key_has_one_home_among_several_servers() {
+    let daemons = [Daemon::start(&[]), Daemon::start(&[])];
+    let servers = Servers::new(daemons.iter().map(|daemon| daemon.addr.to_string())).unwrap();
+    for name in ["my-key", "deploy-job"] {
+        let there = || Client::connect(servers.pick(name.as_bytes()), &Options::default()).unwrap();
+        let _lock = Lock::acquire(there(), key(name), TRY, None).unwrap();
+        is_timeout(there().acquire(&key(name), TRY, None));
+    }
+    // One is odd, one is even.
+    for daemon in &daemons {
+        let stats = connect(daemon).stats().unwrap();
+        assert_eq!(stats.matches("\"key\":").count(), 1, "{stats}");
+    }
+}
