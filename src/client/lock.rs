@@ -21,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Client, Error, Grant, Key, Refusal, Token};
+use super::{Client, Error, Grant, Key, NAP, Refusal, Token};
 use crate::command::{Space, Us};
 use crate::sys;
 
@@ -51,7 +51,7 @@ impl Lock {
 
     /// As [`Lock::acquire`]; `on_lost` runs if the lock is lost before it is released, once, on the thread that renews.
     /// It is lost when a renewal is refused, or at its deadline if none was answered: the server is gone, frozen or out
-    /// of reach, or this machine was suspended. Then the connection is closed, after `on_lost`.
+    /// of reach, or this machine was suspended, in which case it runs within a second after that. Then the connection is closed, after `on_lost`.
     ///
     /// A server that closes the connection gives the lock to the next in line at once, unless told otherwise. Nobody
     /// here hears of that before the next renewal, and even then the deadline counts: what must not be done twice
@@ -197,8 +197,7 @@ impl Shared {
         }
     }
 
-    /// Sleeps until `due`, or until it is not held any more. The sleep is on another clock, CLOCK_MONOTONIC, which
-    /// stops while the machine is suspended: afterwards ours is asked.
+    /// Sleeps until `due`, or until it is not held any more, with an eye on the clock.
     fn sleep(&self, due: Us) -> Phase {
         loop {
             let state = self.look();
@@ -208,7 +207,7 @@ impl Shared {
             }
             let left = Duration::from_micros(due.min(state.until).saturating_sub(now));
             // Why it woke up is seen above.
-            drop(self.changed.wait_timeout(state, left));
+            drop(self.changed.wait_timeout(state, left.min(NAP)));
         }
     }
 }

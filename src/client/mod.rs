@@ -50,6 +50,9 @@ pub use shard::Servers;
 const STATS_MAX: usize = 1 << 30;
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 16 * 1024;
+/// The longest sleep. Sockets and condition variables wait by a clock that stops while the machine is suspended; ours
+/// goes on, so it is asked that often.
+const NAP: Duration = Duration::from_secs(1);
 /// How much of nonsense an error quotes, in bytes.
 const QUOTE_MAX: usize = 80;
 
@@ -450,8 +453,8 @@ impl Client {
     fn read(&mut self, until: Us) -> io::Result<()> {
         let mut chunk = [0; CHUNK];
         loop {
-            let left = left(until)?;
-            self.stream.set_read_timeout(Some(left))?;
+            let nap = left(until)?.min(NAP);
+            self.stream.set_read_timeout(Some(nap))?;
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
