@@ -446,6 +446,25 @@ fn a_deadline_is_never_later_than_the_servers() {
 }
 
 #[test]
+fn a_deadline_counts_from_when_the_request_was_sent() {
+    let (addr, server) = play(|mut peer| {
+        frame(&mut peer);
+        let asked = now();
+        peer.send(format!("ok {TOKEN} 33\n"));
+        frame(&mut peer);
+        let asked_again = now();
+        peer.send("ok 7\n");
+        [asked + 33 * SECOND, asked_again + 7 * SECOND]
+    });
+    let mut client = Client::connect(&addr, &Options::default()).unwrap();
+    let first = client.acquire(&key("k"), TRY, None).unwrap();
+    let renewed = client.renew(&key("k"), first.token, None).unwrap();
+    // A server cannot hear before it is asked.
+    let [first_end, renewed_end] = server.join().unwrap();
+    assert!(first.until <= first_end && renewed.until <= renewed_end);
+}
+
+#[test]
 fn a_grant_out_of_the_queue_is_renewed_on_receipt() {
     let daemon = Daemon::start(&[]);
     let (mut one, mut two) = (connect(&daemon), connect(&daemon));
