@@ -1,7 +1,7 @@
-//! A guard: a hold that a thread of its own renews at half time, and that ends with its value. The thread never connects
-//! again: when the connection breaks, the lock is lost at its deadline at the latest. Nothing here stops the work that
-//! the lock guards, which `on_lost` or [`Lock::is_lost`] must. Invariant: once lost it stays lost, and it is lost as
-//! soon as its deadline has passed, whatever the thread is doing.
+//! A guard: a hold that a thread of its own renews at half time, and that ends with its value. The thread never
+//! connects again: when a renewal finds the connection broken, the lock is lost. Nothing here stops the work that the
+//! lock guards, which `on_lost` or [`Lock::is_lost`] must. Invariant: once lost it stays lost, and it is lost as soon
+//! as its deadline has passed, whatever the thread is doing.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -50,12 +51,12 @@ impl Lock {
     }
 
     /// As [`Lock::acquire`]; `on_lost` runs if the lock is lost before it is released, once, on the thread that renews.
-    /// It is lost when a renewal is refused, or at its deadline if none was answered: the server is gone, frozen or out
-    /// of reach, or this machine was suspended, in which case it runs within a second after that. Then the connection is closed, after `on_lost`.
+    /// It is lost when a renewal is refused or finds the connection broken, or at its deadline if none was answered:
+    /// the server is frozen or out of reach, or this machine was suspended, in which case it runs within a second
+    /// after that. Then the connection is closed, after `on_lost`.
     ///
     /// A server that closes the connection gives the lock to the next in line at once, unless told otherwise. Nobody
-    /// here hears of that before the next renewal, and even then the deadline counts: what must not be done twice
-    /// needs the fence.
+    /// here hears of that before the next renewal: what must not be done twice needs the fence.
     pub fn acquire_with(
         mut client: Client,
         key: Key<'_>,
@@ -254,12 +255,13 @@ impl Keeper {
                 self.shared.renewed(grant.until);
                 half_time(grant)
             }
-            Err(Error::Refused(_)) => {
+            // It may still be ours until then, but no other answer will come on this connection.
+            Err(Error::Io(e)) if e.kind() == ErrorKind::TimedOut => until,
+            // Refused, or the connection is gone, and with it, as a rule, the lock.
+            Err(_) => {
                 self.shared.lose();
                 until
             }
-            // No other answer will come on this connection.
-            Err(_) => until,
         }
     }
 
