@@ -17,9 +17,12 @@ const REFUSALS: [Refusal; 9] = [
     Refusal::Draining,
 ];
 
-/// Appends the frame that asks for `command`, whose key and numbers must be as the protocol wants them. Spans are
-/// whole seconds on the wire: a wait is rounded up, so that nobody waits shorter than asked; a lease is rounded down,
-/// but not to nothing. Close, Drain and Tick are not for clients and have no frame.
+/// The longest span that the protocol knows.
+const LONGEST: Us = SECONDS_MAX * SECOND;
+
+/// Appends the frame that asks for `command`, whose key and limit must be as the protocol wants them. Spans are whole
+/// seconds on the wire, and at most 292 years: a wait is rounded up, so that nobody waits shorter than asked; a lease is
+/// rounded down, but not to nothing. Close, Drain and Tick are not for clients and have no frame.
 pub fn command(command: &Command, out: &mut Vec<u8>) {
     match *command {
         Command::Acquire {
@@ -135,12 +138,12 @@ fn write_limit(space: Space, limit: u32, out: &mut Vec<u8>) {
 fn write_lease(lease: Option<Us>, out: &mut Vec<u8>) {
     if let Some(lease) = lease {
         out.push(b' ');
-        write_seconds(lease.max(SECOND), out);
+        write_seconds(lease.clamp(SECOND, LONGEST), out);
     }
 }
 
 fn rounded_up(span: Us) -> Us {
-    span.saturating_add(SECOND - 1)
+    span.saturating_add(SECOND - 1).min(LONGEST)
 }
 
 fn seconds(word: &[u8]) -> Option<Us> {
@@ -216,6 +219,7 @@ mod tests {
             (1, 2 * SECOND - 1, "1 1"),
             (SECOND, 2 * SECOND, "1 2"),
             (SECOND + 1, SECOND, "2 1"),
+            (Us::MAX, Us::MAX, "9223372036 9223372036"),
         ] {
             let lease = Some(lease);
             let asked = Command::Acquire {
