@@ -123,7 +123,11 @@ impl Server {
         }
         sys::adopt_quietly();
         let mut listener = TcpListener::from_std(listener);
-        let (poll, timer, signals) = (Poll::new()?, Timer::new()?, Signals::new()?);
+        let (poll, timer, signals) = (
+            Poll::new()?,
+            Timer::new()?,
+            Signals::new(&[libc::SIGTERM, libc::SIGINT])?,
+        );
         let registry = poll.registry();
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
@@ -456,7 +460,7 @@ impl Server {
     }
 
     fn signalled(&mut self) {
-        while self.signals.take() {
+        while self.signals.take().is_some() {
             // Who has come already is turned away like the others, not reset.
             if self.listener.is_some() {
                 self.accept();

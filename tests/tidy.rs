@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("client/shard", &[]),
     ("guests", &[]),
     ("sys/mod", &["command"]),
+    ("sys/process", &[]),
     ("config/mod", &["command"]),
     ("config/tests", &["command"]),
     ("config/options", &["command", "wire"]),

@@ -1,7 +1,10 @@
 //! What the server asks of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals
 //! as a file, the limit of open files, options of the listening socket. The only unsafe code; each block makes
-//! one system call on values of its own. Nothing here keeps state but the file descriptors.
+//! one system call on values of its own. Nothing here keeps state but the file descriptors. What dflock(1) needs of
+//! processes is in `process`.
 #![allow(unsafe_code, reason = "system calls")]
+
+pub mod process;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -99,44 +102,53 @@ pub fn adopt_quietly() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
-/// SIGTERM and SIGINT as a file that becomes readable; see signalfd(2). They are blocked from then on, so they
-/// neither interrupt nor kill, and a process with id 1, for which the kernel drops signals without a handler,
-/// gets them too.
-pub struct Signals(File);
+/// Unix signals as a file that becomes readable; see signalfd(2). They are blocked from then on, so they neither
+/// interrupt nor kill, and a process with id 1, for which the kernel drops signals without a handler, gets them too.
+pub struct Signals {
+    file: File,
+    /// What was blocked before.
+    before: libc::sigset_t,
+}
 
 impl Signals {
-    /// Blocks the two and opens the file.
-    pub fn new() -> io::Result<Signals> {
-        // SAFETY: the set is plain integers, filled in by the calls; the descriptor has no other owner.
-        let fd = unsafe {
-            let mut set: libc::sigset_t = zeroed();
+    /// Blocks these and opens the file.
+    pub fn new(numbers: &[c_int]) -> io::Result<Signals> {
+        // SAFETY: the sets are plain integers, filled in by the calls; the descriptor has no other owner.
+        let (fd, before) = unsafe {
+            let (mut set, mut before): (libc::sigset_t, libc::sigset_t) = (zeroed(), zeroed());
             libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGTERM);
-            libc::sigaddset(&raw mut set, libc::SIGINT);
+            for &number in numbers {
+                libc::sigaddset(&raw mut set, number);
+            }
             check(libc::sigprocmask(
                 libc::SIG_BLOCK,
                 &raw const set,
-                ptr::null_mut(),
+                &raw mut before,
             ))?;
-            owned(libc::signalfd(
-                -1,
-                &raw const set,
-                libc::SFD_NONBLOCK | libc::SFD_CLOEXEC,
-            ))?
+            let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+            (owned(libc::signalfd(-1, &raw const set, flags))?, before)
         };
-        Ok(Signals(File::from(fd)))
+        let file = File::from(fd);
+        Ok(Signals { file, before })
     }
 
     /// Takes one that has arrived, if any. Two of a kind that were not taken in time count as one.
-    pub fn take(&self) -> bool {
+    pub fn take(&self) -> Option<c_int> {
+        // A signalfd_siginfo, whose first member is the number.
         let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
-        matches!((&self.0).read(&mut signal), Ok(n) if n == signal.len())
+        match (&self.file).read(&mut signal) {
+            Ok(n) if n == signal.len() => {
+                let number = signal.first_chunk().expect("it is longer");
+                Some(c_int::from_ne_bytes(*number))
+            }
+            _ => None,
+        }
     }
 }
 
 impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.file.as_raw_fd()
     }
 }
 
