@@ -66,7 +66,11 @@ impl Survey {
                 ..Survey::default()
             };
         }
-        out.extend_from_slice(b",\"signal_channels\":[]}\n");
+        let tail = format!(
+            ",\"signal_channels\":[],\"auto_release\":{}}}\n",
+            locks.auto_release()
+        );
+        out.extend_from_slice(tail.as_bytes());
         keys + SLICE
     }
 

@@ -229,6 +229,11 @@ impl Locks {
         self.has(id) && !self.tickets[self.members[id.slot() as usize].tickets.last].waits()
     }
 
+    /// Whether the holds of a session end with it.
+    pub fn auto_release(&self) -> bool {
+        self.settings.auto_release
+    }
+
     /// How many keys are held or queued for.
     pub fn keys(&self) -> usize {
         self.keys.len() - self.idle.count

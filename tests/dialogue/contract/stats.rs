@@ -22,6 +22,15 @@ fn an_empty_server_has_five_empty_lists_and_a_connection() {
 }
 
 #[test]
+fn it_says_whether_holds_end_with_their_connection() {
+    for auto_release in [true, false] {
+        let mut d = Dialogue::with(|s| s.locks.auto_release = auto_release);
+        let a = d.connect();
+        assert_eq!(*d.stats(a).field("auto_release"), Json::Bool(auto_release));
+    }
+}
+
+#[test]
 fn connections_are_counted() {
     let mut d = Dialogue::new();
     let clients: Vec<usize> = (0..5).map(|_| d.connect()).collect();
