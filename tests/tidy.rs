@@ -8,6 +8,35 @@ use std::path::{Path, PathBuf};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &["config", "log", "server", "sys"]),
     ("lib", &[]),
+    ("bin/dflock/main", &[]),
+    ("bin/dflock/failure", &[]),
+    ("bin/dflock/guard", &["command", "sys"]),
+    ("bin/dflock/link", &[]),
+    ("bin/dflock/options", &["command"]),
+    (
+        "bin/dflock/run/mod",
+        &["command", "failure", "options", "steps", "sys"],
+    ),
+    (
+        "bin/dflock/run/acquire",
+        &[
+            "client", "command", "failure", "link", "options", "steps", "sys", "wire",
+        ],
+    ),
+    (
+        "bin/dflock/run/lease",
+        &[
+            "client", "command", "failure", "link", "options", "steps", "sys", "wire",
+        ],
+    ),
+    (
+        "bin/dflock/run/supervise",
+        &["command", "failure", "guard", "options", "sys"],
+    ),
+    (
+        "bin/dflock/steps",
+        &["client", "command", "failure", "options", "wire"],
+    ),
     (
         "server",
         &["command", "config", "guests", "hub", "locks", "log", "sys"],
@@ -51,8 +80,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Files and folders of the outer ring.
-const OUTER: [&str; 8] = [
-    "main", "lib", "server", "client", "guests", "sys", "config", "log",
+const OUTER: [&str; 9] = [
+    "bin", "main", "lib", "server", "client", "guests", "sys", "config", "log",
 ];
 
 #[test]

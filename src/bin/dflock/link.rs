@@ -1,0 +1,109 @@
+//! One connection that never blocks: lines out, lines in, within an event loop. It knows no command and no answer.
+//! Invariant: after an end or an error it stays ended, and what was not read by then is gone.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+/// The longest line a server may send.
+const LINE_MAX: usize = 4096;
+
+/// A connection, perhaps still on its way.
+pub struct Link {
+    stream: TcpStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// Nothing comes any more.
+    ended: bool,
+    /// Why, if it was no ordinary end.
+    why: Option<io::Error>,
+}
+
+/// Every address that a server's name has.
+///
+/// # Errors
+/// The name is unknown.
+pub fn resolve(server: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(server.to_socket_addrs()?.collect())
+}
+
+impl Link {
+    /// Begins to connect.
+    ///
+    /// # Errors
+    /// It is known at once that nobody listens there.
+    pub fn open(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Link> {
+        let mut stream = TcpStream::connect(addr)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut stream, token, interest)?;
+        Ok(Link {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            ended: false,
+            why: None,
+        })
+    }
+
+    /// Puts something to be sent behind what is there already.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Sends and receives what can be without waiting. Called after each event, and after there is something to send.
+    pub fn move_on(&mut self) {
+        while !self.ended && !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(n) => {
+                    self.output.drain(..n);
+                }
+                // On its way.
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    break;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => self.fail(e),
+            }
+        }
+        let mut chunk = [0; 1024];
+        while !self.ended {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => self.ended = true,
+                Ok(n) => self.input.extend_from_slice(&chunk[..n]),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    break;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => self.fail(e),
+            }
+            if self.input.len() > LINE_MAX {
+                self.fail(ErrorKind::InvalidData.into());
+            }
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.ended = true;
+        self.why = Some(error);
+    }
+
+    /// Why it ended, if it did not in an ordinary way; [`ErrorKind::InvalidData`] if a line had no end.
+    pub fn why(&self) -> Option<&io::Error> {
+        self.why.as_ref()
+    }
+
+    /// Takes a line that has arrived, without its LF.
+    pub fn line(&mut self) -> Option<Vec<u8>> {
+        let end = self.input.iter().position(|&byte| byte == b'\n')?;
+        let mut line: Vec<u8> = self.input.drain(..=end).collect();
+        line.pop();
+        Some(line)
+    }
+
+    /// Whether nothing will come any more.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+}

@@ -1,0 +1,34 @@
+//! dflock(1): a command under a lock that spans hosts, after flock(1). This file turns arguments into a task and its
+//! end into an exit status; `run` holds a lock, `guard` sees to it that nobody holds it too long, `steps` are the rest.
+
+mod failure;
+mod guard;
+mod link;
+mod options;
+mod run;
+mod steps;
+
+use std::process::ExitCode;
+
+use failure::{Failure, USAGE, say};
+use options::{HELP, Task};
+
+fn main() -> ExitCode {
+    let result = options::parse(std::env::args_os().skip(1), |name| std::env::var_os(name))
+        .map_err(|text| Failure::new(USAGE, format!("{text}\nTry 'dflock --help'.")))
+        .and_then(|options| match &options.task {
+            Task::Run { key, command } => run::command(&options, key, command),
+            Task::Hold { key } => run::hold(&options, key),
+            Task::Help => steps::print(HELP),
+            Task::Version => steps::print(concat!("dflock ", env!("CARGO_PKG_VERSION"), "\n")),
+            _ => steps::step(&options),
+        });
+    let failure = match result {
+        Ok(status) => return ExitCode::from(status),
+        Err(failure) => failure,
+    };
+    if let Some(text) = failure.text {
+        say(&text);
+    }
+    ExitCode::from(failure.status)
+}

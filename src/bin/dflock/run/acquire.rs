@@ -1,0 +1,192 @@
+//! Getting the lock: connect, wait in the queue, notice everything that ends the wait. Invariant: whoever does not get
+//! the lock has left the queue, because the connection is gone with the failure.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use dflockd::client::Servers;
+use dflockd::command::{Command, Reply, SECOND, Space, Us};
+use dflockd::sys;
+use dflockd::wire::ask;
+
+use super::lease::Lease;
+use super::{LINK, World, tell};
+use crate::failure::{Failure, PROTOCOL, UNAVAILABLE};
+use crate::link::{Link, resolve};
+use crate::options::Options;
+use crate::steps;
+
+/// How long a server may take to connect and to say that it is there.
+const PATIENCE: Us = 10 * SECOND;
+/// After waiting for more than this share of a lease, nobody knows how much of it is left.
+const FRESH: Us = 10;
+
+/// Waits for the lock as long as the options allow.
+pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease, Failure> {
+    let start = sys::now();
+    let over = start.saturating_add(options.wait);
+    let servers = Servers::new(options.servers.clone()).expect("the options have one at least");
+    let server = servers.pick(key);
+    let addresses = resolve(server).map_err(|e| unreachable(server, &e.to_string()))?;
+    loop {
+        let wait = over.saturating_sub(sys::now());
+        let mut lease = queue(world, options, key, server, &addresses, wait)?;
+        let is_fresh = sys::now() - lease.sent < lease.span / FRESH;
+        if is_fresh || confirm(world, &mut lease)? {
+            return Ok(lease);
+        }
+        tell(
+            options,
+            "the lock was granted and lost while its answer was on its way",
+        );
+    }
+}
+
+fn unreachable(server: &str, why: &str) -> Failure {
+    Failure::new(UNAVAILABLE, format!("cannot reach {server}: {why}"))
+}
+
+/// Asks the first address that answers.
+fn queue(
+    world: &mut World,
+    options: &Options,
+    key: &[u8],
+    server: &str,
+    addresses: &[SocketAddr],
+    wait: Us,
+) -> Result<Lease, Failure> {
+    let mut last = unreachable(server, "it has no address");
+    for &addr in addresses {
+        match ask_one(world, options, key, addr, wait) {
+            Err(Unheard::Connection(why)) => last = unreachable(server, &why),
+            Err(Unheard::Failure(failure)) => return Err(failure),
+            Ok(lease) => return Ok(lease),
+        }
+    }
+    Err(last)
+}
+
+enum Unheard {
+    /// Nothing was heard of the server: another of its addresses may be better.
+    Connection(String),
+    Failure(Failure),
+}
+
+fn ask_one(
+    world: &mut World,
+    options: &Options,
+    key: &[u8],
+    addr: SocketAddr,
+    wait: Us,
+) -> Result<Lease, Unheard> {
+    let start = sys::now();
+    let opened = Link::open(addr, world.registry(), LINK);
+    let mut link = opened.map_err(|e| Unheard::Connection(e.to_string()))?;
+    let (space, limit) = match options.limit {
+        Some(limit) => (Space::Semaphore, limit),
+        None => (Space::Lock, 1),
+    };
+    let mut oks = 1;
+    if let Some(secret) = &options.secret {
+        ask::auth(secret, link.output());
+        oks += 1;
+    }
+    // Its answer says that the server is there, though the queue may be long.
+    ask::ping(link.output());
+    let command = Command::Acquire {
+        space,
+        key,
+        limit,
+        wait,
+        lease: options.lease,
+    };
+    ask::command(&command, link.output());
+    let over = start.saturating_add(wait);
+    // Who does not want to wait for others still has to hear the answer.
+    let patience = start.saturating_add(if wait == 0 {
+        PATIENCE
+    } else {
+        PATIENCE.min(wait.max(SECOND))
+    });
+    loop {
+        link.move_on();
+        while let Some(line) = link.line() {
+            match ask::answer(&line) {
+                Some(Reply::Released) if oks > 0 => oks -= 1,
+                Some(Reply::Granted { token, lease }) if oks == 0 => {
+                    return Ok(Lease::new(
+                        link,
+                        addr,
+                        options,
+                        (space, key),
+                        token,
+                        lease,
+                        start,
+                    ));
+                }
+                other => return Err(Unheard::Failure(refused(options, &line, other))),
+            }
+        }
+        let now = sys::now();
+        if link.is_ended() {
+            return Err(match link.why() {
+                None => Unheard::Connection("the connection ended".to_string()),
+                Some(e) if e.kind() == ErrorKind::InvalidData => {
+                    Unheard::Failure(refused(options, b"a line without an end", None))
+                }
+                Some(e) => Unheard::Connection(e.to_string()),
+            });
+        }
+        if (oks > 0 || wait == 0) && now >= patience {
+            return Err(Unheard::Connection("no answer".to_string()));
+        }
+        // Who wants no wait hears the server's word, which is behind the other answers.
+        if wait > 0 && oks == 0 && now >= over {
+            return Err(Unheard::Failure(busy(options)));
+        }
+        let until = if oks > 0 || wait == 0 { patience } else { over };
+        world.sleep(until).map_err(|e| Unheard::Failure(e.into()))?;
+        while let Some(signal) = world.signals.take() {
+            if signal != libc::SIGCHLD {
+                return Err(Unheard::Failure(Failure::silent(128 + signal as u8)));
+            }
+        }
+    }
+}
+
+fn busy(options: &Options) -> Failure {
+    tell(options, "the lock is not free");
+    Failure::silent(options.conflict)
+}
+
+fn refused(options: &Options, line: &[u8], reply: Option<Reply>) -> Failure {
+    let Some(Reply::Refused(refusal)) = reply else {
+        if reply == Some(Reply::Timeout) {
+            return busy(options);
+        }
+        let line = String::from_utf8_lossy(line);
+        return Failure::new(PROTOCOL, format!("the server talks nonsense: {line:?}"));
+    };
+    steps::refused(refusal)
+}
+
+/// Renews a hold whose lease may have begun long after it was asked for. Returns whether it is there.
+fn confirm(world: &mut World, lease: &mut Lease) -> Result<bool, Failure> {
+    lease.renew_now();
+    let patience = sys::now().saturating_add(PATIENCE);
+    loop {
+        lease.move_on(world);
+        if !lease.is_renewing() {
+            return Ok(!lease.is_refused());
+        }
+        if lease.is_broken() || sys::now() >= patience {
+            return Ok(false);
+        }
+        world.sleep(patience)?;
+        while let Some(signal) = world.signals.take() {
+            if signal != libc::SIGCHLD {
+                return Err(Failure::silent(128 + signal as u8));
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A lock that is held, and what we know of its end. Renewed at half time; a connection that is lost is opened again at
+//! once, and again until the end. Invariant: `until` counts from when the last good request was sent, so the server's
+//! lease never ends before it, and nothing is renewed once it has passed.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::process;
+use std::time::Duration;
+
+use dflockd::client::Grant;
+use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
+use dflockd::sys;
+use dflockd::wire::ask;
+
+use super::{LINK, World};
+use crate::failure::Failure;
+use crate::link::Link;
+use crate::options::Options;
+use crate::steps::digits;
+
+/// How long after a failed attempt the server is asked again.
+const RETRY: Us = SECOND / 10;
+/// How long the answer to a release may take: without it the lease ends by itself.
+const GOODBYE: Us = SECOND;
+
+pub struct Lease {
+    /// None while there is no connection.
+    link: Option<Link>,
+    addr: SocketAddr,
+    secret: Option<Vec<u8>>,
+    space: Space,
+    key: Vec<u8>,
+    /// The lease to ask for.
+    wish: Option<Us>,
+    pub token: Token,
+    /// How long it was granted for, last time.
+    pub span: Us,
+    /// When we heard of the grant.
+    pub granted: Us,
+    /// When the last good request was sent.
+    pub sent: Us,
+    /// Our own deadline.
+    pub until: Us,
+    /// When the renewal was sent that is not answered yet.
+    renewing: Option<Us>,
+    /// Whether the answer to `auth` is still to come.
+    greeting: bool,
+    refused: bool,
+    /// When to connect again.
+    retry: Us,
+}
+
+impl Lease {
+    pub fn new(
+        link: Link,
+        addr: SocketAddr,
+        options: &Options,
+        (space, key): (Space, &[u8]),
+        token: Token,
+        span: Us,
+        sent: Us,
+    ) -> Lease {
+        Lease {
+            link: Some(link),
+            addr,
+            secret: options.secret.clone(),
+            space,
+            key: key.to_vec(),
+            wish: options.lease,
+            token,
+            span,
+            granted: sys::now(),
+            sent,
+            until: sent.saturating_add(span),
+            renewing: None,
+            greeting: false,
+            refused: false,
+            retry: 0,
+        }
+    }
+
+    /// What proves it.
+    pub fn grant(&self) -> Grant {
+        Grant {
+            token: self.token,
+            lease: Duration::from_micros(self.span),
+            until: self.until,
+        }
+    }
+
+    /// Tells a command what it is run under.
+    pub fn describe(&self, command: &mut process::Command) {
+        command.env("DFLOCK_KEY", OsStr::from_bytes(&self.key));
+        command.env("DFLOCK_TOKEN", digits(self.token));
+        command.env("DFLOCK_FENCE", self.token.fence.to_string());
+        command.env("DFLOCK_LEASE", (self.span / SECOND).to_string());
+    }
+
+    /// Whether somebody else may have the lock.
+    pub fn is_lost(&self, now: Us) -> bool {
+        self.refused || now >= self.until
+    }
+
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    pub fn is_renewing(&self) -> bool {
+        self.renewing.is_some()
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.link.is_none()
+    }
+
+    /// When there is something to do, if nothing comes before.
+    pub fn next(&self) -> Us {
+        let next = match self.link {
+            None => self.retry,
+            Some(_) if self.renewing.is_none() => self.half_time(),
+            Some(_) => Us::MAX,
+        };
+        next.min(self.until)
+    }
+
+    fn half_time(&self) -> Us {
+        self.sent.saturating_add(self.span / 2)
+    }
+
+    /// Hears what the server says, renews at half time, and connects again if need be. Does nothing once lost.
+    pub fn move_on(&mut self, world: &World) {
+        let now = sys::now();
+        if self.is_lost(now) {
+            return;
+        }
+        if self.link.is_none() && now >= self.retry {
+            self.retry = now.saturating_add(RETRY);
+            self.reconnect(world);
+        }
+        if self.renewing.is_none() && self.link.is_some() && now >= self.half_time() {
+            self.renew_now();
+        }
+        let Some(link) = &mut self.link else { return };
+        link.move_on();
+        while let Some(line) = self.link.as_mut().and_then(Link::line) {
+            self.hear(&line);
+        }
+        if self.link.as_ref().is_some_and(Link::is_ended) {
+            self.link = None;
+            self.renewing = None;
+        }
+    }
+
+    /// Renews without waiting for half time.
+    pub fn renew_now(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let command = Command::Renew {
+            space: self.space,
+            key: &self.key,
+            token: self.token,
+            lease: Some(self.wish.unwrap_or(self.span)),
+        };
+        ask::command(&command, link.output());
+        self.renewing = Some(sys::now());
+        link.move_on();
+    }
+
+    fn reconnect(&mut self, world: &World) {
+        let Ok(mut link) = Link::open(self.addr, world.registry(), LINK) else {
+            return;
+        };
+        self.greeting = self.secret.is_some();
+        if let Some(secret) = &self.secret {
+            ask::auth(secret, link.output());
+        }
+        self.link = Some(link);
+        self.renew_now();
+    }
+
+    fn hear(&mut self, line: &[u8]) {
+        match ask::answer(line) {
+            Some(Reply::Released) if self.greeting => self.greeting = false,
+            Some(Reply::Renewed { lease }) => {
+                if let Some(sent) = self.renewing.take() {
+                    (self.span, self.sent) = (lease, sent);
+                    self.until = sent.saturating_add(lease);
+                }
+            }
+            // Whatever else it says, it does not say that the lock is ours.
+            _ => self.refused = true,
+        }
+    }
+
+    /// Releases the lock and waits a moment for the answer.
+    pub fn give_back(mut self, world: &mut World) -> Result<(), Failure> {
+        let Some(mut link) = self.link.take() else {
+            return Ok(());
+        };
+        let command = Command::Release {
+            space: self.space,
+            key: &self.key,
+            token: self.token,
+        };
+        ask::command(&command, link.output());
+        let patience = sys::now().saturating_add(GOODBYE);
+        let mut late = self.is_renewing();
+        loop {
+            link.move_on();
+            while let Some(line) = link.line() {
+                if !late {
+                    return Ok(());
+                }
+                late = !matches!(
+                    ask::answer(&line),
+                    Some(Reply::Renewed { .. } | Reply::Refused(_))
+                );
+            }
+            if link.is_ended() || sys::now() >= patience {
+                return Ok(());
+            }
+            world.sleep(patience)?;
+        }
+    }
+}

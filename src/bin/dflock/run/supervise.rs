@@ -1,0 +1,331 @@
+//! The command while it runs: its start, the signals that are handed on, the terminal it may have, its end, and its
+//! death in time when the lock is lost. Invariant: the lock is given back only when nobody of the command's group runs.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::process::Command;
+
+use dflockd::command::{SECOND, Us};
+use dflockd::sys;
+use dflockd::sys::process::{self, Change, Pid};
+
+use super::lease::Lease;
+use super::{World, tell};
+use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, say};
+use crate::guard::Guard;
+use crate::options::{OnLost, Options};
+
+const STDIN: i32 = libc::STDIN_FILENO;
+/// What is kept between the command's death and the end of the lease: a twentieth of it, within these bounds.
+const MARGINS: (Us, Us) = (SECOND / 20, SECOND);
+/// How often those that the command has left behind are looked at.
+const LOOK: Us = SECOND / 500;
+
+struct Supervisor<'a> {
+    options: &'a Options,
+    lease: Lease,
+    /// None where the loss of the lock is to be ignored.
+    guard: Option<Guard>,
+    /// The deadline that the guard knows.
+    told: Us,
+    group: Pid,
+    /// The command's exit status, once it has one.
+    status: Option<u8>,
+    /// Why its group is being stopped, and when TERM is to be followed by KILL.
+    stopping: Option<(Reason, Us)>,
+    lost: bool,
+    /// TERM was handed on already.
+    termed: bool,
+    terminal: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Lost,
+    MaxHold,
+    /// The command has ended and left others behind.
+    LeftBehind,
+}
+
+/// Runs the command to its end.
+pub fn run(
+    world: &mut World,
+    options: &Options,
+    lease: Lease,
+    command: &[OsString],
+) -> Result<u8, Failure> {
+    let guard = match options.on_lost {
+        OnLost::Ignore => None,
+        // Before the command, because it must never run without.
+        OnLost::Kill | OnLost::Term => Some(Guard::start()?),
+    };
+    let terminal = process::foreground(STDIN) == Some(process::own_group());
+    let group = match start(world, options, &lease, command) {
+        Ok(group) => group,
+        Err(failure) => {
+            if let Some(guard) = guard {
+                guard.dismiss();
+            }
+            lease.give_back(world)?;
+            return Err(failure);
+        }
+    };
+    let mut supervisor = Supervisor {
+        options,
+        lease,
+        guard,
+        told: 0,
+        group,
+        status: None,
+        stopping: None,
+        lost: false,
+        termed: false,
+        terminal,
+    };
+    supervisor.tell_guard()?;
+    if terminal {
+        // It may have ended already.
+        let _ = process::set_foreground(STDIN, group);
+    }
+    let result = supervisor.watch(world);
+    if terminal {
+        let _ = process::set_foreground(STDIN, process::own_group());
+    }
+    let status = result?;
+    supervisor.finish(world, status)
+}
+
+fn start(
+    world: &World,
+    options: &Options,
+    lease: &Lease,
+    words: &[OsString],
+) -> Result<Pid, Failure> {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    lease.describe(&mut command);
+    command.env("DFLOCK_SERVER", options.servers.join(","));
+    process::prepare(
+        &mut command,
+        &world.signals,
+        options.on_lost != OnLost::Ignore,
+    );
+    match command.spawn() {
+        Ok(child) => Ok(child.id() as Pid),
+        Err(e) => {
+            let status = match e.kind() {
+                ErrorKind::NotFound => NOT_FOUND,
+                _ => CANNOT_RUN,
+            };
+            let name = words[0].to_string_lossy();
+            Err(Failure::new(status, format!("cannot run {name}: {e}")))
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Waits for the end of the command and of all that it has started in its group.
+    fn watch(&mut self, world: &mut World) -> Result<u8, Failure> {
+        loop {
+            self.lease.move_on(world);
+            self.tell_guard()?;
+            self.hear_signals(world)?;
+            let now = sys::now();
+            if let Some(status) = self.status {
+                if process::is_gone(self.group) {
+                    return Ok(status);
+                }
+                self.stop(Reason::LeftBehind, now);
+            }
+            if !self.lost && (self.lease.is_lost(now) || now >= self.term_at()) {
+                self.lose(now);
+            }
+            if now >= self.lease.granted.saturating_add(self.options.max_hold) {
+                self.stop(Reason::MaxHold, now);
+            }
+            self.kill_in_time(now);
+            world.sleep(self.next(now))?;
+        }
+    }
+
+    fn next(&self, now: Us) -> Us {
+        if self.status.is_some() {
+            // Nobody tells of those that are not our children.
+            return now.saturating_add(LOOK);
+        }
+        let mut next = self.lease.granted.saturating_add(self.options.max_hold);
+        if now >= next {
+            next = Us::MAX;
+        }
+        if !self.lost {
+            next = next.min(self.lease.next()).min(self.term_at());
+        }
+        match self.stopping {
+            Some((_, kill_at)) => next.min(kill_at),
+            None => next,
+        }
+    }
+
+    /// By when the command must be dead.
+    fn kill_at(&self) -> Us {
+        let margin = (self.lease.span / 20).clamp(MARGINS.0, MARGINS.1);
+        self.lease.until.saturating_sub(margin)
+    }
+
+    /// When it must begin to die, unless the lock was renewed by then.
+    fn term_at(&self) -> Us {
+        match self.options.on_lost {
+            OnLost::Ignore => self.lease.until,
+            OnLost::Kill | OnLost::Term => self.kill_at().saturating_sub(self.grace()),
+        }
+    }
+
+    fn grace(&self) -> Us {
+        self.options.kill_after.min(self.lease.span / 4)
+    }
+
+    fn lose(&mut self, now: Us) {
+        self.lost = true;
+        match self.options.on_lost {
+            OnLost::Ignore => say("the lock is lost, and the command runs on"),
+            OnLost::Kill | OnLost::Term => {
+                say("the lock is lost: stopping the command");
+                self.stop(Reason::Lost, now);
+            }
+        }
+    }
+
+    /// Sends TERM and sets the time for KILL. A loss comes before other reasons.
+    fn stop(&mut self, reason: Reason, now: Us) {
+        let again = match self.stopping {
+            None => false,
+            Some((before, _)) if before != Reason::Lost && reason == Reason::Lost => true,
+            Some(_) => return,
+        };
+        let kill_at = match (reason, self.options.on_lost) {
+            (Reason::Lost, OnLost::Term) => Us::MAX,
+            (Reason::Lost, _) => self.kill_at().min(now.saturating_add(self.grace())),
+            _ => now.saturating_add(self.options.kill_after),
+        };
+        self.stopping = Some((reason, kill_at));
+        if !again {
+            self.send(libc::SIGTERM);
+            // A stopped process hears TERM when it goes on.
+            self.send(libc::SIGCONT);
+        }
+    }
+
+    fn kill_in_time(&mut self, now: Us) {
+        if let Some((reason, kill_at)) = self.stopping
+            && now >= kill_at
+        {
+            self.stopping = Some((reason, Us::MAX));
+            self.send(libc::SIGKILL);
+        }
+    }
+
+    fn send(&self, signal: i32) {
+        // They may all have ended.
+        let _ = process::kill_group(self.group, signal);
+    }
+
+    fn hear_signals(&mut self, world: &World) -> Result<(), Failure> {
+        while let Some(signal) = world.signals.take() {
+            match signal {
+                libc::SIGCHLD => {
+                    while let Some((pid, change)) = process::changed() {
+                        self.child_changed(pid, change)?;
+                    }
+                }
+                libc::SIGTERM if self.termed => self.send(libc::SIGKILL),
+                _ => {
+                    self.termed |= signal == libc::SIGTERM;
+                    self.send(signal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn child_changed(&mut self, pid: Pid, change: Change) -> Result<(), Failure> {
+        if self.guard.as_ref().is_some_and(|guard| guard.pid == pid) {
+            if !matches!(change, Change::Stopped(_)) {
+                self.guard = Some(Guard::start()?);
+                self.told = 0;
+                self.tell_guard()?;
+            }
+            return Ok(());
+        }
+        if pid != self.group {
+            return Ok(());
+        }
+        match change {
+            Change::Exited(status) => self.status = Some(status as u8),
+            Change::Killed(signal) => self.status = Some(128 + signal as u8),
+            Change::Stopped(signal) if self.terminal => self.stopped(signal),
+            Change::Stopped(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Somebody at the terminal has stopped the command: so are we, that the shell notices, until both go on.
+    fn stopped(&mut self, signal: i32) {
+        let early = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
+        if !early {
+            let _ = process::set_foreground(STDIN, process::own_group());
+            process::stop();
+        }
+        // Continued in the background it stays there.
+        if early || process::foreground(STDIN) == Some(process::own_group()) {
+            let _ = process::set_foreground(STDIN, self.group);
+        }
+        self.send(libc::SIGCONT);
+    }
+
+    /// Hands our deadline on whenever it moves.
+    fn tell_guard(&mut self) -> Result<(), Failure> {
+        let margin = self.lease.until.saturating_sub(self.kill_at()) / 2;
+        let until = self.lease.until.saturating_sub(margin);
+        let signal = match self.options.on_lost {
+            OnLost::Term => libc::SIGTERM,
+            _ => libc::SIGKILL,
+        };
+        if let Some(guard) = &mut self.guard
+            && until != self.told
+        {
+            match guard.watch(self.group, signal, until) {
+                Ok(()) => self.told = until,
+                // It is dead, and SIGCHLD will say so.
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody is dead. Holds on for as long as was asked for, and gives the lock back.
+    fn finish(mut self, world: &mut World, status: u8) -> Result<u8, Failure> {
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
+        }
+        if self.lost && self.options.on_lost != OnLost::Ignore {
+            return Err(Failure::silent(LOST));
+        }
+        let least = self.lease.granted.saturating_add(self.options.min_hold);
+        while sys::now() < least && !self.lease.is_lost(sys::now()) {
+            world.sleep(least.min(self.lease.next()))?;
+            self.lease.move_on(world);
+            // SIGCHLD is the guard's end; the others end the wait.
+            if world
+                .signals
+                .take()
+                .is_some_and(|signal| signal != libc::SIGCHLD)
+            {
+                break;
+            }
+        }
+        tell(self.options, "the lock is given back");
+        self.lease.give_back(world)?;
+        Ok(status)
+    }
+}

@@ -1,0 +1,380 @@
+//! The real `dflock` as a child, and what it is tried with: commands that leave marks in a file, and a network that
+//! can break. Whoever needs the server takes it from `daemon`. Invariant: what was started here is killed and reaped
+//! when its value is dropped, and nothing is waited for without a deadline.
+
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::daemon::{Daemon, PATIENCE, eventually};
+
+/// `dflock` with these arguments and none of the environment's settings, for who needs no server.
+pub fn dflock(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dflock"));
+    for (variable, _) in env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"DFLOCK_") {
+            command.env_remove(variable);
+        }
+    }
+    command.args(args);
+    command
+}
+
+/// The same, asking at this address.
+pub fn at(addr: SocketAddr, args: &[&str]) -> Command {
+    let mut command = dflock(args);
+    command.env("DFLOCK_SERVER", addr.to_string());
+    command
+}
+
+/// Sends a unix signal by the name that kill(1) knows; whether there was somebody.
+pub fn signal(pid: u32, name: &str) -> bool {
+    let script = format!("kill -s {name} {pid} 2>/dev/null");
+    let status = Command::new("sh").args(["-c", &script]).status();
+    status.expect("there is a shell").success()
+}
+
+/// Whether a process runs; one that nobody has waited for does not.
+pub fn is_alive(pid: u32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    !matches!(state_and_parent(&text), ("Z" | "X", _))
+}
+
+/// The name in parentheses may contain anything.
+fn state_and_parent(stat: &str) -> (&str, u32) {
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let mut fields = fields.split(' ');
+    let state = fields.next().unwrap();
+    (state, fields.next().unwrap().parse().unwrap())
+}
+
+/// A running `dflock`, gone when dropped.
+pub struct Run {
+    child: Child,
+    pub pid: u32,
+    input: Option<UnixStream>,
+    out: BufReader<UnixStream>,
+    err: BufReader<UnixStream>,
+}
+
+/// What is left of one that has ended: its exit status, or the signal as a negative number.
+#[derive(Debug, PartialEq)]
+pub struct End {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl End {
+    /// One line on stderr, perhaps with a hint, and nothing on stdout.
+    #[track_caller]
+    pub fn complains(&self, status: i32) {
+        assert_eq!((self.status, self.out.as_str()), (status, ""), "{self:?}");
+        let lines = self.err.lines().filter(|line| !line.starts_with("Try "));
+        assert_eq!(lines.count(), 1, "{self:?}");
+        assert!(self.err.starts_with("dflock: "), "{self:?}");
+    }
+}
+
+impl Run {
+    pub fn start(mut command: Command) -> Run {
+        let pair = || {
+            let (ours, its) = UnixStream::pair().unwrap();
+            ours.set_read_timeout(Some(PATIENCE)).unwrap();
+            (ours, OwnedFd::from(its))
+        };
+        let ((input, stdin), (out, stdout), (err, stderr)) = (pair(), pair(), pair());
+        let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+        let child = child.expect("it can be run");
+        Run {
+            pid: child.id(),
+            child,
+            input: Some(input),
+            out: BufReader::new(out),
+            err: BufReader::new(err),
+        }
+    }
+
+    /// The next line that it or its command says.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).expect("a line in time");
+        line
+    }
+
+    #[track_caller]
+    pub fn hears(&mut self, line: &str) {
+        assert_eq!(self.line(), format!("{line}\n"));
+    }
+
+    pub fn send(&mut self, bytes: &str) {
+        let input = self.input.as_mut().expect("its input is open");
+        input.write_all(bytes.as_bytes()).unwrap();
+    }
+
+    /// Its input ends.
+    pub fn close(&mut self) {
+        self.input = None;
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(signal(self.pid, name), "{} is there", self.pid);
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Its process that is `dflock` too: the guard.
+    pub fn guard(&self) -> u32 {
+        let own = fs::read_link(format!("/proc/{}/exe", self.pid)).ok();
+        let mut found = None;
+        eventually("there is a guard", || {
+            found = children(self.pid)
+                .into_iter()
+                .find(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok() == own);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Waits until it has ended by itself, and everybody who could still write to its output.
+    #[track_caller]
+    pub fn end(mut self) -> End {
+        self.close();
+        let (mut out, mut err) = (String::new(), String::new());
+        self.out.read_to_string(&mut out).expect("an end in time");
+        self.err.read_to_string(&mut err).expect("an end in time");
+        let status = self.status();
+        End { status, out, err }
+    }
+
+    /// Waits until it has ended by itself, whoever else may still run.
+    #[track_caller]
+    pub fn status(&mut self) -> i32 {
+        let mut status = None;
+        eventually("it has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let status = status.unwrap();
+        status.code().unwrap_or(-status.signal().unwrap_or(0))
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let family = children(self.pid);
+        // It fails only if the child has ended already.
+        let _ = self.child.kill();
+        self.child.wait().expect("a child can be waited for");
+        for pid in family {
+            signal(pid, "KILL");
+        }
+    }
+}
+
+pub fn children(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        name.to_str()?.parse::<u32>().ok()
+    });
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|text| state_and_parent(&text).1 == parent)
+    };
+    processes.filter(is_child).collect()
+}
+
+/// Runs it to its end.
+#[track_caller]
+pub fn run(command: Command) -> End {
+    Run::start(command).end()
+}
+
+/// How many wait for a key.
+pub fn waiters(daemon: &Daemon, key: &str) -> usize {
+    let mut client = daemon.connect();
+    client.send("stats\n_\n_\n");
+    let stats = client.line();
+    let Some((_, lock)) = stats.split_once(&format!("{{\"key\":\"{key}\",\"owner")) else {
+        return 0;
+    };
+    let (_, count) = lock.split_once("\"waiters\":").unwrap();
+    count[..count.find('}').unwrap()].parse().unwrap()
+}
+
+/// A folder of its own, gone when dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("dflock-{}-{number}", process::id());
+        let path = env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // If it stays, it is in the system's folder for such things.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A shell text that appends "process seconds" to a file every 10 ms, on the clock of proc_uptime(5), until it is
+/// killed. It starts no process for that, so that there is nobody else to be killed.
+pub fn beats(file: &str) -> String {
+    format!(
+        "exec bash -c 'exec 3<> <(:); while read -r now _ </proc/uptime; \
+         do echo \"$$ $now\" >>{file}; read -t 0.01 -u 3; done'"
+    )
+}
+
+/// Who has left marks in the file, one after the other; the second part is who did so although the next one had
+/// begun. The file is the judge's clock: its lines are in the order in which they were appended.
+pub fn judge(file: &str) -> (Vec<u32>, Vec<u32>) {
+    let (mut holders, mut late) = (Vec::new(), Vec::new());
+    for line in fs::read_to_string(file).unwrap_or_default().lines() {
+        let pid: u32 = line.split(' ').next().unwrap().parse().unwrap();
+        if !holders.contains(&pid) {
+            holders.push(pid);
+        } else if holders.last() != Some(&pid) && !late.contains(&pid) {
+            late.push(pid);
+        }
+    }
+    (holders, late)
+}
+
+/// Waits until so many have left marks.
+#[track_caller]
+pub fn holders(file: &str, count: usize) {
+    let file = Path::new(file);
+    let start = Instant::now();
+    while judge(file.to_str().unwrap()).0.len() < count {
+        assert!(start.elapsed() < PATIENCE, "holder {count}, in time");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What happens to those who talk through it.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Net {
+    Open = 0,
+    /// Connections are taken and bytes too, and nothing arrives anywhere.
+    Silent = 1,
+    /// The client's end is closed, and so is each new one; the server sees nothing of it.
+    Cut = 2,
+    /// Like `Cut` for the connections that there are, but new ones are as good as ever.
+    CutOnce = 3,
+}
+
+/// A way to the server that can break.
+pub struct Proxy {
+    pub addr: SocketAddr,
+    net: Arc<AtomicU8>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    pub fn to(server: SocketAddr) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let net = Arc::new(AtomicU8::new(Net::Open as u8));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let proxy = Proxy {
+            addr,
+            net: net.clone(),
+            is_over: is_over.clone(),
+        };
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if is_over.load(Ordering::SeqCst) {
+                    break;
+                }
+                if net.load(Ordering::SeqCst) == Net::Cut as u8 {
+                    continue;
+                }
+                // From now on it is an old connection.
+                let born = net.load(Ordering::SeqCst);
+                let (net, is_over) = (net.clone(), is_over.clone());
+                thread::spawn(move || relay(client, server, born, &net, &is_over));
+            }
+        });
+        proxy
+    }
+
+    pub fn set(&self, net: Net) {
+        self.net.store(net as u8, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts; if it is gone, the better.
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+fn relay(mut client: TcpStream, server: SocketAddr, born: u8, net: &AtomicU8, over: &AtomicBool) {
+    let Ok(mut server) = TcpStream::connect_timeout(&server, PATIENCE) else {
+        return;
+    };
+    let tick = Some(Duration::from_millis(1));
+    for stream in [&client, &server] {
+        stream.set_read_timeout(tick).unwrap();
+        stream.set_nodelay(true).unwrap();
+    }
+    let mut buffer = [0; 4096];
+    while !over.load(Ordering::SeqCst) {
+        let now = net.load(Ordering::SeqCst);
+        if now != born && now >= Net::Cut as u8 {
+            // It fails only if the client has hung up.
+            let _ = client.shutdown(Shutdown::Both);
+            return stay(over);
+        }
+        let is_silent = now == Net::Silent as u8;
+        let mut pass = |from: &mut TcpStream, to: &mut TcpStream| match from.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(_) if is_silent => true,
+            Ok(n) => to.write_all(&buffer[..n]).is_ok(),
+            Err(_) => true,
+        };
+        if !pass(&mut client, &mut server) || !pass(&mut server, &mut client) {
+            // Silence swallows an end too.
+            return if is_silent {
+                stay(over)
+            };
+        }
+    }
+}
+
+/// The server's end stays open to the end of the test, as behind a router that has died.
+fn stay(over: &AtomicBool) {
+    while !over.load(Ordering::SeqCst) {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
