@@ -177,8 +177,9 @@ pub fn set_foreground(fd: RawFd, group: Pid) -> io::Result<()> {
     }
 }
 
-/// Stops this process until somebody continues it.
-pub fn stop() {
-    // SAFETY: an integer.
-    unsafe { libc::raise(libc::SIGSTOP) };
+/// Stops all of this process' group, itself included, until somebody lets it go on. Nothing happens if nobody is left
+/// who could; see the orphaned process groups of setpgid(2).
+pub fn stop_group() {
+    // SAFETY: two integers, which mean the own group.
+    unsafe { libc::kill(0, libc::SIGTSTP) };
 }

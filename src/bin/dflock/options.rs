@@ -142,8 +142,19 @@ pub fn parse(
     let mut servers = env("DFLOCK_SERVER").unwrap_or_else(|| SERVER.into());
     let mut token_file = env("DFLOCK_TOKEN_FILE");
     let mut args = lexopt::Parser::from_args(args);
-    let mut skip_ok = false;
+    let (mut skip_ok, mut forced) = (false, false);
     let words = loop {
+        if let Some(mut rest) = args.try_raw_args()
+            && rest.peek() == Some(OsStr::new("--"))
+        {
+            rest.next();
+            forced = true;
+            let words: Vec<OsString> = rest.collect();
+            if words.is_empty() {
+                return Err("want a KEY".to_string());
+            }
+            break words;
+        }
         let name = match args.next().map_err(|e| e.to_string())? {
             None => return Err("want a KEY".to_string()),
             Some(Arg::Value(word)) => {
@@ -202,7 +213,7 @@ pub fn parse(
     if skip_ok {
         options.conflict = 0;
     }
-    options.task = task(words)?;
+    options.task = task(words, forced)?;
     if options.task != Task::Version {
         options.servers = addresses(&servers)?;
         options.secret = token_file.map(|path| secret(&path)).transpose()?;
@@ -210,13 +221,12 @@ pub fn parse(
     Ok(options)
 }
 
-/// What the words behind the options ask for. A word that names a step is a key all the same if a command follows.
-fn task(mut words: Vec<OsString>) -> Result<Task, String> {
+/// What the words behind the options ask for. A word that names a step is a key all the same if it is `forced` to be,
+/// by `--` before it, or if a command follows.
+fn task(mut words: Vec<OsString>, forced: bool) -> Result<Task, String> {
     let first = words.remove(0);
-    if words
-        .first()
-        .is_some_and(|word| word == "--" || word == "-c")
-    {
+    let is_key = |word: &OsString| word == "--" || word == "-c";
+    if forced || words.first().is_some_and(is_key) {
         return run(first, words);
     }
     let mut rest = words.into_iter();
@@ -317,6 +327,12 @@ fn span(name: &str, value: &OsStr, least: Us) -> Result<Us, String> {
         None => (value.to_str().ok_or_else(wanted)?, "0"),
     };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    // A decimal point may come first, but not last.
+    let whole = if whole.is_empty() && value.len() > 1 {
+        "0"
+    } else {
+        whole
+    };
     if !is_number(whole) || !is_number(part) {
         return Err(wanted());
     }

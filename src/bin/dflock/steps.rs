@@ -2,7 +2,7 @@
 //! is one short conversation with a server over the client library. Invariant: nothing here holds a lock when it ends,
 //! but `acquire`, which says so by its token.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,10 +14,14 @@ use dflockd::wire::text;
 use crate::failure::{Failure, LOST, NO_PERMISSION, PROTOCOL, TRY_LATER, UNAVAILABLE, USAGE};
 use crate::options::{Options, Output, Task};
 
-/// Prints a text and is content.
+/// Prints a text and is content. To a pipe that nobody reads it ends as SIGPIPE would end it.
 pub fn print(text: &str) -> Result<u8, Failure> {
-    io::stdout().write_all(text.as_bytes())?;
-    Ok(0)
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => {
+            Err(Failure::silent(128 + libc::SIGPIPE as u8))
+        }
+        result => result.map(|()| 0).map_err(Failure::from),
+    }
 }
 
 /// Carries out the task, which is one of those that do not hold on.

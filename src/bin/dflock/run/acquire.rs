@@ -20,6 +20,8 @@ use crate::steps;
 const PATIENCE: Us = 10 * SECOND;
 /// After waiting for more than this share of a lease, nobody knows how much of it is left.
 const FRESH: Us = 10;
+/// How often a server is asked again that went while we stood in its queue.
+const RETRY: Us = SECOND / 5;
 
 /// Waits for the lock as long as the options allow.
 pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease, Failure> {
@@ -28,9 +30,25 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
     let servers = Servers::new(options.servers.clone()).expect("the options have one at least");
     let server = servers.pick(key);
     let addresses = resolve(server).map_err(|e| unreachable(server, &e.to_string()))?;
+    let mut queued = false;
     loop {
         let wait = over.saturating_sub(sys::now());
-        let mut lease = queue(world, options, key, server, &addresses, wait)?;
+        let mut lease = match queue(world, options, key, &addresses, wait) {
+            Ok(lease) => lease,
+            Err(Unheard::Failure(failure)) => return Err(failure),
+            // Its server went while we stood in the queue: another may come up in its place.
+            Err(unheard)
+                if sys::now() < over && (queued || matches!(unheard, Unheard::Lost(_))) =>
+            {
+                queued = true;
+                tell(options, "the server is gone: trying again");
+                pause(world)?;
+                continue;
+            }
+            Err(Unheard::Connection(why) | Unheard::Lost(why)) => {
+                return Err(unreachable(server, &why));
+            }
+        };
         let is_fresh = sys::now() - lease.sent < lease.span / FRESH;
         if is_fresh || confirm(world, &mut lease)? {
             return Ok(lease);
@@ -46,22 +64,40 @@ fn unreachable(server: &str, why: &str) -> Failure {
     Failure::new(UNAVAILABLE, format!("cannot reach {server}: {why}"))
 }
 
+/// Sleeps a moment.
+fn pause(world: &mut World) -> Result<(), Failure> {
+    let until = sys::now().saturating_add(RETRY);
+    while sys::now() < until {
+        world.sleep(until)?;
+        end_by_signal(world)?;
+    }
+    Ok(())
+}
+
+/// While there is no command yet a signal is for us.
+fn end_by_signal(world: &World) -> Result<(), Failure> {
+    while let Some(signal) = world.signals.take() {
+        if signal != libc::SIGCHLD {
+            return Err(Failure::silent(128 + signal as u8));
+        }
+    }
+    Ok(())
+}
+
 /// Asks the first address that answers.
 fn queue(
     world: &mut World,
     options: &Options,
     key: &[u8],
-    server: &str,
     addresses: &[SocketAddr],
     wait: Us,
-) -> Result<Lease, Failure> {
-    let mut last = unreachable(server, "it has no address");
+) -> Result<Lease, Unheard> {
+    let mut last = Unheard::Connection("it has no address".to_string());
     for &addr in addresses {
-        match ask_one(world, options, key, addr, wait) {
-            Err(Unheard::Connection(why)) => last = unreachable(server, &why),
-            Err(Unheard::Failure(failure)) => return Err(failure),
-            Ok(lease) => return Ok(lease),
-        }
+        last = match ask_one(world, options, key, addr, wait) {
+            Err(Unheard::Connection(why)) => Unheard::Connection(why),
+            result => return result,
+        };
     }
     Err(last)
 }
@@ -69,6 +105,8 @@ fn queue(
 enum Unheard {
     /// Nothing was heard of the server: another of its addresses may be better.
     Connection(String),
+    /// It had answered, and then the connection ended.
+    Lost(String),
     Failure(Failure),
 }
 
@@ -130,10 +168,11 @@ fn ask_one(
         let now = sys::now();
         if link.is_ended() {
             return Err(match link.why() {
-                None => Unheard::Connection("the connection ended".to_string()),
                 Some(e) if e.kind() == ErrorKind::InvalidData => {
                     Unheard::Failure(refused(options, b"a line without an end", None))
                 }
+                _ if oks == 0 => Unheard::Lost("the connection ended".to_string()),
+                None => Unheard::Connection("the connection ended".to_string()),
                 Some(e) => Unheard::Connection(e.to_string()),
             });
         }
@@ -146,11 +185,7 @@ fn ask_one(
         }
         let until = if oks > 0 || wait == 0 { patience } else { over };
         world.sleep(until).map_err(|e| Unheard::Failure(e.into()))?;
-        while let Some(signal) = world.signals.take() {
-            if signal != libc::SIGCHLD {
-                return Err(Unheard::Failure(Failure::silent(128 + signal as u8)));
-            }
-        }
+        end_by_signal(world).map_err(Unheard::Failure)?;
     }
 }
 
@@ -183,10 +218,6 @@ fn confirm(world: &mut World, lease: &mut Lease) -> Result<bool, Failure> {
             return Ok(false);
         }
         world.sleep(patience)?;
-        while let Some(signal) = world.signals.take() {
-            if signal != libc::SIGCHLD {
-                return Err(Failure::silent(128 + signal as u8));
-            }
-        }
+        end_by_signal(world)?;
     }
 }

@@ -7,7 +7,7 @@ mod lease;
 mod supervise;
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
@@ -18,7 +18,7 @@ use dflockd::sys::{self, Signals, Timer};
 
 use crate::failure::{Failure, LOST, say};
 use crate::options::Options;
-use crate::steps::grant_line;
+use crate::steps::{grant_line, print};
 use acquire::acquire;
 
 pub const LINK: Token = Token(0);
@@ -104,7 +104,7 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let mut world = World::new()?;
     let mut lease = acquire(&mut world, options, key)?;
     let line = grant_line(options.output, &lease.grant());
-    io::stdout().write_all(line.as_bytes())?;
+    print(&line)?;
     // A file cannot be polled, and need not be: its end is there already.
     let mut ended = world.hear_stdin(false).is_err();
     let over = lease.granted.saturating_add(options.max_hold);

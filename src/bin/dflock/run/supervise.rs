@@ -2,7 +2,7 @@
 //! death in time when the lock is lost. Invariant: the lock is given back only when nobody of the command's group runs.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::process::Command;
 
 use dflockd::command::{SECOND, Us};
@@ -18,6 +18,8 @@ use crate::options::{OnLost, Options};
 const STDIN: i32 = libc::STDIN_FILENO;
 /// What is kept between the command's death and the end of the lease: a twentieth of it, within these bounds.
 const MARGINS: (Us, Us) = (SECOND / 20, SECOND);
+/// Two TERM within this are one.
+const SAME: Us = SECOND / 10;
 /// How often those that the command has left behind are looked at.
 const LOOK: Us = SECOND / 500;
 
@@ -34,9 +36,8 @@ struct Supervisor<'a> {
     /// Why its group is being stopped, and when TERM is to be followed by KILL.
     stopping: Option<(Reason, Us)>,
     lost: bool,
-    /// TERM was handed on already.
-    termed: bool,
-    terminal: bool,
+    /// When TERM was handed on first.
+    termed: Option<Us>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,6 @@ pub fn run(
         // Before the command, because it must never run without.
         OnLost::Kill | OnLost::Term => Some(Guard::start()?),
     };
-    let terminal = process::foreground(STDIN) == Some(process::own_group());
     let group = match start(world, options, &lease, command) {
         Ok(group) => group,
         Err(failure) => {
@@ -79,20 +79,16 @@ pub fn run(
         status: None,
         stopping: None,
         lost: false,
-        termed: false,
-        terminal,
+        termed: None,
     };
     supervisor.tell_guard()?;
-    if terminal {
-        // It may have ended already.
-        let _ = process::set_foreground(STDIN, group);
+    // In a pipeline the terminal is for the others too, a pager perhaps.
+    if io::stdout().is_terminal() {
+        supervisor.hand_terminal_over();
     }
     let result = supervisor.watch(world);
-    if terminal {
-        let _ = process::set_foreground(STDIN, process::own_group());
-    }
-    let status = result?;
-    supervisor.finish(world, status)
+    supervisor.take_terminal_back();
+    supervisor.finish(world, result?)
 }
 
 fn start(
@@ -131,14 +127,14 @@ impl Supervisor<'_> {
             self.tell_guard()?;
             self.hear_signals(world)?;
             let now = sys::now();
+            if !self.lost && (self.lease.is_lost(now) || now >= self.term_at()) {
+                self.lose(now);
+            }
             if let Some(status) = self.status {
                 if process::is_gone(self.group) {
                     return Ok(status);
                 }
                 self.stop(Reason::LeftBehind, now);
-            }
-            if !self.lost && (self.lease.is_lost(now) || now >= self.term_at()) {
-                self.lose(now);
             }
             if now >= self.lease.granted.saturating_add(self.options.max_hold) {
                 self.stop(Reason::MaxHold, now);
@@ -210,8 +206,6 @@ impl Supervisor<'_> {
         self.stopping = Some((reason, kill_at));
         if !again {
             self.send(libc::SIGTERM);
-            // A stopped process hears TERM when it goes on.
-            self.send(libc::SIGCONT);
         }
     }
 
@@ -227,6 +221,10 @@ impl Supervisor<'_> {
     fn send(&self, signal: i32) {
         // They may all have ended.
         let _ = process::kill_group(self.group, signal);
+        if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP) {
+            // Who is stopped hears of it when it goes on.
+            let _ = process::kill_group(self.group, libc::SIGCONT);
+        }
     }
 
     fn hear_signals(&mut self, world: &World) -> Result<(), Failure> {
@@ -237,14 +235,25 @@ impl Supervisor<'_> {
                         self.child_changed(pid, change)?;
                     }
                 }
-                libc::SIGTERM if self.termed => self.send(libc::SIGKILL),
-                _ => {
-                    self.termed |= signal == libc::SIGTERM;
-                    self.send(signal);
-                }
+                libc::SIGTERM => self.term(),
+                _ => self.send(signal),
             }
         }
         Ok(())
+    }
+
+    /// The first TERM is handed on, and a second one is KILL, unless it is the same: timeout(1) sends one to us and one
+    /// to our group.
+    fn term(&mut self) {
+        let now = sys::now();
+        match self.termed {
+            None => {
+                self.termed = Some(now);
+                self.send(libc::SIGTERM);
+            }
+            Some(first) if now >= first.saturating_add(SAME) => self.send(libc::SIGKILL),
+            Some(_) => {}
+        }
     }
 
     fn child_changed(&mut self, pid: Pid, change: Change) -> Result<(), Failure> {
@@ -262,24 +271,38 @@ impl Supervisor<'_> {
         match change {
             Change::Exited(status) => self.status = Some(status as u8),
             Change::Killed(signal) => self.status = Some(128 + signal as u8),
-            Change::Stopped(signal) if self.terminal => self.stopped(signal),
-            Change::Stopped(_) => {}
+            Change::Stopped(_) => self.stopped(),
         }
         Ok(())
     }
 
-    /// Somebody at the terminal has stopped the command: so are we, that the shell notices, until both go on.
-    fn stopped(&mut self, signal: i32) {
-        let early = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
-        if !early {
-            let _ = process::set_foreground(STDIN, process::own_group());
-            process::stop();
+    /// The command was stopped, by somebody at the terminal or because it wanted the terminal.
+    fn stopped(&mut self) {
+        let Some(foreground) = process::foreground(STDIN) else {
+            // No terminal: whoever has stopped it will see to it.
+            return;
+        };
+        if foreground != process::own_group() {
+            self.take_terminal_back();
+            // All of our job stop, that the shell notices, until it lets us go on.
+            process::stop_group();
         }
-        // Continued in the background it stays there.
-        if early || process::foreground(STDIN) == Some(process::own_group()) {
+        self.hand_terminal_over();
+        self.send(libc::SIGCONT);
+    }
+
+    /// Gives the command the terminal, if that is ours.
+    fn hand_terminal_over(&self) {
+        if process::foreground(STDIN) == Some(process::own_group()) {
+            // It may have ended already.
             let _ = process::set_foreground(STDIN, self.group);
         }
-        self.send(libc::SIGCONT);
+    }
+
+    fn take_terminal_back(&self) {
+        if process::foreground(STDIN) == Some(self.group) {
+            let _ = process::set_foreground(STDIN, process::own_group());
+        }
     }
 
     /// Hands our deadline on whenever it moves.
