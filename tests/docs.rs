@@ -7,18 +7,146 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use desk::{Desk, demand_nc, dflockd, run_dialogues};
+use desk::{Desk, READY, demand_nc, dflockd, run_dialogues};
 use dflockd::config::{Flag, OPTIONS, help};
 
 #[test]
 fn the_readme_is_true() {
-    assert_eq!(run_dialogues(&markdown_blocks(&read("README.md"))), 3);
+    assert_eq!(run_dialogues(&markdown_blocks(&read("README.md"))), 4);
 }
 
 #[test]
 fn the_examples_of_the_servers_page_are_true() {
     assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflockd.8"))), 5);
+}
+
+#[test]
+fn the_examples_of_the_clients_page_are_true() {
+    assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflock.1"))), 2);
+}
+
+#[test]
+fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
+    let blocks = mdoc_blocks(&read("man/dflock.1"));
+    let scripts: Vec<_> = blocks.iter().filter(|b| b.starts_with("#!")).collect();
+    assert_eq!(scripts.len(), 5);
+    for script in scripts {
+        let mut desk = Desk::new();
+        let server = match script.contains(" acquire ") {
+            true => "0$ dflockd --no-auto-release-on-disconnect",
+            false => "0$ dflockd",
+        };
+        for line in [server, READY] {
+            desk.act(line).expect("the server starts");
+        }
+        for name in ["a.log", "b.log", "notes.txt", "c.log", "d.log"] {
+            fs::write(desk.room.0.join(name), name).expect("it can be written");
+        }
+        let run = |command: &str| {
+            let mut shell = desk.room.shell("bash", command);
+            shell.env("DFLOCK_SERVER", format!("127.0.0.1:{}", desk.port));
+            let output = shell.output().expect("the shell runs");
+            let text = [output.stdout, output.stderr].concat();
+            (
+                output.status.code(),
+                String::from_utf8(text).expect("it is UTF-8"),
+            )
+        };
+        fs::write(desk.room.0.join("publish"), script).expect("it can be written");
+        let is_ours = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(desk.room.0.join("publish"), is_ours).expect("it is ours");
+        if script.contains("publish") {
+            let call = blocks.iter().find(|block| block.contains("./publish"));
+            let call = call.and_then(|block| block.strip_prefix("$ "));
+            let call = call.expect("it is called");
+            assert_eq!(run(call), (Some(0), String::new()));
+            let late = (Some(1), "fence 1 is too old\n".to_string());
+            assert_eq!(run("./publish 1 notes.txt"), late);
+            assert!(desk.room.0.join("published").exists());
+        } else if script.contains("gzip") {
+            assert_eq!(run("./publish && ls *.gz | wc -l"), (Some(0), "4\n".into()));
+        } else {
+            for _ in 0..2 {
+                let (status, text) = run("./publish");
+                assert_eq!(status, Some(0), "{script}\n{text}");
+                assert!(text.starts_with("the lock is ours, fence 1"), "{text}");
+            }
+        }
+        let (status, _) = run("dflock stat deploy");
+        assert_eq!(status, Some(1), "{script}");
+    }
+}
+
+#[test]
+fn the_clients_page_and_completions_have_each_of_its_options_and_no_other() {
+    let wanted = clients_flags();
+    assert!(wanted.len() > 20, "{wanted:?}");
+    let page = read("man/dflock.1");
+    let heads = section(&page, "OPTIONS").lines();
+    let heads = heads.filter_map(|line| line.strip_prefix(".It Fl "));
+    let heads = heads.flat_map(|head| head.split(" Ar ").next());
+    let heads = heads.flat_map(|head| head.split(" Cm ").next());
+    let found: BTreeSet<_> = heads
+        .flat_map(|head| head.split(" , ").map(|name| format!("-{name}")))
+        .collect();
+    assert_eq!(found, wanted, "OPTIONS");
+    let bash = read("packaging/completions/dflock.bash");
+    let (_, list) = bash.split_once("-W '-n").expect("there is a list");
+    let list = format!("-n{}", list.split('\'').next().expect("it ends"));
+    let found = list.split_whitespace().map(str::to_string).collect();
+    assert_eq!(wanted, found, "bash");
+    let every = read("packaging/completions/_dflock");
+    let zsh = every.lines().filter_map(|line| line.split_once('['));
+    let zsh = zsh.flat_map(|(head, _)| {
+        let head = head.rsplit(')').next().expect("split gives at least one");
+        head.split(['{', '}', ',', '\'', '=', '+'])
+            .map(str::trim)
+            .filter(|word| word.starts_with('-'))
+    });
+    assert_eq!(wanted, zsh.map(str::to_string).collect(), "zsh");
+    let every = read("packaging/completions/dflock.fish");
+    let fish = every.lines().filter(|line| line.starts_with("complete "));
+    let mut found = BTreeSet::new();
+    for line in fish {
+        let words: Vec<_> = line.split(' ').collect();
+        for pair in words.windows(2) {
+            match pair[0] {
+                "-s" => found.insert(format!("-{}", pair[1])),
+                "-l" => found.insert(format!("--{}", pair[1])),
+                _ => false,
+            };
+        }
+    }
+    assert_eq!(wanted, found, "fish");
+}
+
+#[test]
+fn the_completion_for_bash_knows_options_values_steps_and_commands() {
+    let complete = |words: &[&str]| {
+        let script = "source \"$1\" && shift && COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1)) \
+                      && _dflock && echo ${COMPREPLY[*]}";
+        let output = Command::new("bash")
+            .args(["--norc", "-c", script, "_"])
+            .arg(root().join("packaging/completions/dflock.bash"))
+            .args(words)
+            .output()
+            .expect("bash runs");
+        String::from_utf8(output.stdout).expect("it is UTF-8")
+    };
+    assert_eq!(complete(&["dflock", "--on"]), "--on-lost\n");
+    let values = complete(&["dflock", "--on-lost", ""]);
+    assert_eq!(values, "kill term ignore\n");
+    assert_eq!(complete(&["dflock", "-no", ""]), "sh json\n");
+    assert_eq!(complete(&["dflock", "-w", "5", "re"]), "renew release\n");
+    for words in [
+        &["dflock", "k", "mkfif"][..],
+        &["dflock", "stat", "--", "mkfif"],
+    ] {
+        assert!(complete(words).contains("mkfifo"), "{words:?}");
+    }
+    assert_eq!(complete(&["dflock", "stat", "mkfif"]), "\n");
 }
 
 #[test]
@@ -114,6 +242,9 @@ fn the_servers_page_has_each_option_with_its_names_and_default() {
 
 #[test]
 fn no_page_mentions_an_option_that_does_not_exist() {
+    let mut clients = clients_flags();
+    // Those that end the options, and begin a text for the shell.
+    clients.extend(["--".to_string(), "-c".to_string()]);
     for path in pages() {
         for line in read(&path).lines() {
             let mut words = line.split(' ');
@@ -122,6 +253,10 @@ fn no_page_mentions_an_option_that_does_not_exist() {
                     continue;
                 }
                 let name = words.next().expect("Fl has a name");
+                if path == "man/dflock.1" {
+                    assert!(clients.contains(&format!("-{name}")), "{path}: -{name}");
+                    continue;
+                }
                 let name = name.strip_prefix('-').unwrap_or(name);
                 let exists = ["V", "h", "flag", "no-flag"].contains(&name)
                     || OPTIONS.iter().any(|option| {
@@ -136,7 +271,11 @@ fn no_page_mentions_an_option_that_does_not_exist() {
                     continue;
                 };
                 // The one of systemctl.
-                let exists = name == "now" || OPTIONS.iter().any(|option| option.name == name);
+                let exists = name == "now"
+                    || clients.contains(word)
+                    || OPTIONS.iter().any(|option| {
+                        option.name == name || name.strip_prefix("no-") == Some(option.name)
+                    });
                 assert!(exists || name.starts_with('-'), "{path} uses --{name}");
             }
         }
@@ -148,7 +287,9 @@ fn no_page_mentions_an_option_that_does_not_exist() {
         {
             let is_cargos = ["release", "target", "path", "locked", "test"].contains(&name);
             let name = name.strip_prefix("no-").unwrap_or(name);
-            let exists = is_cargos || OPTIONS.iter().any(|option| option.name == name);
+            let exists = is_cargos
+                || clients.contains(word)
+                || OPTIONS.iter().any(|option| option.name == name);
             assert!(exists, "README.md mentions --{name}");
         }
     }
@@ -231,7 +372,7 @@ fn every_file_that_the_readme_names_exists() {
     // What stands in backquotes and begins like one of our directories.
     for word in text.split('`').skip(1).step_by(2) {
         let word = word.rsplit(' ').next().expect("split gives at least one");
-        let ours = ["src/", "tests/", "man/", "systemd/"];
+        let ours = ["src/", "tests/", "man/", "packaging/", "systemd/"];
         if ours.iter().any(|prefix| word.starts_with(prefix)) {
             assert!(root().join(word).exists(), "README.md names {word}");
         }
@@ -260,6 +401,21 @@ fn flags() -> BTreeSet<String> {
         .iter()
         .map(|option| format!("--{}", option.name))
         .collect()
+}
+
+/// What the client's usage text lists, `-n` and `--nonblock` alike.
+fn clients_flags() -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_dflock"))
+        .arg("--help")
+        .output()
+        .expect("dflock runs");
+    let text = String::from_utf8(output.stdout).expect("help is UTF-8");
+    let lines = text.lines().filter_map(|line| line.strip_prefix("  "));
+    let lines = lines.filter(|line| line.trim_start().starts_with('-'));
+    let words = lines.flat_map(|line| line.split_whitespace().take(2));
+    let words = words.map(|word| word.trim_end_matches(','));
+    let flags = words.filter(|word| word.starts_with('-'));
+    flags.map(str::to_string).collect()
 }
 
 fn names(items: &[(String, String)]) -> BTreeSet<String> {

@@ -1,10 +1,10 @@
 //! A desk with terminals, and a dialogue that is played on it.
 //!
-//! A dialogue is a literal block with nc in it, as a terminal shows it: `$ ` a shell command, `> ` a line
-//! typed, anything else an answer, which goes on in the next line after a `\`. `^C` interrupts the server and
-//! kills a client, `^D` ends its input; a bare `$` waits until the command has ended. With several terminals
-//! each line begins with the terminal's digit. A token in an answer is any token; typed later or shown again, it
-//! is the one that came. A time is any time, a number with a fraction any within ten of it.
+//! A dialogue is a literal block with nc in it, or dflock in a second terminal, as a terminal shows it: `$ ` a shell
+//! command, `> ` a line typed, anything else an answer, which goes on in the next line after a `\`. `^C` interrupts the
+//! server and kills a client, `^D` ends its input; a bare `$` waits until the command has ended, and `$?` is its status.
+//! With several terminals each line begins with the terminal's digit. A token in an answer is any token; typed later or
+//! shown again, it is the one that came. A fence is any, a time any time, a number with a fraction any within ten of it.
 //! Invariant: every such block in README.md and man/ is run, with the port replaced and nothing else.
 
 use std::collections::BTreeMap;
@@ -19,13 +19,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const READY: &str = "0  2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388";
+pub const READY: &str = "0  2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388";
 
 /// Runs the dialogues among the blocks, each against a server of its own, and counts them.
 pub fn run_dialogues(blocks: &[String]) -> usize {
-    let dialogues = blocks
-        .iter()
-        .filter(|block| block.contains("nc ") && block.contains("$ "));
+    let dialogues = blocks.iter().filter(|block| {
+        block.contains("nc ") && block.contains("$ ") || block.contains("2$ dflock ")
+    });
     dialogues.map(|dialogue| run_dialogue(dialogue)).count()
 }
 
@@ -89,11 +89,14 @@ impl Desk {
         let name = line.chars().next().filter(char::is_ascii_digit);
         let rest = &line[name.map_or(0, char::len_utf8)..];
         if let Some(command) = rest.strip_prefix('$') {
+            let mut status = 0;
             if let Some(mut terminal) = self.terminals.remove(&name) {
-                terminal.finish()?;
+                status = terminal.finish()?;
             }
             if let Some(command) = command.strip_prefix(' ') {
-                let terminal = Terminal::start(command, self.port, &self.room);
+                let command = with_real_tokens(command, &self.tokens);
+                let command = command.replace("$?", &status.to_string());
+                let terminal = Terminal::start(&command, self.port, &self.room);
                 self.terminals.insert(name, terminal);
             }
             return Ok(());
@@ -157,7 +160,10 @@ impl Desk {
                 && wanted == "addr=127.0.0.1:6388"
             {
                 self.port = port.parse().map_err(|_| "not a port")?;
-            } else if !(is_time(wanted) && is_time(answer) || is_alike(wanted, answer)) {
+            } else if !(is_time(wanted) && is_time(answer)
+                || is_fence(wanted) && is_fence(answer)
+                || is_alike(wanted, answer))
+            {
                 return Err("another field");
             }
         }
@@ -186,6 +192,10 @@ fn is_token(word: &str) -> bool {
 fn is_time(word: &str) -> bool {
     let is_digit = |c: char| c.is_ascii_digit();
     word.replace(is_digit, "0") == "0000-00-00T00:00:00.000Z"
+}
+
+fn is_fence(word: &str) -> bool {
+    word.len() == 19 && word.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Whether two words are equal but for numbers with a fraction, which may be ten apart.
@@ -248,7 +258,7 @@ impl Room {
         Room(path)
     }
 
-    /// A shell command in that directory, in which `dflockd` is the binary under test.
+    /// A shell command in that directory, in which `dflockd` and `dflock` are the binaries under test.
     pub fn shell(&self, shell: &str, command: &str) -> Command {
         let ours = Path::new(env!("CARGO_BIN_EXE_dflockd")).parent();
         let ours = ours.expect("it is in a directory").display();
@@ -295,6 +305,7 @@ impl Terminal {
         // exec, so that killing the child kills nc and not a shell around it.
         let mut child = room
             .shell("sh", &format!("exec 2>&1; exec {command}"))
+            .env("DFLOCK_SERVER", format!("127.0.0.1:{port}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -322,10 +333,13 @@ impl Terminal {
         answer.map_err(|error| format!("no answer: {error}"))
     }
 
-    /// The command ends by itself and says nothing more.
-    pub fn finish(&mut self) -> Result<(), String> {
+    /// The command ends by itself and says nothing more. Returns its exit status.
+    pub fn finish(&mut self) -> Result<i32, String> {
         match self.screen.recv_timeout(PATIENCE) {
-            Err(RecvTimeoutError::Disconnected) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait().map_err(|error| error.to_string())?;
+                status.code().ok_or("a signal ended it".to_string())
+            }
             Err(RecvTimeoutError::Timeout) => Err("the command before goes on".to_string()),
             Ok(line) => Err(format!("{line:?} is not documented")),
         }
