@@ -44,6 +44,11 @@
 //!
 //! No call goes back up a ring.
 //!
+//! # The other side
+//!
+//! [`client`] is for programs that want a lock; it stands on [`wire::ask`], the other end of [`wire::text`]. `src/bin/dflock`
+//! is dflock(1): `run` holds a lock while a command runs, `guard` sees to it that nobody holds it too long.
+//!
 //! # Glossary
 //!
 //! - **key**: the name of a lock or semaphore; its **limit** is how many may hold it.
