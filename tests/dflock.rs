@@ -342,6 +342,24 @@ fn the_command_inherits_no_descriptor_and_no_blocked_or_ignored_signal() {
 // Signals.
 
 #[test]
+fn who_waits_asks_again_when_the_server_goes_and_another_comes() {
+    let daemon = Daemon::start(&[]);
+    let port = daemon.addr.port().to_string();
+    let mut holder = daemon.connect();
+    holder.takes("k");
+    let short = Run::start(at(daemon.addr, &["-w", "0.5", "k", "true"]));
+    let waiter = Run::start(at(daemon.addr, &["-w", "60", "k", "echo", "mine"]));
+    eventually("they wait", || waiters(&daemon, "k") == 2);
+    drop(daemon);
+    // Nobody came in time.
+    let end = short.end();
+    assert!([1, 69].contains(&end.status), "{end:?}");
+    let _other = Daemon::launch(daemon::dflockd(&["--port", &port])).unwrap();
+    let end = waiter.end();
+    assert_eq!((end.status, end.out.as_str()), (0, "mine\n"), "{end:?}");
+}
+
+#[test]
 fn a_signal_while_waiting_leaves_the_queue() {
     let daemon = Daemon::start(&[]);
     let mut holder = daemon.connect();
