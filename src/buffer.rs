@@ -107,6 +107,19 @@ mod tests {
     }
 
     #[test]
+    fn the_pool_keeps_so_many_buffers_and_no_more() {
+        let mut pool = Pool::default();
+        let mut crowd: Vec<Buffer> = (0..=KEEP).map(|_| Buffer::default()).collect();
+        for buffer in &mut crowd {
+            buffer.tail(&mut pool).push(0);
+        }
+        for buffer in &mut crowd {
+            buffer.consume(1, &mut pool);
+        }
+        assert_eq!(pool.spare.len(), KEEP);
+    }
+
+    #[test]
     fn the_pool_keeps_no_large_buffer() {
         let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
         buffer.tail(&mut pool).resize(KEEP_BYTES + 1, 0);

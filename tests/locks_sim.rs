@@ -347,7 +347,7 @@ fn few_keys(dice: &mut Dice) -> Vec<Key> {
         Key::new(Space::Lock, b"both".to_vec(), 1),
         Key::new(Space::Semaphore, b"both".to_vec(), 2),
         Key::new(Space::Lock, long(1), 1),
-        Key::new(Space::Semaphore, long(2), 3),
+        Key::new(Space::Semaphore, long(2), *dice.pick(&[3, 12])),
         Key::new(Space::Lock, vec![0xff; 22], 1),
         Key::new(Space::Semaphore, vec![0xff; 23], 1 + dice.below(11) as u32),
     ];

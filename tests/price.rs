@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "process.rs uses the rest")]
 mod daemon;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -208,19 +209,20 @@ fn hand_off(meter: &Meter, count: usize) {
     meter.hang_up(waiter);
 }
 
-/// One of a hundred slots, half of which are in use.
+/// One of ten thousand and one slots; then the one that was taken first is given back.
 fn semaphore(meter: &Meter, count: usize) {
-    let take = |client: &mut Client| {
-        client.send("sl\nk\n0 100\n");
-        client.is_granted(33)
-    };
+    const ACQUIRE: &str = "sl\nk\n0 10001\n";
     let (mut other, mut client) = (meter.connect(), meter.connect());
-    for _ in 0..50 {
-        take(&mut other);
+    let mut tokens = VecDeque::new();
+    while tokens.len() < 10_000 {
+        other.send(ACQUIRE.repeat(100));
+        tokens.extend((0..100).map(|_| other.is_granted(33)));
     }
     for _ in 0..count {
-        let token = take(&mut client);
-        client.says("sr", "k", &token, "ok");
+        client.send(ACQUIRE);
+        tokens.push_back(client.is_granted(33));
+        let oldest = tokens.pop_front().expect("all but one are taken");
+        client.says("sr", "k", &oldest, "ok");
     }
     meter.hang_up(client);
     meter.hang_up(other);

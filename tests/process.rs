@@ -402,6 +402,29 @@ fn a_client_that_does_not_read_takes_little_memory_and_has_all_its_answers_later
     assert!(answers.as_bytes().chunks(3).all(|line| line == b"ok\n"));
 }
 
+/// The write of which the kernel takes only a part may be the last: then its rest waits for an edge and nothing else.
+#[test]
+fn the_rest_of_an_answer_needs_no_other_answer_to_follow() {
+    let daemon = Daemon::start(&[]);
+    let (mut holder, mut witness) = (daemon.connect(), daemon.connect());
+    for n in 0..190 {
+        holder.takes(&format!("{n:0250}"));
+        if n % 20 != 0 || n < 100 {
+            continue;
+        }
+        // Each answer is a write, and after some the buffers are full: one of these clients asks for no more.
+        for count in 4..16 {
+            let mut client = daemon.connect();
+            client.send("stats\n_\n_\n".repeat(count));
+            // A turn gives one of them at least, so all are written before any is read.
+            assert!((0..count + 10).all(|_| witness.is_served()));
+            for _ in 0..count {
+                assert!(client.line().ends_with("}\n"), "all of it");
+            }
+        }
+    }
+}
+
 // Crowds.
 
 #[test]

@@ -12,20 +12,21 @@ pub(super) const FEW: u32 = 8;
 /// Holds of all keys whose limit is over [`FEW`].
 #[derive(Default)]
 pub(super) struct Crowd {
-    /// Ticket by fence, whose lower half is a hash: nobody chooses it, and it counts.
+    /// Ticket by the hash of its fence. Not by the fence itself: those of a crowd are one run, and a client sees which
+    /// it gets and chooses which it keeps.
     by_fence: Table,
     /// Key, end of the lease, ticket.
     by_due: BTreeSet<(u32, Us, u32)>,
 }
 
 impl Crowd {
-    pub fn join(&mut self, key: u32, fence: u64, due: Us, ticket: u32) {
-        self.by_fence.insert(fence as u32, ticket);
+    pub fn join(&mut self, key: u32, hash: u32, due: Us, ticket: u32) {
+        self.by_fence.insert(hash, ticket);
         self.by_due.insert((key, due, ticket));
     }
 
-    pub fn leave(&mut self, key: u32, fence: u64, due: Us, ticket: u32) {
-        self.by_fence.remove(fence as u32, ticket);
+    pub fn leave(&mut self, key: u32, hash: u32, due: Us, ticket: u32) {
+        self.by_fence.remove(hash, ticket);
         let was_in = self.by_due.remove(&(key, due, ticket));
         assert!(was_in, "a hold leaves once, and with the end it has");
     }
@@ -37,9 +38,9 @@ impl Crowd {
         self.by_due.insert((key, to, ticket));
     }
 
-    /// The ticket with this fence for which `is_it` holds. May ask about others.
-    pub fn find(&self, fence: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.by_fence.find(fence as u32, is_it)
+    /// The ticket whose fence has this hash, for which `is_it` holds. May ask about others.
+    pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.by_fence.find(hash, is_it)
     }
 
     /// A hold of the key whose lease is over.

@@ -34,7 +34,8 @@ impl Locks {
         );
         self.keys[key].held += 1;
         if self.keys[key].limit() > FEW {
-            self.crowd.join(key, token.fence, due, place);
+            self.crowd
+                .join(key, self.secret.place(token.fence), due, place);
         }
         self.wheel.cancel(&mut self.tickets, place);
         self.tickets[place].token = token;
@@ -161,7 +162,8 @@ impl Locks {
         }
         self.keys[key].held -= 1;
         if self.keys[key].limit() > FEW {
-            self.crowd.leave(key, token.fence, due, place);
+            self.crowd
+                .leave(key, self.secret.place(token.fence), due, place);
         }
         self.unrecord(place, Some(end));
         self.discard(place);

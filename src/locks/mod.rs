@@ -397,7 +397,7 @@ impl Locks {
         let is_it = |ticket: u32| self.tickets[ticket].token == token;
         if key.limit() > FEW {
             let of_key = |ticket: u32| self.tickets[ticket].key == place && is_it(ticket);
-            return self.crowd.find(token.fence, of_key);
+            return self.crowd.find(self.secret.place(token.fence), of_key);
         }
         key.tickets
             .places(&self.tickets)
@@ -496,6 +496,10 @@ impl Secret {
             Space::Lock => hash as u32,
             Space::Semaphore => (hash >> 32) as u32,
         }
+    }
+
+    fn place(&self, fence: u64) -> u32 {
+        self.table.hash(&fence.to_le_bytes()) as u32
     }
 
     fn salt(&self, fence: u64) -> u64 {

@@ -509,6 +509,18 @@ mod tests {
     }
 
     #[test]
+    fn no_byte_but_16_is_a_digit_anywhere_in_a_token() {
+        for at in 0..32 {
+            for byte in 0..=255 {
+                let mut word = *b"00000000000000ff0123456789abcdef";
+                word[at] = byte;
+                let is_digit = byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+                assert_eq!(token(&word).is_some(), is_digit, "{byte} at {at}");
+            }
+        }
+    }
+
+    #[test]
     fn commands_are_compared_byte_for_byte() {
         for bad in ["", "L", " l", "l ", "ll", "Ping", "get"] {
             assert_eq!(

@@ -260,6 +260,14 @@ fn sn_sets_the_end_to_now_and_the_lease_or_the_default() {
 fn anyone_with_key_and_token_may_release_a_slot_once() {
     let mut d = Dialogue::new();
     let (a, b) = (d.connect(), d.connect());
+    // Another with many slots must not know it either.
+    let (few, many) = (d.takes_slot(a, "few", 1), d.takes_slot(a, "many", 100));
+    d.takes_slot(a, "more", 100);
+    for (key, token) in [("few", &many), ("many", &few), ("more", &many)] {
+        d.says(b, frame("sr", key, token), "error\n");
+    }
+    d.says(b, frame("sr", "many", &many), "ok\n");
+    d.says(b, frame("sr", "many", &many), "error\n");
     let token = d.takes_slot(a, "s", 1);
     d.takes_slot(a, "other", 1);
     d.says(b, frame("sr", "other", &token), "error\n");
