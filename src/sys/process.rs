@@ -14,6 +14,7 @@ use std::ptr;
 use libc::c_int;
 
 use super::{Signals, check};
+use crate::command::{SECOND, Us};
 
 /// The number of a process or of a group.
 pub type Pid = libc::pid_t;
@@ -49,6 +50,18 @@ pub fn fork() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid)),
     }
+}
+
+/// The CPU time that this process has had, its own and the kernel's for it; see getrusage(2).
+pub fn cpu_time() -> io::Result<Us> {
+    // SAFETY: a rusage is plain integers, and the call fills it in.
+    let usage = unsafe {
+        let mut usage: libc::rusage = zeroed();
+        check(libc::getrusage(libc::RUSAGE_SELF, &raw mut usage))?;
+        usage
+    };
+    let span = |time: libc::timeval| time.tv_sec as Us * SECOND + time.tv_usec as Us;
+    Ok(span(usage.ru_utime) + span(usage.ru_stime))
 }
 
 /// Ends a copy at once: what its parent has buffered or will clean up is not the copy's.

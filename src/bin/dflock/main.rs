@@ -1,6 +1,7 @@
 //! dflock(1): a command under a lock that spans hosts, after flock(1). This file turns arguments into a task and its
 //! end into an exit status; `run` holds a lock, `guard` sees to it that nobody holds it too long, `steps` are the rest.
 
+mod bench;
 mod failure;
 mod guard;
 mod link;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         .and_then(|options| match &options.task {
             Task::Run { key, command } => run::command(&options, key, command),
             Task::Hold { key } => run::hold(&options, key),
+            Task::Bench { words } => bench::bench(&options, words),
             Task::Help => steps::print(HELP),
             Task::Version => steps::print(concat!("dflock ", env!("CARGO_PKG_VERSION"), "\n")),
             _ => steps::step(&options),

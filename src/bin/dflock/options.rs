@@ -23,6 +23,7 @@ Usage: dflock [options] KEY [--] COMMAND [ARG...]
        dflock [options] KEY
        dflock [options] acquire KEY | renew KEY TOKEN | release KEY TOKEN
        dflock [options] ls [PREFIX] | stat KEY | ping | version
+       dflock [options] bench [bench options]
 
 Runs a command while holding a lock that spans hosts; without one, holds it until stdin ends.
 
@@ -78,6 +79,10 @@ pub enum Task {
         key: Vec<u8>,
     },
     Ping,
+    /// Measure servers, as these words say.
+    Bench {
+        words: Vec<OsString>,
+    },
     Help,
     Version,
 }
@@ -251,7 +256,10 @@ fn task(mut words: Vec<OsString>, forced: bool) -> Result<Task, String> {
         b"ping" => Task::Ping,
         b"version" => Task::Version,
         b"help" => Task::Help,
-        b"bench" | b"listen" | b"signal" => {
+        b"bench" => Task::Bench {
+            words: rest.by_ref().collect(),
+        },
+        b"listen" | b"signal" => {
             return Err(format!(
                 "{first:?} is kept for later; as a key it needs -- behind it"
             ));
@@ -292,7 +300,8 @@ fn key(word: Option<OsString>) -> Result<Vec<u8>, String> {
     Ok(key)
 }
 
-fn addresses(list: &OsStr) -> Result<Vec<String>, String> {
+/// Takes a list of servers apart.
+pub fn addresses(list: &OsStr) -> Result<Vec<String>, String> {
     let wanted = || want("--server", list.as_bytes(), "HOST:PORT[,HOST:PORT...]");
     let list = list.to_str().ok_or_else(wanted)?;
     let is_address = |address: &str| {
@@ -308,7 +317,8 @@ fn addresses(list: &OsStr) -> Result<Vec<String>, String> {
     }
 }
 
-fn secret(path: &OsStr) -> Result<Vec<u8>, String> {
+/// What a token file has, blanks around it removed.
+pub fn secret(path: &OsStr) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(SECRET_FILE_MAX).read_to_end(&mut text));
     read.map_err(|e| format!("cannot read the token file {path:?}: {e}"))?;
@@ -345,7 +355,8 @@ fn span(name: &str, value: &OsStr, least: Us) -> Result<Us, String> {
     Ok(span)
 }
 
-fn number(name: &str, value: &OsStr, least: u64, most: u64) -> Result<u64, String> {
+/// A decimal number within its range.
+pub fn number(name: &str, value: &OsStr, least: u64, most: u64) -> Result<u64, String> {
     value
         .to_str()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
@@ -354,7 +365,8 @@ fn number(name: &str, value: &OsStr, least: u64, most: u64) -> Result<u64, Strin
         .ok_or_else(|| want(name, value.as_bytes(), &format!("{least} to {most}")))
 }
 
-fn want(name: &str, value: &[u8], wanted: &str) -> String {
+/// What is wrong with an option, in a line.
+pub fn want(name: &str, value: &[u8], wanted: &str) -> String {
     format!(
         "{name}: want {wanted}, not {:?}",
         String::from_utf8_lossy(value)

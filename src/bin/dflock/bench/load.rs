@@ -1,0 +1,608 @@
+//! The event loop that puts load on one server: lanes that lock and release, spread over connections, and the checks
+//! that nobody gets what another has. One thread. Invariant: a lane has one request under way at most, a violation is
+//! counted only where the server's own answers prove it, and the loop allocates nothing for a request.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Poll};
+
+use dflockd::command::{SECOND, Token, Us};
+use dflockd::sys::{self, process};
+
+use super::figures::Figures;
+use super::peer::Peer;
+use super::proto::{Acquire, Answer, Asked, Target};
+
+/// How often the progress is told, and a silent server looked for.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long after a timeout a server may be silent.
+const SILENCE: Us = 5 * SECOND;
+/// Stands for no lane: the answer is to what a connection says first.
+const NOBODY: u32 = u32::MAX;
+
+/// What a lane does with a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// Releases it and goes on.
+    Pairs,
+    /// Keeps it and takes the next key; releases all in the end.
+    Keep,
+    /// Hangs up.
+    HangUp,
+    /// The even lanes let their lease end, the odd ones wait for that.
+    Expire,
+}
+
+/// Which keys a lane takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// One of its own.
+    Own,
+    /// So many that are nobody else's, one after the other.
+    Several(usize),
+    /// Any of so many that are everybody's.
+    Any(usize),
+    /// One for itself and its neighbour.
+    Pair,
+}
+
+/// What is measured by a latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clocked {
+    Pair,
+    Acquire,
+    /// From the end of a lease.
+    Lateness,
+}
+
+pub struct Plan {
+    pub prefix: String,
+    pub habit: Habit,
+    pub keys: Keys,
+    pub clocked: Clocked,
+    pub peers: usize,
+    /// Connections that do nothing.
+    pub idle: usize,
+    /// Lanes of each connection.
+    pub lanes: usize,
+    /// Acquires of each lane, unless time ends it.
+    pub rounds: u64,
+    pub time: Option<Us>,
+    pub wait: Us,
+    pub lease: Us,
+    /// Until a server without a queue is asked again.
+    pub pause: Us,
+    /// An acquire that is not granted in time is an error.
+    pub must_grant: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Rest,
+    Asking,
+    Holding,
+    Releasing,
+    Over,
+}
+
+struct Lane {
+    step: Step,
+    peer: usize,
+    key: usize,
+    /// Of those that are its own, the first.
+    first: usize,
+    left: u64,
+    /// What to release.
+    token: Token,
+    began: Us,
+    /// The number of its acquire, and the highest number that had been answered then.
+    number: u64,
+    known: u64,
+}
+
+struct Key {
+    name: Vec<u8>,
+    /// The lane, and when its lease may end at the earliest.
+    holder: Option<(u32, Us)>,
+    token: Token,
+    fence: u64,
+    /// Numbers and lanes of acquires under way, in the order in which they were sent.
+    waiting: VecDeque<(u64, u32)>,
+}
+
+struct Load<'a> {
+    plan: &'a Plan,
+    target: &'a Target,
+    poll: Poll,
+    peers: Vec<Peer>,
+    /// For each peer what was asked and not answered: a lane and the request's number.
+    asked: Vec<VecDeque<(u32, u64)>>,
+    lanes: Vec<Lane>,
+    keys: Vec<Key>,
+    /// Lanes that ask again, and when; in order, since all pauses are the same.
+    pauses: VecDeque<(Us, u32)>,
+    figures: Figures,
+    now: Us,
+    start: Us,
+    /// When no more locks are begun.
+    end: Us,
+    heard_at: Us,
+    /// Requests are numbered as they are sent, over all connections.
+    number: u64,
+    /// Whatever was sent up to this number the server has read.
+    heard: u64,
+    active: usize,
+    dice: u64,
+}
+
+/// One run. `progress` is told now and then how many pairs are done.
+pub fn run(plan: &Plan, target: &Target, progress: &mut impl FnMut(u64)) -> io::Result<Figures> {
+    let mut load = Load::new(plan, target)?;
+    let idle: Result<Vec<TcpStream>, _> = (0..plan.idle)
+        .map(|_| TcpStream::connect(target.addr))
+        .collect();
+    let idle = idle?;
+    let cpu = process::cpu_time()?;
+    load.start()?;
+    load.turn_until_over(progress)?;
+    drop(idle);
+    load.figures.cpu = process::cpu_time()? - cpu;
+    if load.figures.wall == 0 {
+        load.figures.wall = load.now - load.start;
+    }
+    Ok(load.figures)
+}
+
+impl<'a> Load<'a> {
+    fn new(plan: &'a Plan, target: &'a Target) -> io::Result<Load<'a>> {
+        let poll = Poll::new()?;
+        let mut peers = Vec::with_capacity(plan.peers);
+        for at in 0..plan.peers {
+            peers.push(Peer::connect(target.addr, poll.registry(), mio::Token(at))?);
+        }
+        let count = plan.peers * plan.lanes;
+        let keys = match plan.keys {
+            Keys::Own => count,
+            Keys::Several(each) => count * each,
+            Keys::Any(all) => all,
+            Keys::Pair => count.div_ceil(2),
+        };
+        let now = sys::now();
+        Ok(Load {
+            plan,
+            target,
+            poll,
+            peers,
+            asked: (0..plan.peers)
+                .map(|_| VecDeque::with_capacity(plan.lanes + 1))
+                .collect(),
+            lanes: (0..count).map(|at| Lane::new(at, plan)).collect(),
+            keys: (0..keys).map(|at| Key::new(at, plan)).collect(),
+            pauses: VecDeque::with_capacity(count),
+            figures: Figures::new(),
+            now,
+            start: now,
+            end: Us::MAX,
+            heard_at: now,
+            number: 0,
+            heard: 0,
+            active: count,
+            dice: now | 1,
+        })
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.now = sys::now();
+        self.start = self.now;
+        self.heard_at = self.now;
+        self.end = self.plan.time.map_or(Us::MAX, |time| self.now + time);
+        for peer in 0..self.peers.len() {
+            self.greet(peer);
+            for at in 0..self.plan.lanes {
+                let lane = peer * self.plan.lanes + at;
+                let waits = self.plan.habit == Habit::Expire && lane % 2 == 1;
+                if !waits {
+                    self.begin(lane);
+                }
+            }
+            self.peers[peer].flush();
+        }
+        Ok(())
+    }
+
+    fn turn_until_over(&mut self, progress: &mut impl FnMut(u64)) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let mut told = self.now;
+        while self.active > 0 {
+            let until_pause = self
+                .pauses
+                .front()
+                .map(|&(due, _)| due.saturating_sub(self.now));
+            let wait = until_pause.map_or(LOOK, |us| Duration::from_micros(us).min(LOOK));
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+            for event in &events {
+                self.event(event);
+            }
+            self.now = sys::now();
+            self.ask_again();
+            if self.now - told > LOOK.as_micros() as Us {
+                told = self.now;
+                progress(self.figures.ops);
+            }
+            if self.now > self.heard_at + self.plan.wait.max(self.plan.lease) + SILENCE {
+                let rest = self.active;
+                self.figures
+                    .error(|| format!("the server is silent to {rest} requests"));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event) {
+        let peer = event.token().0;
+        let closed = event.is_read_closed() || event.is_error();
+        loop {
+            let more = self.peers[peer].receive(closed);
+            self.now = sys::now();
+            self.answers(peer);
+            if !more {
+                break;
+            }
+        }
+        self.peers[peer].flush();
+        if self.peers[peer].ended {
+            self.cut(peer);
+        }
+    }
+
+    fn answers(&mut self, peer: usize) {
+        while let Some(&(lane, number)) = self.asked[peer].front() {
+            let asked = match lane {
+                NOBODY => Asked::Hello,
+                lane if self.lanes[lane as usize].step == Step::Asking => Asked::Acquire,
+                _ => Asked::Release,
+            };
+            let Some((used, answer)) = self.target.answer(asked, self.peers[peer].bytes()) else {
+                return;
+            };
+            self.asked[peer].pop_front();
+            self.heard_at = self.now;
+            self.heard = self.heard.max(number);
+            if answer == Answer::Refused {
+                self.refused(peer, used, lane);
+            }
+            self.peers[peer].take(used);
+            if asked != Asked::Hello {
+                self.figures.requests += 1;
+                self.answered(lane as usize, answer);
+            }
+        }
+    }
+
+    fn refused(&mut self, peer: usize, used: usize, lane: u32) {
+        let line = self.peers[peer].bytes()[..used].trim_ascii();
+        self.figures
+            .error(|| format!("the server says {:?}", String::from_utf8_lossy(line)));
+        if lane != NOBODY && self.lanes[lane as usize].step == Step::Asking {
+            self.leave_queue(lane as usize);
+        }
+    }
+
+    fn answered(&mut self, at: usize, answer: Answer) {
+        match (self.lanes[at].step, answer) {
+            (Step::Asking, Answer::Granted(token)) => self.granted(at, token),
+            (Step::Asking, Answer::Busy) if self.now < self.lanes[at].began + self.plan.wait => {
+                self.figures.again += 1;
+                let pause = (self.now + self.plan.pause, at as u32);
+                self.pauses.push_back(pause);
+            }
+            (Step::Asking, Answer::Busy | Answer::Timeout) => {
+                self.leave_queue(at);
+                self.figures.timeouts += 1;
+                if self.plan.must_grant {
+                    self.figures
+                        .error(|| "a lock was not granted in time".to_string());
+                }
+                self.next(at);
+            }
+            (Step::Asking, _) => self.next(at),
+            (_, answer) => self.released(at, answer == Answer::Done),
+        }
+    }
+
+    fn granted(&mut self, at: usize, token: Option<Token>) {
+        self.check(at, token);
+        let lane = &mut self.lanes[at];
+        lane.token = token.unwrap_or(lane.token);
+        let lasted = self.now - lane.began;
+        if self.plan.clocked == Clocked::Acquire {
+            self.figures.latency.add(lasted);
+        }
+        match self.plan.habit {
+            Habit::Pairs => self.release(at),
+            Habit::Keep => self.keep(at),
+            Habit::HangUp if self.target.protocol.frees_on_close() => {
+                self.figures.ops += 1;
+                self.lanes[at].step = Step::Rest;
+                self.keys[self.lanes[at].key].holder = None;
+                self.hang_up(at);
+            }
+            Habit::HangUp => self.release(at),
+            Habit::Expire if at.is_multiple_of(2) => {
+                self.lanes[at].step = Step::Holding;
+                self.begin(at + 1);
+                let neighbour = self.lanes[at + 1].peer;
+                self.peers[neighbour].flush();
+            }
+            Habit::Expire => {
+                self.lateness(at);
+                self.release(at);
+            }
+        }
+    }
+
+    /// Whether the grant is right: nobody else holds the key, nobody has waited longer, and the fence has risen.
+    fn check(&mut self, at: usize, token: Option<Token>) {
+        let lane = &self.lanes[at];
+        let (began, known) = (lane.began, lane.known);
+        let key = &mut self.keys[lane.key];
+        if let Some((_, until)) = key.holder
+            && self.now < until
+        {
+            self.figures.exclusion += 1;
+            if self.plan.habit == Habit::Expire {
+                self.figures.early += 1;
+                self.figures.exclusion -= 1;
+            }
+        }
+        // It began no earlier than it was asked for.
+        key.holder = Some((at as u32, began + self.plan.lease));
+        if let Some(&(number, other)) = key.waiting.front()
+            && other != at as u32
+            && number <= known
+        {
+            self.figures.order += 1;
+        }
+        if let Some(token) = token {
+            self.figures.order += u64::from(token.fence <= key.fence);
+            key.fence = token.fence;
+        }
+        self.leave_queue(at);
+    }
+
+    fn leave_queue(&mut self, at: usize) {
+        let waiting = &mut self.keys[self.lanes[at].key].waiting;
+        if let Some(place) = waiting.iter().position(|&(_, lane)| lane == at as u32) {
+            waiting.remove(place);
+        }
+    }
+
+    fn lateness(&mut self, at: usize) {
+        let due = self.lanes[at - 1].began + self.plan.lease;
+        self.figures.latency.add(self.now.saturating_sub(due));
+    }
+
+    /// Holds it and goes on to the next; after the last the clock stops and all go back.
+    fn keep(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        self.keys[lane.key].token = lane.token;
+        self.figures.ops += 1;
+        if lane.left > 0 {
+            lane.key += 1;
+            return self.begin(at);
+        }
+        self.figures.wall = self.now - self.start;
+        lane.key = lane.first;
+        lane.token = self.keys[lane.key].token;
+        self.release(at);
+    }
+
+    fn released(&mut self, at: usize, is_done: bool) {
+        match self.plan.habit {
+            Habit::Keep => {
+                let Keys::Several(each) = self.plan.keys else {
+                    return self.over(at);
+                };
+                let lane = &mut self.lanes[at];
+                if lane.key + 1 == lane.first + each {
+                    return self.over(at);
+                }
+                lane.key += 1;
+                lane.token = self.keys[lane.key].token;
+                self.release(at);
+            }
+            _ if !is_done => self.next(at),
+            Habit::HangUp => {
+                self.figures.ops += 1;
+                self.hang_up(at);
+            }
+            _ => {
+                self.figures.ops += 1;
+                if self.plan.clocked == Clocked::Pair {
+                    self.figures.latency.add(self.now - self.lanes[at].began);
+                }
+                self.next(at);
+            }
+        }
+    }
+
+    /// Ends the connection and begins another, for the next acquire.
+    fn hang_up(&mut self, at: usize) {
+        let (lane, peer) = (&self.lanes[at], self.lanes[at].peer);
+        if lane.left == 0 || self.now >= self.end {
+            return self.over(at);
+        }
+        // From here on it is the next acquire's.
+        let began = sys::now();
+        let registry = self.poll.registry();
+        self.asked[peer].clear();
+        match self.peers[peer].reopen(self.target.addr, registry, mio::Token(peer)) {
+            Ok(()) => {
+                self.greet(peer);
+                self.begin(at);
+                self.lanes[at].began = began;
+            }
+            Err(e) => {
+                self.figures.error(|| format!("cannot connect: {e}"));
+                self.over(at);
+            }
+        }
+    }
+
+    /// Puts into the output what each connection says first.
+    fn greet(&mut self, peer: usize) {
+        if !self.target.hello.is_empty() {
+            self.peers[peer]
+                .output
+                .extend_from_slice(&self.target.hello);
+            self.asked[peer].push_back((NOBODY, 0));
+        }
+    }
+
+    /// Goes on to the next acquire, if there is to be one.
+    fn next(&mut self, at: usize) {
+        let is_last = self.lanes[at].left == 0 || self.plan.habit == Habit::Keep;
+        if is_last || self.now >= self.end {
+            self.over(at);
+        } else {
+            self.begin(at);
+        }
+    }
+
+    /// A lane has done what it had to. Who expires and who waits for it end together.
+    fn over(&mut self, at: usize) {
+        if self.lanes[at].step == Step::Over {
+            return;
+        }
+        self.lanes[at].step = Step::Over;
+        self.active -= 1;
+        if self.plan.habit == Habit::Expire {
+            self.over(at ^ 1);
+        }
+    }
+
+    fn begin(&mut self, at: usize) {
+        if let Keys::Any(all) = self.plan.keys {
+            self.lanes[at].key = self.roll() as usize % all;
+        }
+        self.lanes[at].left -= 1;
+        self.lanes[at].began = self.now;
+        self.figures.tries += 1;
+        self.ask(at);
+        if self.target.protocol.queues() {
+            let lane = &self.lanes[at];
+            let place = (lane.number, at as u32);
+            self.keys[lane.key].waiting.push_back(place);
+        }
+    }
+
+    fn ask(&mut self, at: usize) {
+        self.number += 1;
+        let lane = &mut self.lanes[at];
+        (lane.step, lane.number, lane.known) = (Step::Asking, self.number, self.heard);
+        if !self.target.protocol.queues() {
+            // What no other lane, no other acquire and no other process says.
+            let fence = u64::from(std::process::id()) << 32 | at as u64;
+            let salt = self.number;
+            lane.token = Token { fence, salt };
+        }
+        let acquire = Acquire {
+            key: &self.keys[lane.key].name,
+            me: lane.token,
+            wait: self.plan.wait,
+            lease: self.plan.lease,
+        };
+        self.target
+            .acquire(&acquire, &mut self.peers[lane.peer].output);
+        self.asked[lane.peer].push_back((at as u32, self.number));
+    }
+
+    fn release(&mut self, at: usize) {
+        self.number += 1;
+        let lane = &mut self.lanes[at];
+        lane.step = Step::Releasing;
+        let key = &mut self.keys[lane.key];
+        key.holder = None;
+        let output = &mut self.peers[lane.peer].output;
+        self.target.release(&key.name, lane.token, output);
+        self.asked[lane.peer].push_back((at as u32, self.number));
+    }
+
+    fn ask_again(&mut self) {
+        while let Some(&(due, lane)) = self.pauses.front() {
+            if due > self.now {
+                break;
+            }
+            self.pauses.pop_front();
+            let (at, peer) = (lane as usize, self.lanes[lane as usize].peer);
+            if self.lanes[at].step == Step::Asking {
+                self.ask(at);
+                self.peers[peer].flush();
+            }
+        }
+    }
+
+    /// The server has closed: what this connection still wanted it will not get.
+    fn cut(&mut self, peer: usize) {
+        let first = peer * self.plan.lanes;
+        for at in first..first + self.plan.lanes {
+            if self.lanes[at].step != Step::Over {
+                self.figures
+                    .error(|| "the server has closed a connection".to_string());
+                self.leave_queue(at);
+                self.over(at);
+            }
+        }
+        self.asked[peer].clear();
+    }
+
+    /// Xorshift: which key is next.
+    fn roll(&mut self) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice
+    }
+}
+
+impl Lane {
+    fn new(at: usize, plan: &Plan) -> Lane {
+        let first = match plan.keys {
+            Keys::Own => at,
+            Keys::Several(each) => at * each,
+            Keys::Any(_) => 0,
+            Keys::Pair => at / 2,
+        };
+        Lane {
+            step: Step::Rest,
+            peer: at / plan.lanes,
+            key: first,
+            first,
+            left: plan.rounds,
+            token: Token::default(),
+            began: 0,
+            number: 0,
+            known: 0,
+        }
+    }
+}
+
+impl Key {
+    fn new(at: usize, plan: &Plan) -> Key {
+        Key {
+            name: format!("{}:{at}", plan.prefix).into_bytes(),
+            holder: None,
+            token: Token::default(),
+            fence: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+}

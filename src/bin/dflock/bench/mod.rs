@@ -1,0 +1,132 @@
+//! `dflock bench`: how fast a lock server is, and whether it keeps what it promises, beside others if wanted. This file
+//! is the flow: find the servers, run each scenario against each in turn, tell. Invariant: servers are measured
+//! interleaved, so that what slows the machine down slows all of them, and a wrong grant makes the exit status 1.
+
+mod figures;
+mod load;
+mod options;
+mod page;
+mod peer;
+mod proto;
+mod report;
+mod watch;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+
+use dflockd::sys;
+
+use crate::failure::{Failure, USAGE, say};
+use crate::options::Options;
+use crate::steps;
+use figures::{Figures, Summary};
+use options::{HELP, Scenario, Settings};
+use proto::Target;
+
+/// A scenario against a server. None: the protocol has no such thing.
+struct Outcome {
+    scenario: Scenario,
+    /// Which of the servers.
+    server: usize,
+    summary: Option<Summary>,
+}
+
+/// Measures as the words behind `bench` say.
+pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
+    let mistake = |text| Failure::new(USAGE, format!("{text}\nTry 'dflock bench --help'."));
+    let Some(settings) = options::parse(options, words).map_err(mistake)? else {
+        return steps::print(HELP);
+    };
+    sys::raise_file_limit()?;
+    let made_ns = sys::unix_now_ns();
+    let mut targets = Vec::new();
+    for server in &settings.servers {
+        targets.push(Target::reach(server, settings.secret.as_deref())?);
+    }
+    let mut outcomes = Vec::new();
+    for &scenario in &settings.scenarios {
+        measure(&settings, &targets, scenario, &mut outcomes)?;
+    }
+    let report = report::Report {
+        settings: &settings,
+        targets: &targets,
+        outcomes: &outcomes,
+        made: report::date(made_ns),
+    };
+    let text = if settings.json {
+        report.json()
+    } else {
+        report.text()
+    };
+    steps::print(&text)?;
+    if let Some(path) = &settings.report {
+        fs::write(path, page::html(&report)).map_err(|e| {
+            let text = format!("cannot write {}: {e}", path.to_string_lossy());
+            Failure::new(crate::failure::OS_ERROR, text)
+        })?;
+    }
+    let is_good = |outcome: &Outcome| outcome.summary.as_ref().is_none_or(Summary::is_good);
+    let status = u8::from(!outcomes.iter().all(is_good));
+    for summary in outcomes
+        .iter()
+        .filter_map(|outcome| outcome.summary.as_ref())
+    {
+        summary.why.iter().for_each(|why| say(why));
+    }
+    Ok(status)
+}
+
+/// Runs one scenario against all, in turn and over again.
+fn measure(
+    settings: &Settings,
+    targets: &[Target],
+    scenario: Scenario,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), Failure> {
+    let mut runs: Vec<Vec<Figures>> = targets.iter().map(|_| Vec::new()).collect();
+    for round in 1..=settings.repeat {
+        for (server, target) in targets.iter().enumerate() {
+            let Some(plan) = settings.plan(scenario, target.protocol) else {
+                continue;
+            };
+            let title = format!(
+                "{} {} {round}/{}",
+                scenario.name(),
+                target.name,
+                settings.repeat
+            );
+            let pid = settings.pids.get(server).copied();
+            let before = pid.and_then(|pid| Some((watch::cpu_time(pid)?, watch::memory(pid)?)));
+            let mut progress = |done| tell(&format!("{title}: {done}"));
+            progress(0);
+            let mut figures = load::run(&plan, target, &mut progress)?;
+            if let (Some(pid), Some((cpu, memory))) = (pid, before) {
+                figures.server_cpu = watch::cpu_time(pid).map(|now| now.saturating_sub(cpu));
+                let grown = |now: u64| now.saturating_sub(memory);
+                let is_held = scenario == Scenario::Held;
+                figures.server_bytes = watch::memory(pid).map(grown).filter(|_| is_held);
+            }
+            runs[server].push(figures);
+        }
+    }
+    tell("");
+    for (server, runs) in runs.iter().enumerate() {
+        let summary = (!runs.is_empty()).then(|| Summary::of(runs));
+        outcomes.push(Outcome {
+            scenario,
+            server,
+            summary,
+        });
+    }
+    Ok(())
+}
+
+/// A line that the next one replaces, if somebody looks.
+fn tell(text: &str) {
+    let mut stderr = io::stderr();
+    if stderr.is_terminal() {
+        // Nobody is left to be told otherwise.
+        let _ = write!(stderr, "\r\x1b[K{text}");
+    }
+}

@@ -1,0 +1,346 @@
+//! The words behind `dflock bench`, as values. Nothing is done here; a mistake is one line of text. What was said in
+//! front of `bench` (the server, the token file) counts too. Invariant: every number is in its range, and the plans
+//! that come of it have one lane at least.
+
+use std::ffi::OsString;
+
+use lexopt::Arg;
+
+use dflockd::command::{SECOND, Us};
+
+use super::load::{Clocked, Habit, Keys, Plan};
+use super::proto::{Protocol, split};
+use crate::options::{Options, addresses, number, secret, want};
+
+pub const HELP: &str = "\
+Usage: dflock [--server HOST:PORT] [--token-file FILE] bench [options]
+
+Measures a lock server, alone or side by side with others, and checks that it gives nobody what another has.
+
+      --scenario NAME[,NAME...]  uncontended, contended, pipelined, many, held, churn, expiry or all
+                                 (uncontended; with --shared-key contended)
+      --workers N                connections at work (10)
+      --rounds N                 lock-and-release pairs of each (1000)
+      --seconds S                instead of --rounds: so long
+      --connections N            all connections; those above the workers are idle (as --workers)
+      --shared-key               all want one key
+      --pipeline N               locks under way on each connection (1; in pipelined 32)
+      --key PREFIX               what the keys begin with (bench)
+      --timeout S                how long to wait for a lock (30)
+      --lease S                  (10)
+      --clients N                connections of many (100)
+      --locks N                  keys of many (10), and of held (1000)
+      --iterations N             as --rounds; each of these three alone means many
+      --against HOST:PORT | redis://HOST:PORT | distlockd://HOST:PORT
+                                 another server; may be repeated
+      --repeat N                 runs of each, in turn, of which medians are told (1; with --against 3)
+      --pause MS                 until a server without a queue is asked again (1)
+      --server-pid PID           what the server's CPU and memory cost; the second is for the first --against
+      --json                     one JSON object
+      --report FILE              write a page of HTML
+  -h, --help                     this
+
+Exit status: 0; 1 if there was an error or a lock was given wrongly; 64 usage; 69 no server. More: man dflock.
+";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    Uncontended,
+    Contended,
+    Pipelined,
+    Many,
+    Held,
+    Churn,
+    Expiry,
+}
+
+const ALL: [Scenario; 7] = [
+    Scenario::Uncontended,
+    Scenario::Contended,
+    Scenario::Pipelined,
+    Scenario::Many,
+    Scenario::Held,
+    Scenario::Churn,
+    Scenario::Expiry,
+];
+
+/// More connections of churn in one run would use up the ports of a host.
+const CHURN_MAX: u64 = 5000;
+
+pub struct Settings {
+    /// The first is the one that is measured, the others are what it is compared with.
+    pub servers: Vec<String>,
+    pub secret: Option<Vec<u8>>,
+    pub scenarios: Vec<Scenario>,
+    pub workers: usize,
+    pub rounds: u64,
+    pub connections: usize,
+    pub pipeline: Option<usize>,
+    pub key: String,
+    pub wait: Us,
+    pub lease: Us,
+    pub time: Option<Us>,
+    pub clients: usize,
+    pub locks: Option<usize>,
+    pub repeat: usize,
+    pub pause: Us,
+    pub pids: Vec<u32>,
+    pub json: bool,
+    pub report: Option<OsString>,
+    /// As it was said, for the report.
+    pub command: String,
+}
+
+impl Settings {
+    fn new(options: &Options, words: &[OsString]) -> Settings {
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        Settings {
+            servers: options.servers[..1].to_vec(),
+            secret: options.secret.clone(),
+            scenarios: Vec::new(),
+            workers: 10,
+            rounds: 1000,
+            connections: 0,
+            pipeline: None,
+            key: "bench".to_string(),
+            wait: 30 * SECOND,
+            lease: 10 * SECOND,
+            time: None,
+            clients: 100,
+            locks: None,
+            repeat: 0,
+            pause: 1000,
+            pids: Vec::new(),
+            json: false,
+            report: None,
+            command: format!("dflock bench {}", words.join(" "))
+                .trim_end()
+                .to_string(),
+        }
+    }
+}
+
+/// Reads the words. None: help is wanted.
+pub fn parse(options: &Options, words: &[OsString]) -> Result<Option<Settings>, String> {
+    let mut settings = Settings::new(options, words);
+    let (mut is_shared, mut is_older) = (false, false);
+    let mut args = lexopt::Parser::from_args(words.iter().cloned());
+    while let Some(arg) = args.next().map_err(|e| e.to_string())? {
+        let name = match arg {
+            Arg::Short('h') => return Ok(None),
+            Arg::Short(letter) => format!("-{letter}"),
+            Arg::Long(name) => format!("--{name}"),
+            Arg::Value(word) => return Err(format!("bench: want options, not {word:?}")),
+        };
+        match name.as_str() {
+            "--help" => return Ok(None),
+            "--shared-key" => is_shared = true,
+            "--json" => settings.json = true,
+            _ => {
+                is_older |= matches!(name.as_str(), "--iterations" | "--clients" | "--locks");
+                let mut value = || args.value().map_err(|e| e.to_string());
+                settings.set(&name, &mut value)?;
+            }
+        }
+    }
+    settings.finish(is_shared, is_older)?;
+    Ok(Some(settings))
+}
+
+impl Settings {
+    fn set(
+        &mut self,
+        name: &str,
+        value: &mut impl FnMut() -> Result<OsString, String>,
+    ) -> Result<(), String> {
+        let mut count = |least, most| number(name, &value()?, least, most);
+        match name {
+            "--workers" => self.workers = count(1, 100_000)? as usize,
+            "--rounds" | "--iterations" => self.rounds = count(1, 1_000_000_000)?,
+            "--seconds" => self.time = Some(count(1, 86_400)? * SECOND),
+            "--connections" => self.connections = count(1, 1_000_000)? as usize,
+            "--pipeline" => self.pipeline = Some(count(1, 1000)? as usize),
+            "--timeout" => self.wait = count(0, 86_400)? * SECOND,
+            "--lease" => self.lease = count(1, 86_400)? * SECOND,
+            "--clients" => self.clients = count(1, 100_000)? as usize,
+            "--locks" => self.locks = Some(count(1, 10_000_000)? as usize),
+            "--repeat" => self.repeat = count(1, 1000)? as usize,
+            "--pause" => self.pause = count(1, 60_000)? * 1000,
+            "--server-pid" => self.pids.push(count(1, u64::from(u32::MAX))? as u32),
+            "--scenario" => self.add_scenarios(&value()?)?,
+            "--against" => self.servers.push(server(name, &value()?)?),
+            "--server" => self.servers[0] = server(name, &value()?)?,
+            "--token-file" => self.secret = Some(secret(&value()?)?),
+            "--report" => self.report = Some(value()?),
+            "--key" => self.key = prefix(&value()?)?,
+            _ => return Err(format!("bench: there is no option {name}")),
+        }
+        Ok(())
+    }
+
+    fn add_scenarios(&mut self, list: &OsString) -> Result<(), String> {
+        for word in list.to_string_lossy().split(',') {
+            if word == "all" {
+                self.scenarios.extend(ALL);
+                continue;
+            }
+            let scenario = ALL.into_iter().find(|scenario| scenario.name() == word);
+            let names = ALL.map(Scenario::name).join(", ");
+            let wanted = || want("--scenario", word.as_bytes(), &format!("{names} or all"));
+            self.scenarios.push(scenario.ok_or_else(wanted)?);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, is_shared: bool, is_older: bool) -> Result<(), String> {
+        if self.scenarios.is_empty() {
+            self.scenarios = match (is_shared, is_older) {
+                (true, _) => vec![Scenario::Contended],
+                (false, true) => vec![Scenario::Many],
+                (false, false) => vec![Scenario::Uncontended],
+            };
+        }
+        if self.repeat == 0 {
+            self.repeat = if self.servers.len() > 1 { 3 } else { 1 };
+        }
+        if self.pids.len() > self.servers.len() {
+            return Err("--server-pid: there are more than servers".to_string());
+        }
+        if self.connections > 0 && self.connections < self.workers {
+            return Err("--connections: want as many as --workers at least".to_string());
+        }
+        Ok(())
+    }
+
+    /// What is to be done in a scenario; not every protocol has it.
+    pub fn plan(&self, scenario: Scenario, protocol: Protocol) -> Option<Plan> {
+        let mut plan = Plan {
+            prefix: format!("{}:{}", self.key, scenario.name()),
+            habit: Habit::Pairs,
+            keys: Keys::Own,
+            clocked: Clocked::Pair,
+            peers: self.workers,
+            idle: self.connections.saturating_sub(self.workers),
+            lanes: self.pipeline.unwrap_or(1),
+            rounds: self.rounds,
+            time: self.time,
+            wait: self.wait,
+            lease: self.lease,
+            pause: self.pause,
+            must_grant: true,
+        };
+        if self.time.is_some() {
+            plan.rounds = u64::MAX;
+        }
+        match scenario {
+            Scenario::Uncontended => {}
+            Scenario::Contended => {
+                plan.lanes = 1;
+                plan.keys = Keys::Any(1);
+                plan.clocked = Clocked::Acquire;
+            }
+            Scenario::Pipelined => plan.lanes = self.pipeline.unwrap_or(32),
+            Scenario::Many => {
+                plan.lanes = 1;
+                plan.peers = self.clients;
+                plan.keys = Keys::Any(self.locks.unwrap_or(10));
+                plan.must_grant = false;
+            }
+            Scenario::Held => {
+                let lanes = plan.peers * plan.lanes;
+                let each = self.locks.unwrap_or(1000).div_ceil(lanes);
+                plan.habit = Habit::Keep;
+                plan.keys = Keys::Several(each);
+                plan.clocked = Clocked::Acquire;
+                plan.rounds = each as u64;
+                plan.time = None;
+            }
+            Scenario::Churn => {
+                plan.lanes = 1;
+                plan.habit = Habit::HangUp;
+                plan.clocked = Clocked::Acquire;
+                let most = (CHURN_MAX / plan.peers as u64).max(1);
+                plan.rounds = plan.rounds.min(most);
+            }
+            Scenario::Expiry => {
+                plan.lanes = 1;
+                plan.habit = Habit::Expire;
+                plan.keys = Keys::Pair;
+                plan.clocked = Clocked::Lateness;
+                plan.peers *= 2;
+                plan.rounds = 1;
+                plan.time = None;
+                plan.lease = SECOND;
+                plan.wait = plan.wait.max(5 * SECOND);
+                return protocol.has_leases().then_some(plan);
+            }
+        }
+        Some(plan)
+    }
+}
+
+impl Scenario {
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::Uncontended => "uncontended",
+            Scenario::Contended => "contended",
+            Scenario::Pipelined => "pipelined",
+            Scenario::Many => "many",
+            Scenario::Held => "held",
+            Scenario::Churn => "churn",
+            Scenario::Expiry => "expiry",
+        }
+    }
+
+    /// What is done, for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Scenario::Uncontended => "each worker locks and releases a key of its own",
+            Scenario::Contended => {
+                "all workers want one key; they must get it one at a time and in turn"
+            }
+            Scenario::Pipelined => "as uncontended, with many locks under way on each connection",
+            Scenario::Many => "many clients want a few keys, any of them",
+            Scenario::Held => "keys are taken and kept; an operation is one key",
+            Scenario::Churn => "connect, lock, hang up",
+            Scenario::Expiry => "a lease of 1 s ends and the next in line is granted, never early",
+        }
+    }
+
+    /// Which span its latencies are.
+    pub fn latency_of(self) -> &'static str {
+        match self {
+            Scenario::Uncontended | Scenario::Pipelined | Scenario::Many => "lock and release",
+            Scenario::Contended | Scenario::Held => "acquire",
+            Scenario::Churn => "connect and acquire",
+            Scenario::Expiry => "grant after the lease's end",
+        }
+    }
+}
+
+fn server(name: &str, value: &OsString) -> Result<String, String> {
+    let wanted = || {
+        let forms = "HOST:PORT, redis://HOST:PORT or distlockd://HOST:PORT";
+        want(name, value.as_encoded_bytes(), forms)
+    };
+    let server = value.to_str().ok_or_else(wanted)?;
+    let (_, address) = split(server);
+    match addresses(address.as_ref()) {
+        Ok(one) if one.len() == 1 => Ok(server.to_string()),
+        _ => Err(wanted()),
+    }
+}
+
+fn prefix(value: &OsString) -> Result<String, String> {
+    let is_plain = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    let prefix = value.to_str().filter(is_plain);
+    let prefix = prefix.filter(|text| text.len() <= 200);
+    let wanted = || {
+        want(
+            "--key",
+            value.as_encoded_bytes(),
+            "1 to 200 letters, no blanks",
+        )
+    };
+    prefix.map(str::to_string).ok_or_else(wanted)
+}

@@ -1,0 +1,337 @@
+//! How each protocol says acquire and release, and what its answers mean: the line protocol of dflockd, RESP as redis
+//! speaks it, and the frames of distlockd. It knows no socket but the one that finds out whether a server is there.
+//! Invariant: nothing is allocated to write a request or to read an answer.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
+use dflockd::wire::{ask, text};
+
+use crate::failure::{Failure, NO_PERMISSION, PROTOCOL, UNAVAILABLE};
+
+/// How long a server may take to connect, and to say that it is there.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Deletes a key if its value is ours still: the release that redis has no command for.
+const SCRIPT: &str =
+    "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Dflockd,
+    Redis,
+    Distlockd,
+}
+
+/// A server, once it has been found to be there.
+pub struct Target {
+    /// As it was named on the command line.
+    pub name: String,
+    pub protocol: Protocol,
+    pub addr: SocketAddr,
+    /// What each connection says first, if anything; its answer is an `ok`.
+    pub hello: Vec<u8>,
+    /// The words of a redis release up to the key.
+    script: Vec<u8>,
+}
+
+/// What was asked; the answer does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Hello,
+    Acquire,
+    Release,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// With the server's token, if its protocol has any.
+    Granted(Option<Token>),
+    /// The release, or the greeting.
+    Done,
+    /// Somebody holds it, and there is no queue.
+    Busy,
+    /// The wait is over.
+    Timeout,
+    /// Anything else.
+    Refused,
+}
+
+/// One acquire.
+pub struct Acquire<'a> {
+    pub key: &'a [u8],
+    /// Who asks: the value of a redis key, the client id of distlockd.
+    pub me: Token,
+    pub wait: Us,
+    pub lease: Us,
+}
+
+impl Protocol {
+    /// Whether it has a queue, so that nobody has to ask again.
+    pub fn queues(self) -> bool {
+        self == Protocol::Dflockd
+    }
+
+    /// Whether the end of a connection releases what it holds.
+    pub fn frees_on_close(self) -> bool {
+        self == Protocol::Dflockd
+    }
+
+    /// Whether a client says how long its lease is.
+    pub fn has_leases(self) -> bool {
+        self != Protocol::Distlockd
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Dflockd => "dflockd",
+            Protocol::Redis => "redis",
+            Protocol::Distlockd => "distlockd",
+        }
+    }
+}
+
+/// Takes `redis://HOST:PORT` apart; without a scheme it is dflockd.
+pub fn split(server: &str) -> (Protocol, &str) {
+    if let Some(rest) = server.strip_prefix("redis://") {
+        (Protocol::Redis, rest.trim_end_matches('/'))
+    } else if let Some(rest) = server.strip_prefix("distlockd://") {
+        (Protocol::Distlockd, rest.trim_end_matches('/'))
+    } else {
+        (Protocol::Dflockd, server)
+    }
+}
+
+impl Target {
+    /// Finds out whether the server is there and speaks its protocol.
+    pub fn reach(server: &str, secret: Option<&[u8]>) -> Result<Target, Failure> {
+        let (protocol, address) = split(server);
+        let unreachable =
+            |e: io::Error| Failure::new(UNAVAILABLE, format!("cannot reach {server}: {e}"));
+        let (stream, addr) = connect(address).map_err(unreachable)?;
+        let mut target = Target {
+            name: server.to_string(),
+            protocol,
+            addr,
+            hello: Vec::new(),
+            script: Vec::new(),
+        };
+        if let (Protocol::Dflockd, Some(secret)) = (protocol, secret) {
+            ask::auth(secret, &mut target.hello);
+        }
+        target.greet(stream).map_err(|e| match e.kind() {
+            ErrorKind::PermissionDenied => {
+                let text = format!("{server} wants another token, see --token-file");
+                Failure::new(NO_PERMISSION, text)
+            }
+            ErrorKind::InvalidData => Failure::new(
+                PROTOCOL,
+                format!("{server} does not speak {}", protocol.name()),
+            ),
+            _ => unreachable(e),
+        })?;
+        Ok(target)
+    }
+
+    fn greet(&mut self, stream: TcpStream) -> io::Result<()> {
+        let nonsense = || io::Error::from(ErrorKind::InvalidData);
+        let mut stream = BufReader::new(stream);
+        match self.protocol {
+            Protocol::Dflockd => {
+                let mut asked = self.hello.clone();
+                ask::ping(&mut asked);
+                stream.get_mut().write_all(&asked)?;
+                for _ in 0..1 + usize::from(!self.hello.is_empty()) {
+                    match line(&mut stream)?.as_str() {
+                        "ok\n" => {}
+                        "error_auth\n" => return Err(ErrorKind::PermissionDenied.into()),
+                        _ => return Err(nonsense()),
+                    }
+                }
+            }
+            Protocol::Redis => {
+                let mut asked = Vec::new();
+                words(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()], 3, &mut asked);
+                stream.get_mut().write_all(&asked)?;
+                let first = line(&mut stream)?;
+                if first == "$40\r\n" {
+                    let hash = line(&mut stream)?;
+                    let hash = hash.trim_end().as_bytes();
+                    words(&[b"EVALSHA", hash, b"1"], 5, &mut self.script);
+                } else if first.starts_with('-') {
+                    words(&[b"EVAL", SCRIPT.as_bytes(), b"1"], 5, &mut self.script);
+                } else {
+                    return Err(nonsense());
+                }
+            }
+            Protocol::Distlockd => {
+                stream.get_mut().write_all(&[3, 0, 0, 0, 0])?;
+                let length = stream.fill_buf()?.len();
+                match stream.buffer().first() {
+                    Some(0..=3) if length >= 3 => {}
+                    _ => return Err(nonsense()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends an acquire.
+    pub fn acquire(&self, acquire: &Acquire, out: &mut Vec<u8>) {
+        let &Acquire {
+            key,
+            me,
+            wait,
+            lease,
+        } = acquire;
+        match self.protocol {
+            Protocol::Dflockd => {
+                let (space, limit, lease) = (Space::Lock, 1, Some(lease));
+                let asked = Command::Acquire {
+                    space,
+                    key,
+                    limit,
+                    wait,
+                    lease,
+                };
+                ask::command(&asked, out);
+            }
+            Protocol::Redis => {
+                out.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
+                word(key, out);
+                write_me(me, out);
+                out.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
+                let mut digits = [0; 20];
+                word(decimal(lease / 1000, &mut digits), out);
+            }
+            Protocol::Distlockd => frame(1, key, me, out),
+        }
+    }
+
+    /// Appends a release of what this token holds.
+    pub fn release(&self, key: &[u8], token: Token, out: &mut Vec<u8>) {
+        match self.protocol {
+            Protocol::Dflockd => {
+                let space = Space::Lock;
+                ask::command(&Command::Release { space, key, token }, out);
+            }
+            Protocol::Redis => {
+                out.extend_from_slice(&self.script);
+                word(key, out);
+                write_me(token, out);
+            }
+            Protocol::Distlockd => frame(2, key, token, out),
+        }
+    }
+
+    /// Reads one answer and says how long it is. None: it is not all there yet.
+    pub fn answer(&self, asked: Asked, input: &[u8]) -> Option<(usize, Answer)> {
+        if self.protocol == Protocol::Distlockd {
+            let &[status, high, low, ..] = input else {
+                return None;
+            };
+            let used = 3 + usize::from(u16::from_be_bytes([high, low]));
+            let answer = match (status, asked) {
+                (0, Asked::Acquire) => Answer::Granted(None),
+                (0, _) => Answer::Done,
+                (2, Asked::Acquire) => Answer::Busy,
+                _ => Answer::Refused,
+            };
+            return (input.len() >= used).then_some((used, answer));
+        }
+        let end = text::find_lf(input)?;
+        let line = &input[..end];
+        let answer = match self.protocol {
+            Protocol::Redis => match (line.trim_ascii_end(), asked) {
+                (b"+OK", Asked::Acquire) => Answer::Granted(None),
+                (b"$-1" | b"_", Asked::Acquire) => Answer::Busy,
+                (b":1", Asked::Release) => Answer::Done,
+                _ => Answer::Refused,
+            },
+            _ => match (ask::answer(line), asked) {
+                (Some(Reply::Granted { token, .. }), Asked::Acquire) => {
+                    Answer::Granted(Some(token))
+                }
+                (Some(Reply::Timeout), Asked::Acquire) => Answer::Timeout,
+                (Some(Reply::Released), Asked::Release | Asked::Hello) => Answer::Done,
+                _ => Answer::Refused,
+            },
+        };
+        Some((end + 1, answer))
+    }
+}
+
+fn connect(address: &str) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut last = io::Error::from(ErrorKind::NotFound);
+    for addr in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, PATIENCE) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                return Ok((stream, addr));
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    Ok(line)
+}
+
+/// The first of so many words of a RESP request.
+fn words(first: &[&[u8]], count: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    out.push(b'*');
+    out.extend_from_slice(decimal(count, &mut digits));
+    out.extend_from_slice(b"\r\n");
+    for one in first {
+        word(one, out);
+    }
+}
+
+fn word(word: &[u8], out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    out.push(b'$');
+    out.extend_from_slice(decimal(word.len() as u64, &mut digits));
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(word);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Who asks, as a word of 32 digits.
+fn write_me(me: Token, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"$32\r\n");
+    text::write_token(me, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A request of distlockd.
+fn frame(command: u8, key: &[u8], me: Token, out: &mut Vec<u8>) {
+    let length = u16::try_from(key.len()).expect("a key has 256 bytes at most");
+    out.push(command);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&32u16.to_be_bytes());
+    out.extend_from_slice(key);
+    text::write_token(me, out);
+}
+
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+/// How long it is until a server without a queue is asked again, in words.
+pub fn pause_text(pause: Us) -> String {
+    format!("{} ms", pause as f64 * 1000.0 / SECOND as f64)
+}
