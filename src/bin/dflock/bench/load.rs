@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -14,105 +15,19 @@ use dflockd::command::{SECOND, Token, Us};
 use dflockd::sys::{self, process};
 
 use super::figures::Figures;
+use super::lane::{Key, Lane, Step};
 use super::peer::Peer;
+use super::plan::{Clocked, Habit, Keys, Plan};
 use super::proto::{Acquire, Answer, Asked, Target};
 
 /// How often the progress is told, and a silent server looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long after a timeout a server may be silent.
 const SILENCE: Us = 5 * SECOND;
+/// How long a shared lock is held when it is proved that it is nobody else's.
+const PROOF: Us = 1000;
 /// Stands for no lane: the answer is to what a connection says first.
 const NOBODY: u32 = u32::MAX;
-
-/// What a lane does with a grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Habit {
-    /// Releases it and goes on.
-    Pairs,
-    /// Keeps it and takes the next key; releases all in the end.
-    Keep,
-    /// Hangs up.
-    HangUp,
-    /// The even lanes let their lease end, the odd ones wait for that.
-    Expire,
-}
-
-/// Which keys a lane takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keys {
-    /// One of its own.
-    Own,
-    /// So many that are nobody else's, one after the other.
-    Several(usize),
-    /// Any of so many that are everybody's.
-    Any(usize),
-    /// One for itself and its neighbour.
-    Pair,
-}
-
-/// What is measured by a latency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clocked {
-    Pair,
-    Acquire,
-    /// From the end of a lease.
-    Lateness,
-}
-
-pub struct Plan {
-    pub prefix: String,
-    pub habit: Habit,
-    pub keys: Keys,
-    pub clocked: Clocked,
-    pub peers: usize,
-    /// Connections that do nothing.
-    pub idle: usize,
-    /// Lanes of each connection.
-    pub lanes: usize,
-    /// Acquires of each lane, unless time ends it.
-    pub rounds: u64,
-    pub time: Option<Us>,
-    pub wait: Us,
-    pub lease: Us,
-    /// Until a server without a queue is asked again.
-    pub pause: Us,
-    /// An acquire that is not granted in time is an error.
-    pub must_grant: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Rest,
-    Asking,
-    Holding,
-    Releasing,
-    Over,
-}
-
-struct Lane {
-    step: Step,
-    peer: usize,
-    key: usize,
-    /// Of those that are its own, the first.
-    first: usize,
-    left: u64,
-    /// What to release.
-    token: Token,
-    began: Us,
-    /// The number of its acquire, and the highest number that had been answered then.
-    number: u64,
-    known: u64,
-}
-
-struct Key {
-    name: Vec<u8>,
-    /// The lane, and when its lease may end at the earliest.
-    holder: Option<(u32, Us)>,
-    token: Token,
-    fence: u64,
-    /// Numbers and lanes of acquires under way, in the order in which they were sent.
-    waiting: VecDeque<(u64, u32)>,
-}
 
 struct Load<'a> {
     plan: &'a Plan,
@@ -125,6 +40,15 @@ struct Load<'a> {
     keys: Vec<Key>,
     /// Lanes that ask again, and when; in order, since all pauses are the same.
     pauses: VecDeque<(Us, u32)>,
+    /// Lanes that hold a shared lock, and until when. Who releases a lock the moment it is granted would not see that
+    /// another has it too, so all answers that have come are read first.
+    holds: VecDeque<(Us, u32)>,
+    /// Before the clock starts each lane holds a shared lock for a while.
+    is_proof: bool,
+    /// Lanes that have done so and wait for the others.
+    parked: usize,
+    /// CPU time when the clock started.
+    cpu: Us,
     figures: Figures,
     now: Us,
     start: Us,
@@ -146,11 +70,10 @@ pub fn run(plan: &Plan, target: &Target, progress: &mut impl FnMut(u64)) -> io::
         .map(|_| TcpStream::connect(target.addr))
         .collect();
     let idle = idle?;
-    let cpu = process::cpu_time()?;
-    load.start()?;
+    load.start();
     load.turn_until_over(progress)?;
     drop(idle);
-    load.figures.cpu = process::cpu_time()? - cpu;
+    load.figures.cpu = process::cpu_time()? - load.cpu;
     if load.figures.wall == 0 {
         load.figures.wall = load.now - load.start;
     }
@@ -183,6 +106,10 @@ impl<'a> Load<'a> {
             lanes: (0..count).map(|at| Lane::new(at, plan)).collect(),
             keys: (0..keys).map(|at| Key::new(at, plan)).collect(),
             pauses: VecDeque::with_capacity(count),
+            holds: VecDeque::with_capacity(count),
+            is_proof: plan.shares(),
+            parked: 0,
+            cpu: process::cpu_time()?,
             figures: Figures::new(),
             now,
             start: now,
@@ -195,35 +122,34 @@ impl<'a> Load<'a> {
         })
     }
 
-    fn start(&mut self) -> io::Result<()> {
-        self.now = sys::now();
-        self.start = self.now;
-        self.heard_at = self.now;
-        self.end = self.plan.time.map_or(Us::MAX, |time| self.now + time);
+    fn start(&mut self) {
         for peer in 0..self.peers.len() {
             self.greet(peer);
-            for at in 0..self.plan.lanes {
-                let lane = peer * self.plan.lanes + at;
-                let waits = self.plan.habit == Habit::Expire && lane % 2 == 1;
-                if !waits {
-                    self.begin(lane);
-                }
-            }
-            self.peers[peer].flush();
         }
-        Ok(())
+        self.now = sys::now();
+        self.heard_at = self.now;
+        self.begin_all();
+    }
+
+    /// Starts the clock, and all lanes at once.
+    fn begin_all(&mut self) {
+        self.start = self.now;
+        self.end = self.plan.time.map_or(Us::MAX, |time| self.now + time);
+        for at in 0..self.lanes.len() {
+            let waits = self.plan.habit == Habit::Expire && at % 2 == 1;
+            if self.lanes[at].step == Step::Rest && !waits {
+                self.begin(at);
+            }
+        }
+        self.peers.iter_mut().for_each(Peer::flush);
     }
 
     fn turn_until_over(&mut self, progress: &mut impl FnMut(u64)) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut told = self.now;
         while self.active > 0 {
-            let until_pause = self
-                .pauses
-                .front()
-                .map(|&(due, _)| due.saturating_sub(self.now));
-            let wait = until_pause.map_or(LOOK, |us| Duration::from_micros(us).min(LOOK));
-            match self.poll.poll(&mut events, Some(wait)) {
+            let wait = Duration::from_micros(self.due().saturating_sub(self.now));
+            match self.poll.poll(&mut events, Some(wait.min(LOOK))) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
                 _ => {}
             }
@@ -232,6 +158,10 @@ impl<'a> Load<'a> {
             }
             self.now = sys::now();
             self.ask_again();
+            self.end_holds();
+            if self.is_proof && self.parked == self.active {
+                self.end_proof()?;
+            }
             if self.now - told > LOOK.as_micros() as Us {
                 told = self.now;
                 progress(self.figures.ops);
@@ -244,6 +174,13 @@ impl<'a> Load<'a> {
             }
         }
         Ok(())
+    }
+
+    /// When there is something to do though nothing comes.
+    fn due(&self) -> Us {
+        let firsts = [self.pauses.front(), self.holds.front()];
+        let dues = firsts.into_iter().flatten().map(|&(due, _)| due);
+        dues.min().unwrap_or(Us::MAX)
     }
 
     fn event(&mut self, event: &Event) {
@@ -327,6 +264,11 @@ impl<'a> Load<'a> {
             self.figures.latency.add(lasted);
         }
         match self.plan.habit {
+            Habit::Pairs if self.plan.shares() => {
+                lane.step = Step::Holding;
+                let until = self.now + if self.is_proof { PROOF } else { 0 };
+                self.holds.push_back((until, at as u32));
+            }
             Habit::Pairs => self.release(at),
             Habit::Keep => self.keep(at),
             Habit::HangUp if self.target.protocol.frees_on_close() => {
@@ -470,7 +412,10 @@ impl<'a> Load<'a> {
     /// Goes on to the next acquire, if there is to be one.
     fn next(&mut self, at: usize) {
         let is_last = self.lanes[at].left == 0 || self.plan.habit == Habit::Keep;
-        if is_last || self.now >= self.end {
+        if self.is_proof {
+            self.lanes[at].step = Step::Rest;
+            self.parked += 1;
+        } else if is_last || self.now >= self.end {
             self.over(at);
         } else {
             self.begin(at);
@@ -550,6 +495,36 @@ impl<'a> Load<'a> {
         }
     }
 
+    fn end_holds(&mut self) {
+        while let Some(&(until, lane)) = self.holds.front() {
+            if until > self.now {
+                break;
+            }
+            self.holds.pop_front();
+            let (at, peer) = (lane as usize, self.lanes[lane as usize].peer);
+            if self.lanes[at].step == Step::Holding {
+                self.release(at);
+                self.peers[peer].flush();
+            }
+        }
+    }
+
+    /// All have held the lock: from now on it is measured. Of the proof only what went wrong is kept.
+    fn end_proof(&mut self) -> io::Result<()> {
+        self.is_proof = false;
+        let figures = mem::replace(&mut self.figures, Figures::new());
+        self.figures.errors = figures.errors;
+        self.figures.exclusion = figures.exclusion;
+        self.figures.order = figures.order;
+        self.figures.why = figures.why;
+        self.lanes
+            .iter_mut()
+            .for_each(|lane| lane.left = self.plan.rounds);
+        self.cpu = process::cpu_time()?;
+        self.begin_all();
+        Ok(())
+    }
+
     /// The server has closed: what this connection still wanted it will not get.
     fn cut(&mut self, peer: usize) {
         let first = peer * self.plan.lanes;
@@ -558,6 +533,7 @@ impl<'a> Load<'a> {
                 self.figures
                     .error(|| "the server has closed a connection".to_string());
                 self.leave_queue(at);
+                self.parked -= usize::from(self.is_proof && self.lanes[at].step == Step::Rest);
                 self.over(at);
             }
         }
@@ -570,39 +546,5 @@ impl<'a> Load<'a> {
         self.dice ^= self.dice >> 7;
         self.dice ^= self.dice << 17;
         self.dice
-    }
-}
-
-impl Lane {
-    fn new(at: usize, plan: &Plan) -> Lane {
-        let first = match plan.keys {
-            Keys::Own => at,
-            Keys::Several(each) => at * each,
-            Keys::Any(_) => 0,
-            Keys::Pair => at / 2,
-        };
-        Lane {
-            step: Step::Rest,
-            peer: at / plan.lanes,
-            key: first,
-            first,
-            left: plan.rounds,
-            token: Token::default(),
-            began: 0,
-            number: 0,
-            known: 0,
-        }
-    }
-}
-
-impl Key {
-    fn new(at: usize, plan: &Plan) -> Key {
-        Key {
-            name: format!("{}:{at}", plan.prefix).into_bytes(),
-            holder: None,
-            token: Token::default(),
-            fence: 0,
-            waiting: VecDeque::new(),
-        }
     }
 }

@@ -3,10 +3,12 @@
 //! interleaved, so that what slows the machine down slows all of them, and a wrong grant makes the exit status 1.
 
 mod figures;
+mod lane;
 mod load;
 mod options;
 mod page;
 mod peer;
+mod plan;
 mod proto;
 mod report;
 mod watch;

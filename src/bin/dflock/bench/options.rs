@@ -8,7 +8,7 @@ use lexopt::Arg;
 
 use dflockd::command::{SECOND, Us};
 
-use super::load::{Clocked, Habit, Keys, Plan};
+use super::plan::{Clocked, Habit, Keys, Plan};
 use super::proto::{Protocol, split};
 use crate::options::{Options, addresses, number, secret, want};
 
@@ -92,8 +92,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn new(options: &Options, words: &[OsString]) -> Settings {
-        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    fn new(options: &Options) -> Settings {
+        let words = std::env::args_os().skip(1);
+        let words: Vec<String> = words
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
         Settings {
             servers: options.servers[..1].to_vec(),
             secret: options.secret.clone(),
@@ -113,16 +116,14 @@ impl Settings {
             pids: Vec::new(),
             json: false,
             report: None,
-            command: format!("dflock bench {}", words.join(" "))
-                .trim_end()
-                .to_string(),
+            command: format!("dflock {}", words.join(" ")),
         }
     }
 }
 
 /// Reads the words. None: help is wanted.
 pub fn parse(options: &Options, words: &[OsString]) -> Result<Option<Settings>, String> {
-    let mut settings = Settings::new(options, words);
+    let mut settings = Settings::new(options);
     let (mut is_shared, mut is_older) = (false, false);
     let mut args = lexopt::Parser::from_args(words.iter().cloned());
     while let Some(arg) = args.next().map_err(|e| e.to_string())? {
@@ -326,7 +327,7 @@ fn server(name: &str, value: &OsString) -> Result<String, String> {
     let server = value.to_str().ok_or_else(wanted)?;
     let (_, address) = split(server);
     match addresses(address.as_ref()) {
-        Ok(one) if one.len() == 1 => Ok(server.to_string()),
+        Ok(one) if one.len() == 1 && !address.contains('/') => Ok(server.to_string()),
         _ => Err(wanted()),
     }
 }

@@ -1,8 +1,9 @@
 //! The report as one page of HTML that needs no network: style and pictures are in it. It measures nothing. Invariant:
-//! whatever came from outside (names of servers, the command) is escaped, and each scenario has the same two charts.
+//! whatever came from outside (names of servers, the command) is escaped, and a chart is one svg under one heading.
 
 use super::Outcome;
 use super::figures::Summary;
+use super::options::Scenario;
 use super::report::{COLUMNS, Report, whole};
 
 /// Where bars begin and end, in units of the chart's own; a unit is about a pixel.
@@ -50,7 +51,8 @@ Which span is meant stands above each chart.</dd>
 <dt>Violations</dt><dd>Proofs of a wrong grant: somebody was given what another still held, was given it before one whose
 request the server had read earlier, or before the other's lease had ended.</dd>
 <dt>Asked again</dt><dd>A server without a queue answers busy; the client then pauses and asks again. Its latencies have
-those pauses in them.</dd>
+those pauses in them, and who gets a lock is left to chance: a client that has just released it is often the first to ask,
+which makes a small median and long tails.</dd>
 <dt>Client CPU per request</dt><dd>What this tool itself used. If it is close to what the server uses, both share the
 machine and a figure of the one is in part a figure of the other.</dd>
 </dl>
@@ -92,17 +94,20 @@ fn section(report: &Report, outcomes: &[Outcome], page: &mut String) {
         .filter_map(|outcome| Some((outcome, outcome.summary.as_ref()?)))
         .collect();
     let name = |outcome: &Outcome| escaped(&report.targets[outcome.server].name);
-    let rates = measured.iter().map(|&(outcome, summary)| Group {
-        server: outcome.server,
-        name: name(outcome),
-        bars: vec![("", summary.throughput)],
-    });
-    chart(
-        "Throughput, operations in a second",
-        "",
-        rates.collect(),
-        page,
-    );
+    // A second passes by each time, whatever the server does.
+    if scenario != Scenario::Expiry {
+        let rates = measured.iter().map(|&(outcome, summary)| Group {
+            server: outcome.server,
+            name: name(outcome),
+            bars: vec![("", summary.throughput)],
+        });
+        chart(
+            "Throughput, operations in a second",
+            "",
+            rates.collect(),
+            page,
+        );
+    }
     let spans = measured.iter().map(|&(outcome, summary)| Group {
         server: outcome.server,
         name: name(outcome),

@@ -79,17 +79,18 @@ impl Report<'_> {
                 "{name}: not possible, a client cannot choose its lease"
             )];
         };
+        let server_us = summary.server_us;
+        let server = server_us.map_or(String::new(), |us| format!(" (the server's {us:.2} us)"));
         let mut notes = vec![format!(
-            "{name}: client CPU per request {:.2} us, granted {:.2} % of {}",
+            "{name}: client CPU per request {:.2} us{server}, granted {:.2} % of {}",
             summary.cpu_us,
             summary.success() * 100.0,
             summary.tries
         )];
-        if let Some(server_us) = summary.server_us {
-            notes.push(format!("{name}: server CPU per request {server_us:.2} us"));
-        }
         if let Some(bytes) = summary.server_bytes {
-            notes.push(format!("{name}: server memory per key {bytes:.0} bytes"));
+            notes.push(format!(
+                "{name}: server memory per key {bytes:.0} bytes, if it was fresh"
+            ));
         }
         if !target.protocol.queues() && summary.again > 0 {
             let pause = pause_text(self.settings.pause);
