@@ -442,7 +442,7 @@ impl<'a> Load<'a> {
         self.lanes[at].began = self.now;
         self.figures.tries += 1;
         self.ask(at);
-        if self.target.protocol.queues() {
+        if self.target.protocol.queues() && self.plan.has_queues() {
             let lane = &self.lanes[at];
             let place = (lane.number, at as u32);
             self.keys[lane.key].waiting.push_back(place);

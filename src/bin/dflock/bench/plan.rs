@@ -65,4 +65,9 @@ impl Plan {
     pub fn shares(&self) -> bool {
         self.habit == Habit::Pairs && matches!(self.keys, Keys::Any(_))
     }
+
+    /// Whether several lanes may wait for a key.
+    pub fn has_queues(&self) -> bool {
+        self.shares() || self.keys == Keys::Pair
+    }
 }
