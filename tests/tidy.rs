@@ -26,7 +26,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/failure", &[]),
     ("bin/dflock/guard", &["command", "sys"]),
     ("bin/dflock/link", &[]),
-    ("bin/dflock/options", &["command"]),
+    (
+        "bin/dflock/options",
+        &["client", "command", "config", "wire"],
+    ),
     (
         "bin/dflock/run/mod",
         &["command", "failure", "options", "steps", "sys"],
@@ -56,6 +59,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &["command", "config", "guests", "hub", "locks", "log", "sys"],
     ),
     ("client/mod", &["command", "sys", "wire"]),
+    ("client/error", &["command"]),
     ("client/lock", &["command", "sys"]),
     ("client/shard", &[]),
     ("guests", &[]),

@@ -28,10 +28,10 @@
 //! # }
 //! ```
 
+mod error;
 pub mod lock;
 pub mod shard;
 
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -43,6 +43,7 @@ use crate::sys;
 use crate::wire::ask;
 use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX};
 
+pub use error::Error;
 pub use lock::Lock;
 pub use shard::Servers;
 
@@ -140,42 +141,6 @@ pub enum Place {
     Granted(Grant),
     /// A place in the queue. When the turn comes the lease starts, whether or not anybody waits.
     Queued,
-}
-
-/// What can go wrong. After [`Error::Io`] and [`Error::Nonsense`] the connection is of no use: every further call says
-/// so at once, and all that is left is to connect again. After the others it goes on.
-#[derive(Debug)]
-pub enum Error {
-    /// The key cannot be one, and why. Nothing was sent.
-    Key(&'static str),
-    /// The connection failed, or no answer came in time. Whether the request was carried out is not known.
-    Io(io::Error),
-    /// The wait is over, without a grant.
-    Timeout,
-    /// The server refused.
-    Refused(Refusal),
-    /// The server said what is no answer to this question; the beginning of that, printable.
-    Nonsense(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Key(why) => f.write_str(why),
-            Error::Io(error) => error.fmt(f),
-            Error::Timeout => f.write_str("the wait is over"),
-            Error::Refused(refusal) => f.write_str(reason(*refusal)),
-            Error::Nonsense(quote) => write!(f, "the server made no sense: {quote:?}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Error {
-        Error::Io(error)
-    }
 }
 
 /// A connection to one server. To drop it closes it, and so ends the holds that it was granted.
@@ -526,20 +491,6 @@ fn span(duration: Duration) -> Us {
 
 fn micros(duration: Duration) -> Us {
     Us::try_from(duration.as_micros()).unwrap_or(Us::MAX)
-}
-
-fn reason(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::Error => "the server cannot do that, or the token is not held",
-        Refusal::MaxLocks => "the server has no room for another key",
-        Refusal::MaxWaiters => "the queue is full",
-        Refusal::LimitMismatch => "the key has another limit",
-        Refusal::AlreadyEnqueued => "this connection is in the queue already",
-        Refusal::NotEnqueued => "this connection is not in the queue",
-        Refusal::LeaseExpired => "the lease is over",
-        Refusal::Auth => "the server wants another secret",
-        Refusal::Draining => "the server is about to stop",
-    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use lexopt::Arg;
 
+use dflockd::client::Key;
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
+use dflockd::config;
+use dflockd::wire::text::LIMIT_MAX;
 
 /// Where a server listens if nobody says.
 const SERVER: &str = "127.0.0.1:6388";
-/// The largest limit of a semaphore.
-const LIMIT_MAX: u32 = 1_048_576;
 /// More than a token file may have.
 const SECRET_FILE_MAX: u64 = 128 * 1024;
 
@@ -184,7 +185,7 @@ pub fn parse(
             }
             "-q" | "--skip-ok" => skip_ok = true,
             "-l" | "--limit" => {
-                let limit = number(&name, &value()?, 1, u64::from(LIMIT_MAX))?;
+                let limit = number(&name, &value()?, 1, LIMIT_MAX)?;
                 options.limit = Some(limit as u32);
             }
             "--lease" => {
@@ -293,10 +294,7 @@ fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {
 
 fn key(word: Option<OsString>) -> Result<Vec<u8>, String> {
     let key = word.ok_or("want a KEY")?.into_vec();
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-    if key.is_empty() || key.len() > 256 || key.iter().any(blank) {
-        return Err("a KEY has 1 to 256 bytes and no blanks".to_string());
-    }
+    Key::lock(&key).map_err(|e| e.to_string())?;
     Ok(key)
 }
 
@@ -322,11 +320,7 @@ pub fn secret(path: &OsStr) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(SECRET_FILE_MAX).read_to_end(&mut text));
     read.map_err(|e| format!("cannot read the token file {path:?}: {e}"))?;
-    let secret = text.trim_ascii();
-    if secret.is_empty() || secret.contains(&b'\n') {
-        return Err(format!("token file {path:?}: want one line"));
-    }
-    Ok(secret.to_vec())
+    config::secret(&text).map_err(|want| format!("token file {path:?}: want {want}"))
 }
 
 /// Seconds, perhaps with decimals, in microseconds; `least` is in microseconds too.
