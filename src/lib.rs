@@ -3,7 +3,7 @@
 //! # Three rings, one direction
 //!
 //! ```text
-//! main -> server -> hub -> locks -> wheel, slab, table
+//! main -> server -> hub -> locks -> wheel, slab, list, table, name
 //!           |        |       |
 //!           |        +-> wire, buffer
 //!           +-> sys, log, config, guests     all of them -> command
@@ -24,7 +24,8 @@
 //! # Reading order
 //!
 //! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, and `locks/phases.rs`, two
-//! phases), [`hub`] (with `hub/life.rs`, how a session ends), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`table`], [`buffer`], [`sys`],
+//! phases), [`hub`] (with `hub/life.rs`, how a session ends), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`list`], [`table`],
+//! [`name`], [`buffer`], [`sys`],
 //! [`config`], [`guests`], [`log`]. And by itself: [`client`], with [`client::lock`] and [`client::shard`].
 //!
 //! # One request's journey
@@ -65,8 +66,10 @@ pub mod command;
 pub mod config;
 pub mod guests;
 pub mod hub;
+pub mod list;
 pub mod locks;
 pub mod log;
+pub mod name;
 pub mod server;
 pub mod slab;
 pub mod sys;

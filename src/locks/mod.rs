@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use siphasher::sip::{SipHasher13, SipHasher24};
 
 use crate::command::{Command, Refusal, Replies, Reply, SessionId, Space, State, Token, Us, View};
+use crate::list::List;
 use crate::slab::{NIL, Slab};
 use crate::table::Table;
 use crate::wheel::Wheel;
@@ -28,7 +29,7 @@ use grant::End;
 use idle::IdleKeys;
 use key::Key;
 use phases::{Lost, Records};
-use queue::{List, OF_MEMBER, Ticket};
+use queue::{OF_MEMBER, Ticket};
 
 /// What the table is told once, when it is made.
 #[derive(Clone, Debug)]

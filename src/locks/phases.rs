@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 
 use super::grant::End;
-use super::key::Name;
 use super::queue::Ticket;
 use super::{Locks, Wish};
 use crate::command::{Refusal, Replies, Reply, SessionId, Space, Us};
+use crate::name::Name;
 use crate::slab::{NIL, Slab};
 use crate::table::Table;
 
