@@ -167,8 +167,13 @@ pub enum Reply {
     },
     /// The wait ended without a grant.
     Timeout,
-    /// The server is there: to a ping, by the hub.
-    Pong,
+    /// Done, and there is nothing else to say: to `ping`, `auth`, `listen` and `unlisten`, by the hub.
+    Done,
+    /// The signal was sent.
+    Signalled {
+        /// To how many connections without a group, and to how many groups.
+        receivers: u64,
+    },
     /// The request was not carried out.
     Refused(Refusal),
     /// No answer but a notice: the last hold of the session was ended by time or from elsewhere.

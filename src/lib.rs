@@ -71,6 +71,7 @@ pub mod locks;
 pub mod log;
 pub mod name;
 pub mod server;
+pub mod signals;
 pub mod slab;
 pub mod sys;
 pub mod table;

@@ -524,6 +524,7 @@ fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
     };
     Ok(Settings {
         locks,
+        max_subscriptions: config.max_subscriptions,
         secret: said,
         read_timeout: config.read_timeout,
         write_timeout: config.write_timeout,

@@ -26,6 +26,8 @@ pub struct Config {
     pub max_locks: usize,
     /// How many may queue for one key; 0 is any number.
     pub max_waiters: u32,
+    /// How many patterns one connection may listen to; 0 is any number.
+    pub max_subscriptions: u32,
     /// How many connections there may be; 0 is any number.
     pub max_connections: u32,
     /// How many there may be from one address; 0 is any number.
@@ -71,6 +73,7 @@ impl Default for Config {
             default_lease: 0,
             max_locks: 0,
             max_waiters: 0,
+            max_subscriptions: 0,
             max_connections: 0,
             max_connections_per_ip: 0,
             auth: Auth::default(),
@@ -299,6 +302,7 @@ fn exposure(config: &Config) -> Option<String> {
         ("--max-connections", config.max_connections),
         ("--max-connections-per-ip", config.max_connections_per_ip),
         ("--max-waiters", config.max_waiters),
+        ("--max-subscriptions", config.max_subscriptions),
     ];
     let unlimited: Vec<&str> = limits
         .iter()

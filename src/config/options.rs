@@ -158,6 +158,18 @@ pub static OPTIONS: &[Flag] = &[
         },
     },
     Flag {
+        name: "max-subscriptions",
+        env: &["DFLOCKD_MAX_SUBSCRIPTIONS"],
+        value: "COUNT",
+        default: "0",
+        group: Group::Limits,
+        help: "Patterns that one connection may listen to, 0 to 1000000000; one more\n\
+               gets error; 0 is any number.",
+        set: |config, text| {
+            integer(text, 0..=COUNT_MAX, "").map(|value| config.max_subscriptions = value as u32)
+        },
+    },
+    Flag {
         name: "max-connections",
         env: &["DFLOCKD_MAX_CONNECTIONS"],
         value: "COUNT",
@@ -249,15 +261,6 @@ pub static OPTIONS: &[Flag] = &[
         group: Group::Compatibility,
         help: "Checked, 1 to 9223372036, and without effect: nothing sweeps.",
         set: |_, text| seconds(text, 1).map(drop),
-    },
-    Flag {
-        name: "max-subscriptions",
-        env: &["DFLOCKD_MAX_SUBSCRIPTIONS"],
-        value: "COUNT",
-        default: "0",
-        group: Group::Compatibility,
-        help: "Checked, 0 to 1000000000, and without effect: there are no signals yet.",
-        set: |_, text| integer(text, 0..=COUNT_MAX, "").map(drop),
     },
     Flag {
         name: "version",

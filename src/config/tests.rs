@@ -64,6 +64,7 @@ fn nothing_said_gives_the_documented_defaults() {
             default_lease: 33 * SECOND,
             max_locks: 1024,
             max_waiters: 0,
+            max_subscriptions: 0,
             max_connections: 0,
             max_connections_per_ip: 0,
             auth: Auth::default(),
@@ -179,6 +180,7 @@ fn each_variable_reaches_its_setting() {
             default_lease: 9_223_372_036 * SECOND,
             max_locks: 1_000_000_000,
             max_waiters: 3,
+            max_subscriptions: 6,
             max_connections: 4,
             max_connections_per_ip: 5,
             auth: Auth {

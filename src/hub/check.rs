@@ -1,7 +1,7 @@
 //! What must hold between any two turns, in code: the invariants of the hub. Looks at everything, so it is for tests
 //! and simulations.
 
-use super::session::Phase;
+use super::session::{Busy, Phase};
 use super::{Hub, INPUT_MAX, OUTPUT_MAX, survey};
 use crate::wire::text::{self, Parsed};
 
@@ -9,6 +9,7 @@ impl Hub {
     /// Panics if anything is not as it must be between two turns. Looks at everything: for tests.
     pub fn check(&self) {
         self.locks.check();
+        self.signals.check();
         assert!(
             self.replies.is_empty() && self.dirty.is_empty() && self.later.is_empty(),
             "settled"
@@ -18,26 +19,24 @@ impl Hub {
             if session.is_vacant() {
                 continue;
             }
-            let queue = if session.survey.is_some() {
+            let queue = if matches!(session.busy, Busy::Surveying(_)) {
                 &self.surveys
             } else {
                 &self.ready
             };
             assert!(!session.ready || queue.contains(&slot));
-            assert!(
-                session.input.len() <= INPUT_MAX + text::FRAME_MAX
-                    && session.output.len() < OUTPUT_MAX + survey::ENTRY_MAX,
-                "S10"
-            );
+            assert!(session.input.len() <= INPUT_MAX + text::FRAME_MAX, "S10");
+            let answers = session.output.len() < OUTPUT_MAX + survey::ENTRY_MAX;
+            assert!(answers || session.backlog.is_some(), "S10");
             if session.phase == Phase::Open && !session.ready && !session.is_blocked() {
-                let parsed = text::parse(session.input.bytes());
+                let parsed = text::parse(session.input.bytes(), session.trusted);
                 assert!(
                     matches!(parsed, Parsed::Partial { .. }),
                     "no idle session holds a complete request"
                 );
                 assert!(!session.ended, "a session that has ended closes");
                 assert!(
-                    session.timer.is_filed() || self.locks.has(session.id),
+                    session.timer.is_filed() || self.is_engaged(slot),
                     "silence has an end"
                 );
             }

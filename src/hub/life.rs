@@ -3,7 +3,7 @@
 //! still goes out, as far as its peer takes it in time.
 
 use super::Hub;
-use super::session::Phase;
+use super::session::{Busy, Phase};
 use crate::command::{Command, Refusal, Reply, SECOND, SessionId, Us};
 use crate::wire::text;
 
@@ -61,7 +61,7 @@ impl Hub {
         drain.next = self.sessions.places().min(from + CLOSES_A_TURN);
         for slot in from..drain.next {
             let session = &self.sessions[slot];
-            let idle = !session.is_vacant() && session.phase.is_open() && !session.busy;
+            let idle = !session.is_vacant() && session.phase.is_open() && session.is_idle();
             if idle && !self.locks.holds(session.id) {
                 self.close_drained(now, slot);
             }
@@ -87,7 +87,7 @@ impl Hub {
             .is_some_and(|secret| is_equal(secret, said))
         {
             self.sessions[slot].trusted = true;
-            return self.answer(now, slot, Reply::Pong);
+            return self.answer(now, slot, Reply::Done);
         }
         self.reject(now, slot);
     }
@@ -127,13 +127,13 @@ impl Hub {
         let session = &mut self.sessions[slot];
         assert!(session.phase.is_open(), "a session closes once");
         session.phase = phase;
-        session.busy = false;
-        session.survey = None;
+        session.busy = Busy::No;
         session.due = Us::MAX;
         session.input.clear(&mut self.pool);
         let id = session.id;
         self.connections -= 1;
         self.soil(slot);
+        self.sessions[slot].left_signals = self.signals.leave(id);
         self.locks.apply(now, id, Command::Close, &mut self.replies);
     }
 
@@ -163,7 +163,8 @@ impl Hub {
     }
 
     pub(super) fn bury_if_left(&mut self, slot: u32) {
-        if self.sessions[slot].left_locks && self.sessions[slot].left_server {
+        let session = &self.sessions[slot];
+        if session.left_locks && session.left_signals && session.left_server {
             self.buried.push(slot);
         }
     }
@@ -194,22 +195,28 @@ impl Hub {
             return self.closed(now, id);
         }
         session.due = Us::MAX;
+        let session = &self.sessions[slot];
         match session.phase {
             // It is not the peer's turn: the next answer sets a new deadline, or room for it does.
             Phase::Open if session.is_blocked() => {}
             // What it sent in time has not been looked at.
-            Phase::Open if session.ready => session.due = now.saturating_add(1),
-            // A holder may be silent between frames for as long as it holds.
-            Phase::Open if !session.begun && self.locks.has(session.id) => {}
+            Phase::Open if session.ready => self.sessions[slot].due = now.saturating_add(1),
+            // A holder may be silent between frames for as long as it holds, a listener for as long as it listens.
+            Phase::Open if !session.begun && self.is_engaged(slot) => {}
             Phase::Open | Phase::Skip => self.fail(now, slot),
             Phase::Reject => {
-                session.phase = Phase::Flush {
-                    linger: !session.ended,
-                };
+                let linger = !session.ended;
+                self.sessions[slot].phase = Phase::Flush { linger };
                 self.soil(slot);
             }
             Phase::Flush { .. } | Phase::Linger | Phase::Gone => self.give_up(slot),
         }
+    }
+
+    /// Whether the session has something to be silent for: it holds, queues or listens.
+    pub(super) fn is_engaged(&self, slot: u32) -> bool {
+        let id = self.sessions[slot].id;
+        self.locks.has(id) || self.signals.has(id)
     }
 
     /// The session has a read timeout from now on. A later deadline is not filed again: when the timer comes up,

@@ -4,9 +4,11 @@
 //!
 //! A session has one request outstanding; what it sends meanwhile waits, unparsed, in its input.
 
+mod backlog;
 mod check;
 mod life;
 mod session;
+mod signals;
 mod survey;
 
 use std::collections::VecDeque;
@@ -14,11 +16,13 @@ use std::collections::VecDeque;
 use crate::buffer::Pool;
 use crate::command::{Command, Refusal, Replies, Reply, SessionId, Us};
 use crate::locks::{self, Locks};
+use crate::signals::Signals;
 use crate::slab::Slab;
 use crate::wheel::Wheel;
 use crate::wire::text::{self, Parsed, Request};
 use life::{Drain, LINGER};
-use session::{Phase, Session};
+use session::{Busy, Phase, Session};
+use signals::{FUEL_A_TURN, Post};
 use survey::Survey;
 
 /// Bytes of a session's input that are kept while it cannot go on; then its socket is not read.
@@ -36,6 +40,8 @@ const SEND: u32 = 8;
 pub struct Settings {
     /// For the lock table.
     pub locks: locks::Settings,
+    /// Subscriptions that a connection may have; 0 is any number.
+    pub max_subscriptions: u32,
     /// What a connection must say before anything else, if something.
     pub secret: Option<Vec<u8>>,
     /// How long a line of a request, or an idle connection that holds nothing, may take; at least 1 s.
@@ -60,6 +66,13 @@ pub enum Next {
 /// All sessions and what they share.
 pub struct Hub {
     locks: Locks,
+    signals: Signals,
+    /// Signals on their way, in order.
+    posts: VecDeque<Post>,
+    /// For the line of the next signal.
+    spare_line: Vec<u8>,
+    /// What signals may still cost in this turn.
+    fuel: u32,
     replies: Replies,
     sessions: Slab<Session>,
     /// Sessions whose close is not decided.
@@ -91,7 +104,12 @@ pub struct Hub {
 impl Hub {
     /// A hub without sessions.
     pub fn new(settings: Settings) -> Hub {
+        let secret = settings.locks.secret.first_chunk().expect("it has 32");
         Hub {
+            signals: Signals::new(settings.max_subscriptions, secret),
+            posts: VecDeque::new(),
+            spare_line: Vec::new(),
+            fuel: FUEL_A_TURN,
             locks: Locks::new(settings.locks),
             replies: Replies::new(),
             sessions: Slab::new(),
@@ -179,7 +197,7 @@ impl Hub {
         let Some(slot) = self.find(id) else { return };
         let session = &mut self.sessions[slot];
         session.ended = true;
-        let at_rest = !session.busy && session.input.is_empty();
+        let at_rest = session.is_idle() && session.input.is_empty();
         match session.phase {
             Phase::Open | Phase::Skip if session.waits() || at_rest => self.close(now, slot, false),
             Phase::Open | Phase::Skip => self.wake(slot),
@@ -222,6 +240,8 @@ impl Hub {
             .apply(now, SessionId::NOBODY, tick, &mut self.replies);
         self.route(now);
         self.time_out_some(now, heard);
+        self.forget_listeners();
+        self.emit_some(now);
         self.drain_some(now);
         self.survey_some(now);
     }
@@ -237,7 +257,7 @@ impl Hub {
             if !self.sessions[slot].phase.is_open() {
                 continue;
             }
-            if self.sessions[slot].survey.is_some() {
+            if matches!(self.sessions[slot].busy, Busy::Surveying(_)) {
                 // It began while the session was in this queue.
                 self.wake(slot);
                 continue;
@@ -281,6 +301,9 @@ impl Hub {
         session.output.consume(n, &mut self.pool);
         if n > 0 {
             session.write_due = Us::MAX;
+            if let Some(backlog) = &mut session.backlog {
+                backlog.sent(n);
+            }
         }
         if was_full && session.output.len() < OUTPUT_MAX {
             self.wake(slot);
@@ -298,6 +321,9 @@ impl Hub {
         };
         if !self.sessions[slot].output.is_empty() {
             self.expect_progress(now, slot);
+            if let Some(backlog) = &mut self.sessions[slot].backlog {
+                backlog.refused();
+            }
         }
         let session = &mut self.sessions[slot];
         match session.phase {
@@ -326,6 +352,7 @@ impl Hub {
     /// The turn is over: what it put off comes first in the next one, and slots that came free can be used.
     pub fn end_turn(&mut self) {
         self.work = WORK_A_TURN;
+        self.fuel = FUEL_A_TURN;
         self.ready.append(&mut self.later);
         for slot in self.buried.drain(..) {
             self.wheel.cancel(&mut self.sessions, slot);
@@ -339,7 +366,10 @@ impl Hub {
             .drain
             .as_ref()
             .map(|drain| drain.deadline(self.sessions.places()));
-        let put_off = !self.ready.is_empty() || !self.surveys.is_empty();
+        let put_off = !self.ready.is_empty()
+            || !self.surveys.is_empty()
+            || !self.posts.is_empty()
+            || self.signals.is_leaving();
         let ready = put_off.then_some(0);
         [ready, self.locks.deadline(), self.wheel.next(), draining]
             .into_iter()
@@ -400,7 +430,7 @@ impl Hub {
                 self.close(now, slot, false);
                 return used;
             }
-            match text::parse(rest) {
+            match text::parse(rest, session.trusted) {
                 Parsed::Partial { lines } => {
                     self.wait_for_rest(now, slot, lines, !rest.is_empty());
                     return used;
@@ -436,24 +466,32 @@ impl Hub {
 
     fn request(&mut self, now: Us, slot: u32, request: Request) {
         let session = &mut self.sessions[slot];
-        session.busy = true;
+        session.busy = Busy::Waiting;
         match request {
             Request::Auth(secret) => self.authenticate(now, slot, secret),
             _ if !session.trusted => self.reject(now, slot),
-            Request::Ping => self.answer(now, slot, Reply::Pong),
+            Request::Ping => self.answer(now, slot, Reply::Done),
             Request::Stats => {
                 let out = session.output.tail(&mut self.pool);
-                session.survey = Some(Box::new(Survey::start(self.connections, out)));
+                session.busy = Busy::Surveying(Box::new(Survey::start(self.connections, out)));
                 self.soil(slot);
                 self.wake(slot);
             }
+            Request::Listen { .. } | Request::Unlisten { .. } | Request::Signal { .. }
+                if self.drain.is_some() =>
+            {
+                self.answer(now, slot, Reply::Refused(Refusal::Draining));
+            }
+            Request::Listen { pattern, group } => self.listen(now, slot, pattern, group),
+            Request::Unlisten { pattern, group } => self.unlisten(now, slot, pattern, group),
+            Request::Signal { channel, payload } => self.signal(now, slot, channel, payload),
             Request::Command(command) => {
                 self.locks
                     .apply(now, session.id, command, &mut self.replies);
                 self.route(now);
                 let session = &self.sessions[slot];
                 // Nobody is there to wait any more.
-                if session.busy && (session.ended || session.hung_up) {
+                if session.waits() && (session.ended || session.hung_up) {
                     self.close(now, slot, true);
                 }
             }
@@ -472,14 +510,17 @@ impl Hub {
             if !session.can_go_on() {
                 continue;
             }
-            let Some(survey) = &mut session.survey else {
+            let Busy::Surveying(survey) = &mut session.busy else {
                 continue;
             };
             let most = OUTPUT_MAX - session.output.len();
             let out = session.output.tail(&mut self.pool);
-            keys = keys.saturating_sub(survey.go_on(now, &self.locks, most, out));
+            let tables = (&self.locks, &self.signals);
+            keys = keys.saturating_sub(survey.go_on(now, tables, most, out));
             if survey.is_done() {
-                session.survey = None;
+                if let Some(backlog) = &mut session.backlog {
+                    out.append(&mut backlog.take_behind());
+                }
                 self.answered(now, slot);
             } else {
                 self.soil(slot);
@@ -503,13 +544,13 @@ impl Hub {
                     self.bury_if_left(slot);
                 }
                 _ if !session.phase.is_open() => {}
-                Reply::Freed if self.drain.is_some() && !session.busy => {
+                Reply::Freed if self.drain.is_some() && session.is_idle() => {
                     self.close_drained(now, slot)
                 }
-                Reply::Freed if session.busy || session.begun => {}
+                Reply::Freed if !session.is_idle() || session.begun => {}
                 Reply::Freed => self.extend_deadline(now, slot),
                 reply => {
-                    assert!(session.busy, "one answer for one request");
+                    assert!(!session.is_idle(), "one answer for one request");
                     self.answer(now, slot, reply);
                 }
             }
@@ -523,7 +564,7 @@ impl Hub {
 
     /// The answer to the session's request is in its output: it may go on.
     fn answered(&mut self, now: Us, slot: u32) {
-        self.sessions[slot].busy = false;
+        self.sessions[slot].busy = Busy::No;
         self.extend_deadline(now, slot);
         self.soil(slot);
         self.wake(slot);
@@ -547,11 +588,11 @@ impl Hub {
         let session = &mut self.sessions[slot];
         let new_line = lines > session.lines;
         // Between frames a holder has no deadline; with the first byte it gets one.
-        let first_byte = begun && !session.begun && self.locks.has(session.id);
+        let first_byte = begun && !session.begun;
         session.lines = lines;
         session.begun = begun;
         session.greeted |= lines > 0;
-        if new_line || first_byte {
+        if new_line || first_byte && self.is_engaged(slot) {
             self.extend_deadline(now, slot);
         }
     }
@@ -561,9 +602,9 @@ impl Hub {
         let session = &mut self.sessions[slot];
         if !session.ready && session.can_go_on() {
             session.ready = true;
-            match session.survey {
-                Some(_) => self.surveys.push_back(slot),
-                None => self.ready.push_back(slot),
+            match session.busy {
+                Busy::Surveying(_) => self.surveys.push_back(slot),
+                _ => self.ready.push_back(slot),
             }
         }
     }

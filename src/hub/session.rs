@@ -1,6 +1,7 @@
 //! One connection as the hub sees it: what it has sent and not yet had executed, what it is owed, in which phase of
 //! its life it is, and when that phase must be over.
 
+use super::backlog::Backlog;
 use super::survey::Survey;
 use super::{INPUT_MAX, OUTPUT_MAX};
 use crate::buffer::Buffer;
@@ -17,11 +18,10 @@ pub(super) struct Session {
     pub timer: Link,
     pub input: Buffer,
     pub output: Buffer,
-    /// The answer that is being given in slices.
-    pub survey: Option<Box<Survey>>,
+    /// What it is owed of signals; none if it has never listened.
+    pub backlog: Option<Box<Backlog>>,
     pub phase: Phase,
-    /// A request waits for its reply.
-    pub busy: bool,
+    pub busy: Busy,
     /// In `ready` or `later`.
     pub ready: bool,
     /// In `dirty`.
@@ -41,10 +41,27 @@ pub(super) struct Session {
     pub lines: u8,
     /// The lock table has nothing more of it.
     pub left_locks: bool,
+    /// The signals have nothing more of it.
+    pub left_signals: bool,
     /// The server has closed its socket.
     pub left_server: bool,
     /// Bytes discarded while lingering.
     pub discarded: u32,
+}
+
+/// What its last request waits for. To the end of the peer's bytes a session that works finishes, one that waits does
+/// not.
+#[derive(Default)]
+pub(super) enum Busy {
+    /// It has its answer.
+    #[default]
+    No,
+    /// It stands in a queue.
+    Waiting,
+    /// The answer is being given in slices.
+    Surveying(Box<Survey>),
+    /// Its signal is on its way.
+    Signalling,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,28 +92,33 @@ impl Session {
         match self.phase {
             Phase::Open if self.output.len() >= OUTPUT_MAX => 0,
             // What a session that is free to go on has kept is part of one frame, which the parser bounds.
-            Phase::Open if !self.busy && !self.ready => INPUT_MAX,
+            Phase::Open if self.is_idle() && !self.ready => INPUT_MAX,
             Phase::Open | Phase::Skip => INPUT_MAX.saturating_sub(self.input.len()),
             Phase::Reject | Phase::Linger => INPUT_MAX,
             Phase::Flush { .. } | Phase::Gone => 0,
         }
     }
 
+    /// All its requests have their answers.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.busy, Busy::No)
+    }
+
     /// Its next request must wait: for the answer to the last one, or until its peer reads.
     pub fn is_blocked(&self) -> bool {
-        self.busy || self.output.len() >= OUTPUT_MAX
+        !self.is_idle() || self.output.len() >= OUTPUT_MAX
     }
 
     /// A request waits in a queue, and nobody works on it.
     pub fn waits(&self) -> bool {
-        self.busy && self.survey.is_none()
+        matches!(self.busy, Busy::Waiting)
     }
 
     /// Whether a turn has something to do for it.
     pub fn can_go_on(&self) -> bool {
-        match self.survey {
-            Some(_) => self.output.len() < OUTPUT_MAX,
-            None => !self.is_blocked() && (self.ended || !self.input.is_empty()),
+        match self.busy {
+            Busy::Surveying(_) => self.output.len() < OUTPUT_MAX,
+            _ => !self.is_blocked() && (self.ended || !self.input.is_empty()),
         }
     }
 
@@ -127,9 +149,9 @@ impl Default for Session {
             timer: Link::default(),
             input: Buffer::default(),
             output: Buffer::default(),
-            survey: None,
+            backlog: None,
             phase: Phase::Open,
-            busy: false,
+            busy: Busy::No,
             ready: false,
             dirty: false,
             trusted: false,
@@ -140,6 +162,7 @@ impl Default for Session {
             begun: false,
             lines: 0,
             left_locks: false,
+            left_signals: false,
             left_server: false,
             discarded: 0,
         }

@@ -1,9 +1,10 @@
-//! The answer to `stats`: one line of JSON over all keys, in slices, because there may be a million. A slice looks
+//! The answer to `stats`: one line of JSON over all keys and listeners, in slices, because there may be a million. A slice looks
 //! at some keys and stops when enough is waiting to be sent. What comes and goes between two slices may be missed
 //! or seen twice.
 
 use crate::command::{Space, State, Us, View};
 use crate::locks::Locks;
+use crate::signals::{self, Signals};
 use crate::wire::json;
 use crate::wire::text::LINE_MAX;
 
@@ -13,11 +14,18 @@ pub(super) const KEYS_A_TURN: u32 = 2000;
 /// What a slice counts in any case.
 const SLICE: u32 = 20;
 
-/// The longest that a key takes in the answer: each byte of its name escaped, and numbers.
-pub(super) const ENTRY_MAX: usize = 6 * LINE_MAX + 128;
+/// The longest that an entry takes in the answer: each byte of two names escaped, and numbers.
+pub(super) const ENTRY_MAX: usize = 2 * 6 * LINE_MAX + 128;
 
 /// The arrays of the answer, in order.
-const ARRAYS: [&str; 4] = ["locks", "semaphores", "idle_locks", "idle_semaphores"];
+const ARRAYS: [&str; 5] = [
+    "locks",
+    "semaphores",
+    "idle_locks",
+    "idle_semaphores",
+    "signal_channels",
+];
+const CHANNELS: usize = 4;
 
 /// How far the answer is.
 #[derive(Default)]
@@ -45,19 +53,32 @@ impl Survey {
     }
 
     /// Appends the next part of the answer, of some `most` bytes. Returns what that cost, in keys.
-    pub fn go_on(&mut self, now: Us, locks: &Locks, most: usize, out: &mut Vec<u8>) -> u32 {
+    pub fn go_on(
+        &mut self,
+        now: Us,
+        (locks, signals): (&Locks, &Signals),
+        most: usize,
+        out: &mut Vec<u8>,
+    ) -> u32 {
         let enough = out.len() + most;
         let mut keys = 0;
         while !self.is_done() {
             if !std::mem::replace(&mut self.opened, true) {
                 out.extend_from_slice(format!(",\"{}\":[", ARRAYS[self.array]).as_bytes());
             }
-            while self.place < locks.places() {
+            let places = match self.array {
+                CHANNELS => signals.places(),
+                _ => locks.places(),
+            };
+            while self.place < places {
                 if keys == KEYS_A_SLICE || out.len() >= enough {
                     return keys + SLICE;
                 }
                 keys += 1;
-                self.show(locks.view(now, self.place), out);
+                match self.array {
+                    CHANNELS => self.show_audience(signals.view(self.place), out),
+                    _ => self.show_key(locks.view(now, self.place), out),
+                }
                 self.place += 1;
             }
             out.push(b']');
@@ -66,23 +87,30 @@ impl Survey {
                 ..Survey::default()
             };
         }
-        let tail = format!(
-            ",\"signal_channels\":[],\"auto_release\":{}}}\n",
-            locks.auto_release()
-        );
+        let tail = format!(",\"auto_release\":{}}}\n", locks.auto_release());
         out.extend_from_slice(tail.as_bytes());
         keys + SLICE
     }
 
     /// Appends the key if it belongs to the array that is being written.
-    fn show(&mut self, view: Option<View>, out: &mut Vec<u8>) {
+    fn show_key(&mut self, view: Option<View>, out: &mut Vec<u8>) {
         let Some(view) = view.filter(|&view| array_of(view) == self.array) else {
             return;
         };
+        self.separate(out);
+        json::write_view(view, out);
+    }
+
+    fn show_audience(&mut self, view: Option<signals::View>, out: &mut Vec<u8>) {
+        let Some(view) = view else { return };
+        self.separate(out);
+        json::write_audience(&view.pattern, view.group, view.listeners, out);
+    }
+
+    fn separate(&mut self, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.begun, true) {
             out.push(b',');
         }
-        json::write_view(view, out);
     }
 }
 

@@ -88,7 +88,7 @@ pub fn auth(secret: &[u8], out: &mut Vec<u8>) {
 }
 
 /// What a line without its LF says. None if it is no answer, or that to `stats`. A lone `ok` reads as
-/// [`Reply::Released`]; only who knows the question can tell it from [`Reply::Pong`].
+/// [`Reply::Released`]; only who knows the question can tell it from [`Reply::Done`].
 pub fn answer(line: &[u8]) -> Option<Reply> {
     let mut words = line.split(|&byte| byte == b' ');
     let first = words.next()?;
@@ -200,7 +200,10 @@ mod tests {
                 for asked in asked {
                     let text = said(asked);
                     let (used, request) = (text.len(), Request::Command(asked));
-                    assert_eq!(text::parse(text.as_bytes()), Parsed::Done { used, request });
+                    assert_eq!(
+                        text::parse(text.as_bytes(), true),
+                        Parsed::Done { used, request }
+                    );
                 }
             }
         }

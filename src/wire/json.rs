@@ -59,6 +59,19 @@ pub fn write_view(view: View, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// Appends the object that stands in the listing of `stats` for those who listen to one pattern, in one group if that is
+/// not empty.
+pub fn write_audience(pattern: &[u8], group: &[u8], listeners: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"pattern\":");
+    write_string(pattern, out);
+    if !group.is_empty() {
+        out.extend_from_slice(b",\"group\":");
+        write_string(group, out);
+    }
+    write_count("listeners", listeners.into(), out);
+    out.push(b'}');
+}
+
 fn write_count(member: &str, value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(format!(",\"{member}\":{value}").as_bytes());
 }

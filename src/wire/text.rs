@@ -8,6 +8,8 @@ use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Token,
 pub const LINE_MAX: usize = 256;
 /// The same for the argument of `auth`.
 pub const SECRET_MAX: usize = 65_536;
+/// The same for the payload of `signal`, and for the line that hands it on, without its LF.
+pub const SIGNAL_MAX: usize = 65_536;
 /// The longest frame that may be incomplete.
 pub const FRAME_MAX: usize = 2 * (LINE_MAX + 1) + SECRET_MAX;
 /// The largest limit of a semaphore.
@@ -73,18 +75,39 @@ pub enum Request<'a> {
     Auth(&'a [u8]),
     /// What is there?
     Stats,
+    /// Tell me of signals to channels like this.
+    Listen {
+        /// Parts with dots between them; `*` is any one part, `>` at the end any one or more.
+        pattern: &'a [u8],
+        /// Who says the same takes turns; empty is nobody.
+        group: &'a [u8],
+    },
+    /// Tell me no more.
+    Unlisten {
+        /// As it was said.
+        pattern: &'a [u8],
+        /// As it was said.
+        group: &'a [u8],
+    },
+    /// Tell everybody who listens to this channel.
+    Signal {
+        /// Parts with dots between them, none of them a wildcard.
+        channel: &'a [u8],
+        /// What to tell, as it was sent; not blank.
+        payload: &'a [u8],
+    },
 }
 
-/// Reads the first frame of `input`.
-pub fn parse(input: &[u8]) -> Parsed<'_> {
+/// Reads the first frame of `input`. Whoever is not `trusted` yet may send no long line but a secret.
+pub fn parse(input: &[u8], trusted: bool) -> Parsed<'_> {
     let mut lines = [&input[..0]; 3];
     let mut used = 0;
     for done in 0..3 {
         let rest = &input[used..];
-        let cap = if done == 2 && lines[0] == b"auth" {
-            SECRET_MAX
-        } else {
-            LINE_MAX
+        let cap = match lines[0] {
+            b"auth" if done == 2 => SECRET_MAX,
+            b"signal" if done == 2 && trusted => SIGNAL_MAX,
+            _ => LINE_MAX,
         };
         match find_lf(&rest[..rest.len().min(cap + 1)]) {
             Some(end) => {
@@ -137,7 +160,11 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
             out.extend_from_slice(b"ok ");
             write_seconds(lease, out);
         }
-        Reply::Released | Reply::Pong => out.extend_from_slice(b"ok"),
+        Reply::Signalled { receivers } => {
+            out.extend_from_slice(b"ok ");
+            write_number(receivers, out);
+        }
+        Reply::Released | Reply::Done => out.extend_from_slice(b"ok"),
         Reply::Timeout => out.extend_from_slice(b"timeout"),
         Reply::Queued => out.extend_from_slice(b"queued"),
         Reply::Refused(refusal) => out.extend_from_slice(name_of(refusal)),
@@ -173,6 +200,9 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
         b"ping" => return Some(Request::Ping),
         b"stats" => return Some(Request::Stats),
         b"auth" => return Some(Request::Auth(argument.trim_ascii())),
+        b"listen" => return listen(key, argument),
+        b"unlisten" => return unlisten(key, argument),
+        b"signal" => return signal(key, argument),
         [b's', command @ (b'l' | b'e' | b'w' | b'n' | b'r')] => (Space::Semaphore, *command),
         [command] => (Space::Lock, *command),
         _ => return None,
@@ -215,6 +245,53 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
         _ => return None,
     };
     Some(Request::Command(command))
+}
+
+fn listen<'a>(key: &'a [u8], argument: &'a [u8]) -> Option<Request<'a>> {
+    let (pattern, group) = (pattern(key)?, argument.trim_ascii());
+    Some(Request::Listen { pattern, group })
+}
+
+fn unlisten<'a>(key: &'a [u8], argument: &'a [u8]) -> Option<Request<'a>> {
+    let (pattern, group) = (pattern(key)?, argument.trim_ascii());
+    Some(Request::Unlisten { pattern, group })
+}
+
+fn signal<'a>(key: &'a [u8], payload: &'a [u8]) -> Option<Request<'a>> {
+    let channel = channel(key)?;
+    let fits = signal_len(channel, payload) <= SIGNAL_MAX;
+    (fits && !payload.trim_ascii().is_empty()).then_some(Request::Signal { channel, payload })
+}
+
+/// Checks a pattern: a key whose wildcards are whole parts, `>` the last.
+pub fn pattern(key: &[u8]) -> Option<&[u8]> {
+    let key = name(key)?;
+    let mut parts = key.split(|&byte| byte == b'.').rev();
+    let is_last = |part: &[u8]| part == b">" || is_inner(part);
+    (parts.next().is_some_and(is_last) && parts.all(is_inner)).then_some(key)
+}
+
+/// Whether a part may stand anywhere in a pattern.
+fn is_inner(part: &[u8]) -> bool {
+    part == b"*" || !part.iter().any(|byte| b"*>".contains(byte))
+}
+
+/// Checks a channel: a key without wildcards.
+pub fn channel(key: &[u8]) -> Option<&[u8]> {
+    name(key).filter(|key| !key.iter().any(|byte| b"*>".contains(byte)))
+}
+
+/// How long the line is that hands a signal on, without its LF.
+fn signal_len(channel: &[u8], payload: &[u8]) -> usize {
+    b"sig ".len() + channel.len() + b" ".len() + payload.len()
+}
+
+/// Appends the line that hands a signal on.
+pub fn write_signal(channel: &[u8], payload: &[u8], out: &mut Vec<u8>) {
+    out.reserve(signal_len(channel, payload) + 1);
+    for part in [b"sig ", channel, b" ", payload, b"\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 fn without_cr(mut line: &[u8]) -> &[u8] {
@@ -328,7 +405,10 @@ fn write_hex(value: u64, out: &mut Vec<u8>) {
 }
 
 pub(super) fn write_seconds(span: Us, out: &mut Vec<u8>) {
-    let mut value = span / SECOND;
+    write_number(span / SECOND, out);
+}
+
+fn write_number(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
@@ -343,291 +423,4 @@ pub(super) fn write_seconds(span: Us, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TOKEN: &str = "00000000000000ff0123456789abcdef";
-
-    fn acquire(key: &[u8], wait: u64, lease: Option<u64>) -> Option<Request<'_>> {
-        let lease = lease.map(|s| s * SECOND);
-        let command = Command::Acquire {
-            space: Space::Lock,
-            key,
-            limit: 1,
-            wait: wait * SECOND,
-            lease,
-        };
-        Some(Request::Command(command))
-    }
-
-    fn request(text: &[u8]) -> Option<Request<'_>> {
-        match parse(text) {
-            Parsed::Done { used, request } => {
-                assert_eq!(used, text.len());
-                Some(request)
-            }
-            Parsed::Bad { used } => {
-                assert_eq!(used, text.len());
-                None
-            }
-            other => panic!("{other:?} for {text:?}"),
-        }
-    }
-
-    #[test]
-    fn every_command_is_read() {
-        let token = Token {
-            fence: 255,
-            salt: 0x0123_4567_89ab_cdef,
-        };
-        let (space, key) = (Space::Lock, &b"k"[..]);
-        assert_eq!(request(b"l\nk\n10\n"), acquire(key, 10, None));
-        assert_eq!(request(b"l\nk\n 10\t 60 \n"), acquire(key, 10, Some(60)));
-        let release = Some(Request::Command(Command::Release { space, key, token }));
-        assert_eq!(request(format!("r\nk\n  {TOKEN}\t\n").as_bytes()), release);
-        let renew = |lease| {
-            Some(Request::Command(Command::Renew {
-                space,
-                key,
-                token,
-                lease,
-            }))
-        };
-        assert_eq!(request(format!("n\nk\n{TOKEN}\n").as_bytes()), renew(None));
-        assert_eq!(
-            request(format!("n\nk\n {TOKEN}  7\n").as_bytes()),
-            renew(Some(7 * SECOND))
-        );
-        assert_eq!(request(b"ping\n\n\n"), Some(Request::Ping));
-        assert_eq!(request(b"ping\na b\nc d\n"), Some(Request::Ping));
-    }
-
-    #[test]
-    fn trailing_crs_are_dropped_and_a_cr_elsewhere_spoils_a_key() {
-        assert_eq!(request(b"l\r\nk\r\r\n10\r\n"), acquire(b"k", 10, None));
-        assert_eq!(request(b"l\nk\rx\n10\n"), None);
-        assert_eq!(request(b"l\n\r\n10\n"), None);
-    }
-
-    #[test]
-    fn a_key_may_be_any_bytes_but_blanks_and_nothing() {
-        assert_eq!(
-            request(b"l\n\x00\xff\x1b{}\n1\n"),
-            acquire(b"\x00\xff\x1b{}", 1, None)
-        );
-        for key in ["", " ", "a b", "a\tb", " a", "a "] {
-            assert_eq!(
-                request(format!("l\n{key}\n1\n").as_bytes()),
-                None,
-                "{key:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn numbers_are_decimal_and_in_range_or_the_frame_is_bad() {
-        for (word, value) in [
-            ("0", 0),
-            ("+5", 5),
-            ("-0", 0),
-            ("0007", 7),
-            ("9223372036", SECONDS_MAX),
-        ] {
-            assert_eq!(
-                request(format!("l\nk\n{word}\n").as_bytes()),
-                acquire(b"k", value, None),
-                "{word}"
-            );
-        }
-        let long_zero = format!("l\nk\n{}9\n", "0".repeat(200));
-        assert_eq!(request(long_zero.as_bytes()), acquire(b"k", 9, None));
-        for bad in [
-            "",
-            " ",
-            "-1",
-            "+",
-            "-",
-            "x",
-            "1x",
-            "0x1",
-            "1.5",
-            "1e3",
-            "--1",
-            "9223372037",
-            "9223372036854775807",
-            "18446744073709551616",
-            "100000000000000000000",
-            "1 0",
-            "1 -1",
-            "1 9223372037",
-            "1 2 3",
-            "1 2 x",
-            "1 x",
-        ] {
-            assert_eq!(
-                request(format!("l\nk\n{bad}\n").as_bytes()),
-                None,
-                "{bad:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_token_is_32_lowercase_hex_digits_and_nothing_else() {
-        let upper = TOKEN.to_uppercase();
-        let short = &TOKEN[1..];
-        let junk = format!("{TOKEN} x");
-        let long = format!("{TOKEN}0");
-        let zero = "0".repeat(32);
-        for bad in [
-            "",
-            "  ",
-            &upper,
-            short,
-            &junk,
-            &long,
-            &zero,
-            &TOKEN.replace('f', "g"),
-        ] {
-            assert_eq!(
-                request(format!("r\nk\n{bad}\n").as_bytes()),
-                None,
-                "{bad:?}"
-            );
-        }
-        for bad in [
-            format!("{TOKEN} 0"),
-            format!("{TOKEN} x"),
-            format!("{TOKEN} 1 2"),
-        ] {
-            assert_eq!(
-                request(format!("n\nk\n{bad}\n").as_bytes()),
-                None,
-                "{bad:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn no_byte_but_16_is_a_digit_anywhere_in_a_token() {
-        for at in 0..32 {
-            for byte in 0..=255 {
-                let mut word = *b"00000000000000ff0123456789abcdef";
-                word[at] = byte;
-                let is_digit = byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-                assert_eq!(token(&word).is_some(), is_digit, "{byte} at {at}");
-            }
-        }
-    }
-
-    #[test]
-    fn commands_are_compared_byte_for_byte() {
-        for bad in ["", "L", " l", "l ", "ll", "Ping", "get"] {
-            assert_eq!(
-                request(format!("{bad}\nk\n1\n").as_bytes()),
-                None,
-                "{bad:?}"
-            );
-        }
-    }
-
-    /// Each line at its cap and one over, with and without a CR.
-    #[test]
-    fn a_line_may_have_256_bytes_with_its_cr_and_not_one_more() {
-        for line in 0..3 {
-            for cr in ["", "\r"] {
-                for over in [false, true] {
-                    let mut lines = ["l".to_string(), "k".to_string(), "1".to_string()];
-                    let room = LINE_MAX - cr.len() + usize::from(over);
-                    lines[line] = "0".repeat(room) + cr;
-                    let before: usize = lines[..line].iter().map(|l| l.len() + 1).sum();
-                    let text = lines.join("\n") + "\n";
-                    match parse(text.as_bytes()) {
-                        Parsed::TooLong { used, lines } => {
-                            assert!(over && used == before && usize::from(lines) == line);
-                        }
-                        Parsed::Done { .. } | Parsed::Bad { .. } => assert!(!over),
-                        Parsed::Partial { .. } => panic!("it was whole"),
-                    }
-                }
-            }
-        }
-        assert_eq!(parse(&[b'x'; LINE_MAX]), Parsed::Partial { lines: 0 });
-        assert_eq!(
-            parse(&[b'x'; LINE_MAX + 1]),
-            Parsed::TooLong { used: 0, lines: 0 }
-        );
-    }
-
-    #[test]
-    fn every_cut_of_a_frame_is_partial_and_counts_its_lines() {
-        let frames = [
-            "l\nkey\n10 20\n".to_string(),
-            format!("r\nk\n{TOKEN}\n"),
-            "?\n\n\n".to_string(),
-        ];
-        for frame in &frames {
-            let whole = parse(frame.as_bytes());
-            for cut in 0..frame.len() {
-                let lines = frame[..cut].matches('\n').count() as u8;
-                assert_eq!(parse(&frame.as_bytes()[..cut]), Parsed::Partial { lines });
-            }
-            assert_eq!(
-                parse(format!("{frame}l\nk").as_bytes()),
-                whole,
-                "what follows changes nothing"
-            );
-        }
-    }
-
-    #[test]
-    fn an_lf_is_found_wherever_it_is() {
-        for len in 0..40 {
-            for at in 0..len {
-                for filler in [0, 9, 11, b'\n' | 0x80, 255] {
-                    let mut bytes = vec![filler; len];
-                    bytes[at] = b'\n';
-                    assert_eq!(find_lf(&bytes), Some(at));
-                    bytes[at] = filler;
-                    assert_eq!(find_lf(&bytes), None);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn replies_are_the_lines_that_clients_parse() {
-        let line = |reply| {
-            let mut out = Vec::new();
-            write(reply, &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        let token = Token {
-            fence: 255,
-            salt: 0x0123_4567_89ab_cdef,
-        };
-        assert_eq!(
-            line(Reply::Granted {
-                token,
-                lease: 33 * SECOND
-            }),
-            format!("ok {TOKEN} 33\n")
-        );
-        assert_eq!(
-            line(Reply::Renewed {
-                lease: SECONDS_MAX * SECOND
-            }),
-            "ok 9223372036\n"
-        );
-        assert_eq!(line(Reply::Released), "ok\n");
-        assert_eq!(line(Reply::Timeout), "timeout\n");
-        assert_eq!(line(Reply::Refused(Refusal::MaxLocks)), "error_max_locks\n");
-        assert_eq!(line(Reply::Freed), "");
-    }
-
-    #[test]
-    fn http_is_known_by_its_first_bytes() {
-        assert!(is_http(b"GET / HTTP/1.1\r\n") && is_http(b"POST "));
-        assert!(!is_http(b"GE") && !is_http(b"GET\n") && !is_http(b"get / "));
-    }
-}
+mod tests;

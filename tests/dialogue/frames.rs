@@ -33,7 +33,10 @@ fn malformed_frames_are_errors_and_leave_the_connection_open_and_in_step() {
         "se\nk\n\n",
         "sr\nk\n\n",
         "auth\n_\nanything\n",
-        "listen\nk\n\n",
+        "listen\na*\n\n",
+        "unlisten\n>.a\n\n",
+        "signal\na.*\nx\n",
+        "signal\na\n \n",
         "s\nk\n1\n",
         "\0\n\0\n\0\n",
     ];

@@ -20,6 +20,7 @@ pub fn settings() -> Settings {
             first_fence: 1_800_000_000_000_000_000,
             secret: [7; 32],
         },
+        max_subscriptions: 0,
         secret: None,
         read_timeout: 23 * SECOND,
         write_timeout: 5 * SECOND,

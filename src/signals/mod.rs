@@ -1,0 +1,364 @@
+//! Pub/sub signals: who listens to which pattern, and who is to get what is signalled to a channel. It keeps no signal:
+//! who does not listen at that moment gets none. Sessions come in, sessions come out; what is sent, and how, is the
+//! hub's. Invariant: `check`, and that whatever costs more the more listeners there are is cut into slices.
+//!
+//! Listeners of one pattern and one group stand in one audience, in the order in which they came; without a group all
+//! of them get a signal, with one they take turns. Audiences hang on their pattern (`patterns.rs`); a signal walks the
+//! patterns that match its channel (`emission.rs`).
+
+mod check;
+mod emission;
+mod patterns;
+
+use std::collections::VecDeque;
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::command::SessionId;
+use crate::list::{Linked, List, Neighbours};
+use crate::name::Name;
+use crate::slab::{NIL, Slab};
+use crate::table::Table;
+use emission::Emission;
+pub use emission::Next;
+use patterns::{OF_PATTERN, Patterns};
+
+/// Everybody who listens.
+pub struct Signals {
+    hash: Hash,
+    patterns: Patterns,
+    audiences: Slab<Audience>,
+    by_group: Table,
+    subscriptions: Slab<Subscription>,
+    by_listener: Table,
+    /// By slot of the session.
+    listeners: Vec<Listener>,
+    /// Slots of sessions that are gone and still have subscriptions.
+    leaving: VecDeque<u32>,
+    emission: Emission,
+    /// Subscriptions that a session may have; 0 is any number.
+    most: u32,
+}
+
+/// The listeners of one pattern and one group.
+struct Audience {
+    /// NIL in a free place.
+    pattern: u32,
+    /// Empty without a group.
+    group: Name,
+    members: List<OF_AUDIENCE>,
+    count: u32,
+    /// In a group, whose turn it is; NIL is the oldest's.
+    turn: u32,
+    lane: Neighbours,
+}
+
+/// One listener in one audience.
+struct Subscription {
+    audience: u32,
+    /// NIL in a free place.
+    listener: u32,
+    lanes: [Neighbours; 2],
+}
+
+const OF_AUDIENCE: usize = 0;
+const OF_LISTENER: usize = 1;
+
+#[derive(Default)]
+struct Listener {
+    id: SessionId,
+    subscriptions: List<OF_LISTENER>,
+    count: u32,
+    leaving: bool,
+    /// The last signal that it got without a group.
+    served: u64,
+}
+
+/// What a listing shows of an audience.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct View<'a> {
+    /// The pattern, as sent.
+    pub pattern: Vec<u8>,
+    /// Its group; empty without one.
+    pub group: &'a [u8],
+    /// How many sessions listen.
+    pub listeners: u32,
+}
+
+impl Signals {
+    /// Nobody listens. A session may have `most` subscriptions, 0 is any number; clients choose patterns and groups, so
+    /// they are hashed with 16 random bytes.
+    pub fn new(most: u32, secret: &[u8; 16]) -> Signals {
+        let hash = Hash(SipHasher13::new_with_key(secret));
+        Signals {
+            hash,
+            patterns: Patterns::new(),
+            audiences: Slab::new(),
+            by_group: Table::new(),
+            subscriptions: Slab::new(),
+            by_listener: Table::new(),
+            listeners: Vec::new(),
+            leaving: VecDeque::new(),
+            emission: Emission::default(),
+            most,
+        }
+    }
+
+    /// The session listens to `pattern`, in a group unless that is empty. To say so again changes nothing. False if it
+    /// would be one subscription too many.
+    pub fn listen(&mut self, id: SessionId, pattern: &[u8], group: &[u8]) -> bool {
+        let slot = self.enrol(id);
+        if self.find(slot, pattern, group).is_some() {
+            return true;
+        }
+        let count = self.listeners[slot as usize].count;
+        if self.most > 0 && count >= self.most {
+            return false;
+        }
+        let audience = self.audience(pattern, group);
+        let place = self.subscriptions.insert(Subscription {
+            audience,
+            listener: slot,
+            lanes: [Neighbours::default(); 2],
+        });
+        self.by_listener
+            .insert(self.hash.pair(audience, slot), place);
+        let Audience { members, count, .. } = &mut self.audiences[audience];
+        members.push_back(&mut self.subscriptions, place);
+        *count += 1;
+        let listener = &mut self.listeners[slot as usize];
+        listener
+            .subscriptions
+            .push_back(&mut self.subscriptions, place);
+        listener.count += 1;
+        true
+    }
+
+    /// The session does not listen to that any more. If it did not, nothing changes.
+    pub fn unlisten(&mut self, id: SessionId, pattern: &[u8], group: &[u8]) {
+        if self.has(id)
+            && let Some(place) = self.find(id.slot(), pattern, group)
+        {
+            self.cancel(place);
+        }
+    }
+
+    /// Whether the session listens to anything.
+    pub fn has(&self, id: SessionId) -> bool {
+        self.listeners
+            .get(id.slot() as usize)
+            .is_some_and(|listener| listener.id == id && listener.count > 0)
+    }
+
+    /// The session is gone, and gets nothing any more. True if nothing is left of it; else `leave_some` will say so.
+    pub fn leave(&mut self, id: SessionId) -> bool {
+        if !self.has(id) {
+            return true;
+        }
+        self.listeners[id.slot() as usize].leaving = true;
+        self.leaving.push_back(id.slot());
+        false
+    }
+
+    /// Removes what sessions that are gone have left, a unit of fuel (some 100 ns) for each part of a pattern. Returns one of
+    /// which nothing is left now.
+    pub fn leave_some(&mut self, fuel: &mut u32) -> Option<SessionId> {
+        while *fuel > 0 {
+            let &slot = self.leaving.front()?;
+            let Listener {
+                id, subscriptions, ..
+            } = &self.listeners[slot as usize];
+            let (id, place) = (*id, subscriptions.first);
+            if place != NIL {
+                *fuel = fuel.saturating_sub(self.cancel(place));
+                continue;
+            }
+            *fuel -= 1;
+            self.listeners[slot as usize] = Listener::default();
+            self.leaving.pop_front();
+            return Some(id);
+        }
+        None
+    }
+
+    /// Whether sessions that are gone have left something.
+    pub fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// One above the highest place that [`Signals::view`] knows.
+    pub fn places(&self) -> u32 {
+        self.audiences.places()
+    }
+
+    /// The audience at a place, if there is one: for a listing, which may take many turns and then has missed or seen
+    /// twice what came and went.
+    pub fn view(&self, place: u32) -> Option<View<'_>> {
+        let audience = &self.audiences[place];
+        (audience.pattern != NIL).then(|| View {
+            pattern: self.patterns.text(audience.pattern),
+            group: audience.group.bytes(),
+            listeners: audience.count,
+        })
+    }
+
+    /// The session's place in the table of listeners, made on its first visit.
+    fn enrol(&mut self, id: SessionId) -> u32 {
+        let slot = id.slot() as usize;
+        if self.listeners.len() <= slot {
+            self.listeners.resize_with(slot + 1, Listener::default);
+        }
+        let listener = &mut self.listeners[slot];
+        if listener.id != id {
+            assert!(listener.count == 0, "a slot is used again once it is free");
+            *listener = Listener {
+                id,
+                ..Listener::default()
+            };
+        }
+        assert!(!listener.leaving, "who is gone asks for nothing");
+        slot as u32
+    }
+
+    fn find(&self, slot: u32, pattern: &[u8], group: &[u8]) -> Option<u32> {
+        let pattern = self.patterns.find(&self.hash, pattern)?;
+        let audience = self.find_audience(pattern, group)?;
+        let is_it = |place: u32| {
+            let subscription = &self.subscriptions[place];
+            (subscription.audience, subscription.listener) == (audience, slot)
+        };
+        self.by_listener.find(self.hash.pair(audience, slot), is_it)
+    }
+
+    fn find_audience(&self, pattern: u32, group: &[u8]) -> Option<u32> {
+        self.by_group.find(self.hash.part(pattern, group), |place| {
+            let audience = &self.audiences[place];
+            audience.pattern == pattern && audience.group.is(group)
+        })
+    }
+
+    /// The audience of a pattern and a group, made if there is none.
+    fn audience(&mut self, pattern: &[u8], group: &[u8]) -> u32 {
+        let pattern = self.patterns.make(&self.hash, pattern);
+        if let Some(place) = self.find_audience(pattern, group) {
+            return place;
+        }
+        let place = self.audiences.insert(Audience {
+            pattern,
+            group: Name::new(group),
+            ..Audience::default()
+        });
+        self.by_group.insert(self.hash.part(pattern, group), place);
+        self.patterns
+            .audiences(pattern)
+            .push_back(&mut self.audiences, place);
+        place
+    }
+
+    /// A subscription ends; with the last of its audience that goes, and with the last of these the pattern. Returns what
+    /// that cost, in fuel.
+    fn cancel(&mut self, place: u32) -> u32 {
+        self.pass_over(place);
+        let Subscription {
+            audience, listener, ..
+        } = self.subscriptions[place];
+        self.by_listener
+            .remove(self.hash.pair(audience, listener), place);
+        let of = &mut self.listeners[listener as usize];
+        of.subscriptions.remove(&mut self.subscriptions, place);
+        of.count -= 1;
+        let Audience {
+            members,
+            count,
+            turn,
+            pattern,
+            group,
+            ..
+        } = &mut self.audiences[audience];
+        if *turn == place {
+            *turn = self.subscriptions[place].next(OF_AUDIENCE);
+        }
+        members.remove(&mut self.subscriptions, place);
+        self.subscriptions.remove(place);
+        *count -= 1;
+        if *count > 0 {
+            return 1;
+        }
+        let pattern = *pattern;
+        let hash = self.hash.part(pattern, group.bytes());
+        self.by_group.remove(hash, audience);
+        self.patterns
+            .audiences(pattern)
+            .remove(&mut self.audiences, audience);
+        self.audiences.remove(audience);
+        1 + self.patterns.prune(&self.hash, pattern)
+    }
+}
+
+impl Audience {
+    fn is_group(&self) -> bool {
+        !self.group.bytes().is_empty()
+    }
+}
+
+impl Default for Audience {
+    fn default() -> Audience {
+        Audience {
+            pattern: NIL,
+            group: Name::default(),
+            members: List::default(),
+            count: 0,
+            turn: NIL,
+            lane: Neighbours::default(),
+        }
+    }
+}
+
+impl Default for Subscription {
+    fn default() -> Subscription {
+        Subscription {
+            audience: NIL,
+            listener: NIL,
+            lanes: [Neighbours::default(); 2],
+        }
+    }
+}
+
+impl Linked for Subscription {
+    fn lane(&mut self, lane: usize) -> &mut Neighbours {
+        &mut self.lanes[lane]
+    }
+
+    fn next(&self, lane: usize) -> u32 {
+        self.lanes[lane].next
+    }
+}
+
+impl Linked for Audience {
+    fn lane(&mut self, lane: usize) -> &mut Neighbours {
+        assert!(lane == OF_PATTERN, "it is in one list only");
+        &mut self.lane
+    }
+
+    fn next(&self, _: usize) -> u32 {
+        self.lane.next
+    }
+}
+
+/// Keyed hashes of the things that are found here.
+struct Hash(SipHasher13);
+
+impl Hash {
+    /// Of a name under a place: a part of a pattern under its parent, a group under its pattern.
+    fn part(&self, under: u32, name: &[u8]) -> u32 {
+        let mut hasher = self.0;
+        hasher.write(&under.to_le_bytes());
+        hasher.write(name);
+        hasher.finish() as u32
+    }
+
+    fn pair(&self, audience: u32, listener: u32) -> u32 {
+        self.part(audience, &listener.to_le_bytes())
+    }
+}
