@@ -128,6 +128,12 @@ pub enum Command<'a> {
         /// The new lease; the server's default if not said.
         lease: Option<Us>,
     },
+    /// The session speaks for this owner from now on. Whoever says the same name is the same sequential actor: its waits
+    /// and holds count together when deadlocks are looked for, and a renewal moves a hold to the session that renews.
+    Declare {
+        /// The name, as sent.
+        owner: &'a [u8],
+    },
     /// The session is gone: its waits end, then its holds. Answered by [`Reply::Closed`], perhaps turns later.
     Close,
     /// From now on nothing is granted; the queues empty over the next ticks.
@@ -167,7 +173,8 @@ pub enum Reply {
     },
     /// The wait ended without a grant.
     Timeout,
-    /// Done, and there is nothing else to say: to `ping`, `auth`, `listen` and `unlisten`, by the hub.
+    /// Done, and there is nothing else to say: to `ping`, `auth`, `listen`, `unlisten` and
+    /// [`Command::Declare`].
     Done,
     /// The signal was sent.
     Signalled {
@@ -203,6 +210,8 @@ pub enum Refusal {
     Auth,
     /// The server is about to stop.
     Draining,
+    /// Nobody would ever release what the session wants to wait for.
+    Deadlock,
 }
 
 /// A key as a listing shows it.
@@ -215,12 +224,12 @@ pub struct View<'a> {
     /// How many may hold it at once.
     pub limit: u32,
     /// Who uses it.
-    pub state: State,
+    pub state: State<'a>,
 }
 
 /// Who uses a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub enum State<'a> {
     /// Somebody holds it or queues for it.
     Used {
         /// Holds.
@@ -229,6 +238,8 @@ pub enum State {
         waiting: u32,
         /// The session of its oldest hold, if that still has one.
         holder: Option<SessionId>,
+        /// The owner of its oldest hold, if it was declared.
+        owner: Option<&'a [u8]>,
         /// What is left of the oldest hold's lease.
         lease_left: Us,
     },
@@ -237,6 +248,26 @@ pub enum State {
         /// For how long.
         span: Us,
     },
+}
+
+/// Whose a wait or a hold is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Owner {
+    /// A session that has declared nothing.
+    Session(SessionId),
+    /// All sessions that have declared this.
+    Name(Vec<u8>),
+}
+
+/// One of those who wait for each other: an owner and the key that it waits for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tie {
+    /// Who waits.
+    pub owner: Owner,
+    /// Whether for a lock or a semaphore.
+    pub space: Space,
+    /// For which.
+    pub key: Vec<u8>,
 }
 
 /// Replies on their way out, each for its session, in the order in which they were made.

@@ -5,6 +5,7 @@
 //! All sockets are edge-triggered: what an edge announced and the turn did not take is remembered in `again`.
 
 use std::collections::VecDeque;
+use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,7 +16,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 
-use crate::command::{SessionId, Us};
+use crate::command::{Owner, SessionId, Tie, Us};
 use crate::config::Config;
 use crate::guests::Guests;
 use crate::hub::{Hub, INPUT_MAX, Next, Settings};
@@ -222,6 +223,10 @@ impl Server {
         if self.accept || self.accept_retry.is_some_and(|due| due <= self.now) {
             self.accept();
             self.settle();
+        }
+        while let Some(knot) = self.hub.next_knot() {
+            self.log
+                .debug(unix_us(), "deadlock", &[("waits", &Knot(&knot))]);
         }
         self.hub.end_turn();
         let untold = self.refusals.rest(self.now);
@@ -492,6 +497,25 @@ impl Server {
     }
 }
 
+/// Who waits for what, as `owner:key` with commas between.
+struct Knot<'a>(&'a [Tie]);
+
+impl Display for Knot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (place, tie) in self.0.iter().enumerate() {
+            if place > 0 {
+                f.write_str(",")?;
+            }
+            match &tie.owner {
+                Owner::Session(id) => write!(f, "conn {}", id.serial())?,
+                Owner::Name(name) => write!(f, "{}", name.escape_ascii())?,
+            }
+            write!(f, ":{}", tie.key.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
 fn listen(host: &str, port: u16) -> io::Result<(StdListener, SocketAddr)> {
     let open = || {
         let listener = StdListener::bind((host, port))?;
@@ -518,6 +542,7 @@ fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
         max_idle: config.max_idle,
         default_lease: config.default_lease,
         auto_release: config.auto_release,
+        deadlock_detection: config.deadlock_detection,
         // A server that starts later has later fences, as long as nobody sets the clock back in between.
         first_fence: sys::unix_now_ns().max(1),
         secret,

@@ -98,6 +98,7 @@ impl<'a> World<'a> {
     fn new(seed: u64, trace: &'a mut Trace) -> World<'a> {
         let mut dice = Dice::new(seed);
         let mut settings = settings();
+        settings.locks.deadlock_detection = false;
         settings.locks.auto_release = dice.chance(80);
         settings.locks.max_locks = *dice.pick(&[1, 2, 3, 5, 1024, 1024, 1024]);
         // A hold that outlives a client that was cut before it heard of it, nobody knows.

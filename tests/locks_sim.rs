@@ -68,6 +68,7 @@ impl<'a> World<'a> {
             },
             default_lease: 1 + dice.below(60 * SECOND),
             auto_release: dice.chance(75),
+            deadlock_detection: false,
             max_waiters: *dice.pick(&[0, 0, 0, 1, 2, 5]),
             max_idle: *dice.pick(&[0, 1, 1000, SECOND, 60 * SECOND, Us::MAX >> 20]),
             ..settings().locks

@@ -87,6 +87,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("locks/grant", &["command", "slab"]),
     ("locks/idle", &["command", "slab"]),
     ("locks/key", &["command", "list", "name", "slab"]),
+    ("locks/knot", &["command"]),
+    ("locks/owner", &["command", "list", "name", "slab", "table"]),
     ("locks/phases", &["command", "name", "slab", "table"]),
     ("locks/slices", &["command", "slab"]),
     ("locks/queue", &["command", "list", "slab", "wheel"]),

@@ -51,6 +51,7 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::NotEnqueued => "this connection is not in the queue",
         Refusal::LeaseExpired => "the lease is over",
         Refusal::Auth => "the server wants another secret",
+        Refusal::Deadlock => "those who hold it wait for this one",
         Refusal::Draining => "the server is about to stop",
     }
 }

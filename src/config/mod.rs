@@ -22,6 +22,8 @@ pub struct Config {
     pub port: u16,
     /// Lease of an acquire or a renewal that names none, in microseconds; at least a second.
     pub default_lease: Us,
+    /// Whether a wait that would never end is refused.
+    pub deadlock_detection: bool,
     /// How many keys may be held or waited for at once; at least 1.
     pub max_locks: usize,
     /// How many may queue for one key; 0 is any number.
@@ -72,6 +74,7 @@ impl Default for Config {
             port: 0,
             default_lease: 0,
             max_locks: 0,
+            deadlock_detection: true,
             max_waiters: 0,
             max_subscriptions: 0,
             max_connections: 0,

@@ -113,6 +113,16 @@ pub static OPTIONS: &[Flag] = &[
         set: |config, text| boolean(text).map(|value| config.auto_release = value),
     },
     Flag {
+        name: "deadlock-detection",
+        env: &["DFLOCKD_DEADLOCK_DETECTION", "DEADLOCK_DETECTION"],
+        value: "",
+        default: "true",
+        group: Group::Locks,
+        help: "Refuse a wait at once, with error_deadlock, if all who could end it\n\
+               wait for who asks.",
+        set: |config, text| boolean(text).map(|value| config.deadlock_detection = value),
+    },
+    Flag {
         name: "gc-max-idle",
         env: &["DFLOCKD_GC_MAX_IDLE_S", "DFLOCKD_GC_MAX_UNUSED_TIME"],
         value: "SECONDS",
@@ -285,10 +295,6 @@ pub static OPTIONS: &[Flag] = &[
 /// Options of the contract that this build does not have, and their variables: they are refused by name, since
 /// who asks for TLS must not get plain text.
 pub(super) static PLANNED: &[(&str, &[&str])] = &[
-    (
-        "deadlock-detection",
-        &["DFLOCKD_DEADLOCK_DETECTION", "DEADLOCK_DETECTION"],
-    ),
     ("tls-cert", &["DFLOCKD_TLS_CERT"]),
     ("tls-key", &["DFLOCKD_TLS_KEY"]),
 ];

@@ -63,6 +63,7 @@ fn nothing_said_gives_the_documented_defaults() {
             port: 6388,
             default_lease: 33 * SECOND,
             max_locks: 1024,
+            deadlock_detection: true,
             max_waiters: 0,
             max_subscriptions: 0,
             max_connections: 0,
@@ -156,6 +157,7 @@ fn each_variable_reaches_its_setting() {
             ("DFLOCKD_PORT", "0"),
             ("DFLOCKD_DEFAULT_LEASE_TTL_S", "9223372036"),
             ("DFLOCKD_MAX_LOCKS", "1000000000"),
+            ("DFLOCKD_DEADLOCK_DETECTION", "No"),
             ("DFLOCKD_MAX_WAITERS", "3"),
             ("DFLOCKD_MAX_CONNECTIONS", "4"),
             ("DFLOCKD_MAX_CONNECTIONS_PER_IP", "5"),
@@ -179,6 +181,7 @@ fn each_variable_reaches_its_setting() {
             port: 0,
             default_lease: 9_223_372_036 * SECOND,
             max_locks: 1_000_000_000,
+            deadlock_detection: false,
             max_waiters: 3,
             max_subscriptions: 6,
             max_connections: 4,
@@ -393,16 +396,11 @@ fn an_empty_or_impossible_secret_is_an_error_that_does_not_show_it() {
 
 #[test]
 fn options_of_later_builds_are_refused_by_name() {
-    for flag in [
-        "--tls-cert",
-        "--tls-key=x",
-        "--deadlock-detection",
-        "--no-deadlock-detection",
-    ] {
+    for flag in ["--tls-cert", "--tls-key=x"] {
         let name = flag.split('=').next().unwrap();
         assert_eq!(refusal(&[flag], &[]), format!("{name}: not in this build"));
     }
-    for name in ["DFLOCKD_TLS_CERT", "DFLOCKD_TLS_KEY", "DEADLOCK_DETECTION"] {
+    for name in ["DFLOCKD_TLS_CERT", "DFLOCKD_TLS_KEY"] {
         assert_eq!(
             refusal(&[], &[(name, "1")]),
             format!("{name}: not in this build")

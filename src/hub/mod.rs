@@ -14,7 +14,7 @@ mod survey;
 use std::collections::VecDeque;
 
 use crate::buffer::Pool;
-use crate::command::{Command, Refusal, Replies, Reply, SessionId, Us};
+use crate::command::{Command, Refusal, Replies, Reply, SessionId, Tie, Us};
 use crate::locks::{self, Locks};
 use crate::signals::Signals;
 use crate::slab::Slab;
@@ -392,6 +392,11 @@ impl Hub {
         self.sessions.len()
     }
 
+    /// Takes one of the deadlocks of this turn: who waits for what, the one that was refused first.
+    pub fn next_knot(&mut self) -> Option<Vec<Tie>> {
+        self.locks.take_knot()
+    }
+
     /// The lock table, to look at.
     pub fn locks(&self) -> &Locks {
         &self.locks
@@ -477,7 +482,10 @@ impl Hub {
                 self.soil(slot);
                 self.wake(slot);
             }
-            Request::Listen { .. } | Request::Unlisten { .. } | Request::Signal { .. }
+            Request::Listen { .. }
+            | Request::Unlisten { .. }
+            | Request::Signal { .. }
+            | Request::Command(Command::Declare { .. })
                 if self.drain.is_some() =>
             {
                 self.answer(now, slot, Reply::Refused(Refusal::Draining));

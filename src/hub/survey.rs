@@ -87,7 +87,13 @@ impl Survey {
                 ..Survey::default()
             };
         }
-        let tail = format!(",\"auto_release\":{}}}\n", locks.auto_release());
+        let counts = locks.counts();
+        let tail = format!(
+            ",\"deadlocks\":{},\"deadlock_searches_cut\":{},\"auto_release\":{}}}\n",
+            counts.deadlocks,
+            counts.searches_cut,
+            locks.auto_release()
+        );
         out.extend_from_slice(tail.as_bytes());
         keys + SLICE
     }

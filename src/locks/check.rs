@@ -34,6 +34,7 @@ impl Locks {
         assert_eq!((idle, crowded), (self.idle.count, self.crowd.len()));
         assert!(self.keys.len() <= self.settings.max_locks, "S10");
         assert_eq!(held, self.counts().held, "S11");
+        self.check_members();
         self.check_owners();
         self.check_records();
     }
@@ -61,14 +62,18 @@ impl Locks {
         );
     }
 
-    fn check_owners(&self) {
+    fn check_members(&self) {
         let mut owned = 0;
         for (slot, member) in self.members.iter().enumerate() {
             let all: Vec<u32> = member.tickets.places(&self.tickets).collect();
             assert_eq!(member.closing, self.closing.contains(&(slot as u32)));
+            // What a renewal has brought from another session of the same owner stands behind.
+            let order = |&t: &u32| match member.owner {
+                NIL => self.tickets[t].token.fence,
+                _ => self.tickets[t].token.fence.min(1),
+            };
             assert!(
-                all.iter()
-                    .is_sorted_by_key(|&t| self.tickets[t].token.fence),
+                all.iter().is_sorted_by_key(order),
                 "waits, then holds as granted"
             );
             assert!(all.iter().all(|&t| self.tickets[t].member == slot as u32));
@@ -79,7 +84,7 @@ impl Locks {
             let ticket = &self.tickets[place];
             alive += 1;
             timed += usize::from(ticket.is_timed());
-            owned += usize::from(ticket.member == NIL);
+            owned += usize::from(ticket.member as usize >= self.members.len());
             assert!(ticket.token.fence < self.next_fence);
             assert!(ticket.is_timed() || ticket.waits(), "every hold has an end");
         }

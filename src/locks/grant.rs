@@ -26,7 +26,9 @@ impl Locks {
     /// Turns the ticket, the first of its key that does not hold, into a hold whose lease begins now.
     pub(super) fn grant(&mut self, place: u32) -> Token {
         let token = self.mint();
-        let Ticket { key, lease, .. } = self.tickets[place];
+        let Ticket {
+            key, member, lease, ..
+        } = self.tickets[place];
         let due = self.now.saturating_add(lease);
         assert!(
             self.keys[key].held < self.keys[key].limit(),
@@ -41,6 +43,7 @@ impl Locks {
         self.tickets[place].token = token;
         self.tickets[place].due = due;
         self.wheel.insert(&mut self.tickets, place);
+        self.count_hold(member, true);
         self.counts.granted += 1;
         token
     }
@@ -71,10 +74,12 @@ impl Locks {
             if awaited {
                 self.unrecord(place, None);
             }
+            self.end_wait(place);
             let token = self.grant(place);
             if awaited {
                 replies.push_back((id, Reply::Granted { token, lease }));
             }
+            self.untie(member, replies);
         }
     }
 
@@ -134,6 +139,7 @@ impl Locks {
             self.keys[key].next = self.tickets[place].behind();
         }
         self.keys[key].waiting -= 1;
+        self.end_wait(place);
         self.unrecord(place, None);
         self.discard(place);
     }
@@ -166,7 +172,14 @@ impl Locks {
                 .leave(key, self.secret.place(token.fence), due, place);
         }
         self.unrecord(place, Some(end));
+        self.count_hold(member, false);
         self.discard(place);
+        self.tell_if_freed(member, by, replies);
+        key
+    }
+
+    /// Tells a session that has nothing any more, unless it has asked for that itself.
+    pub(super) fn tell_if_freed(&self, member: u32, by: SessionId, replies: &mut Replies) {
         if let Some(member) = self.members.get(member as usize)
             && member.tickets.is_empty()
             && !member.closing
@@ -174,19 +187,14 @@ impl Locks {
         {
             replies.push_back((member.id, Reply::Freed));
         }
-        key
     }
 
     /// Takes a ticket out of every list and frees its place.
     fn discard(&mut self, place: u32) {
         self.wheel.cancel(&mut self.tickets, place);
-        let Ticket { key, member, .. } = self.tickets[place];
+        let Ticket { key, .. } = self.tickets[place];
         self.keys[key].tickets.remove(&mut self.tickets, place);
-        if member != NIL {
-            self.members[member as usize]
-                .tickets
-                .remove(&mut self.tickets, place);
-        }
+        self.detach(place);
         self.tickets.remove(place);
     }
 

@@ -11,6 +11,8 @@ mod crowd;
 mod grant;
 mod idle;
 mod key;
+mod knot;
+mod owner;
 mod phases;
 mod queue;
 mod slices;
@@ -19,7 +21,9 @@ use std::collections::VecDeque;
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 
-use crate::command::{Command, Refusal, Replies, Reply, SessionId, Space, State, Token, Us, View};
+use crate::command::{
+    Command, Refusal, Replies, Reply, SessionId, Space, State, Tie, Token, Us, View,
+};
 use crate::list::List;
 use crate::slab::{NIL, Slab};
 use crate::table::Table;
@@ -28,6 +32,8 @@ use crowd::{Crowd, FEW};
 use grant::End;
 use idle::IdleKeys;
 use key::Key;
+use knot::Search;
+use owner::Owners;
 use phases::{Lost, Records};
 use queue::{OF_MEMBER, Ticket};
 
@@ -44,6 +50,8 @@ pub struct Settings {
     pub default_lease: Us,
     /// Whether the holds of a session end with it.
     pub auto_release: bool,
+    /// Whether a wait that would never end is refused.
+    pub deadlock_detection: bool,
     /// The fence of the first grant.
     pub first_fence: u64,
     /// 32 random bytes: keys of the hash table and of the tokens' salts.
@@ -63,6 +71,10 @@ pub struct Locks {
     idle: IdleKeys,
     crowd: Crowd,
     records: Records,
+    owners: Owners,
+    search: Search,
+    /// Deadlocks that were refused and not told yet.
+    knots: VecDeque<Vec<Tie>>,
     /// Slots of sessions that are closing and still have tickets.
     closing: VecDeque<u32>,
     /// While draining: the next place of a ticket to look at.
@@ -75,12 +87,28 @@ pub struct Locks {
 }
 
 /// What a session has in the table: first its waits, then its holds in the order of their grants.
-#[derive(Default)]
 struct Member {
     id: SessionId,
     tickets: List<OF_MEMBER>,
     lost: Lost,
+    /// The place of the owner that it has declared, NIL if none.
+    owner: u32,
+    /// The ticket that its request waits for, NIL if none.
+    awaits: u32,
     closing: bool,
+}
+
+impl Default for Member {
+    fn default() -> Member {
+        Member {
+            id: SessionId::NOBODY,
+            tickets: List::default(),
+            lost: None,
+            owner: NIL,
+            awaits: NIL,
+            closing: false,
+        }
+    }
 }
 
 /// What an acquire and an enqueue have in common.
@@ -92,7 +120,8 @@ struct Wish<'a> {
     lease: Us,
 }
 
-/// How holds began and ended. At any time granted = released + expired + closed + held.
+/// How holds began and ended, and what became of waits that would not have ended. At any time granted = released +
+/// expired + closed + held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Holds that began.
@@ -105,6 +134,12 @@ pub struct Counts {
     pub closed: u64,
     /// Holds now.
     pub held: u64,
+    /// Deadlocks that were refused.
+    pub deadlocks: u64,
+    /// Searches for a deadlock, and those that ended because the graph was too large.
+    pub searches: u64,
+    /// The latter.
+    pub searches_cut: u64,
 }
 
 impl Locks {
@@ -123,6 +158,9 @@ impl Locks {
             idle: IdleKeys::default(),
             crowd: Crowd::default(),
             records: Records::default(),
+            owners: Owners::default(),
+            search: Search::default(),
+            knots: VecDeque::new(),
             closing: VecDeque::new(),
             drained: None,
             now: 0,
@@ -177,6 +215,7 @@ impl Locks {
                 ))
             }
             Command::Wait { space, key, wait } => self.wait(from, space, key, wait),
+            Command::Declare { owner } => Some(self.declare(from, owner)),
             Command::Release { space, key, token } => {
                 Some(self.release(from, space, key, token, replies))
             }
@@ -185,7 +224,10 @@ impl Locks {
                 key,
                 token,
                 lease,
-            } => Some(self.renew(space, key, token, lease.unwrap_or(default))),
+            } => {
+                let lease = lease.unwrap_or(default);
+                Some(self.renew(from, space, key, token, lease, replies))
+            }
             Command::Close => self.close(from, replies),
             Command::Drain => {
                 self.drained.get_or_insert(0);
@@ -264,6 +306,12 @@ impl Locks {
         if !free && wait == 0 {
             return Some(Reply::Timeout);
         }
+        if !free {
+            let member = self.enrol(from);
+            if self.would_be_stuck(member, key) {
+                return Some(Reply::Refused(Refusal::Deadlock));
+            }
+        }
         let place = self.add_ticket(from, key, wish.lease, free);
         if free {
             let token = self.grant(place);
@@ -274,6 +322,7 @@ impl Locks {
         }
         self.tickets[place].due = self.now.saturating_add(wait);
         self.wheel.insert(&mut self.tickets, place);
+        self.begin_wait(place);
         None
     }
 
@@ -350,11 +399,20 @@ impl Locks {
         Reply::Released
     }
 
-    fn renew(&mut self, space: Space, name: &[u8], token: Token, lease: Us) -> Reply {
+    fn renew(
+        &mut self,
+        from: SessionId,
+        space: Space,
+        name: &[u8],
+        token: Token,
+        lease: Us,
+        replies: &mut Replies,
+    ) -> Reply {
         let Some(place) = self.find_hold(space, name, token) else {
             return Reply::Refused(Refusal::Error);
         };
         self.set_due(place, self.now.saturating_add(lease));
+        self.adopt(place, from, replies);
         Reply::Renewed { lease }
     }
 
@@ -362,19 +420,18 @@ impl Locks {
         let slot = from.slot();
         let Some(member) = self
             .members
-            .get_mut(slot as usize)
+            .get(slot as usize)
             .filter(|member| member.id == from)
         else {
             return Some(Reply::Closed);
         };
-        if member.tickets.is_empty() && member.lost.is_none() {
-            self.members[slot as usize] = Member::default();
+        assert!(!member.closing, "a session closes once");
+        let is_empty = member.tickets.is_empty() && member.lost.is_none();
+        self.fall_silent(slot);
+        if is_empty {
+            self.strike_off(slot);
             return Some(Reply::Closed);
         }
-        assert!(
-            !self.members[slot as usize].closing,
-            "a session closes once"
-        );
         self.members[slot as usize].closing = true;
         self.closing.push_back(slot);
         self.close_some(replies);
@@ -464,6 +521,7 @@ impl Locks {
             holder: holder
                 .and_then(|hold| self.members.get(hold.member as usize))
                 .map(|member| member.id),
+            owner: holder.and_then(|hold| self.owner_name(hold.member)),
             lease_left: holder.map_or(0, |hold| hold.due.saturating_sub(now)),
         };
         Some(View {
@@ -497,6 +555,10 @@ impl Secret {
             Space::Lock => hash as u32,
             Space::Semaphore => (hash >> 32) as u32,
         }
+    }
+
+    fn name(&self, name: &[u8]) -> u32 {
+        self.table.hash(name) as u32
     }
 
     fn place(&self, fence: u64) -> u32 {

@@ -112,8 +112,13 @@ impl Locks {
             self.retire_if_unused(key);
             return Some(Reply::Timeout);
         }
+        if self.would_be_stuck(from.slot(), key) {
+            self.leave(place);
+            return Some(Reply::Refused(Refusal::Deadlock));
+        }
         self.tickets[place].due = self.now.saturating_add(wait);
         self.wheel.insert(&mut self.tickets, place);
+        self.begin_wait(place);
         None
     }
 
@@ -131,7 +136,7 @@ impl Locks {
     /// an expiry, becomes the mark of that. Called while the ticket still has its key and its session.
     pub(super) fn unrecord(&mut self, place: u32, end: Option<End>) {
         let Ticket { key, member, .. } = self.tickets[place];
-        if self.records.slab.is_empty() || member == NIL {
+        if self.records.slab.is_empty() || member as usize >= self.members.len() {
             return;
         }
         let (space, hash) = (self.keys[key].space(), self.hash_of(key));

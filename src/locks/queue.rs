@@ -14,7 +14,8 @@ pub(super) struct Ticket {
     /// How long the hold lasts once granted.
     pub lease: Us,
     pub key: u32,
-    /// The slot of its session in the table of members; NIL once a hold has outlived its session.
+    /// The slot of its session in the table of members. Once a hold has outlived its session it is none: NIL, or what
+    /// `owner.rs` makes of the place of its owner.
     pub member: u32,
     /// Its neighbours among the tickets of its key, and of its session.
     lanes: [Neighbours; 2],

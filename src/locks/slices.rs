@@ -44,7 +44,7 @@ impl Locks {
                 continue;
             }
             if place == NIL {
-                self.members[slot as usize] = Member::default();
+                self.strike_off(slot);
                 self.closing.pop_front();
                 replies.push_back((id, Reply::Closed));
                 continue;
@@ -58,10 +58,7 @@ impl Locks {
                 self.end(place, End::Closed, id, replies);
             } else {
                 self.unrecord(place, None);
-                self.members[slot as usize]
-                    .tickets
-                    .remove(&mut self.tickets, place);
-                self.tickets[place].member = NIL;
+                self.orphan(place);
             }
         }
     }

@@ -5,7 +5,7 @@ use super::text::{integer, name_of, token, write_seconds, write_token};
 use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Us};
 
 /// Everything that can be refused, for finding one by its name.
-const REFUSALS: [Refusal; 9] = [
+const REFUSALS: [Refusal; 10] = [
     Refusal::Error,
     Refusal::MaxLocks,
     Refusal::MaxWaiters,
@@ -15,6 +15,7 @@ const REFUSALS: [Refusal; 9] = [
     Refusal::LeaseExpired,
     Refusal::Auth,
     Refusal::Draining,
+    Refusal::Deadlock,
 ];
 
 /// The longest span that the protocol knows.
@@ -64,6 +65,10 @@ pub fn command(command: &Command, out: &mut Vec<u8>) {
             head(space, b'n', key, out);
             write_token(token, out);
             write_lease(lease, out);
+        }
+        Command::Declare { owner } => {
+            out.extend_from_slice(b"id\n_\n");
+            out.extend_from_slice(owner);
         }
         Command::Close | Command::Drain | Command::Tick { .. } => return,
     }

@@ -42,11 +42,16 @@ pub fn write_view(view: View, out: &mut Vec<u8>) {
             State::Used {
                 waiting,
                 holder,
+                owner,
                 lease_left,
                 ..
             },
         ) => {
             write_count("owner_conn_id", holder.map_or(0, SessionId::serial), out);
+            if let Some(owner) = owner {
+                out.extend_from_slice(b",\"owner\":");
+                write_string(owner, out);
+            }
             write_seconds("lease_expires_in_s", lease_left, out);
             write_count("waiters", waiting.into(), out);
         }
@@ -122,6 +127,7 @@ mod tests {
             held: 2,
             waiting: 1,
             holder,
+            owner: None,
             lease_left: 1_234_999,
         };
         let lock = r#"{"key":"k","owner_conn_id":7,"lease_expires_in_s":1.234,"waiters":1}"#;
@@ -130,6 +136,15 @@ mod tests {
             show(Space::Semaphore, used),
             r#"{"key":"k","limit":3,"holders":2,"waiters":1}"#
         );
+        let used = State::Used {
+            held: 1,
+            waiting: 0,
+            holder,
+            owner: Some(b"a \"b\""),
+            lease_left: 0,
+        };
+        let lock = r#"{"key":"k","owner_conn_id":7,"owner":"a \"b\"","lease_expires_in_s":0.000,"waiters":0}"#;
+        assert_eq!(show(Space::Lock, used), lock);
         let idle = State::Idle { span: 60 * SECOND };
         assert_eq!(show(Space::Lock, idle), r#"{"key":"k","idle_s":60.000}"#);
     }

@@ -12,6 +12,8 @@ pub const SECRET_MAX: usize = 65_536;
 pub const SIGNAL_MAX: usize = 65_536;
 /// The longest frame that may be incomplete.
 pub const FRAME_MAX: usize = 2 * (LINE_MAX + 1) + SECRET_MAX;
+/// The longest name of an owner, in bytes.
+pub const OWNER_MAX: usize = 128;
 /// The largest limit of a semaphore.
 pub const LIMIT_MAX: u64 = 1_048_576;
 
@@ -200,6 +202,10 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
         b"ping" => return Some(Request::Ping),
         b"stats" => return Some(Request::Stats),
         b"auth" => return Some(Request::Auth(argument.trim_ascii())),
+        b"id" => {
+            let owner = owner(argument.trim_ascii())?;
+            return Some(Request::Command(Command::Declare { owner }));
+        }
         b"listen" => return listen(key, argument),
         b"unlisten" => return unlisten(key, argument),
         b"signal" => return signal(key, argument),
@@ -261,6 +267,12 @@ fn signal<'a>(key: &'a [u8], payload: &'a [u8]) -> Option<Request<'a>> {
     let channel = channel(key)?;
     let fits = signal_len(channel, payload) <= SIGNAL_MAX;
     (fits && !payload.trim_ascii().is_empty()).then_some(Request::Signal { channel, payload })
+}
+
+/// Checks the name of an owner, which is visible.
+pub fn owner(name: &[u8]) -> Option<&[u8]> {
+    let is_visible = |byte: &u8| (b' '..=b'~').contains(byte);
+    ((1..=OWNER_MAX).contains(&name.len()) && name.iter().all(is_visible)).then_some(name)
 }
 
 /// Checks a pattern: a key whose wildcards are whole parts, `>` the last.
@@ -383,6 +395,7 @@ pub(super) fn name_of(refusal: Refusal) -> &'static [u8] {
         Refusal::NotEnqueued => b"error_not_enqueued",
         Refusal::LeaseExpired => b"error_lease_expired",
         Refusal::Draining => b"error_draining",
+        Refusal::Deadlock => b"error_deadlock",
         Refusal::Auth => b"error_auth",
     }
 }

@@ -17,6 +17,7 @@ pub fn settings() -> Settings {
             max_idle: 60 * SECOND,
             default_lease: 33 * SECOND,
             auto_release: true,
+            deadlock_detection: true,
             first_fence: 1_800_000_000_000_000_000,
             secret: [7; 32],
         },

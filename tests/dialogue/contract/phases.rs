@@ -227,7 +227,7 @@ fn a_record_belongs_to_one_connection_and_one_key() {
 
 #[test]
 fn w_consumes_the_record_and_a_new_e_queues_behind_the_own_hold() {
-    let mut d = Dialogue::patient();
+    let mut d = Dialogue::patient_with(|s| s.locks.deadlock_detection = false);
     let a = d.connect();
     let token = d.enqueues(a, "k");
     d.send(a, "w\nk\n0\n");
@@ -367,7 +367,7 @@ fn a_record_does_not_survive_its_connection() {
 
 #[test]
 fn a_connection_may_queue_with_both_ways_on_one_key() {
-    let mut d = Dialogue::patient();
+    let mut d = Dialogue::patient_with(|s| s.locks.deadlock_detection = false);
     let (a, b) = (d.connect(), d.connect());
     let token = d.takes(b, "k");
     d.says(a, "e\nk\n\n", "queued\n");
