@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &["config", "log", "server", "sys"]),
     ("lib", &[]),
-    ("bin/dflock/main", &[]),
+    ("bin/dflock/main", &["sys"]),
     (
         "bin/dflock/bench/mod",
         &["failure", "options", "steps", "sys"],
@@ -25,7 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/bench/watch", &["command"]),
     ("bin/dflock/failure", &[]),
     ("bin/dflock/guard", &["command", "sys"]),
-    ("bin/dflock/link", &[]),
+    ("bin/dflock/link", &["sys"]),
     (
         "bin/dflock/options",
         &["client", "command", "config", "wire"],

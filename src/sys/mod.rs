@@ -102,6 +102,18 @@ pub fn adopt_quietly() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
+/// The code of a signal that the kernel sends of its own accord; see sigaction(2).
+const SI_KERNEL: c_int = 0x80;
+
+/// A unix signal that has arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caught {
+    /// Its number.
+    pub number: c_int,
+    /// No process has sent it: somebody has pressed a key, or the terminal is gone.
+    pub by_terminal: bool,
+}
+
 /// Unix signals as a file that becomes readable; see signalfd(2). They are blocked from then on, so they neither
 /// interrupt nor kill, and a process with id 1, for which the kernel drops signals without a handler, gets them too.
 pub struct Signals {
@@ -132,15 +144,24 @@ impl Signals {
         Ok(Signals { file, before })
     }
 
-    /// Takes one that has arrived, if any. Two of a kind that were not taken in time count as one.
+    /// Takes the number of one that has arrived, if any. Two of a kind that were not taken in time count as one.
     pub fn take(&self) -> Option<c_int> {
-        // A signalfd_siginfo, whose first member is the number.
+        self.catch().map(|caught| caught.number)
+    }
+
+    /// The same, with what else is known of it.
+    pub fn catch(&self) -> Option<Caught> {
+        // A signalfd_siginfo, whose first members are the number, an error and the code.
         let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
+        let member = |signal: &[u8], at: usize| {
+            let bytes = signal[at..at + 4].try_into().expect("four bytes");
+            c_int::from_ne_bytes(bytes)
+        };
         match (&self.file).read(&mut signal) {
-            Ok(n) if n == signal.len() => {
-                let number = signal.first_chunk().expect("it is longer");
-                Some(c_int::from_ne_bytes(*number))
-            }
+            Ok(n) if n == signal.len() => Some(Caught {
+                number: member(&signal, 0),
+                by_terminal: member(&signal, 8) == SI_KERNEL,
+            }),
             _ => None,
         }
     }
@@ -185,27 +206,23 @@ pub fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
     set_option(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     set_option(listener, libc::SOL_SOCKET, libc::SO_RCVBUF, BUFFER)?;
     set_option(listener, libc::SOL_SOCKET, libc::SO_SNDBUF, BUFFER)?;
-    set_option(listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    set_option(
-        listener,
-        libc::IPPROTO_TCP,
-        libc::TCP_KEEPIDLE,
-        KEEPALIVE_IDLE_S,
-    )?;
-    set_option(
-        listener,
-        libc::IPPROTO_TCP,
-        libc::TCP_KEEPINTVL,
-        KEEPALIVE_INTERVAL_S,
-    )?;
-    set_option(
-        listener,
-        libc::IPPROTO_TCP,
-        libc::TCP_KEEPCNT,
-        KEEPALIVE_PROBES,
-    )?;
+    keep_alive(listener)?;
     // SAFETY: two integers. A second listen(2) on a listening socket only changes its backlog.
     check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) }).map(drop)
+}
+
+/// Lets a socket notice in a minute that its peer's host has vanished, by the values of [`prepare_listener`].
+pub fn keep_alive(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    let values = [
+        (libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+        (libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+        (libc::TCP_KEEPCNT, KEEPALIVE_PROBES),
+    ];
+    for (name, value) in values {
+        set_option(socket, libc::IPPROTO_TCP, name, value)?;
+    }
+    Ok(())
 }
 
 fn set_option(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {

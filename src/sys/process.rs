@@ -3,6 +3,7 @@
 //! so the copy may do whatever its parent might.
 #![allow(unsafe_code, reason = "system calls")]
 
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io;
 use std::mem::zeroed;
@@ -92,7 +93,12 @@ pub fn close_standard_streams() -> io::Result<()> {
 
 /// Lets the command start in a group of its own, with the signals blocked that were blocked before `signals` was
 /// made, and, if it is to be `bound`, die when this process does; see PR_SET_PDEATHSIG(2const).
-pub fn prepare(command: &mut Command, signals: &Signals, bound: bool) {
+pub fn prepare(
+    command: &mut Command,
+    signals: &Signals,
+    bound: bool,
+    mut last: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
     let before = signals.before;
     // SAFETY: two integers.
     let parent = unsafe { libc::getpid() };
@@ -103,10 +109,12 @@ pub fn prepare(command: &mut Command, signals: &Signals, bound: bool) {
             if bound {
                 check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             }
-            if bound && libc::getppid() != parent {
+            // 0 is a parent in another namespace.
+            if bound && ![parent, 0].contains(&libc::getppid()) {
                 // It has gone before it could be watched.
                 libc::_exit(libc::EXIT_FAILURE);
             }
+            last()?;
             let mask = &raw const before;
             check(libc::sigprocmask(libc::SIG_SETMASK, mask, ptr::null_mut())).map(drop)
         });
@@ -138,24 +146,95 @@ pub fn kill_group(group: Pid, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::kill(-group, signal) }).map(drop)
 }
 
-/// Whether nobody of a group runs any more: those that have ended and whom nobody has waited for do not count.
+/// Sends a signal to a process; an error if there is none.
+pub fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
+    assert!(pid > 1, "a child of ours");
+    // SAFETY: two integers.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Whether nobody of a group runs any more: those that have ended and whom nobody has waited for do not count. Who cannot
+/// be looked at counts.
 pub fn is_gone(group: Pid) -> bool {
-    if kill_group(group, 0).is_err() {
+    // To have no right to signal it does not make it go.
+    if kill_group(group, 0).is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH)) {
         return true;
     }
     let Ok(processes) = fs::read_dir("/proc") else {
         return false;
     };
-    // proc_pid_stat(5): after the name in parentheses come the state, the parent and the group.
-    let runs = |stat: String| {
-        let (_, fields) = stat.rsplit_once(") ")?;
-        let mut fields = fields.split(' ');
-        let (state, _, of) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(of.parse() == Ok(group) && !matches!(state, "Z" | "X"))
-    };
-    !processes
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok())
-        .any(|stat| runs(stat) == Some(true))
+    let is_process = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let mut ended = 0;
+    for entry in processes {
+        let Ok(entry) = entry else { return false };
+        if !is_process(&entry.file_name()) {
+            continue;
+        }
+        match fs::read(entry.path().join("stat")) {
+            Ok(stat) => match run_state(&stat, group) {
+                Some(true) => return false,
+                Some(false) => ended += 1,
+                None => {}
+            },
+            // It has ended meanwhile.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
+            Err(_) => return false,
+        }
+    }
+    // Somebody is there; if nobody was seen, it hides, or has ended meanwhile, as the next look will tell.
+    ended > 0
+}
+
+/// Whether a process of the group runs, by its line of proc_pid_stat(5); None if it is of another.
+fn run_state(stat: &[u8], group: Pid) -> Option<bool> {
+    // The name in parentheses may be any bytes; behind it come the state, the parent, the group, and as the 18th the
+    // number of threads: of a process whose first one has ended the others may run.
+    let end = stat.windows(2).rposition(|two| two == b") ")?;
+    let fields = std::str::from_utf8(&stat[end + 2..]).ok()?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let threads = fields.get(17)?.parse::<u32>().ok()?;
+    (fields[2].parse() == Ok(group)).then(|| !matches!(fields[0], "Z" | "X") || threads > 1)
+}
+
+/// Whether whoever started this process has told it to ignore the signal.
+pub fn is_ignored(signal: c_int) -> bool {
+    // SAFETY: a sigaction is plain integers, and the call fills it in.
+    unsafe {
+        let mut action: libc::sigaction = zeroed();
+        libc::sigaction(signal, ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Ends this process by a signal that it has blocked, as if it had not, and its group too if that is to be.
+pub fn die_of(signal: c_int, with_group: bool) {
+    // SAFETY: a set of plain integers and constants. They cannot fail for a signal that exists.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::kill(if with_group { 0 } else { libc::getpid() }, signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
+    }
+}
+
+/// Gives this process a name of up to 15 bytes, for ps(1) and killall(1).
+pub fn set_name(name: &CStr) -> io::Result<()> {
+    // SAFETY: the kernel reads a string that ends.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
+/// The number of this process.
+pub fn own_pid() -> Pid {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::getpid() }
+}
+
+/// The group of a process, if that exists.
+pub fn group_of(pid: Pid) -> Option<Pid> {
+    // SAFETY: an integer.
+    check(unsafe { libc::getpgid(pid) }).ok()
 }
 
 /// Lets SIGCHLD tell of children, even if whoever started this process ignored it.

@@ -21,18 +21,37 @@ pub struct Failure {
     pub status: u8,
     /// What to say on stderr, if anything.
     pub text: Option<String>,
+    /// The terminal's signal of which to die, as if we had not caught it.
+    pub signal: Option<i32>,
+    /// All of our group has to hear of it too: the terminal has told the command alone.
+    pub for_all: bool,
 }
 
 impl Failure {
     /// Ends with this status and says why.
     pub fn new(status: u8, text: impl Into<String>) -> Failure {
-        let text = Some(text.into());
-        Failure { status, text }
+        Failure {
+            text: Some(text.into()),
+            ..Failure::silent(status)
+        }
     }
 
     /// Ends with this status and says nothing.
     pub fn silent(status: u8) -> Failure {
-        Failure { status, text: None }
+        Failure {
+            status,
+            text: None,
+            signal: None,
+            for_all: false,
+        }
+    }
+
+    /// A signal ends us. A shell goes on with its script when we merely exit, which is not what who has pressed ^C wants.
+    pub fn by_signal(number: i32, by_terminal: bool) -> Failure {
+        Failure {
+            signal: Some(number).filter(|_| by_terminal),
+            ..Failure::silent(128 + number as u8)
+        }
     }
 }
 
@@ -44,5 +63,6 @@ impl From<io::Error> for Failure {
 
 /// Says something on stderr; if that is closed nobody is left to be told.
 pub fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "dflock: {text}");
+    // One write: many may share one file.
+    let _ = io::stderr().write_all(format!("dflock: {text}\n").as_bytes());
 }

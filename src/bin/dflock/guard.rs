@@ -2,8 +2,10 @@
 //! lock's connection, which the kernel closes when its last owner has gone. Invariant: if dflock dies, the connection
 //! ends after the command; if dflock freezes, the command ends before the lease.
 
+use std::ffi::CStr;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +19,10 @@ use dflockd::sys::{self, Timer};
 
 const PIPE: Token = Token(0);
 const TIMER: Token = Token(1);
-/// How often a dying group is looked at.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often a dying group is looked at: soon, then less and less.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// What ps(1) calls it: who ends dflock by its name does not mean the guard.
+const NAME: &CStr = c"lock-guard";
 
 /// The guard, as dflock sees it.
 pub struct Guard {
@@ -56,6 +60,24 @@ impl Guard {
             group,
             signal,
             until,
+        })
+    }
+
+    /// What a command does that is about to start, between fork and exec: it says that it is to be watched.
+    pub fn announcer(
+        &self,
+        signal: i32,
+        until: Us,
+    ) -> io::Result<impl FnMut() -> io::Result<()> + use<>> {
+        let mut orders = File::from(self.orders.as_fd().try_clone_to_owned()?);
+        Ok(move || {
+            let group = process::own_pid();
+            let order = Order {
+                group,
+                signal,
+                until,
+            };
+            orders.write_all(&order.to_bytes())
         })
     }
 
@@ -99,6 +121,7 @@ impl Order {
 
 /// The guard's whole life.
 fn keep(mut orders: Receiver) -> io::Result<()> {
+    process::set_name(NAME)?;
     process::leave_group()?;
     process::close_standard_streams()?;
     let (mut poll, timer) = (Poll::new()?, Timer::new()?);
@@ -142,7 +165,9 @@ fn keep(mut orders: Receiver) -> io::Result<()> {
 /// dflock is gone. Its connection must not end before the command, but the lease ends by itself.
 fn outlive(order: Order) {
     let _ = process::kill_group(order.group, libc::SIGKILL);
+    let mut look = LOOKS.0;
     while !process::is_gone(order.group) && sys::now() < order.until {
-        thread::sleep(LOOK);
+        thread::sleep(look);
+        look = LOOKS.1.min(look * 2);
     }
 }

@@ -7,6 +7,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use dflockd::sys;
+
 /// The longest line a server may send.
 const LINE_MAX: usize = 4096;
 
@@ -36,6 +38,7 @@ impl Link {
     /// It is known at once that nobody listens there.
     pub fn open(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Link> {
         let mut stream = TcpStream::connect(addr)?;
+        sys::keep_alive(&stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, token, interest)?;
         Ok(Link {

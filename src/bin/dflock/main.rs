@@ -11,6 +11,7 @@ mod steps;
 
 use std::process::ExitCode;
 
+use dflockd::sys::process;
 use failure::{Failure, USAGE, say};
 use options::{HELP, Task};
 
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
     };
     if let Some(text) = failure.text {
         say(&text);
+    }
+    if let Some(signal) = failure.signal {
+        process::die_of(signal, failure.for_all);
     }
     ExitCode::from(failure.status)
 }

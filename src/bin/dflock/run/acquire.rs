@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::thread;
 
 use dflockd::client::Servers;
 use dflockd::command::{Command, Reply, SECOND, Space, Us};
@@ -22,6 +23,8 @@ const PATIENCE: Us = 10 * SECOND;
 const FRESH: Us = 10;
 /// How often a server is asked again that went while we stood in its queue.
 const RETRY: Us = SECOND / 5;
+/// How often a lookup is asked whether it has ended: soon, then less and less.
+const GLANCES: (Us, Us) = (SECOND / 5000, SECOND / 50);
 
 /// Waits for the lock as long as the options allow.
 pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease, Failure> {
@@ -29,7 +32,15 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
     let over = start.saturating_add(options.wait);
     let servers = Servers::new(options.servers.clone()).expect("the options have one at least");
     let server = servers.pick(key);
-    let addresses = resolve(server).map_err(|e| unreachable(server, &e.to_string()))?;
+    let addresses = find(
+        world,
+        server,
+        if options.wait == 0 {
+            start + PATIENCE
+        } else {
+            over
+        },
+    )?;
     let mut queued = false;
     loop {
         let wait = over.saturating_sub(sys::now());
@@ -75,13 +86,34 @@ fn pause(world: &mut World) -> Result<(), Failure> {
 }
 
 /// While there is no command yet a signal is for us.
-fn end_by_signal(world: &World) -> Result<(), Failure> {
-    while let Some(signal) = world.signals.take() {
-        if signal != libc::SIGCHLD {
-            return Err(Failure::silent(128 + signal as u8));
+pub fn end_by_signal(world: &World) -> Result<(), Failure> {
+    while let Some(caught) = world.caught() {
+        if caught.number != libc::SIGCHLD {
+            return Err(Failure::by_signal(caught.number, caught.by_terminal));
         }
     }
     Ok(())
+}
+
+/// Every address of the server. A name is looked up beside the loop, because it may take long.
+fn find(world: &mut World, server: &str, until: Us) -> Result<Vec<SocketAddr>, Failure> {
+    if let Ok(address) = server.parse() {
+        return Ok(vec![address]);
+    }
+    let name = server.to_string();
+    let search = thread::spawn(move || resolve(&name));
+    let mut glance = GLANCES.0;
+    while !search.is_finished() {
+        let now = sys::now();
+        if now >= until {
+            return Err(unreachable(server, "its name was not found in time"));
+        }
+        world.sleep(until.min(now + glance))?;
+        glance = GLANCES.1.min(glance * 2);
+        end_by_signal(world)?;
+    }
+    let found = search.join().expect("a lookup does not panic");
+    found.map_err(|e| unreachable(server, &e.to_string()))
 }
 
 /// Asks the first address that answers.
@@ -118,8 +150,14 @@ fn ask_one(
     wait: Us,
 ) -> Result<Lease, Unheard> {
     let start = sys::now();
-    let opened = Link::open(addr, world.registry(), LINK);
-    let mut link = opened.map_err(|e| Unheard::Connection(e.to_string()))?;
+    let mut link = match Link::open(addr, world.registry(), LINK) {
+        Ok(link) => link,
+        // That is this host's want, not the server's.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            return Err(Unheard::Failure(e.into()));
+        }
+        Err(e) => return Err(Unheard::Connection(e.to_string())),
+    };
     let (space, limit) = match options.limit {
         Some(limit) => (Space::Semaphore, limit),
         None => (Space::Lock, 1),
@@ -144,14 +182,19 @@ fn ask_one(
     let patience = start.saturating_add(if wait == 0 {
         PATIENCE
     } else {
-        PATIENCE.min(wait.max(SECOND))
+        PATIENCE.min(wait)
     });
+    let mut told = false;
     loop {
         link.move_on();
         while let Some(line) = link.line() {
             match ask::answer(&line) {
                 Some(Reply::Released) if oks > 0 => oks -= 1,
+                Some(Reply::Granted { .. }) if oks == 0 && link.is_ended() => {
+                    return Err(Unheard::Lost("the connection ended".to_string()));
+                }
                 Some(Reply::Granted { token, lease }) if oks == 0 => {
+                    tell(options, "the lock is ours");
                     return Ok(Lease::new(
                         link,
                         addr,
@@ -162,14 +205,20 @@ fn ask_one(
                         start,
                     ));
                 }
-                other => return Err(Unheard::Failure(refused(options, &line, other))),
+                Some(Reply::Timeout) if oks == 0 && wait != Us::MAX => {
+                    return Err(Unheard::Failure(busy(options)));
+                }
+                other => return Err(Unheard::Failure(refused(&line, other))),
             }
+        }
+        if oks == 0 && wait > 0 && !std::mem::replace(&mut told, true) {
+            tell(options, "the lock is not free: waiting");
         }
         let now = sys::now();
         if link.is_ended() {
             return Err(match link.why() {
                 Some(e) if e.kind() == ErrorKind::InvalidData => {
-                    Unheard::Failure(refused(options, b"a line without an end", None))
+                    Unheard::Failure(refused(b"a line without an end", None))
                 }
                 _ if oks == 0 => Unheard::Lost("the connection ended".to_string()),
                 None => Unheard::Connection("the connection ended".to_string()),
@@ -194,11 +243,8 @@ fn busy(options: &Options) -> Failure {
     Failure::silent(options.conflict)
 }
 
-fn refused(options: &Options, line: &[u8], reply: Option<Reply>) -> Failure {
+fn refused(line: &[u8], reply: Option<Reply>) -> Failure {
     let Some(Reply::Refused(refusal)) = reply else {
-        if reply == Some(Reply::Timeout) {
-            return busy(options);
-        }
         let line = String::from_utf8_lossy(line);
         return Failure::new(PROTOCOL, format!("the server talks nonsense: {line:?}"));
     };
@@ -210,12 +256,13 @@ fn confirm(world: &mut World, lease: &mut Lease) -> Result<bool, Failure> {
     lease.renew_now();
     let patience = sys::now().saturating_add(PATIENCE);
     loop {
-        lease.move_on(world);
-        if !lease.is_renewing() {
-            return Ok(!lease.is_refused());
-        }
-        if lease.is_broken() || sys::now() >= patience {
+        // By our own count it may be over already; the answer says what is left.
+        lease.listen();
+        if lease.is_broken() || lease.is_refused() || sys::now() >= patience {
             return Ok(false);
+        }
+        if !lease.is_renewing() {
+            return Ok(true);
         }
         world.sleep(patience)?;
         end_by_signal(world)?;

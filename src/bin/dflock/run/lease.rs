@@ -27,6 +27,8 @@ const GOODBYE: Us = SECOND;
 pub struct Lease {
     /// None while there is no connection.
     link: Option<Link>,
+    /// Connections on which a renewal was not answered.
+    mute: Vec<Link>,
     addr: SocketAddr,
     secret: Option<Vec<u8>>,
     space: Space,
@@ -63,6 +65,7 @@ impl Lease {
     ) -> Lease {
         Lease {
             link: Some(link),
+            mute: Vec::new(),
             addr,
             secret: options.secret.clone(),
             space,
@@ -119,7 +122,9 @@ impl Lease {
         let next = match self.link {
             None => self.retry,
             Some(_) if self.renewing.is_none() => self.half_time(),
-            Some(_) => Us::MAX,
+            Some(_) => self
+                .renewing
+                .map_or(Us::MAX, |sent| sent.saturating_add(self.span / 4)),
         };
         next.min(self.until)
     }
@@ -141,6 +146,20 @@ impl Lease {
         if self.renewing.is_none() && self.link.is_some() && now >= self.half_time() {
             self.renew_now();
         }
+        if self
+            .renewing
+            .is_some_and(|sent| now >= sent.saturating_add(self.span / 4))
+        {
+            // The path may be mute. It stays open: its end must not be taken for ours before the hold has moved.
+            self.mute.extend(self.link.take());
+            self.renewing = None;
+            self.reconnect(world);
+        }
+        self.listen();
+    }
+
+    /// Hears what the server says, and nothing else.
+    pub fn listen(&mut self) {
         let Some(link) = &mut self.link else { return };
         link.move_on();
         while let Some(line) = self.link.as_mut().and_then(Link::line) {

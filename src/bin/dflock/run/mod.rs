@@ -9,40 +9,44 @@ mod supervise;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
+use std::process;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use dflockd::command::Us;
-use dflockd::sys::{self, Signals, Timer};
+use dflockd::sys::{self, Caught, Signals, Timer};
 
 use crate::failure::{Failure, LOST, say};
 use crate::options::Options;
 use crate::steps::{grant_line, print};
-use acquire::acquire;
+use acquire::{acquire, end_by_signal};
 
 pub const LINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const TIMER: Token = Token(2);
 const STDIN: Token = Token(3);
 
-/// What we act on or hand on; the others do what they always do.
-const NUMBERS: [i32; 7] = [
+/// What we act on or hand on; the others do what they always do, and so do those that whoever started us has ignored,
+/// as nohup(1) does.
+const NUMBERS: [i32; 6] = [
     libc::SIGTERM,
     libc::SIGINT,
     libc::SIGHUP,
     libc::SIGQUIT,
     libc::SIGUSR1,
     libc::SIGUSR2,
-    libc::SIGCHLD,
 ];
+
+/// What becomes of children, and what would stop us for writing to a terminal that is not ours.
+const ALWAYS: [i32; 2] = [libc::SIGCHLD, libc::SIGTTOU];
 
 /// What the loop sleeps on.
 pub struct World {
     poll: Poll,
     events: Events,
     timer: Timer,
-    pub signals: Signals,
+    signals: Signals,
     /// There may be something to read on stdin.
     stdin: bool,
 }
@@ -50,7 +54,11 @@ pub struct World {
 impl World {
     fn new() -> io::Result<World> {
         sys::process::hear_of_children();
-        let (poll, timer, signals) = (Poll::new()?, Timer::new()?, Signals::new(&NUMBERS)?);
+        let wanted = NUMBERS
+            .into_iter()
+            .filter(|&number| !sys::process::is_ignored(number));
+        let numbers: Vec<i32> = wanted.chain(ALWAYS).collect();
+        let (poll, timer, signals) = (Poll::new()?, Timer::new()?, Signals::new(&numbers)?);
         for (fd, token) in [(signals.as_raw_fd(), SIGNALS), (timer.as_raw_fd(), TIMER)] {
             let mut source = SourceFd(&fd);
             poll.registry()
@@ -67,6 +75,21 @@ impl World {
 
     pub fn registry(&self) -> &mio::Registry {
         self.poll.registry()
+    }
+
+    /// Takes a signal that has come.
+    pub fn caught(&self) -> Option<Caught> {
+        std::iter::from_fn(|| self.signals.catch()).find(|caught| caught.number != libc::SIGTTOU)
+    }
+
+    /// Makes a command that is about to be started one that can be supervised; see [`process::prepare`].
+    pub fn prepare(
+        &self,
+        command: &mut process::Command,
+        bound: bool,
+        last: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    ) {
+        sys::process::prepare(command, &self.signals, bound, last);
     }
 
     /// Watches stdin, `again` if something was read.
@@ -104,7 +127,11 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let mut world = World::new()?;
     let mut lease = acquire(&mut world, options, key)?;
     let line = grant_line(options.output, &lease.grant());
-    print(&line)?;
+    if let Err(failure) = print(&line) {
+        // Nobody knows of it.
+        lease.give_back(&mut world)?;
+        return Err(failure);
+    }
     // A file cannot be polled, and need not be: its end is there already.
     let mut ended = world.hear_stdin(false).is_err();
     let over = lease.granted.saturating_add(options.max_hold);
@@ -112,6 +139,9 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     loop {
         let now = sys::now();
         if (ended && now >= least) || now >= over {
+            if now >= over {
+                report("the lock was held for --max-hold: it is given back");
+            }
             lease.give_back(&mut world)?;
             return Ok(0);
         }
@@ -121,11 +151,9 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
         let next = if ended { least } else { over };
         world.sleep(next.min(lease.next()))?;
         lease.move_on(&world);
-        while let Some(signal) = world.signals.take() {
-            if signal != libc::SIGCHLD {
-                lease.give_back(&mut world)?;
-                return Err(Failure::silent(128 + signal as u8));
-            }
+        if let Err(failure) = end_by_signal(&world) {
+            lease.give_back(&mut world)?;
+            return Err(failure);
         }
         if world.stdin && !ended {
             ended = has_ended()?;
@@ -151,6 +179,13 @@ fn has_ended() -> Result<bool, Failure> {
 /// Says what happens, if that was asked for.
 fn tell(options: &Options, text: &str) {
     if options.verbose {
+        report(text);
+    }
+}
+
+/// Says what happens, unless nobody reads it: who holds a lock waits for no reader.
+fn report(text: &str) {
+    if sys::can_log() {
         say(text);
     }
 }

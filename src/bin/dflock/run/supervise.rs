@@ -10,8 +10,8 @@ use dflockd::sys;
 use dflockd::sys::process::{self, Change, Pid};
 
 use super::lease::Lease;
-use super::{World, tell};
-use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, say};
+use super::{World, report, tell};
+use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND};
 use crate::guard::Guard;
 use crate::options::{OnLost, Options};
 
@@ -20,8 +20,8 @@ const STDIN: i32 = libc::STDIN_FILENO;
 const MARGINS: (Us, Us) = (SECOND / 20, SECOND);
 /// Two TERM within this are one.
 const SAME: Us = SECOND / 10;
-/// How often those that the command has left behind are looked at.
-const LOOK: Us = SECOND / 500;
+/// How often those that the command has left behind are looked at: soon, then less and less.
+const LOOKS: (Us, Us) = (SECOND / 500, SECOND / 10);
 
 struct Supervisor<'a> {
     options: &'a Options,
@@ -31,8 +31,15 @@ struct Supervisor<'a> {
     /// The deadline that the guard knows.
     told: Us,
     group: Pid,
-    /// The command's exit status, once it has one.
+    /// The command's exit status, once it has one, and the signal that ended it, if one did.
     status: Option<u8>,
+    killed: Option<i32>,
+    /// The terminal was given to the command, which it interrupts alone.
+    has_terminal: bool,
+    /// The terminal has interrupted us.
+    interrupted: bool,
+    /// When those that it has left behind are looked at again.
+    look: Us,
     /// Why its group is being stopped, and when TERM is to be followed by KILL.
     stopping: Option<(Reason, Us)>,
     lost: bool,
@@ -58,68 +65,98 @@ pub fn run(
     let guard = match options.on_lost {
         OnLost::Ignore => None,
         // Before the command, because it must never run without.
-        OnLost::Kill | OnLost::Term => Some(Guard::start()?),
-    };
-    let group = match start(world, options, &lease, command) {
-        Ok(group) => group,
-        Err(failure) => {
-            if let Some(guard) = guard {
-                guard.dismiss();
+        OnLost::Kill | OnLost::Term => match Guard::start() {
+            Ok(guard) => Some(guard),
+            Err(e) => {
+                lease.give_back(world)?;
+                return Err(e.into());
             }
-            lease.give_back(world)?;
-            return Err(failure);
-        }
+        },
     };
     let mut supervisor = Supervisor {
         options,
         lease,
         guard,
         told: 0,
-        group,
+        group: 0,
         status: None,
+        killed: None,
+        has_terminal: false,
+        interrupted: false,
+        look: LOOKS.0,
         stopping: None,
         lost: false,
         termed: None,
     };
-    supervisor.tell_guard()?;
     // In a pipeline the terminal is for the others too, a pager perhaps.
-    if io::stdout().is_terminal() {
-        supervisor.hand_terminal_over();
+    supervisor.has_terminal =
+        io::stdout().is_terminal() && process::foreground(STDIN) == Some(process::own_group());
+    supervisor.group = match supervisor.start(world, command) {
+        Ok(group) => group,
+        Err(failure) => return supervisor.give_up(world, failure),
+    };
+    let result = supervisor
+        .tell_guard()
+        .and_then(|()| supervisor.watch(world));
+    if result.is_err() {
+        // Without a guard, or whatever else there has to be, it must not run on.
+        supervisor.send(libc::SIGKILL);
     }
-    let result = supervisor.watch(world);
     supervisor.take_terminal_back();
     supervisor.finish(world, result?)
 }
 
-fn start(
-    world: &World,
-    options: &Options,
-    lease: &Lease,
-    words: &[OsString],
-) -> Result<Pid, Failure> {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]);
-    lease.describe(&mut command);
-    command.env("DFLOCK_SERVER", options.servers.join(","));
-    process::prepare(
-        &mut command,
-        &world.signals,
-        options.on_lost != OnLost::Ignore,
-    );
-    match command.spawn() {
-        Ok(child) => Ok(child.id() as Pid),
-        Err(e) => {
+impl Supervisor<'_> {
+    /// Starts the command in a group of its own. Its last act before it is the command is to tell the guard of itself, so
+    /// that it never runs unguarded, and to see that the lock is still ours.
+    fn start(&self, world: &World, words: &[OsString]) -> Result<Pid, Failure> {
+        let has_terminal = self.has_terminal;
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        self.lease.describe(&mut command);
+        command.env("DFLOCK_SERVER", self.options.servers.join(","));
+        let until = self.kill_at();
+        let guard_until = self.guard_until();
+        let mut announce = match &self.guard {
+            Some(guard) => Some(guard.announcer(self.guard_signal(), guard_until)?),
+            None => None,
+        };
+        let last = move || {
+            if let Some(announce) = &mut announce {
+                announce()?;
+            }
+            if has_terminal {
+                process::set_foreground(STDIN, process::own_pid())?;
+            }
+            if sys::now() >= until {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            Ok(())
+        };
+        world.prepare(&mut command, self.guard.is_some(), last);
+        command.spawn().map(|child| child.id() as Pid).map_err(|e| {
+            if sys::now() >= until {
+                return Failure::new(LOST, "the lock was lost before the command could start");
+            }
             let status = match e.kind() {
                 ErrorKind::NotFound => NOT_FOUND,
                 _ => CANNOT_RUN,
             };
             let name = words[0].to_string_lossy();
-            Err(Failure::new(status, format!("cannot run {name}: {e}")))
-        }
+            Failure::new(status, format!("cannot run {name:?}: {e}"))
+        })
     }
-}
 
-impl Supervisor<'_> {
+    /// There is no command.
+    fn give_up(mut self, world: &mut World, failure: Failure) -> Result<u8, Failure> {
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
+        }
+        self.take_terminal_back();
+        self.lease.give_back(world)?;
+        Err(failure)
+    }
+
     /// Waits for the end of the command and of all that it has started in its group.
     fn watch(&mut self, world: &mut World) -> Result<u8, Failure> {
         loop {
@@ -140,14 +177,17 @@ impl Supervisor<'_> {
                 self.stop(Reason::MaxHold, now);
             }
             self.kill_in_time(now);
-            world.sleep(self.next(now))?;
+            let next = self.next(now);
+            world.sleep(next)?;
         }
     }
 
-    fn next(&self, now: Us) -> Us {
+    fn next(&mut self, now: Us) -> Us {
         if self.status.is_some() {
             // Nobody tells of those that are not our children.
-            return now.saturating_add(LOOK);
+            let look = self.look;
+            self.look = LOOKS.1.min(look * 2);
+            return now.saturating_add(look);
         }
         let mut next = self.lease.granted.saturating_add(self.options.max_hold);
         if now >= next {
@@ -183,11 +223,8 @@ impl Supervisor<'_> {
     fn lose(&mut self, now: Us) {
         self.lost = true;
         match self.options.on_lost {
-            OnLost::Ignore => say("the lock is lost, and the command runs on"),
-            OnLost::Kill | OnLost::Term => {
-                say("the lock is lost: stopping the command");
-                self.stop(Reason::Lost, now);
-            }
+            OnLost::Ignore => report("the lock is lost, and the command runs on"),
+            OnLost::Kill | OnLost::Term => self.stop(Reason::Lost, now),
         }
     }
 
@@ -207,6 +244,11 @@ impl Supervisor<'_> {
         if !again {
             self.send(libc::SIGTERM);
         }
+        match reason {
+            Reason::Lost => report("the lock is lost: stopping the command"),
+            Reason::MaxHold => report("the lock was held for --max-hold: stopping the command"),
+            Reason::LeftBehind => tell(self.options, "stopping what the command has left behind"),
+        }
     }
 
     fn kill_in_time(&mut self, now: Us) {
@@ -219,24 +261,33 @@ impl Supervisor<'_> {
     }
 
     fn send(&self, signal: i32) {
-        // They may all have ended.
-        let _ = process::kill_group(self.group, signal);
+        self.send_one(signal);
         if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP) {
             // Who is stopped hears of it when it goes on.
-            let _ = process::kill_group(self.group, libc::SIGCONT);
+            self.send_one(libc::SIGCONT);
+        }
+    }
+
+    fn send_one(&self, signal: i32) {
+        // They may all have ended.
+        let _ = process::kill_group(self.group, signal);
+        if self.status.is_none() && process::group_of(self.group) != Some(self.group) {
+            // It has joined another group.
+            let _ = process::kill(self.group, signal);
         }
     }
 
     fn hear_signals(&mut self, world: &World) -> Result<(), Failure> {
-        while let Some(signal) = world.signals.take() {
-            match signal {
+        while let Some(caught) = world.caught() {
+            self.interrupted |= caught.by_terminal;
+            match caught.number {
                 libc::SIGCHLD => {
                     while let Some((pid, change)) = process::changed() {
                         self.child_changed(pid, change)?;
                     }
                 }
                 libc::SIGTERM => self.term(),
-                _ => self.send(signal),
+                signal => self.send(signal),
             }
         }
         Ok(())
@@ -270,7 +321,10 @@ impl Supervisor<'_> {
         }
         match change {
             Change::Exited(status) => self.status = Some(status as u8),
-            Change::Killed(signal) => self.status = Some(128 + signal as u8),
+            Change::Killed(signal) => {
+                self.status = Some(128 + signal as u8);
+                self.killed = Some(signal);
+            }
             Change::Stopped(_) => self.stopped(),
         }
         Ok(())
@@ -305,14 +359,27 @@ impl Supervisor<'_> {
         }
     }
 
+    /// By when the guard is to have the command dead, should we not: later than we, and before the lease ends.
+    fn guard_until(&self) -> Us {
+        let late = |at: Us| at.saturating_add(self.lease.until.saturating_sub(at) / 2);
+        match self.stopping {
+            Some((Reason::Lost, kill_at)) if kill_at < self.kill_at() => {
+                kill_at.saturating_add(MARGINS.0)
+            }
+            _ => late(self.kill_at()),
+        }
+    }
+
+    fn guard_signal(&self) -> i32 {
+        match self.options.on_lost {
+            OnLost::Term => libc::SIGTERM,
+            OnLost::Kill | OnLost::Ignore => libc::SIGKILL,
+        }
+    }
+
     /// Hands our deadline on whenever it moves.
     fn tell_guard(&mut self) -> Result<(), Failure> {
-        let margin = self.lease.until.saturating_sub(self.kill_at()) / 2;
-        let until = self.lease.until.saturating_sub(margin);
-        let signal = match self.options.on_lost {
-            OnLost::Term => libc::SIGTERM,
-            _ => libc::SIGKILL,
-        };
+        let (until, signal) = (self.guard_until(), self.guard_signal());
         if let Some(guard) = &mut self.guard
             && until != self.told
         {
@@ -340,15 +407,25 @@ impl Supervisor<'_> {
             self.lease.move_on(world);
             // SIGCHLD is the guard's end; the others end the wait.
             if world
-                .signals
-                .take()
-                .is_some_and(|signal| signal != libc::SIGCHLD)
+                .caught()
+                .is_some_and(|caught| caught.number != libc::SIGCHLD)
             {
                 break;
             }
         }
         tell(self.options, "the lock is given back");
         self.lease.give_back(world)?;
-        Ok(status)
+        match self.killed {
+            // The terminal's signal was for all of our job.
+            Some(signal @ (libc::SIGINT | libc::SIGQUIT))
+                if self.has_terminal || self.interrupted =>
+            {
+                Err(Failure {
+                    for_all: self.has_terminal,
+                    ..Failure::by_signal(signal, true)
+                })
+            }
+            _ => Ok(status),
+        }
     }
 }
