@@ -21,6 +21,8 @@ use crate::steps::digits;
 
 /// How long after a failed attempt the server is asked again.
 const RETRY: Us = SECOND / 10;
+/// After this share of a lease without an answer a connection is taken for mute, and another is opened.
+const MUTE: Us = 8;
 /// How long the answer to a release may take: without it the lease ends by itself.
 const GOODBYE: Us = SECOND;
 
@@ -124,7 +126,7 @@ impl Lease {
             Some(_) if self.renewing.is_none() => self.half_time(),
             Some(_) => self
                 .renewing
-                .map_or(Us::MAX, |sent| sent.saturating_add(self.span / 4)),
+                .map_or(Us::MAX, |sent| sent.saturating_add(self.span / MUTE)),
         };
         next.min(self.until)
     }
@@ -148,7 +150,7 @@ impl Lease {
         }
         if self
             .renewing
-            .is_some_and(|sent| now >= sent.saturating_add(self.span / 4))
+            .is_some_and(|sent| now >= sent.saturating_add(self.span / MUTE))
         {
             // The path may be mute. It stays open: its end must not be taken for ours before the hold has moved.
             self.mute.extend(self.link.take());
