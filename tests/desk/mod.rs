@@ -3,8 +3,9 @@
 //! A dialogue is a literal block with nc in it, or dflock in a second terminal, as a terminal shows it: `$ ` a shell
 //! command, `> ` a line typed, anything else an answer, which goes on in the next line after a `\`. `^C` interrupts the
 //! server and kills a client, `^D` ends its input; a bare `$` waits until the command has ended, and `$?` is its status.
-//! With several terminals each line begins with the terminal's digit. A token in an answer is any token; typed later or
-//! shown again, it is the one that came. A fence is any, a time any time, a number with a fraction any within ten of it.
+//! With several terminals each line begins with the terminal's digit; before one goes on, what was asked in the others
+//! waits in the server. A token in an answer is any token; typed later or shown again, it is the one that came. A fence
+//! is any, a time any time, a number with a fraction any within ten of it.
 //! Invariant: every such block in README.md and man/ is run, with the port replaced and nothing else.
 
 use std::collections::BTreeMap;
@@ -110,6 +111,9 @@ impl Desk {
         if typed.as_deref() == Some("^C") {
             return self.interrupt(name);
         }
+        if typed.is_some() {
+            self.hear_out(name)?;
+        }
         let terminal = self.terminals.get_mut(&name).ok_or("no terminal")?;
         match typed.as_deref() {
             Some("^D") => drop(terminal.keyboard.take()),
@@ -123,26 +127,32 @@ impl Desk {
         Ok(())
     }
 
-    /// A client is killed; a server is asked to stop, once all that was typed before has reached it.
+    /// A client is killed; a server is asked to stop.
     pub fn interrupt(&mut self, name: Option<char>) -> Result<(), String> {
+        self.hear_out(name)?;
         let terminal = self.terminals.get(&name).ok_or("no terminal")?;
         if !terminal.serves {
             self.terminals.remove(&name);
             return Ok(());
-        }
-        let asking = |terminal: &&Terminal| terminal.asks && !terminal.serves;
-        let asking = self.terminals.values().filter(asking).count();
-        let until = Instant::now() + PATIENCE;
-        while waiters(self.port) != asking {
-            if Instant::now() > until {
-                return Err(format!("there are not {asking} waiters"));
-            }
         }
         let pid = terminal.child.id().to_string();
         let kill = Command::new("sh")
             .args(["-c", "kill -INT $0", &pid])
             .status();
         assert!(kill.is_ok_and(|status| status.success()), "kill works");
+        Ok(())
+    }
+
+    /// What was typed in other terminals and is not answered has reached the server, and waits there.
+    fn hear_out(&self, name: Option<char>) -> Result<(), String> {
+        let others = self.terminals.iter().filter(|(other, _)| **other != name);
+        let asking = others.filter(|(_, terminal)| terminal.asks()).count();
+        let until = Instant::now() + PATIENCE;
+        while asking > 0 && waiters(self.port) < asking {
+            if Instant::now() > until {
+                return Err(format!("there are not {asking} waiters"));
+            }
+        }
         Ok(())
     }
 
@@ -284,8 +294,8 @@ pub struct Terminal {
     screen: Receiver<String>,
     /// It is a server.
     serves: bool,
-    /// Something was typed since the last answer.
-    asks: bool,
+    /// Lines typed since the last answer.
+    typed: usize,
 }
 
 impl Terminal {
@@ -315,12 +325,12 @@ impl Terminal {
             screen: lines_of(child.stdout.take().expect("stdout is piped")),
             child,
             serves: args.is_some(),
-            asks: false,
+            typed: 0,
         }
     }
 
     pub fn type_line(&mut self, line: &str) {
-        self.asks = true;
+        self.typed += 1;
         let keyboard = self.keyboard.as_mut().expect("nothing is typed after ^D");
         // One write, so that nc does not see half a line.
         let written = keyboard.write_all(format!("{line}\n").as_bytes());
@@ -328,9 +338,17 @@ impl Terminal {
     }
 
     pub fn answer(&mut self) -> Result<String, String> {
-        self.asks = false;
         let answer = self.screen.recv_timeout(PATIENCE);
-        answer.map_err(|error| format!("no answer: {error}"))
+        let answer = answer.map_err(|error| format!("no answer: {error}"))?;
+        if !answer.starts_with("sig ") {
+            self.typed = 0;
+        }
+        Ok(answer)
+    }
+
+    /// A whole request was typed, and is not answered.
+    fn asks(&self) -> bool {
+        !self.serves && self.typed > 0 && self.typed.is_multiple_of(3)
     }
 
     /// The command ends by itself and says nothing more. Returns its exit status.
