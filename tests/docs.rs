@@ -14,7 +14,7 @@ use dflockd::config::{Flag, OPTIONS, help};
 
 #[test]
 fn the_readme_is_true() {
-    assert_eq!(run_dialogues(&markdown_blocks(&read("README.md"))), 4);
+    assert_eq!(run_dialogues(&markdown_blocks(&read("README.md"))), 5);
 }
 
 #[test]
