@@ -3,8 +3,8 @@
 //! # Three rings, one direction
 //!
 //! ```text
-//! main -> server -> hub -> locks -> wheel, slab, list, table, name
-//!           |        |       |
+//! main -> server -> hub -> locks, signals -> wheel, slab, list, table, name
+//!           |        |
 //!           |        +-> wire, buffer
 //!           +-> sys, log, config, guests     all of them -> command
 //!
@@ -12,8 +12,9 @@
 //! ```
 //!
 //! - **[`locks`]** is the lock table: commands in, replies out. Time is an argument, nothing is random, nothing
-//!   can fail. It is the only ring that knows what a lock is.
-//! - **[`hub`]** is sessions and faces around it: bytes in, bytes out. Parsing, pipelining, the order of answers,
+//!   can fail. Only it knows what a lock is.
+//! - **[`signals`]**, beside it, is who listens to what. It knows nothing of locks, nor they of it.
+//! - **[`hub`]** is sessions and faces around the two: bytes in, bytes out. Parsing, pipelining, the order of answers,
 //!   deadlines of connections and their ends happen here.
 //! - **[`server`]** is the world: sockets, clock, unix signals, log. It moves bytes and decides nothing.
 //! - **[`client`]** is not in the server: who wants a lock from Rust uses it. It is of the outer ring too.
@@ -23,10 +24,12 @@
 //!
 //! # Reading order
 //!
-//! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, and `locks/phases.rs`, two
-//! phases), [`hub`] (with `hub/life.rs`, how a session ends), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`list`], [`table`],
-//! [`name`], [`buffer`], [`sys`],
-//! [`config`], [`guests`], [`log`]. And by itself: [`client`], with [`client::lock`] and [`client::shard`].
+//! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, `locks/phases.rs`, two
+//! phases, then `locks/owner.rs` and `locks/knot.rs`, deadlocks), [`signals`] (with `signals/patterns.rs` and
+//! `signals/emission.rs`, how a signal finds who listens), [`hub`] (with `hub/life.rs`, how a session ends, and
+//! `hub/signals.rs`), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`list`], [`table`],
+//! [`name`], [`buffer`], [`sys`], [`config`], [`guests`], [`log`]. And by itself: [`client`], with [`client::lock`] and
+//! [`client::shard`].
 //!
 //! # One request's journey
 //!
@@ -38,17 +41,27 @@
 //!    A session that was waiting may go on with what it had pipelined.
 //! 5. Then [`hub::Hub::tick`]: leases and waits end that were due when everything that had arrived was heard. In a
 //!    turn that has more to hear than it can take they wait, for some milliseconds at most. Work that may be long
-//!    is cut into slices: the ends of thousands of holds (`locks/slices.rs`), the answer to stats
+//!    is cut into slices: the ends of thousands of holds (`locks/slices.rs`) or subscriptions, the answer to stats
 //!    (`hub/survey.rs`).
 //! 6. The server writes each output once. A write that fails closes its session, whose locks go on, in the same
 //!    turn, to the next in line.
 //!
 //! No call goes back up a ring.
 //!
+//! # A signal's journey
+//!
+//! 1. The hub puts it behind those that are on their way, and its session waits for the answer (`hub/signals.rs`).
+//! 2. The hub asks [`signals::Signals::next`] for one listener after the other, and writes the line into the output of
+//!    each. One whose peer has left too much untaken (`hub/backlog.rs`) gets none, and is cut off unless another of its
+//!    group takes it.
+//! 3. When the turn's share of work is done the rest goes on in the next. When nobody is left the sender is told how
+//!    many there were, and the next signal begins.
+//!
 //! # The other side
 //!
-//! [`client`] is for programs that want a lock; it stands on [`wire::ask`], the other end of [`wire::text`]. `src/bin/dflock`
-//! is dflock(1): `run` holds a lock while a command runs, `guard` sees to it that nobody holds it too long.
+//! [`client`] is for programs that want a lock; it stands on [`wire::ask`], the other end of [`wire::text`].
+//! `src/bin/dflock` is dflock(1): `run` holds a lock while a command runs, `guard` sees to it that nobody holds it too
+//! long.
 //!
 //! # Glossary
 //!
@@ -57,6 +70,11 @@
 //!   its session) ends. It is proved by a **token**, and lasts for a **lease** unless renewed.
 //! - **waiter**: a session in the **queue** of a key. **ticket**: one wait or one hold.
 //! - **fence**: the part of a token that rises with every grant; for the resource that the lock guards.
+//! - **owner**: whose waits and holds are: a session, or all that have declared the same name. Owners who wait for each
+//!   other tie a **knot**, a deadlock.
+//! - **signal**: a payload on its way to those who listen to its **channel**, by a **pattern** that matches. Those who
+//!   say the same pattern and the same **group**, or none, are an **audience**: all of it hear a signal, of a group one
+//!   in turn. One listener in one audience is a **subscription**. The signals of [`sys`] are Unix's.
 //! - **session**: one connection, as the hub sees it. **face**: the protocol it speaks.
 //! - **turn**: once around the loop.
 
