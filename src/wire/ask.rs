@@ -1,7 +1,7 @@
 //! The client's end of the three-line protocol: requests out, answers in. What this writes `text` reads, and the other
 //! way round. Pure functions on bytes; invariant: a request is three whole lines, whatever its parts are.
 
-use super::text::{integer, name_of, token, write_seconds, write_token};
+use super::text::{channel, integer, name_of, payload, token, write_seconds, write_token};
 use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Us};
 
 /// Everything that can be refused, for finding one by its name.
@@ -17,6 +17,9 @@ const REFUSALS: [Refusal; 10] = [
     Refusal::Draining,
     Refusal::Deadlock,
 ];
+
+/// What the line of a signal begins with.
+pub const PUSH: &[u8] = b"sig ";
 
 /// The longest span that the protocol knows.
 const LONGEST: Us = SECONDS_MAX * SECOND;
@@ -90,6 +93,46 @@ pub fn auth(secret: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"auth\n_\n");
     out.extend_from_slice(secret);
     out.push(b'\n');
+}
+
+/// Appends `listen` to a pattern, in a group unless that is empty.
+pub fn listen(pattern: &[u8], group: &[u8], out: &mut Vec<u8>) {
+    frame([b"listen", pattern, group], out);
+}
+
+/// Appends `unlisten`, as `listen` was said.
+pub fn unlisten(pattern: &[u8], group: &[u8], out: &mut Vec<u8>) {
+    frame([b"unlisten", pattern, group], out);
+}
+
+/// Appends `signal` to a channel. The payload has no LF in it, and no CR at its end, which the server would drop.
+pub fn signal(channel: &[u8], payload: &[u8], out: &mut Vec<u8>) {
+    frame([b"signal", channel, payload], out);
+}
+
+fn frame(lines: [&[u8]; 3], out: &mut Vec<u8>) {
+    for line in lines {
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+}
+
+/// How many a signal has reached, by the line that answers it, without its LF.
+pub fn receivers(line: &[u8]) -> Option<u64> {
+    integer(line.strip_prefix(b"ok ")?, 0, u64::MAX)
+}
+
+/// Whether a line, or the beginning of one, is no answer but a signal.
+pub fn is_push(line: &[u8]) -> bool {
+    line.starts_with(PUSH)
+}
+
+/// The channel and the payload of a signal, by its line without its LF.
+pub fn push(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = line.strip_prefix(PUSH)?;
+    let end = rest.iter().position(|&byte| byte == b' ')?;
+    let channel = channel(&rest[..end])?;
+    Some((channel, payload(channel, &rest[end + 1..])?))
 }
 
 /// What a line without its LF says. None if it is no answer, or that to `stats`. A lone `ok` reads as
@@ -217,6 +260,64 @@ mod tests {
         stats(&mut out);
         auth(b"s", &mut out);
         assert_eq!(out, b"ping\n_\n_\nstats\n_\n_\nauth\n_\ns\n");
+    }
+
+    #[test]
+    fn the_server_reads_what_is_said_about_signals() {
+        let (pattern, channel, payload) = (&b"jobs.>"[..], &b"jobs.mail"[..], &b" a\xff b "[..]);
+        for group in [&b""[..], b"g 1"] {
+            let mut out = Vec::new();
+            listen(pattern, group, &mut out);
+            let (used, request) = (out.len(), Request::Listen { pattern, group });
+            assert_eq!(text::parse(&out, true), Parsed::Done { used, request });
+            out.clear();
+            unlisten(pattern, group, &mut out);
+            let (used, request) = (out.len(), Request::Unlisten { pattern, group });
+            assert_eq!(text::parse(&out, true), Parsed::Done { used, request });
+        }
+        let mut out = Vec::new();
+        signal(channel, payload, &mut out);
+        let (used, request) = (out.len(), Request::Signal { channel, payload });
+        assert_eq!(text::parse(&out, true), Parsed::Done { used, request });
+    }
+
+    #[test]
+    fn a_signal_is_heard_as_it_was_meant() {
+        for payload in [&b"x"[..], b" a\xff  b ", &[b'x'; 65_536 - 5 - 3]] {
+            let mut line = Vec::new();
+            text::write_signal(b"a.b", payload, &mut line);
+            assert_eq!(line.pop(), Some(b'\n'));
+            assert!(is_push(&line) && answer(&line).is_none());
+            assert_eq!(push(&line), Some((&b"a.b"[..], payload)));
+        }
+        for nonsense in [
+            "sig",
+            "sig ",
+            "sig a",
+            "sig a ",
+            "sig  a b",
+            "sig a.* b",
+            "sig a  ",
+            "ok a b",
+        ] {
+            assert_eq!(push(nonsense.as_bytes()), None, "{nonsense:?}");
+        }
+        assert_eq!(
+            push(&[b"sig a.b ".as_slice(), &[b'x'; 65_529]].concat()),
+            None
+        );
+    }
+
+    #[test]
+    fn who_signals_hears_how_many_it_reached() {
+        for receivers in [0, 1, u64::MAX] {
+            let mut line = Vec::new();
+            text::write(Reply::Signalled { receivers }, &mut line);
+            assert_eq!(super::receivers(line.trim_ascii_end()), Some(receivers));
+        }
+        for nonsense in ["", "ok", "ok ", "ok -1", "ok 1 2", "error", "OK 1"] {
+            assert_eq!(super::receivers(nonsense.as_bytes()), None, "{nonsense:?}");
+        }
     }
 
     #[test]

@@ -265,8 +265,8 @@ fn unlisten<'a>(key: &'a [u8], argument: &'a [u8]) -> Option<Request<'a>> {
 
 fn signal<'a>(key: &'a [u8], payload: &'a [u8]) -> Option<Request<'a>> {
     let channel = channel(key)?;
-    let fits = signal_len(channel, payload) <= SIGNAL_MAX;
-    (fits && !payload.trim_ascii().is_empty()).then_some(Request::Signal { channel, payload })
+    let payload = self::payload(channel, payload)?;
+    Some(Request::Signal { channel, payload })
 }
 
 /// Checks the name of an owner, which is visible.
@@ -291,6 +291,12 @@ fn is_inner(part: &[u8]) -> bool {
 /// Checks a channel: a key without wildcards.
 pub fn channel(key: &[u8]) -> Option<&[u8]> {
     name(key).filter(|key| !key.iter().any(|byte| b"*>".contains(byte)))
+}
+
+/// Checks what a line tells a channel: it is not blank, and the line that hands it on is not too long.
+pub fn payload<'a>(channel: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
+    let fits = signal_len(channel, line) <= SIGNAL_MAX;
+    (fits && !line.trim_ascii().is_empty()).then_some(line)
 }
 
 /// How long the line is that hands a signal on, without its LF.
