@@ -28,8 +28,8 @@
 //! phases, then `locks/owner.rs` and `locks/knot.rs`, deadlocks), [`signals`] (with `signals/patterns.rs` and
 //! `signals/emission.rs`, how a signal finds who listens), [`hub`] (with `hub/life.rs`, how a session ends, and
 //! `hub/signals.rs`), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`list`], [`table`],
-//! [`name`], [`buffer`], [`sys`], [`config`], [`guests`], [`log`]. And by itself: [`client`], with [`client::lock`] and
-//! [`client::shard`].
+//! [`name`], [`buffer`], [`sys`], [`config`], [`guests`], [`log`]. And by itself: [`client`], with [`client::lock`],
+//! [`client::signals`] and [`client::shard`].
 //!
 //! # One request's journey
 //!

@@ -13,7 +13,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, PATIENCE, eventually};
-use dflockd::client::{Client, Error, Grant, Key, Lock, Options, Place, Refusal, Servers, Token};
+use dflockd::client::signals::KEPT_MAX;
+use dflockd::client::{
+    Client, Error, Grant, Key, Lock, Options, Owner, Place, Refusal, Servers, Signal, Token,
+};
 use dflockd::command::{SECOND, Us};
 use dflockd::sys::now;
 
@@ -590,7 +593,7 @@ fn a_guard_renews_until_its_release_and_not_after() {
     renewal.recv_timeout(PATIENCE).unwrap();
     drop(lock);
     let asked: String = server.join().unwrap().into_iter().collect();
-    let renewals = asked.strip_prefix('l').unwrap().strip_suffix('r').unwrap();
+    let renewals = asked.strip_prefix("il").unwrap().strip_suffix('r').unwrap();
     assert!(!renewals.is_empty() && renewals.chars().all(|c| c == 'n'));
 }
 
@@ -661,6 +664,319 @@ fn a_guard_of_a_frozen_server_is_dropped_within_the_patience() {
     let before = Instant::now();
     is_io(lock.release(), &[ErrorKind::TimedOut]);
     assert!(before.elapsed() < PATIENCE);
+}
+
+// Owners.
+
+/// A connection of this owner.
+fn connect_as(daemon: &Daemon, owner: &str) -> Client {
+    let options = Options {
+        id: Some(Owner::new(owner.as_bytes()).unwrap()),
+        ..Options::default()
+    };
+    Client::connect(&daemon.addr.to_string(), &options).expect("it listens")
+}
+
+#[test]
+fn who_would_wait_for_itself_is_refused_and_keeps_what_it_holds() {
+    let daemon = Daemon::start(&[]);
+    let [mut one, mut two] = ["one", "two"].map(|owner| connect_as(&daemon, owner));
+    let a = one.acquire(&key("a"), TRY, None).unwrap();
+    let b = two.acquire(&key("b"), TRY, None).unwrap();
+    is_refused(one.acquire(&key("a"), PATIENCE, None), Refusal::Deadlock);
+    // Another connection of the same owner is the same.
+    let mut other = connect_as(&daemon, "one");
+    let elder = thread::spawn(move || other.acquire(&key("b"), PATIENCE, None).map(|_| other));
+    eventually("it waits", || {
+        connect(&daemon).stats().unwrap().contains("\"waiters\":1")
+    });
+    is_refused(two.acquire(&key("a"), PATIENCE, None), Refusal::Deadlock);
+    two.release(&key("b"), b.token).unwrap();
+    elder.join().unwrap().unwrap();
+    one.release(&key("a"), a.token).unwrap();
+}
+
+#[test]
+fn a_hold_goes_with_its_owner_from_connection_to_connection() {
+    let daemon = Daemon::start(&[]);
+    let mut one = connect_as(&daemon, "one");
+    let first = one.acquire(&key("k"), TRY, None).unwrap();
+    let mut other = connect_as(&daemon, "one");
+    other.renew(&key("k"), first.token, None).unwrap();
+    drop(one);
+    let mut rival = connect(&daemon);
+    is_timeout(rival.acquire(&key("k"), ONE, None));
+    drop(other);
+    rival.acquire(&key("k"), PATIENCE, None).unwrap();
+}
+
+#[test]
+fn a_server_that_knows_no_owners_is_used_without() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let accept = || daemon::Client::over(listener.accept().unwrap().0);
+        let mut first = accept();
+        let heard = frame(&mut first);
+        first.send("error\n");
+        drop(first);
+        let mut second = accept();
+        let asked = frame(&mut second);
+        second.send("ok\n");
+        (heard, asked)
+    });
+    let id = Some(Owner::new(b"me").unwrap());
+    let options = Options {
+        id,
+        ..Options::default()
+    };
+    let mut client = Client::connect(&addr, &options).unwrap();
+    assert_eq!(client.owner(), None);
+    client.ping().unwrap();
+    let frames = ["id\n_\nme\n", "ping\n_\n_\n"].map(str::to_string);
+    assert_eq!(server.join().unwrap(), frames.into());
+}
+
+#[test]
+fn a_guard_has_an_owner_of_its_own_unless_its_connection_has_one() {
+    let daemon = Daemon::start(&[]);
+    let owners = || {
+        let stats = connect(&daemon).stats().unwrap();
+        let parts = stats.split("\"owner\":\"").skip(1);
+        let owners = parts.map(|rest| rest.split('"').next().unwrap().to_string());
+        owners.collect::<Vec<_>>()
+    };
+    let lock = |client, name| Lock::acquire(client, key(name), TRY, None).unwrap();
+    let _locks = [lock(connect(&daemon), "a"), lock(connect(&daemon), "b")];
+    let [one, two] = owners().try_into().unwrap();
+    assert_ne!(one, two);
+    let pid = format!(":{}:", std::process::id());
+    assert!(one.contains(&pid) && two.contains(&pid), "{one} {two}");
+    let _third = lock(connect_as(&daemon, "me"), "c");
+    assert!(owners().contains(&"me".to_string()));
+    // Who holds something cannot say who it is any more, and is as good without.
+    let mut client = connect(&daemon);
+    client.acquire(&key("d"), TRY, None).unwrap();
+    let _fourth = lock(client, "e");
+    assert_eq!(owners().len(), 3);
+}
+
+// Signals.
+
+fn signal(channel: &str, payload: &str) -> Signal {
+    Signal {
+        channel: channel.into(),
+        payload: payload.into(),
+    }
+}
+
+#[track_caller]
+fn hears(client: &mut Client, channel: &str, payload: &str) {
+    let heard = client.hear(PATIENCE).unwrap();
+    assert_eq!(heard, Some(signal(channel, payload)));
+}
+
+#[test]
+fn a_signal_is_heard_by_those_who_listen_and_counted() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    assert_eq!(two.signal(b"jobs.mail", b"x").unwrap(), 0);
+    one.listen(b"jobs.*", None).unwrap();
+    one.listen(b"jobs.>", None).unwrap();
+    assert_eq!(two.signal(b"jobs.mail", b" letter  7 ").unwrap(), 1);
+    hears(&mut one, "jobs.mail", " letter  7 ");
+    assert_eq!(two.signal(b"news", b"x").unwrap(), 0);
+    one.unlisten(b"jobs.*", None).unwrap();
+    one.unlisten(b"jobs.>", None).unwrap();
+    one.unlisten(b"jobs.>", None).unwrap();
+    assert_eq!(two.signal(b"jobs.mail", b"x").unwrap(), 0);
+    assert_eq!(one.hear(TRY).unwrap(), None);
+    one.ping().unwrap();
+}
+
+#[test]
+fn a_group_takes_turns() {
+    let daemon = Daemon::start(&[]);
+    let mut members = [connect(&daemon), connect(&daemon)];
+    for member in &mut members {
+        member.listen(b"jobs.>", Some(b"workers")).unwrap();
+    }
+    let mut publisher = connect(&daemon);
+    for n in 0..4 {
+        let payload = n.to_string();
+        assert_eq!(publisher.signal(b"jobs", payload.as_bytes()).unwrap(), 0);
+        let receivers = publisher.signal(b"jobs.mail", payload.as_bytes());
+        assert_eq!(receivers.unwrap(), 1);
+        hears(&mut members[n % 2], "jobs.mail", &payload);
+    }
+}
+
+#[test]
+fn what_comes_while_something_else_is_asked_is_heard_afterwards() {
+    let daemon = Daemon::start(&[]);
+    let (mut one, mut two) = (connect(&daemon), connect(&daemon));
+    one.listen(b"c", None).unwrap();
+    let first = two.acquire(&key("k"), TRY, None).unwrap();
+    let waiter = thread::spawn(move || one.acquire(&key("k"), PATIENCE, None).map(|_| one));
+    eventually("it waits", || {
+        two.stats().unwrap().contains("\"waiters\":1")
+    });
+    for n in 0..100 {
+        assert_eq!(two.signal(b"c", n.to_string().as_bytes()).unwrap(), 1);
+    }
+    two.release(&key("k"), first.token).unwrap();
+    let mut one = waiter.join().unwrap().unwrap();
+    // Its own are among them, and some are still on their way.
+    assert_eq!(one.signal(b"c", b"100").unwrap(), 1);
+    assert!(one.stats().unwrap().ends_with('}'));
+    assert_eq!(two.signal(b"c", b"101").unwrap(), 1);
+    for n in 0..102 {
+        hears(&mut one, "c", &n.to_string());
+    }
+    assert_eq!((one.hear(TRY).unwrap(), one.missed()), (None, 0));
+}
+
+#[test]
+fn the_longest_signal_is_heard_and_a_longer_one_is_not_sent() {
+    let daemon = Daemon::start(&[]);
+    let mut client = connect(&daemon);
+    client.listen(b"c", None).unwrap();
+    let mut payload = vec![b'x'; 65_536 - 5 - 1];
+    payload[7] = 0xff;
+    assert_eq!(client.signal(b"c", &payload).unwrap(), 1);
+    let heard = client.hear(PATIENCE).unwrap().unwrap();
+    assert_eq!(heard.payload, payload);
+    payload.push(b'x');
+    let is_payload = |answer| matches!(answer, Err(Error::Payload(_)));
+    assert!(is_payload(client.signal(b"c", &payload)));
+    for payload in ["", " \t", "a\nb", "a\r"] {
+        assert!(is_payload(client.signal(b"c", payload.as_bytes())));
+    }
+    for channel in [&b""[..], b"a b", b"a.*", b">", &[b'c'; 257]] {
+        assert!(matches!(
+            client.signal(channel, b"x"),
+            Err(Error::Channel(_))
+        ));
+    }
+    assert!(matches!(client.listen(b"a*", None), Err(Error::Pattern(_))));
+    let group = client.unlisten(b"a", Some(b" "));
+    assert!(matches!(group, Err(Error::Group(_))));
+    client.ping().unwrap();
+}
+
+#[test]
+fn a_signal_may_come_in_pieces_between_any_two_lines() {
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (addr, server) = play(move |mut peer| {
+        frame(&mut peer);
+        peer.send("ok\nsig a 1\nsi");
+        frame(&mut peer);
+        peer.send("g a 2\nsig a 3\nok\nsig a");
+        may_go_on.recv().unwrap();
+        peer.send(" 4\n");
+        frame(&mut peer);
+        peer.send("sig a 5\nok 7\n");
+        peer.rest();
+    });
+    let mut client = Client::connect(&addr, &Options::default()).unwrap();
+    client.listen(b"a", None).unwrap();
+    client.ping().unwrap();
+    for n in ["1", "2", "3"] {
+        hears(&mut client, "a", n);
+    }
+    assert_eq!(client.hear(Duration::from_millis(50)).unwrap(), None);
+    go_on.send(()).unwrap();
+    hears(&mut client, "a", "4");
+    assert_eq!(client.signal(b"a", b"5").unwrap(), 7);
+    hears(&mut client, "a", "5");
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_signal_to_who_never_listened_is_nonsense() {
+    is_nonsense(hasty(&says("sig a 1\nok\n")).ping(), "sig a 1");
+    let (addr, _) = play(|mut peer| {
+        peer.send("sig a 1\n");
+        peer.rest();
+    });
+    let mut client = hasty(&addr);
+    is_nonsense(client.hear(PATIENCE), "sig a 1");
+    is_broken(&mut client);
+    let listen = |answer| {
+        let mut client = hasty(&says(answer));
+        client.listen(b"a", None).unwrap();
+        client
+    };
+    is_nonsense(listen("ok\nsig a\n").ping(), "sig a");
+    is_nonsense(listen("ok\nsig a.* b\n").hear(PATIENCE), "sig a.* b");
+    is_nonsense(listen("ok\nok\n").hear(PATIENCE), "ok");
+    is_nonsense(listen("ok\nok\n").ping(), "an answer to no question");
+}
+
+#[test]
+fn a_signal_that_never_ends_is_not_kept() {
+    let (addr, server) = play(|mut peer| {
+        frame(&mut peer);
+        peer.send("ok\nsig a ");
+        let mut sent = 0_u64;
+        while sent < 1 << 30 && std::io::Write::write_all(peer.stream(), &[b'o'; 4096]).is_ok() {
+            sent += 4096;
+        }
+        sent
+    });
+    let mut client = hasty(&addr);
+    client.listen(b"a", None).unwrap();
+    let quote = format!("sig a {}", "o".repeat(74));
+    is_nonsense(client.hear(PATIENCE), &quote);
+    is_broken(&mut client);
+    drop(client);
+    assert!(server.join().unwrap() < 1 << 30);
+}
+
+#[test]
+fn of_more_signals_than_there_is_room_for_the_first_are_kept_and_the_others_counted() {
+    let (addr, _) = play(|mut peer| {
+        frame(&mut peer);
+        peer.send("ok\n");
+        frame(&mut peer);
+        for n in 0..KEPT_MAX + 5 {
+            peer.send(format!("sig a {n}\n"));
+        }
+        peer.send("ok\nsig a last\n");
+        peer.rest();
+    });
+    let mut client = Client::connect(&addr, &Options::default()).unwrap();
+    client.listen(b"a", None).unwrap();
+    client.ping().unwrap();
+    assert_eq!(client.missed(), 5);
+    for n in 0..KEPT_MAX {
+        hears(&mut client, "a", &n.to_string());
+    }
+    hears(&mut client, "a", "last");
+}
+
+#[test]
+fn who_listens_hears_the_end_of_the_server_and_before_it_what_was_kept() {
+    let mut daemon = Daemon::start(&[]);
+    let mut client = connect(&daemon);
+    client.listen(b"a", None).unwrap();
+    client.signal(b"a", b"1").unwrap();
+    daemon.signal("TERM");
+    daemon.event("draining");
+    hears(&mut client, "a", "1");
+    is_io(client.hear(PATIENCE), &[ErrorKind::UnexpectedEof]);
+    is_broken(&mut client);
+    is_io(client.hear(PATIENCE), &[ErrorKind::NotConnected]);
+}
+
+#[test]
+fn who_may_not_listen_to_more_is_refused() {
+    let daemon = Daemon::start(&["--max-subscriptions", "1"]);
+    let mut client = connect(&daemon);
+    client.listen(b"a", None).unwrap();
+    is_refused(client.listen(b"b", None), Refusal::Error);
+    assert_eq!(client.signal(b"b", b"x").unwrap(), 0);
 }
 
 // Several servers.

@@ -11,6 +11,16 @@ use crate::command::Refusal;
 pub enum Error {
     /// The key cannot be one, and why. Nothing was sent.
     Key(&'static str),
+    /// The pattern cannot be one, and why. Nothing was sent.
+    Pattern(&'static str),
+    /// The group cannot be one, and why. Nothing was sent.
+    Group(&'static str),
+    /// The channel cannot be one, and why. Nothing was sent.
+    Channel(&'static str),
+    /// The payload cannot be one, and why. Nothing was sent.
+    Payload(&'static str),
+    /// The owner cannot be one, and why. Nothing was sent.
+    Owner(&'static str),
     /// The connection failed, or no answer came in time. Whether the request was carried out is not known.
     Io(io::Error),
     /// The wait is over, without a grant.
@@ -24,7 +34,12 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Key(why) => f.write_str(why),
+            Error::Key(why)
+            | Error::Pattern(why)
+            | Error::Group(why)
+            | Error::Channel(why)
+            | Error::Payload(why)
+            | Error::Owner(why) => f.write_str(why),
             Error::Io(error) => error.fmt(f),
             Error::Timeout => f.write_str("the wait is over"),
             Error::Refused(refusal) => f.write_str(reason(*refusal)),
@@ -51,7 +66,7 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::NotEnqueued => "this connection is not in the queue",
         Refusal::LeaseExpired => "the lease is over",
         Refusal::Auth => "the server wants another secret",
-        Refusal::Deadlock => "those who hold it wait for this one",
+        Refusal::Deadlock => "those who hold it wait for what is held here",
         Refusal::Draining => "the server is about to stop",
     }
 }

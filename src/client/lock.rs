@@ -22,7 +22,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Client, Error, Grant, Key, NAP, Refusal, Token};
+use super::{Client, Error, Grant, Key, NAP, Owner, Refusal, Token};
 use crate::command::{Space, Us};
 use crate::sys;
 
@@ -41,6 +41,9 @@ pub struct Lock {
 impl Lock {
     /// Acquires `key` on a connection of its own, as [`Client::acquire`] does and with its errors, and keeps it. With
     /// an error the connection is closed. [`Error::Io`] also if there can be no more threads.
+    ///
+    /// A connection that has declared no owner declares a unique one, by which the server's listing shows the host and
+    /// the process; unless it holds something already, or the server knows no owners.
     pub fn acquire(
         client: Client,
         key: Key<'_>,
@@ -64,6 +67,13 @@ impl Lock {
         lease: Option<Duration>,
         on_lost: impl FnOnce() + Send + 'static,
     ) -> Result<Lock, Error> {
+        if client.owner().is_none() {
+            let until = sys::now().saturating_add(client.patience);
+            match client.declare(Owner::unique(), until) {
+                Ok(()) | Err(Error::Refused(Refusal::Error)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let grant = client.acquire(&key, wait, lease)?;
         let shared = Arc::new(Shared::new(grant.until));
         let mut keeper = Keeper {

@@ -30,7 +30,9 @@
 
 mod error;
 pub mod lock;
+mod owner;
 pub mod shard;
+pub mod signals;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
@@ -41,11 +43,14 @@ use crate::command::{Command, Reply, SECOND, SECONDS_MAX, Space};
 pub use crate::command::{Refusal, Token, Us};
 use crate::sys;
 use crate::wire::ask;
-use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX};
+use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX, SIGNAL_MAX};
 
 pub use error::Error;
 pub use lock::Lock;
+pub use owner::Owner;
 pub use shard::Servers;
+use signals::Heard;
+pub use signals::Signal;
 
 /// The longest answer to `stats`, in bytes.
 const STATS_MAX: usize = 1 << 30;
@@ -62,16 +67,20 @@ const QUOTE_MAX: usize = 80;
 pub struct Options {
     /// What a server with a secret wants to hear first: 1 to 65,536 bytes without LF. Blanks around it do not count.
     pub secret: Option<Vec<u8>>,
+    /// Whose the waits and holds of this connection are: said after the secret, so that a renewal moves a hold of the
+    /// same owner here. Without it the connection is an owner by itself. A server that knows no owners is used without.
+    pub id: Option<Owner>,
     /// How long it may take to connect, all addresses and the secret included, and then to get an answer: of any
     /// question, beyond the wait that it asked for. To look up a name may take longer; that is the system's part.
     pub patience: Duration,
 }
 
 impl Default for Options {
-    /// No secret, and a patience of 10 s.
+    /// No secret, no owner, and a patience of 10 s.
     fn default() -> Options {
         Options {
             secret: None,
+            id: None,
             patience: Duration::from_secs(10),
         }
     }
@@ -154,25 +163,43 @@ pub struct Client {
     input: Vec<u8>,
     patience: Us,
     is_broken: bool,
+    /// What it has declared.
+    owner: Option<Owner>,
+    /// None if it never listened.
+    heard: Option<Heard>,
 }
 
 impl Client {
-    /// Connects to `HOST:PORT`, trying every address of the host, and says the secret if there is one.
+    /// Connects to `HOST:PORT`, trying every address of the host, and says the secret and the owner if there are.
     ///
-    /// [`Error::Refused`] with [`Refusal::Auth`] if it is the wrong one, with [`Refusal::Error`] if the server has
+    /// [`Error::Refused`] with [`Refusal::Auth`] if it is the wrong secret, with [`Refusal::Error`] if the server has
     /// none; [`Error::Io`] if nobody is there, with [`ErrorKind::InvalidInput`] for a server or a secret that cannot
     /// be one.
     pub fn connect(server: &str, options: &Options) -> Result<Client, Error> {
-        let patience = micros(options.patience);
-        let until = sys::now().saturating_add(patience);
+        let until = sys::now().saturating_add(micros(options.patience));
+        let mut client = Client::open(server, options, until)?;
+        let Some(owner) = &options.id else {
+            return Ok(client);
+        };
+        match client.declare(owner.clone(), until) {
+            Ok(()) => Ok(client),
+            // It knows no owners, and may have closed the connection that said such a thing.
+            Err(Error::Refused(Refusal::Error)) => Client::open(server, options, until),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(server: &str, options: &Options, until: Us) -> Result<Client, Error> {
         let stream = dial(server, until)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(options.patience))?;
         let mut client = Client {
             stream,
             input: Vec::new(),
-            patience,
+            patience: micros(options.patience),
             is_broken: false,
+            owner: None,
+            heard: None,
         };
         if let Some(secret) = &options.secret {
             client.say_secret(secret, until)?;
@@ -187,7 +214,10 @@ impl Client {
     /// `until` counts from that; if it ended before that, it is [`Refusal::LeaseExpired`].
     ///
     /// [`Error::Timeout`] when the wait is over. The server may refuse with [`Refusal::MaxLocks`],
-    /// [`Refusal::MaxWaiters`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`].
+    /// [`Refusal::MaxWaiters`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`]. With [`Refusal::Deadlock`] this
+    /// owner holds something that those who hold `key` wait for, directly or through others, so that nobody of them
+    /// would ever go on. Nothing has changed: it stands in no queue and keeps what it holds, which is what it should
+    /// give back before it tries again. Nobody else was told. The owner is [`Options::id`], or else this connection.
     pub fn acquire(
         &mut self,
         key: &Key<'_>,
@@ -231,6 +261,8 @@ impl Client {
     ///
     /// [`Error::Timeout`] when the wait is over, and the place in the queue is gone. [`Refusal::NotEnqueued`] if there
     /// was none, [`Refusal::LeaseExpired`] if the turn had come and its lease is over, [`Refusal::Draining`].
+    /// [`Refusal::Deadlock`] as for an acquire, at once or, if this owner is granted something else meanwhile, later; the
+    /// place in the queue is gone.
     pub fn wait(&mut self, key: &Key<'_>, wait: Duration) -> Result<Grant, Error> {
         let wait = span(wait);
         let command = Command::Wait {
@@ -243,7 +275,7 @@ impl Client {
     }
 
     /// Lets a hold last for `lease` from now, the server's default if None, from whatever connection it was granted
-    /// to. It stays with that connection.
+    /// to. It stays with that connection, unless both have declared the same owner: then it is this one's from now on.
     ///
     /// [`Refusal::Error`] if the token is not held, or not any more.
     pub fn renew(
@@ -364,41 +396,47 @@ impl Client {
     }
 
     fn exchange(&mut self, request: &[u8], line_max: usize, until: Us) -> Result<Vec<u8>, Error> {
-        if self.is_broken {
-            let why = "this connection has failed before";
-            return Err(io::Error::new(ErrorKind::NotConnected, why).into());
-        }
+        self.demand_whole()?;
         // Until the answer is here it is not known to be good.
         self.is_broken = true;
-        let line = if self.input.is_empty() {
-            match self.stream.write_all(request) {
-                Ok(()) => self.line(line_max, until)?,
-                // Why it closed may have come before, and says more.
-                Err(error) => return Err(self.last_word(until).unwrap_or(late(error).into())),
-            }
-        } else {
-            // Nothing may come unasked but a refusal before the end.
+        if !self.keep_heard()? {
+            // Nothing else may come unasked but a refusal before the end.
             let nothing = Error::Nonsense("an answer to no question".to_string());
             return Err(self.last_word(until).unwrap_or(nothing));
+        }
+        let line = match self.stream.write_all(request) {
+            Ok(()) => self.answer(line_max, until)?,
+            // Why it closed may have come before, and says more.
+            Err(error) => return Err(self.last_word(until).unwrap_or(late(error).into())),
         };
         self.is_broken = false;
         Ok(line)
     }
 
+    fn demand_whole(&self) -> io::Result<()> {
+        if self.is_broken {
+            let why = "this connection has failed before";
+            return Err(io::Error::new(ErrorKind::NotConnected, why));
+        }
+        Ok(())
+    }
+
     /// The refusal that a server may send before it closes.
     fn last_word(&mut self, until: Us) -> Option<Error> {
-        let line = self.line(LINE_MAX, until).ok()?;
+        let line = self.answer(LINE_MAX, until).ok()?;
         match ask::answer(&line)? {
             Reply::Refused(refusal) => Some(Error::Refused(refusal)),
             _ => None,
         }
     }
 
-    /// The next line, without its LF.
+    /// The next line, without its LF. A signal may be longer than an answer.
     fn line(&mut self, line_max: usize, until: Us) -> Result<Vec<u8>, Error> {
         let mut seen = 0;
         loop {
             let end = text::find_lf(&self.input[seen..]).map(|end| seen + end);
+            let is_push = self.heard.is_some() && ask::is_push(&self.input);
+            let line_max = if is_push { SIGNAL_MAX } else { line_max };
             if end.unwrap_or(self.input.len()) > line_max {
                 let line = mem::take(&mut self.input);
                 return Err(self.nonsense(&line));

@@ -1,0 +1,97 @@
+//! Whose the waits and holds of a connection are: a name that it declares when it begins. It decides nothing here; the
+//! server looks for deadlocks among owners, and hands a hold on between connections of one. Invariant: a unique one is
+//! nobody else's, on this host or on another.
+
+use std::fs;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Client, Error, Us};
+use crate::command::Command;
+use crate::sys;
+use crate::wire::{ask, text};
+
+/// How much of the host's name a unique owner has, in bytes.
+const HOST_MAX: usize = 64;
+/// Unique owners so far. Global, because that is what they are unique in.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Who waits and holds: one sequential actor, which does one thing after the other, on however many connections. If two
+/// that work side by side say the same, one of them is taken to wait for itself when it waits for the other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owner(Vec<u8>);
+
+impl Owner {
+    /// An owner by its name: 1 to 128 printable bytes of ASCII, no blank at its ends; [`Error::Owner`] if not.
+    pub fn new(name: &[u8]) -> Result<Owner, Error> {
+        if text::owner(name.trim_ascii()) != Some(name) {
+            let rule = "an owner is 1 to 128 printable bytes without a blank at its ends";
+            return Err(Error::Owner(rule));
+        }
+        Ok(Owner(name.to_vec()))
+    }
+
+    /// An owner that nobody else is: host, process, a count, and when, as in `web3:4711:1:18e9eb98d4e91d15`. The time is
+    /// there because processes in containers share names and numbers.
+    pub fn unique() -> Owner {
+        let host = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+        let is_plain = |byte: &&u8| byte.is_ascii_alphanumeric() || b"-._".contains(*byte);
+        let host = host.iter().filter(is_plain).take(HOST_MAX);
+        let mut name: Vec<u8> = host.copied().collect();
+        let (pid, count) = (process::id(), COUNT.fetch_add(1, Ordering::Relaxed) + 1);
+        name.extend_from_slice(format!(":{pid}:{count}:{:016x}", sys::unix_now_ns()).as_bytes());
+        Owner(name)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Client {
+    /// What the server has been told of whose the waits and holds are here.
+    pub fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+
+    pub(super) fn declare(&mut self, owner: Owner, until: Us) -> Result<(), Error> {
+        let mut request = Vec::new();
+        ask::command(&Command::Declare { owner: &owner.0 }, &mut request);
+        self.is_told_ok(&request, until)?;
+        self.owner = Some(owner);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_printable_and_has_no_blank_at_its_ends() {
+        for name in [&b"a"[..], b"a b", &[b'~'; 128]] {
+            assert_eq!(Owner::new(name).unwrap().name(), name);
+        }
+        for name in [
+            &b""[..],
+            b" a",
+            b"a ",
+            b"a\tb",
+            b"a\n",
+            b"\xff",
+            &[b'a'; 129],
+        ] {
+            assert!(matches!(Owner::new(name), Err(Error::Owner(_))), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn unique_ones_differ_and_are_owners() {
+        let (one, two) = (Owner::unique(), Owner::unique());
+        assert_ne!(one, two);
+        assert_eq!(Owner::new(one.name()).unwrap(), one);
+        let longest = HOST_MAX + format!(":{}:{}:", u32::MAX, u64::MAX).len() + 16;
+        assert!(longest <= text::OWNER_MAX);
+    }
+}
