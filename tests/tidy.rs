@@ -27,6 +27,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/guard", &["command", "sys"]),
     ("bin/dflock/link", &["sys"]),
     (
+        "bin/dflock/listen",
+        &["client", "failure", "options", "steps", "sys", "wire"],
+    ),
+    (
         "bin/dflock/options",
         &["client", "command", "config", "wire"],
     ),

@@ -87,6 +87,17 @@ impl Heard {
 }
 
 impl Signal {
+    /// A signal that can be sent. [`Error::Channel`] unless the channel is 1 to 256 bytes and has no SP, TAB, CR, LF, `*`
+    /// or `>`; [`Error::Payload`] unless the payload has something that is no blank in it, no LF, no CR at its end, and
+    /// with its channel not more than 65,531 bytes.
+    pub fn new(channel: &[u8], payload: &[u8]) -> Result<Signal, Error> {
+        check(channel, payload)?;
+        Ok(Signal {
+            channel: channel.to_vec(),
+            payload: payload.to_vec(),
+        })
+    }
+
     fn of(line: &[u8]) -> Option<Signal> {
         let (channel, payload) = ask::push(line)?;
         Some(Signal {
@@ -131,20 +142,9 @@ impl Client {
     /// Tells everybody who listens to `channel`, which has no wildcards. Returns how many were told: connections that
     /// listen without a group, and groups. That they were told does not mean that they read it.
     ///
-    /// [`Error::Channel`] and [`Error::Payload`] if they cannot be one: a payload has something that is no blank in it,
-    /// no LF, no CR at its end, and with its channel not more than 65,531 bytes. [`super::Refusal::Draining`].
+    /// [`Error::Channel`] and [`Error::Payload`] as in [`Signal::new`], [`super::Refusal::Draining`].
     pub fn signal(&mut self, channel: &[u8], payload: &[u8]) -> Result<u64, Error> {
-        if text::channel(channel).is_none() || channel.len() > LINE_MAX {
-            let rule = "a channel is 1 to 256 bytes without SP, TAB, CR, LF, * or >";
-            return Err(Error::Channel(rule));
-        }
-        if payload.ends_with(b"\r") || text::find_lf(payload).is_some() {
-            return Err(Error::Payload("a payload has no LF, and no CR at its end"));
-        }
-        if text::payload(channel, payload).is_none() {
-            let rule = "a payload is not blank, and 65,531 bytes with its channel at most";
-            return Err(Error::Payload(rule));
-        }
+        check(channel, payload)?;
         let mut request = Vec::new();
         ask::signal(channel, payload, &mut request);
         let until = sys::now().saturating_add(self.patience);
@@ -227,7 +227,27 @@ impl Client {
     }
 }
 
-fn checked<'a>(pattern: &'a [u8], group: Option<&'a [u8]>) -> Result<(&'a [u8], &'a [u8]), Error> {
+fn check(channel: &[u8], payload: &[u8]) -> Result<(), Error> {
+    if text::channel(channel).is_none() || channel.len() > LINE_MAX {
+        let rule = "a channel is 1 to 256 bytes without SP, TAB, CR, LF, * or >";
+        return Err(Error::Channel(rule));
+    }
+    if payload.ends_with(b"\r") || text::find_lf(payload).is_some() {
+        return Err(Error::Payload("a payload has no LF, and no CR at its end"));
+    }
+    if text::payload(channel, payload).is_none() {
+        let rule = "a payload is not blank, and 65,531 bytes with its channel at most";
+        return Err(Error::Payload(rule));
+    }
+    Ok(())
+}
+
+/// Whether that can be listened to, without doing so: the pattern as it is sent, and the group, empty for None.
+/// [`Error::Pattern`] and [`Error::Group`] if not.
+pub fn checked<'a>(
+    pattern: &'a [u8],
+    group: Option<&'a [u8]>,
+) -> Result<(&'a [u8], &'a [u8]), Error> {
     if text::pattern(pattern).is_none() || pattern.len() > LINE_MAX {
         let rule = "a pattern is 1 to 256 bytes without SP, TAB, CR or LF; \
                     * is a whole part of it, and > the last";

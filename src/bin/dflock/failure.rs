@@ -12,6 +12,8 @@ pub const PROTOCOL: u8 = 76;
 pub const NO_PERMISSION: u8 = 77;
 /// The lock was lost while the command ran, and it was stopped.
 pub const LOST: u8 = 120;
+/// Those who hold the lock wait for what its owner holds.
+pub const DEADLOCK: u8 = 121;
 pub const CANNOT_RUN: u8 = 126;
 pub const NOT_FOUND: u8 = 127;
 

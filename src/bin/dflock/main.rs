@@ -5,6 +5,7 @@ mod bench;
 mod failure;
 mod guard;
 mod link;
+mod listen;
 mod options;
 mod run;
 mod steps;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         .and_then(|options| match &options.task {
             Task::Run { key, command } => run::command(&options, key, command),
             Task::Hold { key } => run::hold(&options, key),
+            Task::Listen { pattern } => listen::listen(&options, pattern),
             Task::Bench { words } => bench::bench(&options, words),
             Task::Help => steps::print(HELP),
             Task::Version => steps::print(concat!("dflock ", env!("CARGO_PKG_VERSION"), "\n")),

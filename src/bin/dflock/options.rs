@@ -8,7 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use lexopt::Arg;
 
-use dflockd::client::Key;
+use dflockd::client::signals::checked;
+use dflockd::client::{Key, Owner, Signal};
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
 use dflockd::config;
 use dflockd::wire::text::LIMIT_MAX;
@@ -24,6 +25,7 @@ Usage: dflock [options] KEY [--] COMMAND [ARG...]
        dflock [options] KEY
        dflock [options] acquire KEY | renew KEY TOKEN | release KEY TOKEN
        dflock [options] ls [PREFIX] | stat KEY | ping | version
+       dflock [options] signal CHANNEL PAYLOAD | listen PATTERN [--group GROUP]
        dflock [options] bench [bench options]
 
 Runs a command while holding a lock that spans hosts; without one, holds it until stdin ends.
@@ -39,6 +41,8 @@ Runs a command while holding a lock that spans hosts; without one, holds it unti
       --on-lost kill|term|ignore
                                what becomes of the command when the lock is lost (kill)
       --kill-after SECONDS     from TERM to KILL (5, at most a quarter of the lease)
+      --id OWNER               who waits and holds, for deadlocks and lost connections (a unique one)
+      --group GROUP            with listen: those of a group take turns
       --server HOST:PORT[,HOST:PORT...]
                                where to ask; of several, the key chooses (127.0.0.1:6388)
       --token-file FILE        what to say to a server that asks who you are
@@ -47,7 +51,7 @@ Runs a command while holding a lock that spans hosts; without one, holds it unti
   -h, --help                   this
   -V, --version
 
-Environment: DFLOCK_SERVER, DFLOCK_TOKEN_FILE. Exit status and examples: man dflock.
+Environment: DFLOCK_SERVER, DFLOCK_TOKEN_FILE, DFLOCK_ID. Exit status and examples: man dflock.
 ";
 
 /// What is to be done.
@@ -80,6 +84,14 @@ pub enum Task {
         key: Vec<u8>,
     },
     Ping,
+    /// Tell everybody who listens.
+    Signal {
+        signal: Signal,
+    },
+    /// Print what is signalled to channels like this.
+    Listen {
+        pattern: Vec<u8>,
+    },
     /// Measure servers, as these words say.
     Bench {
         words: Vec<OsString>,
@@ -117,6 +129,10 @@ pub struct Options {
     pub max_hold: Us,
     pub on_lost: OnLost,
     pub kill_after: Us,
+    /// Who waits and holds; None is a unique one for each lock.
+    pub owner: Option<Owner>,
+    /// With whom to take turns in listening.
+    pub group: Option<Vec<u8>>,
     pub servers: Vec<String>,
     /// What the token file has, blanks around it removed.
     pub secret: Option<Vec<u8>>,
@@ -140,6 +156,8 @@ pub fn parse(
         max_hold: Us::MAX,
         on_lost: OnLost::Kill,
         kill_after: 5 * SECOND,
+        owner: None,
+        group: None,
         servers: Vec::new(),
         secret: None,
         output: Output::Plain,
@@ -147,6 +165,7 @@ pub fn parse(
     };
     let mut servers = env("DFLOCK_SERVER").unwrap_or_else(|| SERVER.into());
     let mut token_file = env("DFLOCK_TOKEN_FILE");
+    let mut id = env("DFLOCK_ID").map(|owner| ("DFLOCK_ID", owner));
     let mut args = lexopt::Parser::from_args(args);
     let (mut skip_ok, mut forced) = (false, false);
     let words = loop {
@@ -210,6 +229,8 @@ pub fn parse(
                     other => return Err(want(&name, other, "sh or json")),
                 };
             }
+            "--id" => id = Some(("--id", value()?)),
+            "--group" => options.group = Some(value()?.into_vec()),
             "--server" => servers = value()?,
             "--token-file" => token_file = Some(value()?),
             "-v" | "--verbose" => options.verbose = true,
@@ -219,7 +240,11 @@ pub fn parse(
     if skip_ok {
         options.conflict = 0;
     }
-    options.task = task(words, forced)?;
+    options.task = task(words, forced, &mut options.group)?;
+    if let Task::Listen { pattern } = &options.task {
+        checked(pattern, options.group.as_deref()).map_err(|e| e.to_string())?;
+    }
+    options.owner = id.map(|(name, id)| owner(name, &id)).transpose()?;
     if options.task != Task::Version {
         options.servers = addresses(&servers)?;
         options.secret = token_file.map(|path| secret(&path)).transpose()?;
@@ -228,8 +253,12 @@ pub fn parse(
 }
 
 /// What the words behind the options ask for. A word that names a step is a key all the same if it is `forced` to be,
-/// by `--` before it, or if a command follows.
-fn task(mut words: Vec<OsString>, forced: bool) -> Result<Task, String> {
+/// by `--` before it, or if a command follows. The group may stand behind what it is for.
+fn task(
+    mut words: Vec<OsString>,
+    forced: bool,
+    group: &mut Option<Vec<u8>>,
+) -> Result<Task, String> {
     let first = words.remove(0);
     let is_key = |word: &OsString| word == "--" || word == "-c";
     if forced || words.first().is_some_and(is_key) {
@@ -260,10 +289,26 @@ fn task(mut words: Vec<OsString>, forced: bool) -> Result<Task, String> {
         b"bench" => Task::Bench {
             words: rest.by_ref().collect(),
         },
-        b"listen" | b"signal" => {
-            return Err(format!(
-                "{first:?} is kept for later; as a key it needs -- behind it"
-            ));
+        b"signal" => {
+            let channel = rest.next().ok_or("want a CHANNEL")?;
+            let payload = rest.next().ok_or("want a PAYLOAD")?;
+            let signal = Signal::new(channel.as_bytes(), payload.as_bytes());
+            Task::Signal {
+                signal: signal.map_err(|e| e.to_string())?,
+            }
+        }
+        b"listen" => {
+            let pattern = rest.next().ok_or("want a PATTERN")?.into_vec();
+            let mut rest = lexopt::Parser::from_args(rest.by_ref());
+            while let Some(arg) = rest.next().map_err(|e| e.to_string())? {
+                match arg {
+                    Arg::Long("group") => {
+                        *group = Some(rest.value().map_err(|e| e.to_string())?.into_vec());
+                    }
+                    other => return Err(other.unexpected().to_string()),
+                }
+            }
+            Task::Listen { pattern }
         }
         _ => return run(first, rest.collect()),
     };
@@ -296,6 +341,10 @@ fn key(word: Option<OsString>) -> Result<Vec<u8>, String> {
     let key = word.ok_or("want a KEY")?.into_vec();
     Key::lock(&key).map_err(|e| e.to_string())?;
     Ok(key)
+}
+
+fn owner(name: &str, id: &OsStr) -> Result<Owner, String> {
+    Owner::new(id.as_bytes()).map_err(|e| format!("{name}: {e}"))
 }
 
 /// Takes a list of servers apart.

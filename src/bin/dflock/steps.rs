@@ -7,16 +7,24 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use dflockd::client::{self, Client, Error, Grant, Key, Servers, Token};
+use dflockd::client::{self, Client, Error, Grant, Key, Owner, Servers, Signal, Token};
 use dflockd::command::{Refusal, Us};
 use dflockd::wire::text;
 
-use crate::failure::{Failure, LOST, NO_PERMISSION, PROTOCOL, TRY_LATER, UNAVAILABLE, USAGE};
+use crate::failure::{
+    DEADLOCK, Failure, LOST, NO_PERMISSION, PROTOCOL, TRY_LATER, UNAVAILABLE, USAGE, say,
+};
 use crate::options::{Options, Output, Task};
 
 /// Prints a text and is content. To a pipe that nobody reads it ends as SIGPIPE would end it.
 pub fn print(text: &str) -> Result<u8, Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
+    print_bytes(text.as_bytes())
+}
+
+/// The same with what may be no text.
+pub fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => {
             Err(Failure::silent(128 + libc::SIGPIPE as u8))
         }
@@ -33,12 +41,19 @@ pub fn step(options: &Options) -> Result<u8, Failure> {
         Task::List { prefix } => list(options, prefix),
         Task::Stat { key } => stat(options, key),
         Task::Ping => ping(options),
+        Task::Signal { signal } => send(options, signal),
         task => unreachable!("{task:?} is not a step"),
     }
 }
 
 fn acquire(options: &Options, key: &[u8]) -> Result<u8, Failure> {
-    let mut client = connect_for(options, key)?;
+    // The others must not say whose they are: they would take the hold with them when they end.
+    let owner = options.owner.clone().unwrap_or_else(Owner::unique);
+    let settings = client::Options {
+        id: Some(owner),
+        ..settings(options)
+    };
+    let mut client = reach(servers(options).pick(key), &settings)?;
     let stats = stats_of(&mut client)?;
     if stats["auto_release"] != Value::Bool(false) {
         let text = "the server releases a lock when its connection ends, as this one would: \
@@ -82,6 +97,21 @@ fn ping(options: &Options) -> Result<u8, Failure> {
     Ok(0)
 }
 
+fn send(options: &Options, signal: &Signal) -> Result<u8, Failure> {
+    let Signal { channel, payload } = signal;
+    let receivers = connect_for(options, channel)?
+        .signal(channel, payload)
+        .map_err(|e| failure(options, e))?;
+    if options.verbose {
+        say(&format!("receivers: {receivers}"));
+    }
+    match options.output {
+        Output::Plain => Ok(0),
+        Output::Sh => print(&format!("DFLOCK_RECEIVERS={receivers}\n")),
+        Output::Json => print(&format!("{{\"receivers\":{receivers}}}\n")),
+    }
+}
+
 /// A key in use, as a listing shows it.
 struct Row {
     key: String,
@@ -91,6 +121,8 @@ struct Row {
     waiters: u64,
     /// Of a lock: the number of the connection that holds it, if that is still there.
     holder: Option<u64>,
+    /// Of a lock: who holds it, if that was said.
+    owner: Option<String>,
     /// Of a lock: seconds.
     left: Option<f64>,
 }
@@ -104,7 +136,7 @@ fn list(options: &Options, prefix: &[u8]) -> Result<u8, Failure> {
     rows.retain(|row| row.key.starts_with(&*prefix));
     rows.sort_by(|a, b| (&a.key, a.semaphore).cmp(&(&b.key, b.semaphore)));
     match options.output {
-        Output::Plain => print(&table(&rows)),
+        Output::Plain => print(&table(&rows, options.verbose)),
         Output::Json => {
             let list: Vec<Value> = rows.iter().map(Row::json).collect();
             print(&format!("{}\n", Value::from(list)))
@@ -122,7 +154,7 @@ fn stat(options: &Options, key: &[u8]) -> Result<u8, Failure> {
         return Ok(1);
     };
     match options.output {
-        Output::Plain => print(&table(&[row])),
+        Output::Plain => print(&table(&[row], options.verbose)),
         Output::Json => print(&format!("{}\n", row.json())),
         Output::Sh => print(&row.sh()),
     }
@@ -143,6 +175,7 @@ fn rows_of(stats: &Value) -> Vec<Row> {
                 holders: number("holders").unwrap_or(1),
                 waiters: number("waiters").unwrap_or(0),
                 holder,
+                owner: entry["owner"].as_str().map(str::to_string),
                 left,
             });
         }
@@ -150,8 +183,9 @@ fn rows_of(stats: &Value) -> Vec<Row> {
     rows
 }
 
-/// Aligned columns under a heading; what a semaphore does not have is a dash.
-fn table(rows: &[Row]) -> String {
+/// Aligned columns under a heading; what a semaphore does not have is a dash. Owners may be long, so they come last and
+/// only if asked for.
+fn table(rows: &[Row], owners: bool) -> String {
     let heading = ["KEY", "HELD", "WAITING", "HOLDER", "SECONDS LEFT"].map(String::from);
     let cells = rows.iter().map(|row| {
         let dash = || "-".to_string();
@@ -170,13 +204,18 @@ fn table(rows: &[Row]) -> String {
     };
     let widths: [usize; 5] = std::array::from_fn(width);
     let mut text = String::new();
-    for line in &lines {
+    let names = rows.iter().map(|row| row.owner.as_deref().unwrap_or("-"));
+    for (line, owner) in lines.iter().zip(std::iter::once("OWNER").chain(names)) {
         let [key, held, waiting, holder, left] = line;
         let row = format!(
             "{key:<0$}  {held:>1$}  {waiting:>2$}  {holder:>3$}  {left:>4$}",
             widths[0], widths[1], widths[2], widths[3], widths[4]
         );
         text.push_str(row.trim_end());
+        if owners {
+            text.push_str("  ");
+            text.push_str(owner);
+        }
         text.push('\n');
     }
     text
@@ -192,6 +231,7 @@ impl Row {
         row.insert("holders".into(), self.holders.into());
         row.insert("waiters".into(), self.waiters.into());
         row.insert("holder".into(), self.holder.into());
+        row.insert("owner".into(), self.owner.clone().into());
         row.insert("seconds_left".into(), self.left.into());
         Value::Object(row)
     }
@@ -199,14 +239,20 @@ impl Row {
     fn sh(&self) -> String {
         let or_none = |value: Option<String>| value.unwrap_or_default();
         format!(
-            "DFLOCK_LIMIT={}\nDFLOCK_HOLDERS={}\nDFLOCK_WAITERS={}\nDFLOCK_HOLDER={}\nDFLOCK_LEFT={}\n",
+            "DFLOCK_LIMIT={}\nDFLOCK_HOLDERS={}\nDFLOCK_WAITERS={}\nDFLOCK_HOLDER={}\nDFLOCK_OWNER={}\nDFLOCK_LEFT={}\n",
             self.limit,
             self.holders,
             self.waiters,
             or_none(self.holder.map(|holder| holder.to_string())),
+            or_none(self.owner.as_deref().map(quoted)),
             or_none(self.left.map(|left| format!("{left:.3}"))),
         )
     }
+}
+
+/// A word of sh(1): others have chosen what is in it.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// What proves a grant, in the form that was asked for.
@@ -241,16 +287,27 @@ fn stats_of(client: &mut Client) -> Result<Value, Failure> {
 }
 
 fn connect_for(options: &Options, key: &[u8]) -> Result<Client, Failure> {
-    let servers = Servers::new(options.servers.clone()).expect("the options have one at least");
-    connect(options, servers.pick(key))
+    connect(options, servers(options).pick(key))
 }
 
 fn connect(options: &Options, server: &str) -> Result<Client, Failure> {
-    let settings = client::Options {
+    reach(server, &settings(options))
+}
+
+fn servers(options: &Options) -> Servers {
+    Servers::new(options.servers.clone()).expect("the options have one at least")
+}
+
+/// How every step connects.
+pub fn settings(options: &Options) -> client::Options {
+    client::Options {
         secret: options.secret.clone(),
         ..client::Options::default()
-    };
-    Client::connect(server, &settings).map_err(|e| match e {
+    }
+}
+
+pub fn reach(server: &str, settings: &client::Options) -> Result<Client, Failure> {
+    Client::connect(server, settings).map_err(|e| match e {
         Error::Io(e) => Failure::new(UNAVAILABLE, format!("cannot reach {server}: {e}")),
         e => described(e),
     })
@@ -296,12 +353,16 @@ pub fn refused(refusal: Refusal) -> Failure {
             NO_PERMISSION,
             "the server wants another token, see --token-file",
         ),
+        Refusal::Deadlock => (
+            DEADLOCK,
+            "deadlock: those who hold the lock wait for what is held here",
+        ),
         _ => (PROTOCOL, "the server refused the request"),
     };
     Failure::new(status, text)
 }
 
-fn described(error: Error) -> Failure {
+pub fn described(error: Error) -> Failure {
     match error {
         Error::Refused(refusal) => refused(refusal),
         Error::Io(e) => Failure::new(UNAVAILABLE, e.to_string()),

@@ -1,0 +1,169 @@
+//! `dflock listen`: what is signalled, a line each, until somebody ends it. A thread for each server, which may block; the
+//! first one waits for unix signals, for whoever reads our output to go, and for a thread to fail. Invariant: a line is
+//! written at once and in one piece.
+
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use dflockd::client::{self, Client, Error, Signal};
+use dflockd::sys::Signals;
+use dflockd::wire::json;
+
+use crate::failure::{Failure, UNAVAILABLE, USAGE, say};
+use crate::options::{Options, Output};
+use crate::steps::{self, described, print_bytes};
+
+const SIGNALS: Token = Token(0);
+const STDOUT: Token = Token(1);
+const NEWS: Token = Token(2);
+
+/// What ends it in an orderly way.
+const NUMBERS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+/// How long nothing may come before the server is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// One server that is listened to.
+struct Ear {
+    server: String,
+    settings: client::Options,
+    pattern: Vec<u8>,
+    group: Option<Vec<u8>>,
+    output: Output,
+    news: Sender<News>,
+    waker: Arc<Waker>,
+}
+
+/// What a thread tells the first one.
+enum News {
+    Listening,
+    Ended(Failure),
+}
+
+/// Prints what is signalled to channels like `pattern`, at all servers, until the first of them is lost or a unix signal
+/// comes.
+pub fn listen(options: &Options, pattern: &[u8]) -> Result<u8, Failure> {
+    if options.output == Output::Sh {
+        let text = "-o sh is for one thing, and signals are many: see -o json";
+        return Err(Failure::new(USAGE, text));
+    }
+    // Before the threads, which have them blocked then.
+    let signals = Signals::new(&NUMBERS)?;
+    let mut poll = Poll::new()?;
+    let (fd, stdout) = (signals.as_raw_fd(), io::stdout().as_raw_fd());
+    let registry = poll.registry();
+    registry.register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
+    // Nothing is read there, but an end is seen. A file cannot be polled, and has none.
+    let _ = registry.register(&mut SourceFd(&stdout), STDOUT, Interest::READABLE);
+    let waker = Arc::new(Waker::new(registry, NEWS)?);
+    let (news, latest) = mpsc::channel();
+    for server in &options.servers {
+        let ear = Ear {
+            server: server.clone(),
+            settings: steps::settings(options),
+            pattern: pattern.to_vec(),
+            group: options.group.clone(),
+            output: options.output,
+            news: news.clone(),
+            waker: Arc::clone(&waker),
+        };
+        thread::Builder::new().spawn(move || ear.run())?;
+    }
+    let (mut listening, mut events) = (0, Events::with_capacity(4));
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e.into()),
+            _ => {}
+        }
+        if let Some(signal) = signals.take() {
+            return Err(Failure::silent(128 + signal as u8));
+        }
+        if events.iter().any(has_no_reader) {
+            return Err(Failure::silent(128 + libc::SIGPIPE as u8));
+        }
+        while let Ok(news) = latest.try_recv() {
+            match news {
+                News::Listening => listening += 1,
+                News::Ended(failure) => return Err(failure),
+            }
+            if listening == options.servers.len() && options.verbose {
+                say("listening");
+            }
+        }
+    }
+}
+
+fn has_no_reader(event: &Event) -> bool {
+    event.token() == STDOUT && (event.is_error() || event.is_write_closed())
+}
+
+impl Ear {
+    fn run(self) {
+        let Err(failure) = self.listen();
+        self.tell(News::Ended(failure));
+    }
+
+    fn tell(&self, news: News) {
+        // The first thread does not end before us, but with us.
+        let _ = self.news.send(news);
+        let _ = self.waker.wake();
+    }
+
+    fn listen(&self) -> Result<Infallible, Failure> {
+        let mut client = steps::reach(&self.server, &self.settings)?;
+        let group = self.group.as_deref();
+        client
+            .listen(&self.pattern, group)
+            .map_err(|e| self.lost(e))?;
+        self.tell(News::Listening);
+        loop {
+            if let Some(signal) = self.hear(&mut client).map_err(|e| self.lost(e))? {
+                print_bytes(&line(self.output, &signal))?;
+            }
+        }
+    }
+
+    fn hear(&self, client: &mut Client) -> Result<Option<Signal>, Error> {
+        let signal = client.hear(SILENCE)?;
+        if signal.is_none() {
+            client.ping()?;
+        }
+        Ok(signal)
+    }
+
+    fn lost(&self, error: Error) -> Failure {
+        match error {
+            Error::Io(e) => {
+                let text = format!("the connection to {} is lost: {e}", self.server);
+                Failure::new(UNAVAILABLE, text)
+            }
+            error => described(error),
+        }
+    }
+}
+
+fn line(output: Output, signal: &Signal) -> Vec<u8> {
+    let Signal { channel, payload } = signal;
+    let mut line = Vec::new();
+    if output == Output::Json {
+        line.extend_from_slice(b"{\"channel\":");
+        json::write_string(channel, &mut line);
+        line.extend_from_slice(b",\"payload\":");
+        json::write_string(payload, &mut line);
+        line.push(b'}');
+    } else {
+        line.extend_from_slice(channel);
+        line.push(b' ');
+        line.extend_from_slice(payload);
+    }
+    line.push(b'\n');
+    line
+}
