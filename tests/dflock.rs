@@ -197,8 +197,9 @@ fn a_server_that_talks_nonsense_is_status_76() {
         "HTTP/1.1 400 Bad Request\r\n\r\n",
         "\n",
         "ok 1 2 3\n",
-        "ok\nok\n",
-        "ok\nok x 33\n",
+        "ok\nok\nok\n",
+        "ok\nok\nok x 33\n",
+        "error\nerror\n",
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Run::start(at(

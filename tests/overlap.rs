@@ -12,7 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, dflockd, eventually};
-use shell::{Folder, Net, Proxy, Run, at, beats, holders, is_alive, judge, signal, waiters};
+use shell::{
+    Folder, Net, Proxy, Run, at, beats, connections, holder, holders, is_alive, judge, signal,
+    waiters,
+};
 
 /// Long enough for a few beats of who should not beat any more.
 const AFTERWARDS: Duration = Duration::from_millis(300);
@@ -48,6 +51,16 @@ impl Scene {
         let first = Run::start(at(self.proxy.addr, &args));
         holders(&self.file(), 1);
         first
+    }
+
+    /// The first holder's connection ends, at its own end alone, and it has another to which the lock has gone.
+    fn moves(&self) {
+        let before = holder(&self.daemon, "k");
+        self.proxy.set(Net::CutOnce);
+        eventually("the lock has gone to another connection", || {
+            let now = holder(&self.daemon, "k");
+            now.is_some() && now != before
+        });
     }
 
     /// The one who waits for the first to end, and has a way of its own.
@@ -128,6 +141,52 @@ fn a_way_that_breaks_and_is_whole_again_does_not_end_the_command() {
     assert_eq!(waiters(&scene.daemon, "k"), 1);
     assert_eq!(first.end().status, 6);
     holders(&scene.file(), 1);
+}
+
+/// Its owner has the lock, not its connection.
+#[test]
+fn a_former_connection_that_ends_late_frees_nothing() {
+    for args in [&[][..], &["--id", "me"], &["--on-lost", "ignore"]] {
+        let scene = Scene::new(&[]);
+        let script = "echo ready; read line; exit 6";
+        let args = [args, &["--lease", "2", "k", "-c", script]].concat();
+        let mut first = Run::start(at(scene.proxy.addr, &args));
+        first.hears("ready");
+        let _second = scene.second();
+        scene.moves();
+        // Of the first, of the first before, and of the second.
+        assert_eq!(connections(&scene.daemon), 3);
+        scene.proxy.set(Net::Late);
+        eventually("it has ended", || connections(&scene.daemon) == 2);
+        assert_eq!(waiters(&scene.daemon, "k"), 1);
+        assert!(first.is_running());
+        assert_eq!(first.end().status, 6);
+        holders(&scene.file(), 1);
+    }
+}
+
+#[test]
+fn nobody_overlaps_when_a_former_connection_ends_late_and_then_dflock_is_killed() {
+    for script in ["", "trap '' TERM HUP; ("] {
+        let scene = Scene::new(&[]);
+        let beats = beats(&scene.file());
+        let script = match script {
+            "" => beats,
+            _ => format!("{script}{beats}) & wait"),
+        };
+        let first = scene.first_with(&[], &script);
+        let guard = first.guard();
+        let _second = scene.second();
+        scene.moves();
+        scene.proxy.set(Net::Late);
+        eventually("it has ended", || connections(&scene.daemon) == 2);
+        eventually("there is another guard", || !is_alive(guard));
+        let guard = first.guard();
+        first.signal("KILL");
+        assert_eq!(scene.late(), 0);
+        assert!(!is_alive(judge(&scene.file()).0[0]));
+        eventually("the guard ends", || !is_alive(guard));
+    }
 }
 
 #[test]

@@ -122,6 +122,19 @@ impl Run {
         assert_eq!(self.line(), format!("{line}\n"));
     }
 
+    /// The next line that it or its command says on stderr.
+    #[track_caller]
+    pub fn complaint(&mut self) -> String {
+        let mut line = String::new();
+        self.err.read_line(&mut line).expect("a line in time");
+        line
+    }
+
+    /// Nobody reads what it says any more.
+    pub fn hang_up(&mut self) {
+        self.out = BufReader::new(UnixStream::pair().unwrap().0);
+    }
+
     pub fn send(&mut self, bytes: &str) {
         let input = self.input.as_mut().expect("its input is open");
         input.write_all(bytes.as_bytes()).unwrap();
@@ -209,14 +222,32 @@ pub fn run(command: Command) -> End {
 
 /// How many wait for a key.
 pub fn waiters(daemon: &Daemon, key: &str) -> usize {
-    let mut client = daemon.connect();
-    client.send("stats\n_\n_\n");
-    let stats = client.line();
+    let stats = stats(daemon);
     let Some((_, lock)) = stats.split_once(&format!("{{\"key\":\"{key}\",\"owner")) else {
         return 0;
     };
     let (_, count) = lock.split_once("\"waiters\":").unwrap();
     count[..count.find('}').unwrap()].parse().unwrap()
+}
+
+/// The number of the connection that holds a lock.
+pub fn holder(daemon: &Daemon, key: &str) -> Option<u64> {
+    let stats = stats(daemon);
+    let (_, lock) = stats.split_once(&format!("{{\"key\":\"{key}\",\"owner_conn_id\":"))?;
+    lock.split(',').next()?.parse().ok()
+}
+
+/// How many connections there are, but for the one that asks.
+pub fn connections(daemon: &Daemon) -> u64 {
+    let stats = stats(daemon);
+    let (_, count) = stats.split_once("\"connections\":").unwrap();
+    count.split(',').next().unwrap().parse::<u64>().unwrap() - 1
+}
+
+fn stats(daemon: &Daemon) -> String {
+    let mut client = daemon.connect();
+    client.send("stats\n_\n_\n");
+    client.line()
 }
 
 /// A folder of its own, gone when dropped.
@@ -289,6 +320,8 @@ pub enum Net {
     Cut = 2,
     /// Like `Cut` for the connections that there are, but new ones are as good as ever.
     CutOnce = 3,
+    /// The server hears of the end of those that were cut, too late.
+    Late = 4,
 }
 
 /// A way to the server that can break.
@@ -351,10 +384,10 @@ fn relay(mut client: TcpStream, server: SocketAddr, born: u8, net: &AtomicU8, ov
     let mut buffer = [0; 4096];
     while !over.load(Ordering::SeqCst) {
         let now = net.load(Ordering::SeqCst);
-        if now != born && now >= Net::Cut as u8 {
+        if now != born && [Net::Cut as u8, Net::CutOnce as u8].contains(&now) {
             // It fails only if the client has hung up.
             let _ = client.shutdown(Shutdown::Both);
-            return stay(over);
+            return stay(net, over);
         }
         let is_silent = now == Net::Silent as u8;
         let mut pass = |from: &mut TcpStream, to: &mut TcpStream| match from.read(&mut buffer) {
@@ -366,15 +399,15 @@ fn relay(mut client: TcpStream, server: SocketAddr, born: u8, net: &AtomicU8, ov
         if !pass(&mut client, &mut server) || !pass(&mut server, &mut client) {
             // Silence swallows an end too.
             return if is_silent {
-                stay(over)
+                stay(net, over)
             };
         }
     }
 }
 
-/// The server's end stays open to the end of the test, as behind a router that has died.
-fn stay(over: &AtomicBool) {
-    while !over.load(Ordering::SeqCst) {
+/// The server's end stays open to the end of the test, as behind a router that has died, unless it is let go.
+fn stay(net: &AtomicU8, over: &AtomicBool) {
+    while !over.load(Ordering::SeqCst) && net.load(Ordering::SeqCst) != Net::Late as u8 {
         thread::sleep(Duration::from_millis(5));
     }
 }

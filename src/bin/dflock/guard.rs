@@ -139,6 +139,10 @@ fn keep(mut orders: Receiver) -> io::Result<()> {
         match orders.read(&mut bytes) {
             Ok(16) => {
                 order = Order::from_bytes(bytes);
+                if order.group == 0 {
+                    // A later guard may have our end of the pipe too, so that it does not tell.
+                    return Ok(());
+                }
                 timer.set(order.until)?;
                 continue;
             }

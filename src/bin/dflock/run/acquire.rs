@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::thread;
 
-use dflockd::client::Servers;
-use dflockd::command::{Command, Reply, SECOND, Space, Us};
+use dflockd::client::{Owner, Servers};
+use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
@@ -41,10 +41,11 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
             over
         },
     )?;
+    let mut owner = Some(options.owner.clone().unwrap_or_else(Owner::unique));
     let mut queued = false;
     loop {
         let wait = over.saturating_sub(sys::now());
-        let mut lease = match queue(world, options, key, &addresses, wait) {
+        let mut lease = match queue(world, options, key, &addresses, wait, &mut owner) {
             Ok(lease) => lease,
             Err(Unheard::Failure(failure)) => return Err(failure),
             // Its server went while we stood in the queue: another may come up in its place.
@@ -123,10 +124,17 @@ fn queue(
     key: &[u8],
     addresses: &[SocketAddr],
     wait: Us,
+    owner: &mut Option<Owner>,
 ) -> Result<Lease, Unheard> {
     let mut last = Unheard::Connection("it has no address".to_string());
     for &addr in addresses {
-        last = match ask_one(world, options, key, addr, wait) {
+        let declared = owner.is_some();
+        let mut result = ask_one(world, options, key, addr, wait, owner);
+        if matches!(result, Err(Unheard::Connection(_))) && declared && owner.is_none() {
+            // It knows no owners, and closes when it is told of one.
+            result = ask_one(world, options, key, addr, wait, owner);
+        }
+        last = match result {
             Err(Unheard::Connection(why)) => Unheard::Connection(why),
             result => return result,
         };
@@ -148,6 +156,7 @@ fn ask_one(
     key: &[u8],
     addr: SocketAddr,
     wait: Us,
+    owner: &mut Option<Owner>,
 ) -> Result<Lease, Unheard> {
     let start = sys::now();
     let mut link = match Link::open(addr, world.registry(), LINK) {
@@ -165,6 +174,11 @@ fn ask_one(
     let mut oks = 1;
     if let Some(secret) = &options.secret {
         ask::auth(secret, link.output());
+        oks += 1;
+    }
+    if let Some(owner) = owner {
+        let owner = owner.name();
+        ask::command(&Command::Declare { owner }, link.output());
         oks += 1;
     }
     // Its answer says that the server is there, though the queue may be long.
@@ -193,11 +207,16 @@ fn ask_one(
                 Some(Reply::Granted { .. }) if oks == 0 && link.is_ended() => {
                     return Err(Unheard::Lost("the connection ended".to_string()));
                 }
+                // An older server knows no owners, and goes on without.
+                Some(Reply::Refused(Refusal::Error)) if oks == 2 && owner.is_some() => {
+                    *owner = None;
+                    oks -= 1;
+                }
                 Some(Reply::Granted { token, lease }) if oks == 0 => {
                     tell(options, "the lock is ours");
                     return Ok(Lease::new(
                         link,
-                        addr,
+                        (addr, owner.take()),
                         options,
                         (space, key),
                         token,

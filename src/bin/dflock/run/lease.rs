@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::process;
 use std::time::Duration;
 
-use dflockd::client::Grant;
-use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
+use dflockd::client::{Grant, Owner};
+use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
@@ -33,6 +33,8 @@ pub struct Lease {
     mute: Vec<Link>,
     addr: SocketAddr,
     secret: Option<Vec<u8>>,
+    /// None if the server knows no owners: then the hold stays with the connection that it was granted to.
+    owner: Option<Owner>,
     space: Space,
     key: Vec<u8>,
     /// The lease to ask for.
@@ -48,8 +50,10 @@ pub struct Lease {
     pub until: Us,
     /// When the renewal was sent that is not answered yet.
     renewing: Option<Us>,
-    /// Whether the answer to `auth` is still to come.
-    greeting: bool,
+    /// The connection is new, and nothing has been said yet.
+    fresh: bool,
+    /// Answers to the secret and to the owner that are still to come.
+    greetings: u8,
     refused: bool,
     /// When to connect again.
     retry: Us,
@@ -58,7 +62,7 @@ pub struct Lease {
 impl Lease {
     pub fn new(
         link: Link,
-        addr: SocketAddr,
+        (addr, owner): (SocketAddr, Option<Owner>),
         options: &Options,
         (space, key): (Space, &[u8]),
         token: Token,
@@ -70,6 +74,7 @@ impl Lease {
             mute: Vec::new(),
             addr,
             secret: options.secret.clone(),
+            owner,
             space,
             key: key.to_vec(),
             wish: options.lease,
@@ -79,7 +84,8 @@ impl Lease {
             sent,
             until: sent.saturating_add(span),
             renewing: None,
-            greeting: false,
+            fresh: false,
+            greetings: 0,
             refused: false,
             retry: 0,
         }
@@ -119,6 +125,17 @@ impl Lease {
         self.link.is_none()
     }
 
+    /// Whether the hold is about to move to a connection that is new. It says nothing before the next
+    /// [`Lease::move_on`], so that whoever must have the connection too can get it first.
+    pub fn is_moving(&self) -> bool {
+        self.fresh && self.owner.is_some()
+    }
+
+    /// Whether the hold is with this connection, as far as it goes with any.
+    pub fn is_settled(&self) -> bool {
+        self.link.is_some() && !self.fresh && self.renewing.is_none()
+    }
+
     /// When there is something to do, if nothing comes before.
     pub fn next(&self) -> Us {
         let next = match self.link {
@@ -143,7 +160,10 @@ impl Lease {
         }
         if self.link.is_none() && now >= self.retry {
             self.retry = now.saturating_add(RETRY);
-            self.reconnect(world);
+            return self.connect(world);
+        }
+        if self.fresh {
+            self.greet();
         }
         if self.renewing.is_none() && self.link.is_some() && now >= self.half_time() {
             self.renew_now();
@@ -152,10 +172,11 @@ impl Lease {
             .renewing
             .is_some_and(|sent| now >= sent.saturating_add(self.span / MUTE))
         {
-            // The path may be mute. It stays open: its end must not be taken for ours before the hold has moved.
+            // The path may be mute. It stays open: its end must not be taken for ours before the hold has moved, and what
+            // was asked there may yet arrive and move the hold back.
             self.mute.extend(self.link.take());
             self.renewing = None;
-            self.reconnect(world);
+            return self.connect(world);
         }
         self.listen();
     }
@@ -187,21 +208,35 @@ impl Lease {
         link.move_on();
     }
 
-    fn reconnect(&mut self, world: &World) {
-        let Ok(mut link) = Link::open(self.addr, world.registry(), LINK) else {
-            return;
-        };
-        self.greeting = self.secret.is_some();
+    /// Opens another connection; its first event lets [`Lease::move_on`] go on.
+    fn connect(&mut self, world: &World) {
+        self.link = Link::open(self.addr, world.registry(), LINK).ok();
+        self.fresh = self.link.is_some();
+    }
+
+    /// Says what comes before everything else, and renews: that moves the hold here.
+    fn greet(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        (self.fresh, self.greetings) = (false, 0);
         if let Some(secret) = &self.secret {
             ask::auth(secret, link.output());
+            self.greetings += 1;
         }
-        self.link = Some(link);
+        if let Some(owner) = &self.owner {
+            let owner = owner.name();
+            ask::command(&Command::Declare { owner }, link.output());
+            self.greetings += 1;
+        }
         self.renew_now();
     }
 
     fn hear(&mut self, line: &[u8]) {
         match ask::answer(line) {
-            Some(Reply::Released) if self.greeting => self.greeting = false,
+            Some(Reply::Released) if self.greetings > 0 => self.greetings -= 1,
+            // Whoever has taken the server's place knows no owners.
+            Some(Reply::Refused(Refusal::Error)) if self.greetings == 1 && self.owner.is_some() => {
+                (self.greetings, self.owner) = (0, None);
+            }
             Some(Reply::Renewed { lease }) => {
                 if let Some(sent) = self.renewing.take() {
                     (self.span, self.sent) = (lease, sent);

@@ -28,6 +28,8 @@ struct Supervisor<'a> {
     lease: Lease,
     /// None where the loss of the lock is to be ignored.
     guard: Option<Guard>,
+    /// The guard that has the connection before: it is not to end before the hold has moved.
+    former: Option<Guard>,
     /// The deadline that the guard knows.
     told: Us,
     group: Pid,
@@ -77,6 +79,7 @@ pub fn run(
         options,
         lease,
         guard,
+        former: None,
         told: 0,
         group: 0,
         status: None,
@@ -161,6 +164,7 @@ impl Supervisor<'_> {
     fn watch(&mut self, world: &mut World) -> Result<u8, Failure> {
         loop {
             self.lease.move_on(world);
+            self.change_guard()?;
             self.tell_guard()?;
             self.hear_signals(world)?;
             let now = sys::now();
@@ -377,6 +381,29 @@ impl Supervisor<'_> {
         }
     }
 
+    /// The guard needs the connection that the hold moves to, and needs it before: if we died in between, that would end
+    /// before the command.
+    fn change_guard(&mut self) -> Result<(), Failure> {
+        if self.lease.is_moving()
+            && let Some(guard) = self.guard.take()
+        {
+            if self.former.is_none() {
+                self.former = Some(guard);
+            } else {
+                // It has one that came to nothing.
+                guard.dismiss();
+            }
+            self.guard = Some(Guard::start()?);
+            self.told = 0;
+        }
+        if self.lease.is_settled()
+            && let Some(former) = self.former.take()
+        {
+            former.dismiss();
+        }
+        Ok(())
+    }
+
     /// Hands our deadline on whenever it moves.
     fn tell_guard(&mut self) -> Result<(), Failure> {
         let (until, signal) = (self.guard_until(), self.guard_signal());
@@ -395,7 +422,10 @@ impl Supervisor<'_> {
 
     /// Everybody is dead. Holds on for as long as was asked for, and gives the lock back.
     fn finish(mut self, world: &mut World, status: u8) -> Result<u8, Failure> {
-        if let Some(guard) = self.guard.take() {
+        for guard in [self.guard.take(), self.former.take()]
+            .into_iter()
+            .flatten()
+        {
             guard.dismiss();
         }
         if self.lost && self.options.on_lost != OnLost::Ignore {
