@@ -571,6 +571,166 @@ fn without_a_command_a_signal_ends_it_and_frees_the_lock() {
     }
 }
 
+// Owners.
+
+/// In the order A, B and in the order B, A.
+#[test]
+fn of_two_that_wait_for_each_other_the_later_is_status_121_and_the_other_goes_on() {
+    let daemon = Daemon::start(&[]);
+    let nested = |owner: &str, outer: &str, inner: &str| {
+        let text = format!("echo has {outer}; read line; exec \"$0\" {inner} echo has both");
+        let mut command = at(
+            daemon.addr,
+            &[outer, "sh", "-c", &text, env!("CARGO_BIN_EXE_dflock")],
+        );
+        command.env("DFLOCK_ID", owner);
+        let mut run = Run::start(command);
+        run.hears(&format!("has {outer}"));
+        run
+    };
+    let (mut elder, mut later) = (nested("one", "a", "b"), nested("two", "b", "a"));
+    elder.send("\n");
+    eventually("it waits", || waiters(&daemon, "b") == 1);
+    later.send("\n");
+    later.end().complains(121);
+    let end = elder.end();
+    let both = (0, "has both\n", "");
+    assert_eq!((end.status, end.out.as_str(), end.err.as_str()), both);
+}
+
+#[test]
+fn who_wants_again_what_its_owner_has_is_status_121_and_without_an_owner_waits() {
+    let daemon = Daemon::start(&[]);
+    let again = |args: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_dflock");
+        let inner = format!("exec {program} -w 0.2 {} k true", args.join(" "));
+        run(at(daemon.addr, &[args, &["k", "-c", &inner]].concat()))
+    };
+    again(&["--id", "me"]).complains(121);
+    assert_eq!(again(&[]).status, 1);
+    // Who does not wait does not wait for itself.
+    assert_eq!(again(&["--id", "me", "-n"]).status, 1);
+}
+
+#[test]
+fn each_lock_has_an_owner_of_its_own_unless_that_is_said() {
+    let daemon = Daemon::start(&[]);
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let owner_of = |run: &mut Run, key: &str| {
+        assert_ne!(run.line(), "");
+        let end = crate::run(at(daemon.addr, &["-o", "json", "stat", key]));
+        let (_, rest) = end.out.split_once("\"owner\":\"").expect("there is one");
+        rest.split('"').next().unwrap().to_string()
+    };
+    let mut first = Run::start(at(daemon.addr, &["k"]));
+    let pattern = format!("{}:{}:", host.trim_end(), first.pid);
+    let owner = owner_of(&mut first, "k");
+    assert!(owner.starts_with(&pattern) && owner.len() <= 128, "{owner}");
+    let mut second = Run::start(at(daemon.addr, &["-l", "2", "k"]));
+    assert_ne!(second.line(), "");
+    let mut third = Run::start(at(daemon.addr, &["--id", "it's me", "k3"]));
+    assert_eq!(owner_of(&mut third, "k3"), "it's me");
+    let mut fourth = at(daemon.addr, &["k4"]);
+    fourth.env("DFLOCK_ID", "me too");
+    assert_eq!(owner_of(&mut Run::start(fourth), "k4"), "me too");
+    // Others choose these names, and a shell is to read them.
+    let end = run(at(daemon.addr, &["-o", "sh", "stat", "k3"]));
+    let script = format!("{}printf '%s|' \"$DFLOCK_OWNER\"", end.out);
+    let shell = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(shell.stdout, b"it's me|", "{end:?}");
+    let table = run(at(daemon.addr, &["-v", "ls"])).out;
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].ends_with("SECONDS LEFT  OWNER"), "{table}");
+    assert!(lines[1].ends_with(&owner), "{table}");
+    assert!(lines[2].ends_with("  -  -"), "{table}");
+    assert!(lines[3].ends_with("  it's me"), "{table}");
+    assert!(!run(at(daemon.addr, &["ls"])).out.contains("it's me"));
+}
+
+#[test]
+fn the_command_knows_of_an_owner_only_what_was_exported() {
+    let daemon = Daemon::start(&[]);
+    let script = "echo ${DFLOCK_ID-none}";
+    for (args, variable, seen) in [
+        (&[][..], None, "none\n"),
+        (&["--id", "me"], None, "none\n"),
+        (&[], Some("me"), "me\n"),
+        (&["--id", "me"], Some("other"), "other\n"),
+    ] {
+        let mut command = at(daemon.addr, &[args, &["k", "-c", script]].concat());
+        command.envs(variable.map(|value| ("DFLOCK_ID", value)));
+        assert_eq!(run(command).out, seen, "{args:?} {variable:?}");
+    }
+}
+
+#[test]
+fn an_owner_is_1_to_128_printable_bytes() {
+    let daemon = Daemon::start(&[]);
+    let longest = "o".repeat(128);
+    assert_eq!(
+        run(at(daemon.addr, &["--id", &longest, "k", "true"])).status,
+        0
+    );
+    let longer = "o".repeat(129);
+    for id in ["", " ", " a", "a\n", "\u{e9}", &longer] {
+        run(at(daemon.addr, &["--id", id, "k", "true"])).complains(64);
+    }
+    let mut command = at(daemon.addr, &["k", "true"]);
+    command.env("DFLOCK_ID", longer);
+    run(command).complains(64);
+}
+
+/// What it says to each connection in turn, and when it hangs up, is what servers without owners do.
+#[test]
+fn a_server_that_knows_no_owners_is_used_without() {
+    const GRANT: &str = "ok 00000000000000ff0123456789abcdef 33\n";
+    for closes in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = Run::start(at(addr, &["--id", "me", "k", "echo", "mine"]));
+        let accept = || daemon::Client::over(listener.accept().unwrap().0);
+        let mut peer = accept();
+        peer.hears("id");
+        for line in ["_", "me", "ping"] {
+            peer.hears(line);
+        }
+        peer.send("error\n");
+        if closes {
+            drop(peer);
+            peer = accept();
+            peer.hears("ping");
+        }
+        for line in ["_", "_", "l", "k", "9223372036"] {
+            peer.hears(line);
+        }
+        peer.send(format!("ok\n{GRANT}"));
+        peer.hears("r");
+        peer.send("ok\n");
+        let end = client.end();
+        assert_eq!((end.status, end.out.as_str()), (0, "mine\n"), "{end:?}");
+    }
+}
+
+/// Their connection ends at once, and must not take the lock with it.
+#[test]
+fn single_steps_leave_the_lock_where_it_is() {
+    let daemon = Daemon::start(&[]);
+    let script = "echo $DFLOCK_TOKEN; read line; true";
+    let mut holder = Run::start(at(daemon.addr, &["--id", "me", "k", "-c", script]));
+    let token = holder.line();
+    let args = ["--id", "me", "renew", "k", token.trim_end()];
+    assert_eq!(run(at(daemon.addr, &args)).status, 0);
+    eventually("it has gone", || shell::connections(&daemon) == 1);
+    daemon.connect().says("l", "k", "0", "timeout");
+    holder.close();
+    assert_eq!(holder.status(), 0);
+    let daemon = Daemon::start(&["--no-auto-release-on-disconnect"]);
+    let acquire = |key| run(at(daemon.addr, &["--id", "me", "acquire", key])).status;
+    assert_eq!((acquire("k"), acquire("k")), (0, 121));
+}
+
+// Several servers.
+
 #[test]
 fn of_several_servers_crc_32_of_the_key_chooses() {
     let daemons = [Daemon::start(&[]), Daemon::start(&[])];
