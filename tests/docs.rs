@@ -6,6 +6,7 @@ mod desk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,14 +25,14 @@ fn the_examples_of_the_servers_page_are_true() {
 
 #[test]
 fn the_examples_of_the_clients_page_are_true() {
-    assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflock.1"))), 2);
+    assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflock.1"))), 3);
 }
 
 #[test]
 fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
     let blocks = mdoc_blocks(&read("man/dflock.1"));
     let scripts: Vec<_> = blocks.iter().filter(|b| b.starts_with("#!")).collect();
-    assert_eq!(scripts.len(), 5);
+    assert_eq!(scripts.len(), 7);
     for script in scripts {
         let mut desk = Desk::new();
         let server = match script.contains(" acquire ") {
@@ -44,9 +45,13 @@ fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
         for name in ["a.log", "b.log", "notes.txt", "c.log", "d.log"] {
             fs::write(desk.room.0.join(name), name).expect("it can be written");
         }
-        let run = |command: &str| {
+        let shell = |command: &str| {
             let mut shell = desk.room.shell("bash", command);
             shell.env("DFLOCK_SERVER", format!("127.0.0.1:{}", desk.port));
+            shell
+        };
+        let run = |command: &str| {
+            let mut shell = shell(command);
             let output = shell.output().expect("the shell runs");
             let text = [output.stdout, output.stderr].concat();
             (
@@ -54,10 +59,35 @@ fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
                 String::from_utf8(text).expect("it is UTF-8"),
             )
         };
-        fs::write(desk.room.0.join("publish"), script).expect("it can be written");
-        let is_ours = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(desk.room.0.join("publish"), is_ours).expect("it is ours");
-        if script.contains("publish") {
+        let program = |name: &str, text: &str| {
+            fs::write(desk.room.0.join(name), text).expect("it can be written");
+            let is_ours = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(desk.room.0.join(name), is_ours).expect("it is ours");
+        };
+        program("publish", script);
+        if script.contains(" listen ") {
+            program("work", "#!/bin/sh\necho \"$@\" >>done; cat >>done\n");
+            let mut worker = shell("./publish")
+                .process_group(0)
+                .spawn()
+                .expect("it runs");
+            let does = |work: &str| {
+                let wait = format!("until grep -sqx '{work}' done; do sleep 0.01; done");
+                assert_eq!(run(&wait), (Some(0), String::new()));
+            };
+            does("dflock: listening");
+            run("dflock signal jobs.mail 'letter 7'; dflock signal jobs.mail 'letter 8'");
+            does("jobs.mail letter 7");
+            does("jobs.mail letter 8");
+            run(&format!("kill -- -{}", worker.id()));
+            worker.wait().expect("a child can be waited for");
+        } else if script.contains("DFLOCK_ID") {
+            program("move", "#!/bin/sh\necho $1 $2\n");
+            let both = "(./publish a b & ./publish b a & wait) 2>/dev/null";
+            let (status, text) = run(&format!("for n in 1 2 3 4 5; do {both}; done"));
+            let moves = |pair: &str| text.lines().filter(|line| *line == pair).count();
+            assert_eq!((status, moves("a b"), moves("b a")), (Some(0), 5, 5));
+        } else if script.contains("publish") {
             let call = blocks.iter().find(|block| block.contains("./publish"));
             let call = call.and_then(|block| block.strip_prefix("$ "));
             let call = call.expect("it is called");
@@ -147,6 +177,9 @@ fn the_completion_for_bash_knows_options_values_steps_and_commands() {
         assert!(complete(words).contains("mkfifo"), "{words:?}");
     }
     assert_eq!(complete(&["dflock", "stat", "mkfif"]), "\n");
+    assert_eq!(complete(&["dflock", "--id", "x", "li"]), "listen\n");
+    assert_eq!(complete(&["dflock", "listen", "jobs.>", "-"]), "--group\n");
+    assert_eq!(complete(&["dflock", "listen", "jobs.>"]), "\n");
 }
 
 #[test]

@@ -7,7 +7,7 @@ _dflock() {
     while ((i < COMP_CWORD)); do
         word=${COMP_WORDS[i]}
         case $word in
-        --server | --token-file | --lease | --min-hold | --max-hold | --kill-after | --on-lost | \
+        --server | --token-file | --id | --group | --lease | --min-hold | --max-hold | --kill-after | --on-lost | \
             --wait | --conflict-exit-code | --limit | --output | -[nqv]*[wElo] | -[wElo])
             ((i += 1))
             # Where = splits words, it stands between the option and its value.
@@ -28,15 +28,17 @@ _dflock() {
     if [[ -z $key ]]; then
         if [[ $cur == -* ]]; then
             COMPREPLY=($(compgen -W '-n --nonblock -w --wait -E --conflict-exit-code -q --skip-ok -l --limit
-                --lease --min-hold --max-hold --on-lost --kill-after --server --token-file -o --output
+                --lease --min-hold --max-hold --on-lost --kill-after --server --token-file --id --group -o --output
                 -v --verbose -h --help -V --version' -- "$cur"))
         else
-            COMPREPLY=($(compgen -W 'acquire renew release ls stat ping version' -- "$cur"))
+            COMPREPLY=($(compgen -W 'acquire renew release ls stat ping signal listen version' -- "$cur"))
         fi
         return
     fi
     # The steps want keys and tokens, which nobody can guess.
-    [[ ${COMP_WORDS[i + 1]} != -- && " acquire renew release ls stat ping version " == *" $key "* ]] && return
+    [[ ${COMP_WORDS[i + 1]} != -- && $key == listen ]] && ((COMP_CWORD == i + 2)) &&
+        COMPREPLY=($(compgen -W --group -- "$cur"))
+    [[ ${COMP_WORDS[i + 1]} != -- && " acquire renew release ls stat ping signal listen version " == *" $key "* ]] && return
     ((i += 1))
     [[ ${COMP_WORDS[i]} == -c ]] && return
     [[ ${COMP_WORDS[i]} == -- ]] && ((i < COMP_CWORD)) && ((i += 1))

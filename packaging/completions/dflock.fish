@@ -6,7 +6,7 @@ function __dflock_words
     set -e words[1]
     while set -q words[2]
         switch $words[1]
-            case --server --token-file --lease --min-hold --max-hold --kill-after --on-lost --wait \
+            case --server --token-file --id --group --lease --min-hold --max-hold --kill-after --on-lost --wait \
                 --conflict-exit-code --limit --output -w -E -l -o '-[nqv]*[wElo]'
                 set -e words[1]
             case '-*'
@@ -29,7 +29,7 @@ function __dflock_command
     if test "$words[2]" = --
         set -e words[2]
         test (count $words) -gt 1; or return
-    else if test "$words[2]" = -c; or contains -- $words[1] acquire renew release ls stat ping version
+    else if test "$words[2]" = -c; or contains -- $words[1] acquire renew release ls stat ping signal listen version
         return
     end
     set -e words[1]
@@ -50,6 +50,8 @@ complete -c dflock -n __dflock_wants_key -l on-lost -x -a 'kill term ignore' -d 
 complete -c dflock -n __dflock_wants_key -l kill-after -x -d 'from TERM to KILL'
 complete -c dflock -n __dflock_wants_key -l server -x -a '(__fish_print_hostnames):' -d 'where to ask'
 complete -c dflock -n __dflock_wants_key -l token-file -r -F -d 'what to say to a server that asks who you are'
+complete -c dflock -n __dflock_wants_key -l id -x -d 'who waits and holds'
+complete -c dflock -n __dflock_wants_key -l group -x -d 'with listen, those of a group take turns'
 complete -c dflock -n __dflock_wants_key -s o -l output -x -a 'sh json' -d 'how to print what is found'
 complete -c dflock -n __dflock_wants_key -s v -l verbose -d 'say on stderr what happens'
 complete -c dflock -n __dflock_wants_key -s h -l help -d 'print the options'
@@ -60,5 +62,7 @@ complete -c dflock -n __dflock_wants_key -a release -d 'give the lock back'
 complete -c dflock -n __dflock_wants_key -a ls -d 'list the keys in use'
 complete -c dflock -n __dflock_wants_key -a stat -d 'show one key'
 complete -c dflock -n __dflock_wants_key -a ping -d 'see whether the servers answer'
+complete -c dflock -n __dflock_wants_key -a signal -d 'tell those who listen to a channel'
+complete -c dflock -n __dflock_wants_key -a listen -d 'print what is signalled'
 complete -c dflock -n __dflock_wants_key -a version -d 'print the version'
 complete -c dflock -a '(__dflock_command)'
