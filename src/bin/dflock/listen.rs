@@ -83,8 +83,8 @@ pub fn listen(options: &Options, pattern: &[u8]) -> Result<u8, Failure> {
             Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e.into()),
             _ => {}
         }
-        if let Some(signal) = signals.take() {
-            return Err(Failure::silent(128 + signal as u8));
+        if let Some(caught) = signals.catch() {
+            return Err(Failure::by_signal(caught.number, caught.by_terminal));
         }
         if events.iter().any(has_no_reader) {
             return Err(Failure::silent(128 + libc::SIGPIPE as u8));
