@@ -53,10 +53,10 @@ impl Scene {
         first
     }
 
-    /// The first holder's connection ends, at its own end alone, and it has another to which the lock has gone.
-    fn moves(&self) {
+    /// The first holder's connection breaks, and it has another to which the lock has gone.
+    fn moves(&self, how: Net) {
         let before = holder(&self.daemon, "k");
-        self.proxy.set(Net::CutOnce);
+        self.proxy.set(how);
         eventually("the lock has gone to another connection", || {
             let now = holder(&self.daemon, "k");
             now.is_some() && now != before
@@ -153,7 +153,7 @@ fn a_former_connection_that_ends_late_frees_nothing() {
         let mut first = Run::start(at(scene.proxy.addr, &args));
         first.hears("ready");
         let _second = scene.second();
-        scene.moves();
+        scene.moves(Net::CutOnce);
         // Of the first, of the first before, and of the second.
         assert_eq!(connections(&scene.daemon), 3);
         scene.proxy.set(Net::Late);
@@ -163,6 +163,35 @@ fn a_former_connection_that_ends_late_frees_nothing() {
         assert_eq!(first.end().status, 6);
         holders(&scene.file(), 1);
     }
+}
+
+#[test]
+fn a_connection_that_goes_mute_does_not_end_the_command() {
+    let scene = Scene::new(&[]);
+    let script = "echo ready; read line; exit 6";
+    let args = ["--lease", "2", "k", "-c", script];
+    let mut first = Run::start(at(scene.proxy.addr, &args));
+    first.hears("ready");
+    let _second = scene.second();
+    scene.moves(Net::SilentOnce);
+    // Longer than a lease.
+    thread::sleep(Duration::from_millis(2500));
+    assert!(first.is_running());
+    assert_eq!(waiters(&scene.daemon, "k"), 1);
+    assert_eq!(first.end().status, 6);
+    holders(&scene.file(), 1);
+}
+
+#[test]
+fn nobody_overlaps_when_a_connection_goes_mute_and_then_dflock_is_killed() {
+    let scene = Scene::new(&[]);
+    let first = scene.first(&[]);
+    let guard = first.guard();
+    let _second = scene.second();
+    scene.moves(Net::SilentOnce);
+    eventually("there is another guard", || !is_alive(guard));
+    first.signal("KILL");
+    assert_eq!(scene.late(), 0);
 }
 
 #[test]
@@ -177,7 +206,7 @@ fn nobody_overlaps_when_a_former_connection_ends_late_and_then_dflock_is_killed(
         let first = scene.first_with(&[], &script);
         let guard = first.guard();
         let _second = scene.second();
-        scene.moves();
+        scene.moves(Net::CutOnce);
         scene.proxy.set(Net::Late);
         eventually("it has ended", || connections(&scene.daemon) == 2);
         eventually("there is another guard", || !is_alive(guard));

@@ -322,6 +322,8 @@ pub enum Net {
     CutOnce = 3,
     /// The server hears of the end of those that were cut, too late.
     Late = 4,
+    /// Like `Silent` for the connections that there are, but new ones are as good as ever.
+    SilentOnce = 5,
 }
 
 /// A way to the server that can break.
@@ -389,7 +391,7 @@ fn relay(mut client: TcpStream, server: SocketAddr, born: u8, net: &AtomicU8, ov
             let _ = client.shutdown(Shutdown::Both);
             return stay(net, over);
         }
-        let is_silent = now == Net::Silent as u8;
+        let is_silent = now == Net::Silent as u8 || (now != born && now == Net::SilentOnce as u8);
         let mut pass = |from: &mut TcpStream, to: &mut TcpStream| match from.read(&mut buffer) {
             Ok(0) => false,
             Ok(_) if is_silent => true,

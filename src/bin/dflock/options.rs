@@ -41,7 +41,7 @@ Runs a command while holding a lock that spans hosts; without one, holds it unti
       --on-lost kill|term|ignore
                                what becomes of the command when the lock is lost (kill)
       --kill-after SECONDS     from TERM to KILL (5, at most a quarter of the lease)
-      --id OWNER               who waits and holds, for deadlocks and lost connections (a unique one)
+      --id OWNER               who waits and holds, for deadlocks and lost connections (unique)
       --group GROUP            with listen: those of a group take turns
       --server HOST:PORT[,HOST:PORT...]
                                where to ask; of several, the key chooses (127.0.0.1:6388)
