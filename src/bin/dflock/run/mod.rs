@@ -82,7 +82,7 @@ impl World {
         std::iter::from_fn(|| self.signals.catch()).find(|caught| caught.number != libc::SIGTTOU)
     }
 
-    /// Makes a command that is about to be started one that can be supervised; see [`process::prepare`].
+    /// Makes a command that is about to be started one that can be supervised; see [`sys::process::prepare`].
     pub fn prepare(
         &self,
         command: &mut process::Command,
