@@ -35,6 +35,8 @@ struct Stand {
     member: u32,
     /// In a group, how many are to be tried.
     left: u32,
+    /// In a group, the first that had no room, whose turn it was; NIL if it is gone.
+    primary: Option<u32>,
 }
 
 /// What to do next for a signal.
@@ -103,19 +105,25 @@ impl Signals {
     /// The session that was offered the signal has no room for it. True if it is to be cut off; else another of its
     /// group is asked first.
     pub fn stuck(&mut self) -> bool {
-        let stand = self.emission.stand.expect("somebody was offered it");
+        let stand = (self.emission.stand.as_mut()).expect("somebody was offered it");
+        stand.primary.get_or_insert(stand.member);
+        let audience = stand.audience;
         self.step_on();
-        !self.audiences[stand.audience].is_group()
+        !self.audiences[audience].is_group()
     }
 
     /// The subscription is about to end: the emission does not stand there any more.
     pub(super) fn pass_over(&mut self, place: u32) {
-        let Some(stand) = self.emission.stand else {
+        let Some(stand) = &mut self.emission.stand else {
             return;
         };
         if self.subscriptions[place].audience != stand.audience {
             return;
         }
+        if stand.primary == Some(place) {
+            stand.primary = Some(NIL);
+        }
+        let stand = *stand;
         if stand.member == place {
             self.step_on();
         }
@@ -135,14 +143,8 @@ impl Signals {
         let audience = &self.audiences[stand.audience];
         let is_group = audience.is_group();
         if stand.member == NIL || is_group && stand.left == 0 {
-            let first = if audience.turn == NIL {
-                audience.members.first
-            } else {
-                audience.turn
-            };
-            let primary = self.listeners[self.subscriptions[first].listener as usize].id;
             self.leave_audience(stand);
-            return is_group.then_some(Next::Cut(primary));
+            return self.primary(stand).map(Next::Cut);
         }
         let listener = &self.listeners[self.subscriptions[stand.member].listener as usize];
         if listener.leaving || !is_group && listener.served == self.emission.number {
@@ -150,6 +152,14 @@ impl Signals {
             return None;
         }
         Some(Next::Offer(listener.id))
+    }
+
+    /// In a group in which nobody has room, whose turn it was, if it is still there.
+    fn primary(&self, stand: Stand) -> Option<SessionId> {
+        let is_group = self.audiences[stand.audience].is_group();
+        let place = stand.primary.filter(|&place| is_group && place != NIL)?;
+        let listener = &self.listeners[self.subscriptions[place].listener as usize];
+        (!listener.leaving).then_some(listener.id)
     }
 
     /// To the next member; in a group the oldest comes after the youngest.
@@ -186,6 +196,7 @@ impl Signals {
             audience,
             member,
             left: of.count,
+            primary: None,
         })
     }
 
