@@ -112,6 +112,15 @@ impl Signals {
         !self.audiences[audience].is_group()
     }
 
+    /// An audience has one member more: where the emission stands there, somebody else might be left out for it.
+    pub(super) fn let_in(&mut self, audience: u32) {
+        if let Some(stand) = &mut self.emission.stand
+            && stand.audience == audience
+        {
+            stand.left += 1;
+        }
+    }
+
     /// The subscription is about to end: the emission does not stand there any more.
     pub(super) fn pass_over(&mut self, place: u32) {
         let Some(stand) = &mut self.emission.stand else {

@@ -132,6 +132,7 @@ impl Signals {
             .subscriptions
             .push_back(&mut self.subscriptions, place);
         listener.count += 1;
+        self.let_in(audience);
         true
     }
 
