@@ -14,7 +14,7 @@ cd "$temp/tree"
 export GIT_CEILING_DIRECTORIES=$temp CARGO_TARGET_DIR=$temp/target
 # Built for every bug and mostly run for a moment: optimising more would cost more than it saves.
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_TEST_DEBUG=0
-simulations=(locks_sim hub_sim)
+simulations=(locks_sim signals_sim hub_sim)
 
 die() {
     echo "planted: $*" >&2

@@ -68,9 +68,13 @@ impl<'a> World<'a> {
         let secret = [dice.next().to_le_bytes(), dice.next().to_le_bytes()];
         let most = *dice.pick(&[0, 0, 0, 1, 2, 5]);
         let slots = 2 + dice.below(5) as usize;
-        let (patterns, habits) = match dice.chance(10) {
-            true => (vec![b">".to_vec()], Habits::of_a_crowd()),
-            false => (patterns(&mut dice), Habits::new(&mut dice)),
+        let (patterns, habits) = match dice.below(20) {
+            0..2 => (vec![b">".to_vec()], Habits::of_a_crowd()),
+            2..4 => (patterns(&mut dice, 8), Habits::of_passers_by()),
+            _ => {
+                let many = *dice.pick(&[1, 1, 2, 3, 5, 8]);
+                (patterns(&mut dice, many), Habits::new(&mut dice))
+            }
         };
         World {
             habits,
@@ -311,7 +315,7 @@ impl Habits {
         Habits {
             listen: 20,
             unlisten: 10,
-            leave: 1,
+            leave: 5,
             sweep: 5,
             emit: 30,
             go_on: 50,
@@ -323,12 +327,29 @@ impl Habits {
             groups: 1,
         }
     }
+
+    /// Nobody listens to anything for as long as a signal takes.
+    fn of_passers_by() -> Habits {
+        Habits {
+            listen: 40,
+            unlisten: 60,
+            leave: 1,
+            sweep: 1,
+            emit: 30,
+            go_on: 20,
+            whole: 0,
+            fuel: 4,
+            fill: 1,
+            full: 10,
+            grouped: 10,
+            groups: 1,
+        }
+    }
 }
 
-/// Some patterns, short ones mostly; some begin alike, and one or two are deep.
-fn patterns(dice: &mut Dice) -> Vec<Vec<u8>> {
+/// So many patterns, short ones mostly; some begin alike, and one or two are deep.
+fn patterns(dice: &mut Dice, many: usize) -> Vec<Vec<u8>> {
     let mut patterns: Vec<Vec<u8>> = Vec::new();
-    let many = *dice.pick(&[1, 1, 2, 3, 5, 8]);
     while patterns.len() < many {
         let depth = match dice.chance(5) {
             true => 30 + dice.below(60),
