@@ -10,7 +10,10 @@ mod drain;
 mod ends;
 mod found;
 mod frames;
+mod groups;
 mod locks;
+mod signals;
+mod subscribers;
 mod time;
 
 use dflockd::command::SECOND;

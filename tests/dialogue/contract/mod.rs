@@ -9,7 +9,7 @@ mod closing;
 mod draining;
 mod framing;
 mod idle;
-mod json;
+pub(super) mod json;
 mod leases;
 mod limits;
 mod losses;
@@ -22,7 +22,7 @@ mod timeouts;
 /// Long enough that no read timeout disturbs a dialogue about something else.
 const AGES: u64 = 1_000_000 * SECOND;
 
-fn frame(command: &str, key: &str, argument: &str) -> String {
+pub(super) fn frame(command: &str, key: &str, argument: &str) -> String {
     format!("{command}\n{key}\n{argument}\n")
 }
 
@@ -92,21 +92,21 @@ impl Dialogue {
     }
 
     #[track_caller]
-    fn stats(&mut self, client: usize) -> Json {
+    pub(super) fn stats(&mut self, client: usize) -> Json {
         self.send(client, "stats\n_\n\n");
         let heard = self.heard(client);
         stats_in(&heard)
     }
 
     #[track_caller]
-    fn is_shut(&self, client: usize) {
+    pub(super) fn is_shut(&self, client: usize) {
         assert!(self.0.clients[client].shut, "still open");
     }
 }
 
 /// The JSON of an answer to `stats`, which is one line with two fields.
 #[track_caller]
-fn stats_in(heard: &str) -> Json {
+pub(super) fn stats_in(heard: &str) -> Json {
     let line = heard.strip_suffix('\n').expect("a whole line");
     assert!(!line.contains(['\n', '\r']), "more than a line: {heard:?}");
     let text = line.strip_prefix("ok ").expect("ok and a field");
