@@ -128,7 +128,7 @@ fn a_file_that_says_nothing_is_status_2_and_one_that_cannot_be_read_status_1() {
 
 #[test]
 fn what_this_build_does_not_have_is_status_2_and_said() {
-    for flag in ["--tls-cert=x", "--tls-key=x", "--deadlock-detection"] {
+    for flag in ["--tls-cert=x", "--tls-key=x"] {
         let end = Daemon::launch(dflockd(&["--port", "0", flag]))
             .err()
             .unwrap();
