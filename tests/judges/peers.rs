@@ -1,7 +1,8 @@
 //! The life of a connection, as the judge of the hub sees it: how long it may be silent, how long it may leave
 //! unread what it is told, when its end is decided, and that it is closed then.
 
-use super::{Ask, Judge, OUTPUT_MAX, delivered, partial};
+use super::frames::{Ask, delivered, partial};
+use super::{Judge, OUTPUT_MAX};
 use crate::harness::Net;
 use dflockd::command::{SECOND, Us};
 

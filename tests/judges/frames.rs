@@ -1,0 +1,72 @@
+//! What a client of the hub says, frame by frame, and how much of it the server has taken.
+
+use super::Peer;
+use crate::harness::Net;
+
+/// What a frame asks for; times in seconds.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Ask {
+    Acquire {
+        key: usize,
+        limit: u32,
+        wait: u64,
+        lease: u64,
+    },
+    Enqueue {
+        key: usize,
+        limit: u32,
+        lease: u64,
+    },
+    Wait {
+        key: usize,
+        wait: u64,
+    },
+    Release {
+        key: usize,
+        token: String,
+    },
+    Renew {
+        key: usize,
+        token: String,
+        lease: u64,
+    },
+    Ping,
+    Stats,
+    /// The right secret, or a wrong one.
+    Auth(bool),
+    /// A whole frame that asks for nothing.
+    Nonsense,
+    /// A frame with a line over its cap.
+    TooLong,
+    /// The first line of a browser.
+    Http,
+}
+
+/// A frame as it stands in the stream of its client.
+pub struct Frame {
+    pub ask: Ask,
+    pub start: usize,
+    /// Where each of its lines ends; the last is where it has to be acted on.
+    pub ends: Vec<usize>,
+}
+
+impl Frame {
+    pub fn end(&self) -> usize {
+        *self.ends.last().expect("a frame has an end")
+    }
+}
+
+/// How many bytes of the stream the server has taken.
+pub fn delivered(net: &Net, at: usize, sent: usize) -> usize {
+    sent - net.clients[at].unread.len()
+}
+
+/// Whether a frame has begun behind the whole ones that came, and how many of its lines are there.
+pub fn partial(net: &Net, at: usize, peer: &Peer) -> (bool, usize) {
+    let come = delivered(net, at, peer.sent);
+    let Some(frame) = peer.frames.iter().find(|frame| frame.end() > come) else {
+        return (false, 0);
+    };
+    let lines = frame.ends.iter().filter(|&&end| end <= come).count();
+    (come > frame.start, lines)
+}
