@@ -1,7 +1,7 @@
 //! The hub against a naive model, through bytes: clients that pipeline, cut their frames anywhere, talk nonsense,
-//! do not read, fall silent or vanish; several of them in one turn, and turns that come late. The model is a
-//! judge that reads what clients said and were told. That no idle session holds a complete request, the hub
-//! checks itself whenever it is settled.
+//! signal to each other, do not read, fall silent or vanish; several of them in one turn, and turns that come
+//! late. The model is a judge that reads what clients said and were told. That no idle session holds a complete
+//! request, the hub checks itself whenever it is settled.
 
 mod harness;
 #[path = "judges/hub.rs"]
@@ -13,7 +13,7 @@ use dflockd::command::{SECOND, Us};
 use dflockd::hub::Settings;
 use harness::{Dice, Net, Trace, settings, simulate};
 use judge::{Ask, Frame, Judge};
-use words::{LOCKS, NONSENSE, PING, SECRET, STATS};
+use words::{LOCKS, NONSENSE, PING, SECRET, STATS, Topics};
 
 #[test]
 fn every_client_is_told_the_truth_in_order() {
@@ -31,6 +31,10 @@ struct Habits {
     enqueue: u64,
     wait: u64,
     stats: u64,
+    signals: u64,
+    /// Percent of the signals that are large.
+    bulk: u64,
+    burst: u64,
     release: u64,
     renew: u64,
     nonsense: u64,
@@ -55,6 +59,7 @@ struct World<'a> {
     scripts: Vec<Vec<u8>>,
     /// The keys of this run.
     keys: Vec<usize>,
+    topics: Topics,
 }
 
 impl<'a> World<'a> {
@@ -73,13 +78,22 @@ impl<'a> World<'a> {
         settings.locks.max_waiters = *dice.pick(&[0, 0, 0, 1, 3]);
         settings.secret = dice.chance(15).then(|| SECRET.into());
         settings.shutdown_timeout = *dice.pick(&[0, 30 * SECOND]);
+        settings.max_subscriptions = *dice.pick(&[0, 0, 1, 2, 4]);
+        let mut habits = Habits::new(&mut dice);
+        if habits.signals == 0 {
+            habits.burst = 0;
+        } else if !settings.locks.auto_release {
+            // Nobody may be cut off, as above.
+            (habits.slow, habits.flood) = (0, 0);
+        }
         World {
-            habits: Habits::new(&mut dice),
+            habits,
             net: Net::new(settings.clone()),
             judge: Judge::new(settings.clone()),
             settings,
             scripts: Vec::new(),
             keys: keys(&mut dice),
+            topics: Topics::new(&mut dice),
             dice,
             trace,
         }
@@ -122,13 +136,18 @@ impl<'a> World<'a> {
         }
         let at = *self.dice.pick(&open);
         let Habits {
-            sleep, slow, flood, ..
+            sleep,
+            slow,
+            flood,
+            burst,
+            ..
         } = self.habits;
-        match self.dice.weigh(&[60, sleep, slow, flood, 1]) {
+        match self.dice.weigh(&[60, sleep, slow, flood, burst, 1]) {
             0 => self.race(&open),
             1 => self.sleep(),
             2 => self.read_little(at),
             3 => self.flood(at),
+            4 => self.burst(&open),
             _ => self.haunt(),
         }
     }
@@ -173,17 +192,26 @@ impl<'a> World<'a> {
                 _ => {}
             }
         }
+        let gone = open.iter().any(|&at| self.net.clients[at].ended);
+        let comes = if gone { 40 } else { 3 };
+        if !self.judge.draining && self.dice.chance(comes) {
+            // Somebody comes, and speaks, before the hub has forgotten who is gone.
+            self.net.turn();
+            let at = self.come();
+            self.send(at);
+        }
         self.settle();
     }
 
     fn send(&mut self, at: usize) {
-        // What it says in the turn that cuts it is perhaps done, though its answer is lost.
-        let doomed = self.judge.is_doomed(at, self.net.now);
-        if self.net.clients[at].ended || self.judge.peers[at].reset || doomed {
+        if !self.may_send(at) {
             return;
         }
         while self.scripts[at].is_empty() || self.dice.chance(30) {
             self.write(at);
+        }
+        if !self.may_send(at) {
+            return;
         }
         let script = &mut self.scripts[at];
         let most = script.len() as u64;
@@ -195,6 +223,15 @@ impl<'a> World<'a> {
         let bytes: Vec<u8> = script.drain(..n as usize).collect();
         self.judge.peers[at].sent += bytes.len();
         self.net.send_only(at, &bytes);
+    }
+
+    /// What a client says in the turn that cuts it is perhaps done, though its answer is lost. One that listens and
+    /// does not read may be cut in any turn.
+    fn may_send(&self, at: usize) -> bool {
+        let client = &self.net.clients[at];
+        let deaf = client.appetite < usize::MAX && self.judge.will_listen(at);
+        let doomed = deaf || self.judge.is_doomed(at, self.net.now);
+        !client.ended && !self.judge.peers[at].reset && !doomed
     }
 
     /// One more frame for the client's script.
@@ -279,6 +316,46 @@ impl<'a> World<'a> {
         self.settle();
     }
 
+    /// Many signals at once, of one client or of some; some who listen do not read, or are just being told a lot.
+    fn burst(&mut self, open: &[usize]) {
+        let bulk = self.dice.chance(self.habits.bulk);
+        let most = if bulk { 30 } else { 130 };
+        // What one asks in the turn in which it is blocked is perhaps done, and perhaps not.
+        let quiet = |at: &usize| self.judge.will_listen(*at) && self.judge.is_quiet(*at);
+        let listeners: Vec<usize> = open.iter().copied().filter(quiet).collect();
+        if !listeners.is_empty() && self.settings.locks.auto_release && self.dice.chance(60) {
+            let at = *self.dice.pick(&listeners);
+            let n = *self.dice.pick(&[0, 0, 1000, 100_000, usize::MAX]);
+            self.judge.peers[at].fed = true;
+            self.net.feed_client(at, n);
+        }
+        if !listeners.is_empty() && self.dice.chance(30) {
+            let at = *self.dice.pick(&listeners);
+            self.say(at, 1, |_| Ask::Stats);
+        }
+        for _ in 0..1 + self.dice.below(3) {
+            let (at, many) = (*self.dice.pick(open), self.dice.below(most));
+            self.say(at, many, |world| world.signal(bulk));
+        }
+        self.settle();
+    }
+
+    /// The client says all it has made up its mind to, and so many frames more.
+    fn say(&mut self, at: usize, many: u64, ask: impl Fn(&mut Self) -> Ask) {
+        let spoken = self.judge.peers[at].sent > 0;
+        if !spoken || !self.may_send(at) {
+            return;
+        }
+        for _ in 0..many {
+            let ask = ask(self);
+            let text = self.spell(&ask);
+            self.put(at, ask, &text);
+        }
+        let bytes = std::mem::take(&mut self.scripts[at]);
+        self.judge.peers[at].sent += bytes.len();
+        self.net.send_only(at, &bytes);
+    }
+
     /// S9: when every client is gone and every lease is over, nothing is left.
     fn end(&mut self) {
         for at in 0..self.net.clients.len() {
@@ -305,10 +382,14 @@ impl<'a> World<'a> {
     }
 
     fn connect(&mut self) {
-        self.net.connect();
+        self.come();
+        self.settle();
+    }
+
+    fn come(&mut self) -> usize {
         self.judge.connected(self.net.now);
         self.scripts.push(Vec::new());
-        self.settle();
+        self.net.connect()
     }
 
     fn settle(&mut self) {
@@ -325,6 +406,9 @@ impl Habits {
             enqueue: *dice.pick(&[0, 0, 5, 30]),
             wait: dice.below(30),
             stats: dice.below(4),
+            signals: *dice.pick(&[0, 0, 5, 20, 60]),
+            bulk: *dice.pick(&[0, 0, 0, 0, 0, 0, 70]),
+            burst: *dice.pick(&[0, 2, 10]),
             release: dice.below(40),
             renew: dice.below(15),
             nonsense: dice.below(5),

@@ -1,7 +1,9 @@
 //! What the clients of the simulation make up their minds to say, and how that is spelt.
 
 use super::World;
+use super::judge::pushes::{CHANNELS, GROUPS, Letter, PATTERNS, Wish};
 use super::judge::{self, Ask};
+use crate::harness::Dice;
 
 /// Locks, and then semaphores, whose names are locks' too.
 const NAMES: [&str; judge::KEYS] = [
@@ -29,8 +31,14 @@ pub const STATS: &str = "stats\n_\n\n";
 pub const PING: &str = "ping\n\n\n";
 
 /// Whole frames that ask for nothing.
-pub const NONSENSE: [&str; 10] = [
+pub const NONSENSE: [&str; 16] = [
     "x\n\n\n",
+    "listen\na*\n\n",
+    "listen\n>.a\n\n",
+    "unlisten\na b\n\n",
+    "signal\na.*\nx\n",
+    "signal\n>\nx\n",
+    "signal\na\n \t\r\n",
     "\n\n\n",
     "L\nk\n1\n",
     "l\n\n1\n",
@@ -42,6 +50,31 @@ pub const NONSENSE: [&str; 10] = [
     // But as a connection's first bytes they end it.
     "GET / HTTP/1.1\r\nl\nk\n",
 ];
+
+/// What the clients of a run listen to, and what they signal to.
+pub struct Topics {
+    patterns: Vec<usize>,
+    channels: Vec<usize>,
+    groups: usize,
+}
+
+impl Topics {
+    pub fn new(dice: &mut Dice) -> Topics {
+        let some = |dice: &mut Dice, all: usize, most: u64| -> Vec<usize> {
+            let many = 1 + dice.below(most);
+            (0..many).map(|_| dice.below(all as u64) as usize).collect()
+        };
+        let mut patterns = some(dice, PATTERNS.len(), 6);
+        if dice.chance(40) {
+            patterns.push(0);
+        }
+        Topics {
+            patterns,
+            channels: some(dice, CHANNELS.len(), 4),
+            groups: *dice.pick(&[1, 2, 3, GROUPS.len()]),
+        }
+    }
+}
 
 impl World<'_> {
     pub fn ask(&mut self, at: usize) -> Ask {
@@ -55,6 +88,9 @@ impl World<'_> {
             habits.enqueue,
             if habits.enqueue > 0 { habits.wait } else { 1 },
             habits.stats,
+            habits.signals,
+            habits.signals / 4,
+            habits.signals,
         ];
         let first = self.judge.peers[at].sent + self.scripts[at].len() == 0;
         if first && self.settings.secret.is_some() && self.dice.chance(90) {
@@ -82,6 +118,20 @@ impl World<'_> {
                 key: *self.dice.pick(&self.keys),
                 wait: *self.dice.pick(&[0, 1, 2, 10, 30]),
             },
+            8 => Ask::Listen(self.wish()),
+            9 => {
+                let wishes = self.judge.wishes(at).to_vec();
+                let known = !wishes.is_empty() && self.dice.chance(70);
+                Ask::Unlisten(if known {
+                    *self.dice.pick(&wishes)
+                } else {
+                    self.wish()
+                })
+            }
+            10 => {
+                let bulk = self.dice.chance(self.habits.bulk / 5);
+                self.signal(bulk)
+            }
             7 if self.dice.chance(80) => Ask::Stats,
             7 => Ask::Auth(self.dice.chance(50)),
             1 => {
@@ -97,6 +147,29 @@ impl World<'_> {
             _ if self.dice.chance(10) => Ask::TooLong,
             _ => Ask::Nonsense,
         }
+    }
+
+    fn wish(&mut self) -> Wish {
+        let pattern = *self.dice.pick(&self.topics.patterns);
+        (pattern, self.dice.below(self.topics.groups as u64) as usize)
+    }
+
+    /// A signal that nobody has sent before, or will again.
+    pub fn signal(&mut self, bulk: bool) -> Ask {
+        let number = self.judge.letters.len();
+        // Before it has said the secret, that would be a line over its cap.
+        let large = bulk && self.settings.secret.is_none();
+        let len = match self.dice.below(20) {
+            0 if large => 65_500 + self.dice.below(26) as usize,
+            _ if large => 45_000 + self.dice.below(20_000) as usize,
+            0..3 => self.dice.below(180) as usize,
+            _ => 0,
+        };
+        let payload = *self.dice.pick(&["", " ", "  "]);
+        let payload = format!("{payload}{number} {:.<len$}{payload}", "x");
+        let channel = *self.dice.pick(&self.topics.channels);
+        self.judge.letters.push(Letter::new(channel, payload));
+        Ask::Signal(number)
     }
 
     /// What most ask for, or once in a while something else.
@@ -177,6 +250,19 @@ impl World<'_> {
                 ref token,
                 lease: ttl,
             } => lines("n", key, format!(" {token}{}", lease(ttl))),
+            Ask::Listen(wish) | Ask::Unlisten(wish) => {
+                let command = match ask {
+                    Ask::Listen(_) => "listen",
+                    _ => "unlisten",
+                };
+                let blank = *self.dice.pick(&["", "", " "]);
+                let group = [blank, GROUPS[wish.1], blank].concat();
+                [command, PATTERNS[wish.0], &group, ""].join(eol)
+            }
+            Ask::Signal(number) => {
+                let (channel, payload) = self.judge.letters[number].parts();
+                ["signal", channel, payload, ""].join(eol)
+            }
             Ask::Stats => STATS.into(),
             Ask::Auth(true) if self.settings.secret.is_some() => ["auth", "", SECRET, ""].join(eol),
             Ask::Auth(_) => ["auth", "", "guess", ""].join(eol),

@@ -1,6 +1,7 @@
 //! What a client of the hub says, frame by frame, and how much of it the server has taken.
 
 use super::Peer;
+use super::pushes::Wish;
 use crate::harness::Net;
 
 /// What a frame asks for; times in seconds.
@@ -30,6 +31,10 @@ pub enum Ask {
         token: String,
         lease: u64,
     },
+    Listen(Wish),
+    Unlisten(Wish),
+    /// Which one of all.
+    Signal(usize),
     Ping,
     Stats,
     /// The right secret, or a wrong one.

@@ -5,7 +5,9 @@
 
 mod frames;
 mod peers;
+pub mod pushes;
 mod records;
+mod rounds;
 
 use std::collections::VecDeque;
 
@@ -15,13 +17,17 @@ use dflockd::hub::{OUTPUT_MAX, Settings};
 use crate::harness::Net;
 use frames::delivered;
 pub use frames::{Ask, Frame};
+use pushes::{Ear, Letter};
 use records::Record;
+use rounds::Rounds;
 
 /// One connection.
 #[derive(Default)]
 pub struct Peer {
     /// Frames that were not answered yet, perhaps not even sent.
     pub frames: VecDeque<Frame>,
+    /// What it listens to and hears.
+    ear: Ear,
     /// What its enqueues have left, by key.
     records: Vec<Record>,
     /// It has said the secret, or there is none.
@@ -53,11 +59,14 @@ pub struct Peer {
     /// When its client learned that nothing more comes.
     shut: Option<Us>,
     answered: bool,
+    /// It was told so much in this turn that by chance it was blocked.
+    flooded: bool,
     waited: bool,
     /// It held something, or stood in a queue, after the last turn.
     had: bool,
-    /// From when its silence is counted, and what had come of a frame by then.
+    /// From when its silence is counted, or by chance later, and what had come of a frame by then.
     base: Us,
+    latest: Us,
     begun: bool,
     lines: usize,
 }
@@ -124,6 +133,9 @@ pub struct Judge {
     pub peers: Vec<Peer>,
     pub holds: Vec<Hold>,
     pub stale: Vec<(usize, String)>,
+    /// All signals of the run.
+    pub letters: Vec<Letter>,
+    rounds: Rounds,
     /// The last limit that was accepted, by key.
     limits: Vec<u32>,
     pub draining: bool,
@@ -141,6 +153,8 @@ impl Judge {
             peers: Vec::new(),
             holds: Vec::new(),
             stale: Vec::new(),
+            letters: Vec::new(),
+            rounds: Rounds::new(),
             limits: vec![0; KEYS],
             draining: false,
             turn: 0,
@@ -153,6 +167,7 @@ impl Judge {
     pub fn connected(&mut self, now: Us) {
         self.peers.push(Peer {
             base: now,
+            latest: now,
             trusted: self.settings.secret.is_none(),
             ..Peer::default()
         });
@@ -164,6 +179,8 @@ impl Judge {
         self.now = net.now;
         let held = self.holds.clone();
         let waits = self.waits();
+        let opened = self.open();
+        self.begin_ears();
         let mut news = News::default();
         self.wake = Us::MAX;
         for at in 0..self.peers.len() {
@@ -172,6 +189,7 @@ impl Judge {
         for peer in self.open() {
             self.hear(net, peer, &mut news);
         }
+        self.end_slow_peers(net, &opened);
         self.end_peers(net);
         self.end_holds(&news);
         self.judge_grants(&mut news, &waits);
@@ -185,6 +203,7 @@ impl Judge {
         for peer in self.open() {
             self.judge_open(net, peer);
         }
+        self.judge_signals(net, &opened);
         self.judge_over(net);
         self.judge_limits(&news, &held, &waits);
         self.compare(net);
@@ -198,22 +217,34 @@ impl Judge {
             Some(behind) => output.get(behind..).unwrap_or_default().to_vec(),
             None => [&client.heard[peer.seen..], output].concat(),
         };
+        let mut end = peer.seen;
         peer.seen += new.len();
         peer.waited = peer.since.is_some();
-        peer.answered = !new.is_empty();
+        peer.flooded = new.len() >= OUTPUT_MAX;
         let stuck = peer.blocked && !peer.fed && peer.tail == 0;
         let text = String::from_utf8(new).expect("answers are ASCII");
         let (text, tail) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
         // A long answer goes on until its peer must take some of it first.
         let goes_on =
             output.len() >= OUTPUT_MAX || net.hub.deadline().is_some_and(|due| due <= net.now);
-        let partly = tail.is_empty() || tail.starts_with("ok {") && goes_on;
+        // And of the last line of one that was cut off, the rest is lost.
+        let goes_on = goes_on && tail.starts_with("ok {") || client.closed;
+        let partly = tail.is_empty() || goes_on;
         assert!(partly, "S13: whole lines");
         peer.seen -= tail.len();
         peer.tail = tail.len();
-        for line in text.lines() {
+        peer.answered = !tail.is_empty();
+        for line in text.split_terminator('\n') {
             assert!(self.peers[at].over.is_none(), "{line:?} after the end");
+            end += line.len() + 1;
+            if line.starts_with("sig ") {
+                self.overheard(at, line, end);
+                continue;
+            }
+            self.peers[at].answered = true;
             let come = delivered(net, at, self.peers[at].sent);
+            // Who waits in a queue has its answer whatever it leaves unread.
+            let stuck = stuck && self.peers[at].since.is_none();
             let frames = &mut self.peers[at].frames;
             if !stuck && frames.front().is_some_and(|frame| frame.end() <= come) {
                 let frame = frames.pop_front().expect("it was just seen");
@@ -229,7 +260,9 @@ impl Judge {
         if !self.peers[at].trusted && ask != Ask::Auth(true) {
             return self.reject(at, line);
         }
+        self.answered(at, &ask);
         match ask {
+            Ask::Listen(_) | Ask::Unlisten(_) | Ask::Signal(_) => self.signalled(at, ask, line),
             Ask::Auth(_) if self.peers[at].trusted => assert_eq!(line, "error"),
             Ask::Auth(_) => {
                 assert_eq!(line, "ok");
@@ -466,6 +499,10 @@ impl Judge {
         assert!(deadline <= self.wake, "it sleeps too long");
         let open = net.clients.iter().filter(|client| !client.closed).count();
         assert_eq!(net.hub.sessions(), open, "S9");
+        if net.hub.is_drained(self.now) {
+            // That was its last turn, and a lease may have ended with it.
+            return;
+        }
         let locks = net.hub.locks();
         let waits = self.waits();
         let keys = count_keys(&self.holds, &waits, []);

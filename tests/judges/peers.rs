@@ -42,7 +42,7 @@ impl Judge {
 
     /// An `error` that answers nothing: somebody was silent for too long, and that is the end.
     pub(super) fn timed_out(&mut self, net: &Net, at: usize, line: &str) {
-        let holds = self.owns(at);
+        let holds = self.owns(at) || self.listens(at);
         let peer = &mut self.peers[at];
         let (_, lines) = partial(net, at, peer);
         let word = if peer.trusted { "error" } else { "error_auth" };
@@ -69,8 +69,11 @@ impl Judge {
             let rest = peer.frames.front().filter(|frame| frame.end() <= come);
             let ask = rest.map(|frame| &frame.ask);
             // One at rest need not hear all that it was told.
-            let at_rest = peer.frames.front().is_none_or(|frame| frame.start >= come);
-            let ended = net.clients[at].ended && (!blocked || at_rest) && !peer.reset;
+            let at_rest = peer.frames.front().is_none_or(|frame| frame.start >= come)
+                && net.clients[at].unread.is_empty();
+            // Nobody waits for one that is gone.
+            let goes = !blocked || at_rest || peer.since.is_some();
+            let ended = net.clients[at].ended && goes && !peer.reset;
             let waits = matches!(
                 ask,
                 None | Some(
@@ -102,13 +105,19 @@ impl Judge {
     pub(super) fn judge_open(&mut self, net: &Net, at: usize) {
         assert!(!net.clients[at].shut, "closed without a reason");
         // Of what it was granted unheard only the table knows; `compare` asks whether that can be.
-        let has = net.hub.locks().has(net.clients[at].id);
+        let has = net.hub.locks().has(net.clients[at].id) || self.listens(at);
         let (turn, now) = (self.turn, self.now);
+        let queues = has && self.listens(at) && !self.owns(at) && self.peers[at].records.is_empty();
+        let queues = queues && net.hub.locks().has(net.clients[at].id);
         let peer = &mut self.peers[at];
         let come = delivered(net, at, peer.sent);
         let first = peer.frames.front().filter(|frame| frame.end() <= come);
+        if peer.blocked && queues && first.is_some() {
+            // It came to wait, and then was blocked by what it listens to.
+            peer.since.get_or_insert((turn, now));
+        }
         let (mut begun, mut lines) = partial(net, at, peer);
-        if peer.blocked {
+        if peer.blocked && peer.since.is_none() {
             (begun, lines) = (false, 0);
         } else if let Some(frame) = first {
             (begun, lines) = (false, 0);
@@ -138,11 +147,14 @@ impl Judge {
         let freed = peer.had && !has && !peer.begun;
         peer.had = has;
         if peer.answered || peer.resumed || lines > peer.lines || first_byte || freed {
-            peer.base = now;
+            (peer.base, peer.latest) = (now, now);
+        }
+        if peer.flooded {
+            peer.latest = now;
         }
         (peer.begun, peer.lines, peer.fed) = (begun, lines, false);
         if peer.since.is_none() && !peer.blocked && (begun || !has) {
-            let patience = peer.base + self.settings.read_timeout;
+            let patience = peer.latest + self.settings.read_timeout;
             assert!(now < patience, "silence has an end");
             self.wake = self.wake.min(patience);
         }
