@@ -78,7 +78,7 @@ impl Locks {
                     return false;
                 }
                 looks += 1;
-                let actor = self.actor(self.tickets[hold].member);
+                let actor = self.holder(hold);
                 if !is_new(&mut search.actors, actor) {
                     continue;
                 }

@@ -176,12 +176,32 @@ impl Locks {
         {
             return;
         }
+        let was_ending = self.holder(place) == Actor::Nobody;
         self.unrecord(place, None);
         self.detach(place);
         self.tickets[place].member = by.slot();
         let Member { tickets, .. } = &mut self.members[by.slot() as usize];
         tickets.push_back(&mut self.tickets, place);
         self.tell_if_freed(former, by, replies);
+        // It would have ended with its session, and is its owner's again.
+        if was_ending {
+            self.untie(by.slot(), replies);
+        }
+    }
+
+    /// Who can end this hold, in the graph of those who wait. What goes with its session, which is closing, needs nobody.
+    pub(super) fn holder(&self, place: u32) -> Actor {
+        let Ticket { member, .. } = self.tickets[place];
+        match self.members.get(member as usize) {
+            Some(&Member {
+                closing: true,
+                owner,
+                ..
+            }) if owner != NIL && !self.settings.auto_release && !self.is_untold(place) => {
+                Actor::Declared(owner)
+            }
+            _ => self.actor(member),
+        }
     }
 
     /// Whose the tickets of this member are in the graph of those who wait.
