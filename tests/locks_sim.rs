@@ -10,7 +10,7 @@ mod judge;
 use dflockd::command::{Command, Replies, SECOND, SessionId, Space, Token, Us};
 use dflockd::locks::{Locks, Settings};
 use harness::{Dice, Trace, settings, simulate};
-use judge::{Act, Judge, Key, Slot};
+use judge::{Act, Judge, Key, NAMES, Slot};
 
 #[test]
 fn every_answer_is_legal_and_none_is_missing() {
@@ -32,6 +32,13 @@ struct Habits {
     release: u64,
     renew: u64,
     close: u64,
+    /// Percent of the acquires that turn to another key, if their owner has this one: deadlocks need others then.
+    shy: u64,
+    /// Percent of the sessions that say at once whose they are, and the weight of saying it later.
+    named: u64,
+    declare: u64,
+    /// Owners that have a name.
+    owners: u64,
     tick: u64,
     jump: u64,
     /// How many bits the spans have at most: 10 is a millisecond, 34 some hours.
@@ -68,7 +75,7 @@ impl<'a> World<'a> {
             },
             default_lease: 1 + dice.below(60 * SECOND),
             auto_release: dice.chance(75),
-            deadlock_detection: false,
+            deadlock_detection: dice.chance(70),
             max_waiters: *dice.pick(&[0, 0, 0, 1, 2, 5]),
             max_idle: *dice.pick(&[0, 1, 1000, SECOND, 60 * SECOND, Us::MAX >> 20]),
             ..settings().locks
@@ -126,6 +133,7 @@ impl<'a> World<'a> {
                     habits.close,
                     habits.enqueue,
                     habits.wait,
+                    habits.declare,
                 ];
                 match self.dice.weigh(&weights) {
                     0 if self.judge.keys.len() as u64 > FEW && self.dice.chance(5) => {
@@ -136,6 +144,7 @@ impl<'a> World<'a> {
                     2 => self.renew(id),
                     4 => self.enqueue(id),
                     5 => self.wait(id),
+                    6 => self.declare(id),
                     _ => self.step(id, Act::Close),
                 }
             }
@@ -144,11 +153,31 @@ impl<'a> World<'a> {
 
     fn open(&mut self, slot: usize) {
         self.serial += 1;
-        self.judge.slots[slot] = Slot::Open(SessionId::new(self.serial, slot as u32));
+        let id = SessionId::new(self.serial, slot as u32);
+        self.judge.opened(slot, id);
+        if self.dice.chance(self.habits.named) {
+            self.declare(id);
+        }
+    }
+
+    fn declare(&mut self, id: SessionId) {
+        let name = self.dice.below(self.habits.owners) as usize;
+        self.step(id, Act::Declare { name });
     }
 
     fn acquire(&mut self, id: SessionId) {
-        let key = self.key();
+        let mut key = self.key();
+        let who = self.judge.who(id);
+        for _ in 0..if self.dice.chance(self.habits.shy) {
+            5
+        } else {
+            0
+        } {
+            let own = |hold: &judge::Hold| (hold.key, hold.who) == (key, who);
+            if self.judge.holds.iter().any(own) {
+                key = self.key();
+            }
+        }
         let wait = if self.dice.chance(25) { 0 } else { self.span() };
         let (limit, lease) = (self.limit(key), self.lease());
         self.step(
@@ -229,7 +258,8 @@ impl<'a> World<'a> {
     fn token(&mut self, id: SessionId) -> (usize, Token) {
         let other = self.key();
         let dice = &mut self.dice;
-        let own = |hold: &&judge::Hold| hold.owner == Some(id);
+        let who = self.judge.who(id);
+        let own = |hold: &&judge::Hold| hold.who == who;
         let mut held: Vec<(usize, Token)> = (self.judge.holds.iter().filter(own))
             .filter_map(|hold| Some((hold.key, hold.token?)))
             .collect();
@@ -295,8 +325,9 @@ impl<'a> World<'a> {
         self.trace.step();
         self.trace.heard(format!("{replies:?}"));
         self.locks.check();
+        let knots = std::iter::from_fn(|| self.locks.take_knot()).collect();
         self.judge
-            .judge(self.clock, from, &act, replies, &self.locks);
+            .judge(self.clock, from, &act, replies, knots, &self.locks);
     }
 
     /// S9: when every session is closed and every lease is over, nothing is left.
@@ -332,6 +363,10 @@ impl Habits {
             release: dice.below(40),
             renew: dice.below(15),
             close: dice.below(8),
+            shy: *dice.pick(&[0, 90]),
+            named: *dice.pick(&[0, 50, 90]),
+            declare: *dice.pick(&[0, 0, 5]),
+            owners: 1 + dice.below(NAMES.len() as u64),
             tick: dice.below(10),
             jump: 1 + dice.below(20),
             span_bits: *dice.pick(&[4, 12, 24, 34]),
@@ -410,6 +445,7 @@ fn command<'k>(keys: &'k [Key], act: &Act) -> Command<'k> {
                 lease,
             }
         }
+        Act::Declare { name } => Command::Declare { owner: NAMES[name] },
         Act::Close => Command::Close,
         Act::Drain => Command::Drain,
         Act::Tick => Command::Tick { heard: Us::MAX },

@@ -3,11 +3,14 @@
 //! was legal, and believes it. Its one doubt: a hold that is past due or whose session is closing is "fading" -
 //! it may have ended, or a later turn may end it - until the table says that it has put nothing off.
 
+mod knots;
 mod phases;
 mod survey;
 
-use dflockd::command::{Refusal, Replies, Reply, SessionId, Space, Token, Us};
+use dflockd::command::{Refusal, Replies, Reply, SessionId, Space, Tie, Token, Us};
 use dflockd::locks::{Locks, Settings};
+use knots::Owners;
+pub use knots::{NAMES, Who};
 use phases::Record;
 use survey::Survey;
 
@@ -51,6 +54,10 @@ pub enum Act {
         token: Token,
         lease: Option<Us>,
     },
+    /// The place of an owner's name.
+    Declare {
+        name: usize,
+    },
     Close,
     Drain,
     Tick,
@@ -74,6 +81,10 @@ pub struct Hold {
     lease: Us,
     /// None once it has outlived its session.
     pub owner: Option<SessionId>,
+    /// Whose it is when deadlocks are looked for.
+    pub who: Who,
+    /// In which step it began.
+    begun: u64,
     fading: bool,
     /// Whose record leads to it, and in which step and after which fence it began.
     pub record: Option<Record>,
@@ -133,6 +144,7 @@ pub struct Judge {
     /// Holds that nobody was told of and that may have ended with their sessions.
     untold: u64,
     step: u64,
+    owners: Owners,
     /// What the table said of its keys after the last command.
     pub survey: Survey,
 }
@@ -176,6 +188,7 @@ impl Judge {
             lost: Vec::new(),
             untold: 0,
             step: 0,
+            owners: Owners::new(slots),
         }
     }
 
@@ -192,6 +205,7 @@ impl Judge {
         from: SessionId,
         act: &Act,
         mut replies: Replies,
+        knots: Vec<Vec<Tie>>,
         locks: &Locks,
     ) {
         // S14: a clock that goes back stands still.
@@ -205,6 +219,7 @@ impl Judge {
             _ => None,
         };
         replies.truncate(replies.len() - usize::from(own.is_some()));
+        self.begin_knots();
         let entering = self.begin(from, act, own);
         for (id, reply) in replies {
             self.hear(id, reply, act);
@@ -213,6 +228,7 @@ impl Judge {
             Act::Acquire { wait, .. } => self.acquired(from, wait, own, entering),
             Act::Enqueue { .. } => self.enqueued(from, own, entering),
             Act::Wait { key, wait } => self.waited(from, key, wait, own),
+            Act::Declare { name } => self.declared(from, name, own),
             _ => {}
         }
         if asks && !self.waits(from) {
@@ -224,6 +240,7 @@ impl Judge {
         let last = self.survey.take(&self.keys, self.now, locks);
         self.promote_unheard();
         self.settle(act, locks);
+        self.judge_knots(act, knots, locks);
         self.judge_survey(act, &last, entering.ok());
         self.compare(locks);
     }
@@ -242,7 +259,7 @@ impl Judge {
                 }
                 return self.enter(key, limit, lease);
             }
-            Act::Wait { .. } => {}
+            Act::Wait { .. } | Act::Declare { .. } => {}
             Act::Release { key, token } => {
                 let was = self.token_is_held(key, token, own, Reply::Released);
                 self.end_holds(End::Otherwise, |hold| hold.is(key, token) && was);
@@ -251,12 +268,7 @@ impl Judge {
             Act::Renew { key, token, lease } => {
                 let lease = lease.unwrap_or(self.settings.default_lease);
                 if self.token_is_held(key, token, own, Reply::Renewed { lease }) {
-                    let hold = self.holds.iter_mut().find(|hold| hold.is(key, token));
-                    let hold = hold.expect("it was just found");
-                    hold.due = now.saturating_add(lease);
-                    hold.fading = hold
-                        .owner
-                        .is_some_and(|id| self.slots.contains(&Slot::Closing(id)));
+                    self.renewed(from, key, token, lease);
                 }
             }
             Act::Close => self.close(from),
@@ -343,6 +355,9 @@ impl Judge {
                 hold.fading = true;
             } else {
                 hold.owner = None;
+                if hold.who == Who::Session(id) {
+                    hold.who = Who::Nobody;
+                }
             }
         }
     }
@@ -388,6 +403,7 @@ impl Judge {
                 assert!(self.draining && matches!(act, Act::Tick));
                 self.told.push(id);
             }
+            Reply::Refused(Refusal::Deadlock) => self.untied(id, wait.key),
             _ => panic!("{reply:?} answers no acquire"),
         }
     }
@@ -419,6 +435,8 @@ impl Judge {
             due: self.now.saturating_add(lease),
             lease,
             owner: Some(id),
+            who: self.who(id),
+            begun: self.step,
             fading: false,
             record: recorded.then(|| Record::new(id, self.step, self.former_fence)),
         });
@@ -447,6 +465,10 @@ impl Judge {
                 let due = Some(self.now.saturating_add(wait));
                 self.queue(from, wish, due, false);
             }
+            Some(Reply::Refused(Refusal::Deadlock)) => {
+                assert!(!free, "nobody waits for a free slot");
+                self.refused(from, wish.key, wait);
+            }
             other => panic!("{other:?} answers no acquire"),
         }
     }
@@ -465,6 +487,11 @@ impl Judge {
             }
         };
         self.promote_free(wish.key, wish.limit);
+        let granted = matches!(own, Some(Reply::Granted { .. } | Reply::Acquired { .. }));
+        if granted {
+            // Past-due holds of a crowd have made room for those who came before, too.
+            self.promote_before(wish.key, self.waits.len());
+        }
         let waiting = self.waits.iter().filter(|w| w.key == wish.key).count();
         let ghosts = self.ghosts.iter().filter(|g| g.1 == wish.key).count();
         let free = waiting == 0 && self.held(wish.key).count() < wish.limit as usize;
@@ -476,7 +503,6 @@ impl Judge {
             );
             return None;
         }
-        let granted = matches!(own, Some(Reply::Granted { .. } | Reply::Acquired { .. }));
         assert!(waiting == 0 || !granted, "S2: nobody barges");
         let full = most > 0 && waiting >= most;
         assert!(granted || !full, "S10: the queue is full");

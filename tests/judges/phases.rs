@@ -97,6 +97,10 @@ impl Judge {
                     assert_eq!(wait, 0, "early");
                     self.waits.remove(place);
                 }
+                Some(Reply::Refused(Refusal::Deadlock)) => {
+                    self.waits.remove(place);
+                    self.refused(from, key, wait);
+                }
                 other => panic!("{other:?} answers no wait in a queue"),
             }
             return;

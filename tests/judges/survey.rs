@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{Act, Judge, Key, Wish};
+use super::{Act, Judge, Key, NAMES, Wish};
 use dflockd::command::{Space, State, Us, View};
 use dflockd::locks::Locks;
 
@@ -15,6 +15,8 @@ struct Seen {
     waiting: usize,
     /// Since when nobody uses it.
     idle: Option<Us>,
+    /// Whose its oldest hold is, of those that have a name.
+    owner: Option<usize>,
 }
 
 /// All keys of a run, as the table has listed them.
@@ -50,15 +52,22 @@ impl Survey {
         } in views
         {
             let key = self.places[index(space)][name];
-            let (held, waiting, idle) = match state {
-                State::Used { held, waiting, .. } => (held as usize, waiting as usize, None),
-                State::Idle { span } => (0, 0, Some(now - span)),
+            let name = |owner: &[u8]| NAMES.iter().position(|name| *name == owner);
+            let (held, waiting, idle, owner) = match state {
+                State::Used {
+                    held,
+                    waiting,
+                    owner,
+                    ..
+                } => (held as usize, waiting as usize, None, owner),
+                State::Idle { span } => (0, 0, Some(now - span), None),
             };
             let twice = seen[key].replace(Seen {
                 limit,
                 held,
                 waiting,
                 idle,
+                owner: owner.map(|owner| name(owner).expect("they are all here")),
             });
             assert_eq!(twice, None, "a key is there once");
         }
@@ -80,6 +89,11 @@ impl Survey {
 
     pub fn waiting(&self, key: usize) -> usize {
         self.seen[key].map_or(0, |seen| seen.waiting)
+    }
+
+    /// The name of whose its oldest hold is, if that has one.
+    pub fn owner(&self, key: usize) -> Option<usize> {
+        self.seen[key].and_then(|seen| seen.owner)
     }
 
     /// Whether somebody holds it or waits for it.
