@@ -122,7 +122,7 @@ impl<'a> World<'a> {
             Slot::Closing(_) => {}
             Slot::Open(id) if self.judge.waits(id) => {
                 if self.dice.below(60) < habits.close {
-                    self.step(id, Act::Close);
+                    self.close(id);
                 }
             }
             Slot::Open(id) => {
@@ -145,8 +145,21 @@ impl<'a> World<'a> {
                     4 => self.enqueue(id),
                     5 => self.wait(id),
                     6 => self.declare(id),
-                    _ => self.step(id, Act::Close),
+                    _ => self.close(id),
                 }
+            }
+        }
+    }
+
+    /// A session ends, and once in a while all others of its owner with it.
+    fn close(&mut self, id: SessionId) {
+        let who = self.judge.who(id);
+        let all = self.dice.chance(20);
+        for slot in 0..self.judge.slots.len() {
+            if let Slot::Open(other) = self.judge.slots[slot]
+                && (other == id || all && self.judge.who(other) == who)
+            {
+                self.step(other, Act::Close);
             }
         }
     }
