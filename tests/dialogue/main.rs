@@ -6,6 +6,7 @@ mod harness;
 
 mod contract;
 mod deadlines;
+mod deadlocks;
 mod drain;
 mod ends;
 mod found;
