@@ -286,6 +286,24 @@ fn without_auto_release_a_lock_outlives_its_client() {
 }
 
 #[test]
+fn a_deadlock_is_refused_and_logged_unless_nobody_is_to_look_for_it() {
+    let mut daemon = Daemon::start(&["--debug"]);
+    let mut a = daemon.connect();
+    a.says("id", "_", "worker 7", "ok");
+    a.takes("k");
+    a.says("l", "k", "10", "error_deadlock");
+    let event = daemon.event("deadlock");
+    assert!(event.contains("worker 7:k"), "{event}");
+
+    let daemon = Daemon::start(&["--no-deadlock-detection"]);
+    let (mut a, mut b) = (daemon.connect(), daemon.connect());
+    let token = a.takes("k");
+    a.waits("k", "10");
+    b.says("r", "k", &token, "ok");
+    a.is_granted(33);
+}
+
+#[test]
 fn a_waiter_that_hangs_up_leaves_the_queue_at_once() {
     // With little, and with more unread input behind the wait than the server keeps.
     for pings in [0, 60_000 / PING.len()] {
