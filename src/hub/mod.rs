@@ -35,6 +35,9 @@ const REQUESTS_A_SESSION: u32 = 128;
 const WORK_A_TURN: u32 = 4096;
 /// What a session that has something to be sent counts: a system call.
 const SEND: u32 = 8;
+/// Holds that a search for a deadlock looks at for what a request costs.
+const LOOKS_A_REQUEST: u64 = 10;
+
 /// What the hub is told once, when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -238,6 +241,8 @@ impl Hub {
         let tick = Command::Tick { heard };
         self.locks
             .apply(now, SessionId::NOBODY, tick, &mut self.replies);
+        // The table has counted them itself.
+        self.locks.take_looks();
         self.route(now);
         self.time_out_some(now, heard);
         self.forget_listeners();
@@ -496,6 +501,8 @@ impl Hub {
             Request::Command(command) => {
                 self.locks
                     .apply(now, session.id, command, &mut self.replies);
+                let looks = self.locks.take_looks() / LOOKS_A_REQUEST;
+                self.work = self.work.saturating_sub(looks as u32);
                 self.route(now);
                 let session = &self.sessions[slot];
                 // Nobody is there to wait any more.

@@ -10,9 +10,12 @@ use super::queue::Ticket;
 use crate::command::{Refusal, Replies, Reply, Tie};
 
 /// Holds that one search looks at; a graph that is larger is not searched on, and its waits go on as ever.
-const HOLDS_A_SEARCH: u32 = 1000;
-/// Knots that are kept to be told.
+const HOLDS_A_SEARCH: u64 = 1000;
+/// Knots that are kept to be told, and how many who wait of each.
 const KNOTS: usize = 16;
+const TIES: usize = 64;
+/// Holds that a search looks at for what the end of a hold costs.
+const LOOKS_AN_END: u64 = 100;
 
 impl Locks {
     /// Whether the session would be stuck if it waited for the key.
@@ -35,14 +38,22 @@ impl Locks {
             return;
         };
         let Ticket { key, .. } = self.tickets[place];
-        if self.may_be_stuck(actor) && self.is_stuck(actor, key) {
+        let before = self.looks;
+        let is_stuck = self.may_be_stuck(actor) && self.is_stuck(actor, key);
+        self.ends += ((self.looks - before) / LOOKS_AN_END) as u32;
+        if is_stuck {
             self.dismiss(place, Reply::Refused(Refusal::Deadlock), replies);
         }
     }
 
-    /// Takes one of the latest deadlocks: who waited for what, the one that was refused first.
+    /// Takes one of the latest deadlocks: who waited for what, the one that was refused first, and 64 at most.
     pub fn take_knot(&mut self) -> Option<Vec<Tie>> {
         self.knots.pop_front()
+    }
+
+    /// How many holds were looked at since it was asked last, at some 100 ns each.
+    pub fn take_looks(&mut self) -> u64 {
+        std::mem::take(&mut self.looks)
     }
 
     /// Whether nobody who runs can be reached from `me`, who waits for `key`.
@@ -61,7 +72,7 @@ impl Locks {
     /// Goes on with a search until somebody is found who runs, or all who can be reached wait.
     fn is_exhausted(&mut self, search: &mut Search) -> bool {
         self.counts.searches += 1;
-        let (mut next, mut looks) = (0, 0);
+        let (mut next, most) = (0, self.looks + HOLDS_A_SEARCH);
         while let Some(&(_, key)) = search.ties.get(next) {
             next += 1;
             if !is_new(&mut search.keys, key) {
@@ -73,11 +84,11 @@ impl Locks {
                 return false;
             }
             for hold in tickets.places(&self.tickets).take(held as usize) {
-                if looks == HOLDS_A_SEARCH {
+                if self.looks == most {
                     self.counts.searches_cut += 1;
                     return false;
                 }
-                looks += 1;
+                self.looks += 1;
                 let actor = self.holder(hold);
                 if !is_new(&mut search.actors, actor) {
                     continue;
@@ -100,7 +111,7 @@ impl Locks {
             space: self.keys[key].space(),
             key: self.keys[key].name().to_vec(),
         };
-        let knot = ties.iter().map(tie).collect();
+        let knot = ties.iter().take(TIES).map(tie).collect();
         self.knots.push_back(knot);
     }
 }

@@ -73,6 +73,8 @@ pub struct Locks {
     records: Records,
     owners: Owners,
     search: Search,
+    /// Holds that searches have looked at.
+    looks: u64,
     /// Deadlocks that were refused and not told yet.
     knots: VecDeque<Vec<Tie>>,
     /// Slots of sessions that are closing and still have tickets.
@@ -160,6 +162,7 @@ impl Locks {
             records: Records::default(),
             owners: Owners::default(),
             search: Search::default(),
+            looks: 0,
             knots: VecDeque::new(),
             closing: VecDeque::new(),
             drained: None,

@@ -25,6 +25,9 @@ struct Visit {
     rest: usize,
 }
 
+/// What the parts below a part cost to be found, in fuel.
+const LOOKUPS: u32 = 2;
+
 /// All of the channel is matched.
 const END: usize = usize::MAX;
 
@@ -69,8 +72,8 @@ impl Signals {
         });
     }
 
-    /// What is to be done next for the signal to `channel` that is being emitted. Each step costs a unit of fuel, some
-    /// 100 ns.
+    /// What is to be done next for the signal to `channel` that is being emitted. A step costs a unit of fuel, some 100 ns,
+    /// or three.
     pub fn next(&mut self, channel: &[u8], fuel: &mut u32) -> Next {
         loop {
             if *fuel == 0 {
@@ -86,6 +89,7 @@ impl Signals {
             let Some(visit) = self.emission.visits.pop() else {
                 return Next::Done;
             };
+            *fuel = fuel.saturating_sub(LOOKUPS);
             self.visit(channel, visit);
         }
     }
