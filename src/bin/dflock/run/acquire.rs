@@ -224,7 +224,7 @@ fn ask_one(
                         start,
                     ));
                 }
-                Some(Reply::Timeout) if oks == 0 && wait != Us::MAX => {
+                Some(Reply::Timeout) if oks == 0 && options.wait != Us::MAX => {
                     return Err(Unheard::Failure(busy(options)));
                 }
                 other => return Err(Unheard::Failure(refused(&line, other))),
