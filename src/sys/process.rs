@@ -11,6 +11,8 @@ use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::thread;
+use std::time::Duration;
 
 use libc::c_int;
 
@@ -41,9 +43,8 @@ pub enum Change {
 
 /// Makes a copy of this process, which must have one thread; see fork(2).
 pub fn fork() -> io::Result<Fork> {
-    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     assert!(
-        threads == 1,
+        is_alone(),
         "a copy of a process has one thread, and the locks of all"
     );
     // SAFETY: with one thread there is no lock that the copy could find held for ever.
@@ -51,6 +52,17 @@ pub fn fork() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid)),
     }
+}
+
+/// Whether this process has one thread. One that was joined may be on its way out for a moment, and holds nothing.
+fn is_alone() -> bool {
+    (0..1000).any(|_| {
+        let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+        if threads > 1 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        threads == 1
+    })
 }
 
 /// The CPU time that this process has had, its own and the kernel's for it; see getrusage(2).
