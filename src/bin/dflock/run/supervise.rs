@@ -124,17 +124,20 @@ impl Supervisor<'_> {
             Some(guard) => Some(guard.announcer(self.guard_signal(), guard_until)?),
             None => None,
         };
+        let is_ours = move || match sys::now() < until {
+            true => Ok(()),
+            false => Err(io::Error::from(ErrorKind::TimedOut)),
+        };
         let last = move || {
+            // Otherwise the guard would kill it at once, as if it had run.
+            is_ours()?;
             if let Some(announce) = &mut announce {
                 announce()?;
             }
             if has_terminal {
                 process::set_foreground(STDIN, process::own_pid())?;
             }
-            if sys::now() >= until {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            Ok(())
+            is_ours()
         };
         world.prepare(&mut command, self.guard.is_some(), last);
         command.spawn().map(|child| child.id() as Pid).map_err(|e| {
