@@ -287,3 +287,63 @@ pub fn stop_group() {
     // SAFETY: two integers, which mean the own group.
     unsafe { libc::kill(0, libc::SIGTSTP) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line as the kernel writes it, of a process in group 871.
+    fn stat(name: &[u8], state: char, threads: u32) -> Vec<u8> {
+        let fields = format!(
+            ") {state} 887 871 3403 0 -1 4227084 120 0 0 0 0 0 0 0 20 0 {threads} 0 2595359 0 0\n"
+        );
+        [b"888 (", name, fields.as_bytes()].concat()
+    }
+
+    #[test]
+    fn a_process_runs_whatever_its_name_is() {
+        let names: [&[u8]; 6] = [
+            b"sleep",
+            b"",
+            b"a ) Z 1 1",
+            b") Z 1 871 (",
+            b"(\n) X 1 2",
+            b"tagesabschlus\xc3",
+        ];
+        for name in names {
+            assert_eq!(run_state(&stat(name, 'S', 1), 871), Some(true), "{name:?}");
+            assert_eq!(run_state(&stat(name, 'Z', 1), 871), Some(false), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_runs_while_another_does() {
+        for (state, threads, runs) in [
+            ('Z', 2, true),
+            ('Z', 1, false),
+            // The last moment of one whom nobody waits for.
+            ('X', 0, false),
+            ('T', 1, true),
+            ('D', 1, true),
+        ] {
+            let stat = stat(b"thr", state, threads);
+            assert_eq!(run_state(&stat, 871), Some(runs), "{state} {threads}");
+        }
+    }
+
+    #[test]
+    fn who_is_of_another_group_does_not_count() {
+        for group in [870, 87, 8710, 887, 888, 3403] {
+            assert_eq!(run_state(&stat(b"871 871", 'S', 1), group), None, "{group}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_cut_says_nothing() {
+        let whole = stat(b"sleep", 'S', 1);
+        let threads = whole.len() - b" 0 2595359 0 0\n".len();
+        for end in 0..threads {
+            assert_eq!(run_state(&whole[..end], 871), None, "{end}");
+        }
+    }
+}

@@ -22,13 +22,21 @@ use crate::daemon::{Daemon, PATIENCE, eventually};
 
 /// `dflock` with these arguments and none of the environment's settings, for who needs no server.
 pub fn dflock(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dflock"));
+    let mut command = program(env!("CARGO_BIN_EXE_dflock"));
+    command.args(args);
+    command
+}
+
+/// A program with none of the environment's settings for `dflock`, and no signal that the tests were told to ignore,
+/// as a script tells what it starts in its background.
+fn program(name: &str) -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal", name]);
     for (variable, _) in env::vars_os() {
         if variable.as_encoded_bytes().starts_with(b"DFLOCK_") {
             command.env_remove(variable);
         }
     }
-    command.args(args);
     command
 }
 
@@ -37,6 +45,32 @@ pub fn at(addr: SocketAddr, args: &[&str]) -> Command {
     let mut command = dflock(args);
     command.env("DFLOCK_SERVER", addr.to_string());
     command
+}
+
+/// A shell text in which `dflock` is one of the commands, and asks at this address.
+pub fn around(addr: SocketAddr, script: &str) -> Command {
+    let mut command = program("sh");
+    command.args(["-c", script]);
+    command.env("DFLOCK_SERVER", addr.to_string());
+    command.env("PATH", path());
+    command
+}
+
+/// A terminal and this in it, by script(1) of util-linux: what is sent are keys, and its lines end with CR.
+pub fn on_terminal(addr: SocketAddr, command: &str) -> Command {
+    let mut terminal = program("script");
+    let command = format!("stty -echo; exec {command}");
+    terminal.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+    terminal.env("DFLOCK_SERVER", addr.to_string());
+    terminal.env("PATH", path()).env("SHELL", "/bin/sh");
+    terminal
+}
+
+/// Where commands are looked for, `dflock` first.
+fn path() -> String {
+    let folder = Path::new(env!("CARGO_BIN_EXE_dflock")).parent().unwrap();
+    let rest = env::var("PATH").unwrap_or_default();
+    format!("{}:{rest}", folder.display())
 }
 
 /// Sends a unix signal by the name that kill(1) knows; whether there was somebody.
@@ -48,10 +82,14 @@ pub fn signal(pid: u32, name: &str) -> bool {
 
 /// Whether a process runs; one that nobody has waited for does not.
 pub fn is_alive(pid: u32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+    // The name may be any bytes.
+    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
         return false;
     };
-    !matches!(state_and_parent(&text), ("Z" | "X", _))
+    !matches!(
+        state_and_parent(&String::from_utf8_lossy(&stat)),
+        ("Z" | "X", _)
+    )
 }
 
 /// The name in parentheses may contain anything.
@@ -114,6 +152,14 @@ impl Run {
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.out.read_line(&mut line).expect("a line in time");
+        line
+    }
+
+    /// The next line on stderr.
+    #[track_caller]
+    pub fn says(&mut self) -> String {
+        let mut line = String::new();
+        self.err.read_line(&mut line).expect("a line in time");
         line
     }
 

@@ -1,0 +1,559 @@
+//! What an attack on the real `dflock` has found, each as a claim: waits that are longer than a lease, commands that hide,
+//! full pipes, moments that are hard to hit, ignored signals, and the keys of a terminal. Invariant: as in `dflock.rs`;
+//! what is said of a moment is tried several times, and holds wherever the try has hit.
+
+#[allow(dead_code, reason = "process.rs uses the rest")]
+mod daemon;
+mod shell;
+
+use std::env;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use daemon::{Daemon, PATIENCE, eventually};
+use shell::{
+    Folder, Run, around, at, beats, children, is_alive, judge, on_terminal, run, signal, waiters,
+};
+
+/// Long enough for what must not happen.
+const AFTERWARDS: Duration = Duration::from_millis(200);
+const KEEPS: &str = "--no-auto-release-on-disconnect";
+/// A command that says when it runs, and does so until it is ended.
+const STAYS: &str = "echo ready; exec sleep 60";
+
+/// The process that a command says it is.
+fn pid(run: &mut Run) -> u32 {
+    run.line().trim_end().parse().expect("a number")
+}
+
+/// A server that plays along, one connection after the other.
+fn play(script: impl FnOnce(TcpListener) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    (addr, thread::spawn(move || script(listener)))
+}
+
+/// The next connection of a played server: its name, ping and acquire are heard, and the first is answered.
+fn asked(listener: &TcpListener) -> daemon::Client {
+    let mut peer = daemon::Client::over(listener.accept().unwrap().0);
+    for _ in 0..9 {
+        peer.line();
+    }
+    peer.send("ok\n");
+    peer
+}
+
+// Waits and connections.
+
+#[test]
+fn a_wait_longer_than_the_lease_ends_with_the_lock() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    holder.takes("k");
+    let args = ["--lease", "1", "k", "echo", "mine"];
+    let waiter = Run::start(at(daemon.addr, &args));
+    eventually("it waits", || waiters(&daemon, "k") == 1);
+    thread::sleep(Duration::from_millis(1300));
+    let free = Instant::now();
+    drop(holder);
+    let end = waiter.end();
+    assert_eq!((end.status, end.out.as_str()), (0, "mine\n"), "{end:?}");
+    assert!(free.elapsed() < Duration::from_millis(900), "it lost none");
+}
+
+#[test]
+fn a_grant_with_which_the_connection_ends_is_none() {
+    let tokens = ["1".repeat(32), "2".repeat(32)];
+    let (first, second) = (tokens[0].clone(), tokens[1].clone());
+    let (told, pid) = std::sync::mpsc::channel();
+    let (addr, server) = play(move |listener| {
+        let mut peer = asked(&listener);
+        // Both are there when it looks.
+        let pid: u32 = pid.recv().unwrap();
+        assert!(signal(pid, "STOP"));
+        eventually("it is stopped", || state(pid) == 'T');
+        peer.send(format!("ok\nok {first} 33\n"));
+        drop(peer);
+        assert!(signal(pid, "CONT"));
+        let mut peer = asked(&listener);
+        peer.send(format!("ok\nok {second} 33\n"));
+        assert_eq!(peer.line(), "r\n");
+        peer.line();
+        assert_eq!(peer.line(), format!("{second}\n"));
+        peer.send("ok\n");
+    });
+    let client = Run::start(at(addr, &["k", "-c", "echo $DFLOCK_TOKEN"]));
+    told.send(client.pid).unwrap();
+    let end = client.end();
+    assert_eq!((end.status, end.out), (0, format!("{}\n", tokens[1])));
+    server.join().unwrap();
+}
+
+#[test]
+fn a_command_is_not_started_when_its_lease_is_over() {
+    let (addr, server) = play(move |listener| {
+        let mut peer = asked(&listener);
+        peer.send("ok\n");
+        // It has waited for so long that it renews, and that takes longer than the lease.
+        thread::sleep(Duration::from_millis(200));
+        peer.send(format!("ok {} 1\n", "1".repeat(32)));
+        assert_eq!(peer.line(), "n\n");
+        peer.line();
+        peer.line();
+        thread::sleep(Duration::from_millis(1000));
+        peer.send("ok 1\n");
+        assert_eq!(peer.line(), "r\n", "it gives back what it may still have");
+        peer.send("ok\n");
+    });
+    let end = run(at(addr, &["k", "echo", "ran"]));
+    end.complains(120);
+    assert!(end.err.contains("before"), "{end:?}");
+    server.join().unwrap();
+}
+
+/// Of a process that proc_pid_stat(5) has.
+fn state(pid: u32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.chars().next().unwrap()
+}
+
+#[test]
+fn a_timeout_that_nobody_asked_for_is_status_76() {
+    for (answer, wait) in [("timeout\n", &["-w", "9"][..]), ("ok\ntimeout\n", &[])] {
+        for more in [&[][..], &["-q"]] {
+            let (addr, server) = play(move |listener| {
+                let mut peer = asked(&listener);
+                peer.send(answer);
+                assert_eq!(peer.line(), "", "it hangs up");
+            });
+            let args = [wait, more, &["k", "true"]].concat();
+            run(at(addr, &args)).complains(76);
+            server.join().unwrap();
+        }
+    }
+}
+
+// Commands that are hard to end.
+
+#[test]
+fn what_is_left_behind_is_ended_whatever_its_name_is() {
+    let daemon = Daemon::start(&[]);
+    for name in ["plain", "a) Z 1 1 (", "abschlus\\303", "\\377\\376"] {
+        // A subshell, so that the name is not the command's, and nobody else who could be seen in its place.
+        let script = format!(
+            "(trap '' TERM; printf '{name}' >/proc/self/comm; : >$0.ready; read a <>$0) & \
+             echo $!; until [ -e $0.ready ]; do sleep 0.01; done"
+        );
+        let folder = Folder::new();
+        let fifo = fifo(&folder);
+        let args = ["--kill-after", "0.3", "k", "sh", "-c", &script, &fifo];
+        let mut holder = Run::start(at(daemon.addr, &args));
+        let left = pid(&mut holder);
+        assert_eq!((holder.status(), is_alive(left)), (0, false), "{name}");
+    }
+}
+
+/// Its path.
+fn fifo(folder: &Folder) -> String {
+    let path = folder.path("fifo");
+    let made = Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    path
+}
+
+#[test]
+fn what_is_left_behind_is_looked_at_less_and_less_often() {
+    let daemon = Daemon::start(&[]);
+    let script = "trap '' TERM; sleep 60 & echo $!";
+    let mut holder = Run::start(at(daemon.addr, &["k", "-c", script]));
+    let left = pid(&mut holder);
+    thread::sleep(Duration::from_millis(1500));
+    // Each look is followed by a sleep.
+    let status = fs::read_to_string(format!("/proc/{}/status", holder.pid)).unwrap();
+    let (_, sleeps) = status.split_once("\nvoluntary_ctxt_switches:").unwrap();
+    let sleeps: u32 = sleeps.lines().next().unwrap().trim().parse().unwrap();
+    assert!(signal(left, "KILL"));
+    assert_eq!(holder.status(), 0);
+    assert!(sleeps < 80, "{sleeps} in 1.5 s");
+}
+
+#[test]
+fn a_command_that_has_joined_another_group_is_ended_too() {
+    let own = env::current_exe().unwrap();
+    let joins = |daemon: &Daemon, args: &[&str]| {
+        let own = own.to_str().unwrap();
+        let args = [args, &["k", own, "--exact", "joins_a_group", "--nocapture"]].concat();
+        let mut command = at(daemon.addr, &args);
+        command.env("HARDSHIP_GROUP", group_of("self").to_string());
+        let mut holder = Run::start(command);
+        let pid = loop {
+            // The harness of the helper has its say first.
+            let line = holder.line();
+            assert_ne!(line, "", "it is still there");
+            if let Some(pid) = line.strip_prefix("joined ") {
+                break pid.trim_end().to_string();
+            }
+        };
+        assert_eq!(group_of(&pid), group_of("self"));
+        (holder, pid.parse().unwrap())
+    };
+    let daemon = Daemon::start(&[]);
+    let (mut holder, pid) = joins(&daemon, &[]);
+    holder.signal("TERM");
+    assert_eq!((holder.status(), is_alive(pid)), (128 + 15, false));
+    let (mut holder, pid) = joins(&daemon, &["--lease", "1"]);
+    drop(daemon);
+    assert_eq!((holder.status(), is_alive(pid)), (120, false));
+}
+
+fn group_of(process: &str) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(2).unwrap().parse().unwrap()
+}
+
+/// No claim, but the command of the one above: there is no program that everybody has who would do it.
+#[test]
+fn joins_a_group() {
+    if let Ok(group) = env::var("HARDSHIP_GROUP") {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo; echo joined $$; exec sleep 60"]);
+        command.process_group(group.parse().unwrap());
+        panic!("{}", command.exec());
+    }
+}
+
+#[test]
+fn a_command_is_ended_though_nobody_reads_what_dflock_says_of_it() {
+    let folder = Folder::new();
+    let fifo = fifo(&folder);
+    let mut options = fs::File::options();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK);
+    let mut pipe = options.open(&fifo).unwrap();
+    let mut daemon = Daemon::start(&[]);
+    let script = format!(
+        "exec dflock --lease 60 --kill-after 0.2 k sh -c \
+         'echo $$; trap \"\" TERM; while :; do sleep 1; done' 2>{fifo}"
+    );
+    let mut holder = Run::start(around(daemon.addr, &script));
+    let command = pid(&mut holder);
+    let full = loop {
+        if let Err(e) = pipe.write(&[b'x'; 256]) {
+            break e.kind();
+        }
+    };
+    assert_eq!(full, ErrorKind::WouldBlock);
+    // Another server in the same place knows nothing of the lock.
+    let port = daemon.addr.port().to_string();
+    drop(daemon);
+    daemon = Daemon::launch(daemon::dflockd(&["--port", &port])).unwrap();
+    assert_eq!((holder.status(), is_alive(command)), (120, false));
+    assert_eq!(run(at(daemon.addr, &["-n", "k", "true"])).status, 0);
+}
+
+// Moments.
+
+/// It waits for a line with a process, watches that and, once it has so many children, sends it a signal: sooner
+/// than a test could, which is not told of them.
+fn watcher(children: u32, name: &str) -> Run {
+    let script = format!(
+        "echo ready; read -r p; until [ $# -ge {children} ]; do \
+         read -r c </proc/$p/task/$p/children || :; set -- $c; done; kill -s {name} $p; echo sent"
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]);
+    let mut watcher = Run::start(command);
+    watcher.hears("ready");
+    watcher
+}
+
+/// Its children are the guard and the command, in this order.
+#[test]
+fn dflock_may_freeze_or_die_at_any_moment_of_the_start_of_its_command() {
+    let daemon = Daemon::start(&[]);
+    let folder = Folder::new();
+    let moments = [(1, "STOP"), (2, "STOP"), (2, "KILL")];
+    let scene = |n: usize| {
+        let (count, name) = moments[n % moments.len()];
+        let (key, file) = (format!("k{n}"), folder.path(&format!("{n}")));
+        let mut watcher = watcher(count, name);
+        // What it has started is not a child of dflock.
+        let script = format!("({}) & wait", beats(&file));
+        let first = Run::start(at(daemon.addr, &["--lease", "1", &key, "-c", &script]));
+        watcher.send(&format!("{}\n", first.pid));
+        watcher.hears("sent");
+        let script = format!("echo ready; {}", beats(&file));
+        let second = Run::start(at(daemon.addr, &[&key, "-c", &script]));
+        (name, file, first, second)
+    };
+    let scenes: Vec<_> = (0..12).map(scene).collect();
+    for (n, (name, file, mut first, mut second)) in scenes.into_iter().enumerate() {
+        second.hears("ready");
+        if name == "STOP" {
+            first.signal("CONT");
+        }
+        let status = first.status();
+        assert_eq!(status, if name == "STOP" { 120 } else { -9 }, "{n}");
+        thread::sleep(AFTERWARDS);
+        drop(second);
+        assert_eq!(judge(&file).1, [0; 0], "{n} {name}");
+    }
+}
+
+#[test]
+fn who_ends_dflock_by_its_name_does_not_mean_the_guard() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = Run::start(at(daemon.addr, &["k", "-c", STAYS]));
+    holder.hears("ready");
+    let path = format!("/proc/{}/comm", holder.guard());
+    eventually("it has another name", || {
+        fs::read_to_string(&path).unwrap() == "lock-guard\n"
+    });
+}
+
+// What it says.
+
+#[test]
+fn each_thing_that_it_says_is_one_write() {
+    let daemon = Daemon::start(&[]);
+    // Nobody listens there any more.
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let nowhere = nowhere.unwrap().to_string();
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["--server", &nowhere, "k", "true"], &["cannot reach"]),
+        (&["--nonsense"], &["--nonsense"]),
+        (&["k", "/no/such/program"], &["cannot run"]),
+        (&["-v", "k", "true"], &["is ours", "is given back"]),
+    ];
+    // A datagram is what one write(2) wrote.
+    for (args, says) in cases {
+        let (ours, its) = UnixDatagram::pair().unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = at(daemon.addr, args);
+        command.stderr(OwnedFd::from(its)).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        for part in says {
+            let mut datagram = [0; 1000];
+            let n = loop {
+                match ours.recv(&mut datagram) {
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    n => break n.expect("a line in time"),
+                }
+            };
+            let text = String::from_utf8_lossy(&datagram[..n]);
+            assert!(
+                text.starts_with("dflock: ") && text.contains(part) && text.ends_with('\n'),
+                "{args:?}: {text:?}"
+            );
+        }
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn it_says_that_it_waits_and_when_it_has_the_lock() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    holder.takes("k");
+    let mut waiter = Run::start(at(daemon.addr, &["-v", "k", "true"]));
+    assert_eq!(waiter.says(), "dflock: the lock is not free: waiting\n");
+    drop(holder);
+    assert_eq!(waiter.says(), "dflock: the lock is ours\n");
+    assert_eq!(waiter.end().status, 0);
+}
+
+#[test]
+fn it_says_that_it_was_held_for_the_longest_time_allowed() {
+    let daemon = Daemon::start(&[]);
+    for args in [&["k", "sleep", "60"][..], &["k"]] {
+        let args = [&["--max-hold", "0.1"], args].concat();
+        let mut holder = Run::start(at(daemon.addr, &args));
+        assert!(holder.says().contains("--max-hold"));
+    }
+}
+
+#[test]
+fn a_hold_that_cannot_be_told_of_is_given_back() {
+    let daemon = Daemon::start(&[KEEPS]);
+    let mut command = around(daemon.addr, "exec dflock --lease 60 k >/dev/full");
+    command.stdin(Stdio::null());
+    let end = run(command);
+    assert_ne!(end.status, 0);
+    end.complains(end.status);
+    assert_eq!(run(at(daemon.addr, &["-n", "k", "true"])).status, 0);
+}
+
+// Signals.
+
+#[test]
+fn what_whoever_started_it_ignores_it_ignores() {
+    for name in ["HUP", "INT", "QUIT", "USR1"] {
+        let daemon = Daemon::start(&[]);
+        let mut holder = daemon.connect();
+        holder.takes("k");
+        let script = format!("trap '' {name}; exec dflock --min-hold 0.7 k sh -c 'echo ran'");
+        let start = Instant::now();
+        let mut waiter = Run::start(around(daemon.addr, &script));
+        eventually("it waits", || waiters(&daemon, "k") == 1);
+        waiter.signal(name);
+        thread::sleep(AFTERWARDS);
+        drop(holder);
+        waiter.hears("ran");
+        eventually("the command has ended", || {
+            children(waiter.pid)
+                .into_iter()
+                .filter(|&pid| is_alive(pid))
+                .count()
+                <= 1
+        });
+        waiter.signal(name);
+        assert_eq!(waiter.end().status, 0, "{name}");
+        assert!(start.elapsed() > Duration::from_millis(700), "{name}");
+    }
+}
+
+/// A shell lets what it starts so ignore what a terminal sends to others.
+#[test]
+fn in_the_background_of_a_script_it_ignores_interrupts() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    holder.takes("k");
+    let mut script = Run::start(around(daemon.addr, "dflock k echo ran & echo $!; wait"));
+    let waiter = pid(&mut script);
+    eventually("it waits", || waiters(&daemon, "k") == 1);
+    assert!(signal(waiter, "INT") && signal(waiter, "QUIT"));
+    thread::sleep(AFTERWARDS);
+    drop(holder);
+    script.hears("ran");
+}
+
+#[test]
+fn an_interrupt_that_a_process_sent_is_an_exit_status() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = Run::start(at(daemon.addr, &["k", "-c", STAYS]));
+    holder.hears("ready");
+    let waiter = Run::start(at(daemon.addr, &["k", "true"]));
+    eventually("it waits", || waiters(&daemon, "k") == 1);
+    for mut run in [waiter, holder] {
+        run.signal("INT");
+        assert_eq!(run.status(), 128 + 2);
+    }
+}
+
+// A terminal.
+
+const INTERRUPT: &str = "\x03";
+const SUSPEND: &str = "\x1a";
+const END: &str = "\x04";
+/// Its prompt is as long as that of a shell that has none.
+const INTERACTIVE: &str = "env PS1= bash --norc --noediting -i";
+
+/// Reads the screen down to a line that ends so, and returns what was before it.
+#[track_caller]
+fn shows(run: &mut Run, end: &str) -> String {
+    let mut before = String::new();
+    loop {
+        let line = run.line();
+        assert_ne!(line, "", "{end:?} comes, behind {before:?}");
+        if line.trim_end().ends_with(end) {
+            return before;
+        }
+        before.push_str(&line);
+    }
+}
+
+/// The script is interrupted there, and ends by that.
+#[track_caller]
+fn is_interrupted(mut script: Run) {
+    script.send(INTERRUPT);
+    let mut rest = String::new();
+    loop {
+        match script.line() {
+            line if line.is_empty() => break,
+            line => rest.push_str(&line),
+        }
+    }
+    assert!(!rest.contains("next"), "{rest:?}");
+    assert_eq!(script.status(), 128 + 2);
+}
+
+#[test]
+fn an_interrupt_at_the_terminal_ends_the_script_around_it() {
+    let daemon = Daemon::start(&[]);
+    let folder = Folder::new();
+    let file = folder.path("script");
+    for command in [
+        format!("dflock k sh -c '{STAYS}'"),
+        format!("dflock k sh -c '{STAYS}' | cat"),
+        format!("dflock k sh -c '({STAYS}); true'"),
+    ] {
+        fs::write(&file, format!("{command}\necho next $?\n")).unwrap();
+        for shell in ["bash", "sh"] {
+            let mut script = Run::start(on_terminal(daemon.addr, &format!("{shell} {file}")));
+            shows(&mut script, "ready");
+            is_interrupted(script);
+            let mut holder = daemon.connect();
+            holder.takes("k");
+            let waiting = Run::start(on_terminal(daemon.addr, &format!("{shell} {file}")));
+            eventually("it waits", || waiters(&daemon, "k") == 1);
+            is_interrupted(waiting);
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_at_the_terminal_ends_the_loop_around_it() {
+    let daemon = Daemon::start(&[]);
+    let mut shell = Run::start(on_terminal(daemon.addr, INTERACTIVE));
+    shell.send(&format!(
+        "for i in 1 2 3; do dflock k sh -c '{STAYS}'; done\n"
+    ));
+    shows(&mut shell, "ready");
+    shell.send(INTERRUPT);
+    shell.send("echo so $((40 + 2))\n");
+    assert!(!shows(&mut shell, "so 42").contains("ready"));
+}
+
+#[test]
+fn it_stops_at_the_terminal_and_goes_on() {
+    let daemon = Daemon::start(&[]);
+    let mut shell = Run::start(on_terminal(daemon.addr, INTERACTIVE));
+    let script = "echo ready; while read a; do echo got $a; done; exit 5";
+    shell.send(&format!("dflock k sh -c '{script}'\n"));
+    shows(&mut shell, "ready");
+    for word in ["this", "that"] {
+        shell.send(SUSPEND);
+        // The shell says what was stopped.
+        shows(&mut shell, "exit 5'");
+        shell.send(&format!("fg\n{word}\n"));
+        shows(&mut shell, &format!("got {word}"));
+    }
+    shell.send(END);
+    shell.send("echo status $?\n");
+    shows(&mut shell, "status 5");
+}
+
+#[test]
+fn in_a_pipeline_the_terminal_is_for_the_others() {
+    let daemon = Daemon::start(&[]);
+    let mut shell = Run::start(on_terminal(daemon.addr, INTERACTIVE));
+    let pager = "sh -c 'read a; echo $a; read b </dev/tty; echo got $b'";
+    shell.send(&format!(
+        "dflock k sh -c 'while echo ready; do sleep 0.02; done' | {pager}\n"
+    ));
+    shows(&mut shell, "ready");
+    shell.send("this\n");
+    shows(&mut shell, "got this");
+}
