@@ -71,6 +71,16 @@ pub enum Space {
     Semaphore,
 }
 
+/// Where the name of an owner is from. Equal names of two realms are two owners.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Realm {
+    /// `id`, on the line protocol.
+    #[default]
+    Line,
+    /// The client id of distlockd's protocol.
+    Distlockd,
+}
+
 /// What a session asks of the lock table, or the server itself of all of it. Borrows from the request's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command<'a> {
@@ -132,6 +142,29 @@ pub enum Command<'a> {
     /// and holds count together when deadlocks are looked for, and a renewal moves a hold to the session that renews.
     Declare {
         /// The name, as sent.
+        owner: &'a [u8],
+    },
+    /// A hold of `key` for an owner that is no session's, if one is free, for the lease that is the realm's; the same
+    /// owner's hold of it begins again. Never waits: what is not free is a [`Reply::Timeout`].
+    Claim {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// Who names owners so.
+        realm: Realm,
+        /// The owner's name, as sent.
+        owner: &'a [u8],
+    },
+    /// Gives back what the owner has claimed.
+    Yield {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// Who names owners so.
+        realm: Realm,
+        /// The owner's name, as sent.
         owner: &'a [u8],
     },
     /// The session is gone: its waits end, then its holds. Answered by [`Reply::Closed`], perhaps turns later.

@@ -17,12 +17,13 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 
 use crate::command::{Owner, SessionId, Tie, Us};
-use crate::config::Config;
+use crate::config::{Config, Distlockd};
 use crate::guests::Guests;
 use crate::hub::{Hub, INPUT_MAX, Next, Settings};
 use crate::locks;
 use crate::log::{Log, Pace};
 use crate::sys::{self, Signals, Timer};
+use crate::wire::Face;
 
 /// Events of one turn. With a read, some work and a send each, at some 10 us, a turn stays under 10 ms.
 const EVENTS_A_TURN: usize = 256;
@@ -32,10 +33,10 @@ const BEHIND_MAX: Us = 15_000;
 /// When to try again to accept, if the system has no more files and nothing closes.
 const ACCEPT_RETRY: Us = 100_000;
 
-// Tokens above every slot.
-const LISTENER: mio::Token = mio::Token(usize::MAX);
-const TIMER: mio::Token = mio::Token(usize::MAX - 1);
-const SIGNALS: mio::Token = mio::Token(usize::MAX - 2);
+// Tokens above every slot; those of the doors go down from the first.
+const DOORS: mio::Token = mio::Token(usize::MAX - 2);
+const TIMER: mio::Token = mio::Token(usize::MAX);
+const SIGNALS: mio::Token = mio::Token(usize::MAX - 1);
 
 /// Listens and serves until a signal has ended it. Clients have to say `secret` first, if there is one. What is to be
 /// said of the configuration is logged once the address is known to be good.
@@ -64,8 +65,7 @@ struct Server {
     log: Log,
     hub: Hub,
     poll: Poll,
-    /// None once the server drains.
-    listener: Option<TcpListener>,
+    doors: Vec<Door>,
     timer: Timer,
     signals: Signals,
     /// By slot of the session.
@@ -73,8 +73,6 @@ struct Server {
     buffer: Vec<u8>,
     /// Sessions whose sockets may have more to read.
     again: VecDeque<SessionId>,
-    /// The listener may have more to accept.
-    accept: bool,
     /// When to try to accept although nothing says so.
     accept_retry: Option<Us>,
     /// A descriptor to give up when there are no others, so that a client can be accepted and sent away.
@@ -92,8 +90,18 @@ struct Server {
     now: Us,
     /// The longest turn so far; measured only for `--debug`.
     longest: Us,
-    /// A second signal came.
+    /// A first signal came, and a second one.
+    draining: bool,
     cut: bool,
+}
+
+/// Where clients of one face come in.
+struct Door {
+    /// None once the server drains, unless there is still something to be done on that face.
+    listener: Option<TcpListener>,
+    face: Face,
+    /// There may be more to accept.
+    accept: bool,
 }
 
 struct Socket {
@@ -114,7 +122,17 @@ impl Server {
         warnings: &[String],
         log: Log,
     ) -> io::Result<Server> {
-        let (listener, addr) = listen(&config.host, config.port)?;
+        let mut doors = Vec::new();
+        let mut addrs = Vec::new();
+        for (face, host, port) in faces(config) {
+            let (listener, addr) = listen(host, port)?;
+            doors.push(Door {
+                listener: Some(TcpListener::from_std(listener)),
+                face,
+                accept: false,
+            });
+            addrs.push((face, addr));
+        }
         for warning in warnings {
             log.warn(unix_us(), "warning", &[("text", warning)]);
         }
@@ -123,14 +141,17 @@ impl Server {
             log.warn(unix_us(), "file-limit", &[("error", &e)]);
         }
         sys::adopt_quietly();
-        let mut listener = TcpListener::from_std(listener);
         let (poll, timer, signals) = (
             Poll::new()?,
             Timer::new()?,
             Signals::new(&[libc::SIGTERM, libc::SIGINT])?,
         );
         let registry = poll.registry();
-        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        for (at, door) in doors.iter_mut().enumerate() {
+            let token = mio::Token(DOORS.0 - at);
+            let listener = door.listener.as_mut().expect("it was just opened");
+            registry.register(listener, token, Interest::READABLE)?;
+        }
         registry.register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
         registry.register(
             &mut SourceFd(&signals.as_raw_fd()),
@@ -141,14 +162,13 @@ impl Server {
             log,
             hub: Hub::new(settings(config, secret)?),
             poll,
-            listener: Some(listener),
+            doors,
             reserve: Some(timer.as_fd().try_clone_to_owned()?),
             timer,
             signals,
             sockets: Vec::new(),
             buffer: vec![0; INPUT_MAX],
             again: VecDeque::new(),
-            accept: false,
             accept_retry: None,
             refusals: Pace::default(),
             accept_errors: Pace::default(),
@@ -158,9 +178,17 @@ impl Server {
             behind: None,
             now: sys::now(),
             longest: 0,
+            draining: false,
             cut: false,
         };
-        log.info(unix_us(), "listening", &[("addr", &addr)]);
+        for (face, addr) in addrs {
+            let event = match face {
+                Face::Distlockd => "listening-distlockd",
+                // The last: all is ready.
+                Face::Text => "listening",
+            };
+            log.info(unix_us(), event, &[("addr", &addr)]);
+        }
         Ok(server)
     }
 
@@ -175,8 +203,9 @@ impl Server {
             .into_iter()
             .flatten()
             .min();
-        let busy =
-            self.accept || !self.again.is_empty() || deadline.is_some_and(|due| due <= self.now);
+        let busy = self.may_accept()
+            || !self.again.is_empty()
+            || deadline.is_some_and(|due| due <= self.now);
         if let Some(due) = deadline
             && !busy
             && (due < self.armed || self.armed <= self.now)
@@ -203,9 +232,11 @@ impl Server {
         let again = self.again.len().min(EVENTS_A_TURN);
         for event in events {
             match event.token() {
-                LISTENER => self.accept = true,
                 TIMER => {}
                 SIGNALS => self.signalled(),
+                mio::Token(token) if token > DOORS.0 - self.doors.len() => {
+                    self.doors[DOORS.0 - token].accept = true;
+                }
                 mio::Token(slot) => self.ready(slot, event),
             }
         }
@@ -220,7 +251,10 @@ impl Server {
         self.hub.tick(self.now, self.heard);
         self.settle();
         // After the closes, whose descriptors may be wanted.
-        if self.accept || self.accept_retry.is_some_and(|due| due <= self.now) {
+        if self.accept_retry.is_some_and(|due| due <= self.now) {
+            self.accept_again();
+        }
+        if self.may_accept() {
             self.accept();
             self.settle();
         }
@@ -370,24 +404,45 @@ impl Server {
                 self.sockets[id.slot() as usize] = None;
                 self.guests.leave(id.slot());
                 // There may be a client whom only the want of a descriptor kept out.
-                self.accept |= self.accept_retry.is_some();
+                if self.accept_retry.is_some() {
+                    self.accept_again();
+                }
             }
         }
     }
 
-    fn accept(&mut self) {
-        self.accept = false;
+    fn may_accept(&self) -> bool {
+        self.doors.iter().any(|door| door.accept)
+    }
+
+    /// No edge will tell of those who wait already.
+    fn accept_again(&mut self) {
         self.accept_retry = None;
+        for door in &mut self.doors {
+            door.accept = door.listener.is_some();
+        }
+    }
+
+    fn accept(&mut self) {
+        for at in 0..self.doors.len() {
+            if std::mem::take(&mut self.doors[at].accept) {
+                self.accept_at(at);
+            }
+        }
+    }
+
+    fn accept_at(&mut self, at: usize) {
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = &self.listener else {
+            let Door { listener, face, .. } = &self.doors[at];
+            let (Some(listener), face) = (listener, *face) else {
                 return;
             };
             let accepted = match listener.accept() {
                 Ok((stream, peer)) => {
-                    self.admit(stream, peer.ip());
+                    self.admit(stream, peer.ip(), face);
                     Ok(())
                 }
-                Err(e) if is_exhaustion(&e) => self.refuse(),
+                Err(e) if is_exhaustion(&e) => self.refuse(at),
                 Err(e) => Err(e),
             };
             match accepted.map_err(|e| (e.kind(), e)) {
@@ -407,15 +462,15 @@ impl Server {
                 }
             }
         }
-        self.accept = true;
+        self.doors[at].accept = true;
     }
 
-    fn admit(&mut self, mut stream: TcpStream, peer: IpAddr) {
+    fn admit(&mut self, mut stream: TcpStream, peer: IpAddr, face: Face) {
         // One that is over a limit is dropped, which closes it.
         if !self.guests.may_enter(peer) {
             return;
         }
-        let Some(id) = self.hub.opened(self.now) else {
+        let Some(id) = self.hub.opened(self.now, face) else {
             return;
         };
         self.guests.enter(id.slot(), peer);
@@ -442,14 +497,10 @@ impl Server {
 
     /// Accepts a client with the reserve descriptor only to send it away: it learns at once, and the backlog does
     /// not fill with the unheard.
-    fn refuse(&mut self) -> io::Result<()> {
+    fn refuse(&mut self, at: usize) -> io::Result<()> {
         self.reserve = None;
-        let accepted = self
-            .listener
-            .as_ref()
-            .expect("it accepts")
-            .accept()
-            .map(drop);
+        let listener = self.doors[at].listener.as_ref().expect("it accepts");
+        let accepted = listener.accept().map(drop);
         self.reserve = self.timer.as_fd().try_clone_to_owned().ok();
         accepted?;
         let count = self.refusals.tick(self.now);
@@ -466,13 +517,19 @@ impl Server {
 
     fn signalled(&mut self) {
         while self.signals.take().is_some() {
-            // Who has come already is turned away like the others, not reset.
-            if self.listener.is_some() {
-                self.accept();
-            }
-            if self.listener.take().is_none() {
+            if std::mem::replace(&mut self.draining, true) {
                 self.cut = true;
                 continue;
+            }
+            // Who has come already is turned away like the others, not reset.
+            self.accept_again();
+            self.accept();
+            // Who holds without a connection may still come to give back.
+            for door in &mut self.doors {
+                if door.face == Face::Text {
+                    door.listener = None;
+                    door.accept = false;
+                }
             }
             self.log.info(
                 unix_us(),
@@ -516,6 +573,18 @@ impl Display for Knot<'_> {
     }
 }
 
+/// The faces that there are to be, and where; the line protocol comes last.
+fn faces(config: &Config) -> Vec<(Face, &str, u16)> {
+    let Distlockd { port, host, .. } = &config.distlockd;
+    let mut faces = Vec::new();
+    if *port > 0 {
+        let host = host.as_ref().unwrap_or(&config.host);
+        faces.push((Face::Distlockd, host.as_str(), *port));
+    }
+    faces.push((Face::Text, &config.host, config.port));
+    faces
+}
+
 fn listen(host: &str, port: u16) -> io::Result<(StdListener, SocketAddr)> {
     let open = || {
         let listener = StdListener::bind((host, port))?;
@@ -541,6 +610,7 @@ fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
         max_waiters: config.max_waiters,
         max_idle: config.max_idle,
         default_lease: config.default_lease,
+        claim_lease: config.distlockd.lease,
         auto_release: config.auto_release,
         deadlock_detection: config.deadlock_detection,
         // A server that starts later has later fences, as long as nobody sets the clock back in between.

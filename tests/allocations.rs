@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use dflockd::hub::{Hub, Next};
+use dflockd::wire::Face;
 use harness::settings;
 
 struct Counting;
@@ -69,7 +70,7 @@ fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, fra
 fn ten_thousand_pairs_allocate_nothing_once_warm() {
     let mut hub = Hub::new(settings());
     let mut now = 1_000_000_000;
-    let id = hub.opened(now).unwrap();
+    let id = hub.opened(now, Face::Text).unwrap();
     let keys: Vec<String> = (0..100).map(|n| format!("{n:0>22}")).collect();
     let mut frame = Vec::with_capacity(128);
     for key in &keys {
@@ -117,7 +118,10 @@ fn exchange(
 fn a_hundred_thousand_timeouts_on_one_key_take_no_memory() {
     let mut hub = Hub::new(settings());
     let mut now = 1_000_000_000;
-    let (holder, waiter) = (hub.opened(now).unwrap(), hub.opened(now).unwrap());
+    let (holder, waiter) = (
+        hub.opened(now, Face::Text).unwrap(),
+        hub.opened(now, Face::Text).unwrap(),
+    );
     assert!(!exchange(
         &mut hub,
         holder,

@@ -60,7 +60,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "server",
-        &["command", "config", "guests", "hub", "locks", "log", "sys"],
+        &[
+            "command", "config", "guests", "hub", "locks", "log", "sys", "wire",
+        ],
     ),
     ("client/mod", &["command", "sys", "wire"]),
     ("client/error", &["command"]),
@@ -84,7 +86,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("hub/backlog", &[]),
     ("hub/check", &["wire"]),
     ("hub/life", &["command", "wire"]),
-    ("hub/session", &["buffer", "command", "slab", "wheel"]),
+    (
+        "hub/session",
+        &["buffer", "command", "slab", "wheel", "wire"],
+    ),
     ("hub/signals", &["command", "signals", "wire"]),
     ("hub/survey", &["command", "locks", "signals", "wire"]),
     ("locks/mod", &["command", "list", "slab", "table", "wheel"]),
@@ -102,7 +107,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("signals/check", &["list", "slab"]),
     ("signals/emission", &["command", "list", "slab"]),
     ("signals/patterns", &["list", "name", "slab", "table"]),
-    ("wire/mod", &[]),
+    ("wire/mod", &["command"]),
+    ("wire/distlockd", &["command"]),
     ("wire/ask", &["command"]),
     ("wire/json", &["command"]),
     ("wire/text", &["command"]),

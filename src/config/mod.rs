@@ -20,6 +20,8 @@ pub struct Config {
     pub host: String,
     /// TCP port; 0 lets the kernel choose.
     pub port: u16,
+    /// The face for clients of distlockd, if there is one.
+    pub distlockd: Distlockd,
     /// Lease of an acquire or a renewal that names none, in microseconds; at least a second.
     pub default_lease: Us,
     /// Whether a wait that would never end is refused.
@@ -50,6 +52,19 @@ pub struct Config {
     pub debug: bool,
 }
 
+/// The face for clients of distlockd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Distlockd {
+    /// TCP port; 0 is none at all.
+    pub port: u16,
+    /// Address or host name to listen on, if not that of the others.
+    pub host: Option<String>,
+    /// How long a lock lasts that is not acquired again, in microseconds; at least a second.
+    pub lease: Us,
+    /// Whether it is there though its clients cannot say the secret that the others have to.
+    pub no_auth: bool,
+}
+
 /// Where the secret of the clients comes from: the token if there is one, else the file, else there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Auth {
@@ -72,6 +87,7 @@ impl Default for Config {
         let mut config = Config {
             host: String::new(),
             port: 0,
+            distlockd: Distlockd::default(),
             default_lease: 0,
             max_locks: 0,
             deadlock_detection: true,
@@ -100,7 +116,7 @@ pub enum Parsed {
     /// Serve.
     Run {
         /// With these settings,
-        config: Config,
+        config: Box<Config>,
         /// after logging these, each one line of text.
         warnings: Vec<String>,
     },
@@ -132,6 +148,13 @@ pub fn parse(
         config.auth = from_environment;
     }
     warnings.extend(exposure(&config));
+    if config.distlockd.port > 0 && config.has_auth() && !config.distlockd.no_auth {
+        return Err(
+            "--distlockd-port: its clients cannot say the auth token; --distlockd-no-auth lets them in without"
+                .to_string(),
+        );
+    }
+    let config = Box::new(config);
     Ok(Parsed::Run { config, warnings })
 }
 
@@ -294,12 +317,17 @@ fn apply(config: &mut Config, option: &Flag, source: &str, value: &OsStr) -> Res
 
 /// What is open to everybody who reaches an address that others can reach.
 fn exposure(config: &Config) -> Option<String> {
-    if is_loopback(&config.host) {
-        return None;
-    }
+    let distlockd = Some(&config.distlockd).filter(|face| face.port > 0);
+    let other = distlockd.map(|face| face.host.as_ref().unwrap_or(&config.host));
+    let host = [Some(&config.host), other]
+        .into_iter()
+        .flatten()
+        .find(|host| !is_loopback(host))?;
     let mut open = Vec::new();
     if !config.has_auth() {
         open.push("no --auth-token-file: whoever reaches the port can take any lock".to_string());
+    } else if other.is_some_and(|host| !is_loopback(host)) {
+        open.push("--distlockd-no-auth: whoever reaches that port can take any lock".to_string());
     }
     let limits = [
         ("--max-connections", config.max_connections),
@@ -316,10 +344,7 @@ fn exposure(config: &Config) -> Option<String> {
         open.push(format!("unlimited: {}", unlimited.join(", ")));
     }
     let open = (!open.is_empty()).then(|| open.join("; "))?;
-    Some(format!(
-        "host {} is not a loopback address; {open}",
-        config.host
-    ))
+    Some(format!("host {host} is not a loopback address; {open}"))
 }
 
 /// Names are not resolved here, so only the one that always means loopback counts as such.

@@ -93,6 +93,47 @@ pub static OPTIONS: &[Flag] = &[
         set: |config, text| integer(text, 0..=65_535, "").map(|value| config.port = value as u16),
     },
     Flag {
+        name: "distlockd-port",
+        env: &["DFLOCKD_DISTLOCKD_PORT"],
+        value: "PORT",
+        default: "0",
+        group: Group::Listening,
+        help: "Listen on this TCP port for clients of the Python server distlockd, 1\n\
+               to 65535; 0 is not at all.",
+        set: |config, text| {
+            integer(text, 0..=65_535, "").map(|value| config.distlockd.port = value as u16)
+        },
+    },
+    Flag {
+        name: "distlockd-host",
+        env: &["DFLOCKD_DISTLOCKD_HOST"],
+        value: "ADDRESS",
+        default: "",
+        group: Group::Listening,
+        help: "Listen for those on this address; that of --host if not said.",
+        set: |config, text| host(text).map(|value| config.distlockd.host = Some(value)),
+    },
+    Flag {
+        name: "distlockd-lease",
+        env: &["DFLOCKD_DISTLOCKD_LEASE_S"],
+        value: "SECONDS",
+        default: "10",
+        group: Group::Locks,
+        help: "How long a lock lasts that such a client took and does not take again,\n\
+               1 to 9223372036.",
+        set: |config, text| seconds(text, 1).map(|value| config.distlockd.lease = value),
+    },
+    Flag {
+        name: "distlockd-no-auth",
+        env: &["DFLOCKD_DISTLOCKD_NO_AUTH"],
+        value: "",
+        default: "false",
+        group: Group::Security,
+        help: "Let clients of distlockd, which cannot say a token, in without one;\n\
+               with a token and without this, --distlockd-port is refused.",
+        set: |config, text| boolean(text).map(|value| config.distlockd.no_auth = value),
+    },
+    Flag {
         name: "default-lease-ttl",
         env: &["DFLOCKD_DEFAULT_LEASE_TTL_S"],
         value: "SECONDS",

@@ -14,7 +14,7 @@ fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Parsed, String> {
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> (Config, Vec<String>) {
     match parse_with(args, env) {
-        Ok(Parsed::Run { config, warnings }) => (config, warnings),
+        Ok(Parsed::Run { config, warnings }) => (*config, warnings),
         other => panic!("{args:?} {env:?} gave {other:?}"),
     }
 }
@@ -28,7 +28,7 @@ fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
 /// Values that each option must refuse.
 fn bad_values(option: &Flag) -> &'static [&'static str] {
     match option.name {
-        "host" => &[
+        "host" | "distlockd-host" => &[
             " ",
             "a b",
             "a\nb",
@@ -38,7 +38,9 @@ fn bad_values(option: &Flag) -> &'static [&'static str] {
             "[a]",
             "a:b",
         ],
-        "port" => &["-1", "65536", "x", " 1", "1 ", "0x10", "1.0", "+", "-", "٣"],
+        "port" | "distlockd-port" => {
+            &["-1", "65536", "x", " 1", "1 ", "0x10", "1.0", "+", "-", "٣"]
+        }
         "max-locks" => &["0", "-1", "1000000001", "99999999999999999999", "1e3"],
         "shutdown-timeout" | "write-timeout" | "gc-max-idle" => {
             &["-1", "9223372037", "1s", "1_000", "99999999999999999999"]
@@ -61,6 +63,10 @@ fn nothing_said_gives_the_documented_defaults() {
         Config {
             host: "127.0.0.1".to_string(),
             port: 6388,
+            distlockd: Distlockd {
+                lease: 10 * SECOND,
+                ..Distlockd::default()
+            },
             default_lease: 33 * SECOND,
             max_locks: 1024,
             deadlock_detection: true,
@@ -155,6 +161,10 @@ fn each_variable_reaches_its_setting() {
         &[
             ("DFLOCKD_HOST", "::1"),
             ("DFLOCKD_PORT", "0"),
+            ("DFLOCKD_DISTLOCKD_PORT", "8"),
+            ("DFLOCKD_DISTLOCKD_HOST", "127.0.0.2"),
+            ("DFLOCKD_DISTLOCKD_LEASE_S", "9"),
+            ("DFLOCKD_DISTLOCKD_NO_AUTH", "1"),
             ("DFLOCKD_DEFAULT_LEASE_TTL_S", "9223372036"),
             ("DFLOCKD_MAX_LOCKS", "1000000000"),
             ("DFLOCKD_DEADLOCK_DETECTION", "No"),
@@ -179,6 +189,12 @@ fn each_variable_reaches_its_setting() {
         Config {
             host: "::1".to_string(),
             port: 0,
+            distlockd: Distlockd {
+                port: 8,
+                host: Some("127.0.0.2".to_string()),
+                lease: 9 * SECOND,
+                no_auth: true,
+            },
             default_lease: 9_223_372_036 * SECOND,
             max_locks: 1_000_000_000,
             deadlock_detection: false,
@@ -392,6 +408,22 @@ fn an_empty_or_impossible_secret_is_an_error_that_does_not_show_it() {
     }
     assert!(refusal(&[], &[("DFLOCKD_AUTH_TOKEN", " ")]).starts_with("DFLOCKD_AUTH_TOKEN: "));
     assert!(refusal(&["--auth-token-file", ""], &[]).starts_with("--auth-token-file: "));
+}
+
+#[test]
+fn a_face_without_auth_beside_a_secret_has_to_be_wanted() {
+    let open = [
+        ("DFLOCKD_AUTH_TOKEN", "s"),
+        ("DFLOCKD_DISTLOCKD_PORT", "9999"),
+    ];
+    assert!(refusal(&[], &open).starts_with("--distlockd-port: "));
+    let (config, warnings) = run(&["--distlockd-no-auth"], &open);
+    assert_eq!((config.distlockd.port, warnings), (9999, Vec::new()));
+    let public = ["--distlockd-no-auth", "--distlockd-host", "0.0.0.0"];
+    let (_, warnings) = run(&public, &open);
+    assert!(
+        warnings[0].starts_with("host 0.0.0.0 is not a loopback address; --distlockd-no-auth: ")
+    );
 }
 
 #[test]

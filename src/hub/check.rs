@@ -3,7 +3,7 @@
 
 use super::session::{Busy, Phase};
 use super::{Hub, INPUT_MAX, OUTPUT_MAX, survey};
-use crate::wire::text::{self, Parsed};
+use crate::wire::Parsed;
 
 impl Hub {
     /// Panics if anything is not as it must be between two turns. Looks at everything: for tests.
@@ -25,11 +25,14 @@ impl Hub {
                 &self.ready
             };
             assert!(!session.ready || queue.contains(&slot));
-            assert!(session.input.len() <= INPUT_MAX + text::FRAME_MAX, "S10");
+            assert!(
+                session.input.len() <= INPUT_MAX + session.face.frame_max(),
+                "S10"
+            );
             let answers = session.output.len() < OUTPUT_MAX + survey::ENTRY_MAX;
             assert!(answers || session.backlog.is_some(), "S10");
             if session.phase == Phase::Open && !session.ready && !session.is_blocked() {
-                let parsed = text::parse(session.input.bytes(), session.trusted);
+                let parsed = session.face.parse(session.input.bytes(), session.trusted);
                 assert!(
                     matches!(parsed, Parsed::Partial { .. }),
                     "no idle session holds a complete request"

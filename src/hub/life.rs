@@ -3,9 +3,9 @@
 //! still goes out, as far as its peer takes it in time.
 
 use super::Hub;
-use super::session::{Busy, Phase};
+use super::session::{Busy, Phase, Session};
 use crate::command::{Command, Refusal, Reply, SECOND, SessionId, Us};
-use crate::wire::text;
+use crate::wire::{Face, text};
 
 /// How long, and for how many bytes, a closed connection is read so that its last line is not lost to a reset.
 pub(super) const LINGER: Us = SECOND;
@@ -46,11 +46,12 @@ impl Hub {
             .apply(now, SessionId::NOBODY, Command::Drain, &mut self.replies);
     }
 
-    /// Whether a drain has come to its end: nobody is left, or its time is up.
+    /// Whether a drain has come to its end: nobody is left on a line, or its time is up. Holds of others need no
+    /// connection, and so no waiting.
     pub fn is_drained(&self, now: Us) -> bool {
         self.drain
             .as_ref()
-            .is_some_and(|drain| self.sessions.is_empty() || now >= drain.due)
+            .is_some_and(|drain| self.lines == 0 || now >= drain.due)
     }
 
     /// Looks at some more sessions, and closes those that hold nothing. Waiters are turned away by the lock
@@ -62,10 +63,17 @@ impl Hub {
         for slot in from..drain.next {
             let session = &self.sessions[slot];
             let idle = !session.is_vacant() && session.phase.is_open() && session.is_idle();
-            if idle && !self.locks.holds(session.id) {
+            if idle && self.has_no_place_in_drain(slot) {
                 self.close_drained(now, slot);
             }
         }
+    }
+
+    /// Whether the session is to be closed when it has its answers: it holds nothing, and could only ask for more. On
+    /// faces whose holds are no session's it may still give them back.
+    pub(super) fn has_no_place_in_drain(&self, slot: u32) -> bool {
+        let session = &self.sessions[slot];
+        session.face == Face::Text && !self.locks.holds(session.id)
     }
 
     /// Closes a session that the drain has no more use for. One that has heard everything and of which all was
@@ -107,6 +115,10 @@ impl Hub {
     pub(super) fn fail(&mut self, now: Us, slot: u32) {
         if !self.sessions[slot].trusted {
             return self.reject(now, slot);
+        }
+        if self.sessions[slot].face == Face::Distlockd {
+            // An answer that nobody has asked for would be taken for the next one's.
+            return self.close(now, slot, false);
         }
         text::write(
             Reply::Refused(Refusal::Error),
@@ -213,10 +225,12 @@ impl Hub {
         }
     }
 
-    /// Whether the session has something to be silent for: it holds, queues or listens.
+    /// Whether the session has something to be silent for: it holds, queues or listens, or is of a face
+    /// on which that is usual.
     pub(super) fn is_engaged(&self, slot: u32) -> bool {
-        let id = self.sessions[slot].id;
-        self.locks.has(id) || self.signals.has(id)
+        let Session { id, face, .. } = self.sessions[slot];
+        // The pool of distlockd's client keeps connections until it needs them.
+        face == Face::Distlockd || self.locks.has(id) || self.signals.has(id)
     }
 
     /// The session has a read timeout from now on. A later deadline is not filed again: when the timer comes up,

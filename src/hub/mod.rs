@@ -19,7 +19,7 @@ use crate::locks::{self, Locks};
 use crate::signals::Signals;
 use crate::slab::Slab;
 use crate::wheel::Wheel;
-use crate::wire::text::{self, Parsed, Request};
+use crate::wire::{Face, Parsed, Request, text};
 use life::{Drain, LINGER};
 use session::{Busy, Phase, Session};
 use signals::{FUEL_A_TURN, Post};
@@ -80,6 +80,8 @@ pub struct Hub {
     sessions: Slab<Session>,
     /// Sessions whose close is not decided.
     connections: usize,
+    /// Sessions of the line protocol.
+    lines: usize,
     serial: u64,
     wheel: Wheel,
     pool: Pool,
@@ -117,6 +119,7 @@ impl Hub {
             replies: Replies::new(),
             sessions: Slab::new(),
             connections: 0,
+            lines: 0,
             serial: 0,
             wheel: Wheel::new(),
             pool: Pool::default(),
@@ -136,16 +139,18 @@ impl Hub {
     }
 
     /// A peer has connected. None if there are too many already: 2^24.
-    pub fn opened(&mut self, now: Us) -> Option<SessionId> {
+    pub fn opened(&mut self, now: Us, face: Face) -> Option<SessionId> {
         if self.sessions.len() >= SessionId::SLOTS as usize {
             return None;
         }
         self.serial += 1;
         self.connections += 1;
+        self.lines += usize::from(face == Face::Text);
         let slot = self.sessions.insert(Session::default());
         let session = &mut self.sessions[slot];
         session.id = SessionId::new(self.serial, slot);
-        session.trusted = self.secret.is_none();
+        session.face = face;
+        session.trusted = self.secret.is_none() || face == Face::Distlockd;
         let id = session.id;
         self.extend_deadline(now, slot);
         Some(id)
@@ -361,7 +366,8 @@ impl Hub {
         self.ready.append(&mut self.later);
         for slot in self.buried.drain(..) {
             self.wheel.cancel(&mut self.sessions, slot);
-            self.sessions.remove(slot);
+            let session = self.sessions.remove(slot);
+            self.lines -= usize::from(session.face == Face::Text);
         }
     }
 
@@ -436,11 +442,11 @@ impl Hub {
                 }
                 return used;
             }
-            if !session.greeted && text::is_http(rest) {
+            if !session.greeted && session.face == Face::Text && text::is_http(rest) {
                 self.close(now, slot, false);
                 return used;
             }
-            match text::parse(rest, session.trusted) {
+            match session.face.parse(rest, session.trusted) {
                 Parsed::Partial { lines } => {
                     self.wait_for_rest(now, slot, lines, !rest.is_empty());
                     return used;
@@ -463,10 +469,12 @@ impl Hub {
                     self.request(now, slot, request);
                 }
                 Parsed::Bad { .. } if !session.trusted => self.reject(now, slot),
-                Parsed::Bad { used: frame } => {
+                Parsed::Bad { used: frame, why } => {
                     used += frame;
                     session.start_frame();
-                    self.answer(now, slot, Reply::Refused(Refusal::Error));
+                    let out = session.output.tail(&mut self.pool);
+                    session.face.write_mistake(why, out);
+                    self.answered(now, slot);
                 }
             }
             count += 1;
@@ -481,6 +489,10 @@ impl Hub {
             Request::Auth(secret) => self.authenticate(now, slot, secret),
             _ if !session.trusted => self.reject(now, slot),
             Request::Ping => self.answer(now, slot, Reply::Done),
+            Request::Health if self.drain.is_some() => {
+                self.answer(now, slot, Reply::Refused(Refusal::Draining));
+            }
+            Request::Health => self.answer(now, slot, Reply::Done),
             Request::Stats => {
                 let out = session.output.tail(&mut self.pool);
                 session.busy = Busy::Surveying(Box::new(Survey::start(self.connections, out)));
@@ -573,7 +585,9 @@ impl Hub {
     }
 
     fn answer(&mut self, now: Us, slot: u32, reply: Reply) {
-        text::write(reply, self.sessions[slot].output.tail(&mut self.pool));
+        let session = &mut self.sessions[slot];
+        let out = session.output.tail(&mut self.pool);
+        session.face.write(reply, out);
         self.answered(now, slot);
     }
 
@@ -583,7 +597,7 @@ impl Hub {
         self.extend_deadline(now, slot);
         self.soil(slot);
         self.wake(slot);
-        if self.drain.is_some() && !self.locks.holds(self.sessions[slot].id) {
+        if self.drain.is_some() && self.has_no_place_in_drain(slot) {
             self.close_drained(now, slot);
         }
     }

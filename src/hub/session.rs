@@ -8,6 +8,7 @@ use crate::buffer::Buffer;
 use crate::command::{SessionId, Us};
 use crate::slab::Slab;
 use crate::wheel::{Link, Timers};
+use crate::wire::Face;
 
 pub(super) struct Session {
     pub id: SessionId,
@@ -20,6 +21,7 @@ pub(super) struct Session {
     pub output: Buffer,
     /// What it is owed of signals; none if it has never listened.
     pub backlog: Option<Box<Backlog>>,
+    pub face: Face,
     pub phase: Phase,
     pub busy: Busy,
     /// In `ready` or `later`.
@@ -150,6 +152,7 @@ impl Default for Session {
             input: Buffer::default(),
             output: Buffer::default(),
             backlog: None,
+            face: Face::Text,
             phase: Phase::Open,
             busy: Busy::No,
             ready: false,

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use siphasher::sip::{SipHasher13, SipHasher24};
 
 use crate::command::{
-    Command, Refusal, Replies, Reply, SessionId, Space, State, Tie, Token, Us, View,
+    Command, Realm, Refusal, Replies, Reply, SessionId, Space, State, Tie, Token, Us, View,
 };
 use crate::list::List;
 use crate::slab::{NIL, Slab};
@@ -48,6 +48,8 @@ pub struct Settings {
     pub max_idle: Us,
     /// The lease of a hold that names none, at least 1 s.
     pub default_lease: Us,
+    /// The lease of a claim, at least 1 s.
+    pub claim_lease: Us,
     /// Whether the holds of a session end with it.
     pub auto_release: bool,
     /// Whether a wait that would never end is refused.
@@ -218,6 +220,27 @@ impl Locks {
                 ))
             }
             Command::Wait { space, key, wait } => self.wait(from, space, key, wait),
+            Command::Claim {
+                space,
+                key: name,
+                realm,
+                owner,
+            } => {
+                let lease = self.settings.claim_lease;
+                let wish = Wish {
+                    space,
+                    name,
+                    limit: 1,
+                    lease,
+                };
+                Some(self.claim(wish, realm, owner, replies))
+            }
+            Command::Yield {
+                space,
+                key,
+                realm,
+                owner,
+            } => Some(self.yield_claim((space, key), realm, owner, replies)),
             Command::Declare { owner } => Some(self.declare(from, owner)),
             Command::Release { space, key, token } => {
                 Some(self.release(from, space, key, token, replies))
@@ -560,8 +583,12 @@ impl Secret {
         }
     }
 
-    fn name(&self, name: &[u8]) -> u32 {
-        self.table.hash(name) as u32
+    fn owner(&self, realm: Realm, name: &[u8]) -> u32 {
+        let hash = self.table.hash(name);
+        match realm {
+            Realm::Line => hash as u32,
+            Realm::Distlockd => (hash >> 32) as u32,
+        }
     }
 
     fn place(&self, fence: u64) -> u32 {

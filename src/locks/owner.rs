@@ -3,9 +3,10 @@
 //! not sequential, and is never taken for stuck. Invariant: an owner is kept while a session speaks for it or a hold that
 //! outlived its session is left of it.
 
+use super::grant::End;
 use super::queue::{OF_MEMBER, Ticket};
-use super::{Locks, Member};
-use crate::command::{Owner, Refusal, Replies, Reply, SessionId};
+use super::{Locks, Member, Wish};
+use crate::command::{Owner, Realm, Refusal, Replies, Reply, SessionId, Space};
 use crate::list::List;
 use crate::name::Name;
 use crate::slab::{NIL, Slab};
@@ -24,7 +25,7 @@ pub(super) struct Owners {
 /// A declared owner.
 #[derive(Default)]
 pub(super) struct Declared {
-    /// Empty in a free place.
+    realm: Realm,
     name: Name,
     /// Sessions that speak for it, and those of them that are not closing.
     members: u32,
@@ -57,19 +58,7 @@ impl Locks {
             return Reply::Refused(Refusal::Error);
         }
         let slot = self.enrol(from);
-        let hash = self.secret.name(name);
-        let found = self
-            .owners
-            .table
-            .find(hash, |place| self.owners.slab[place].name.is(name));
-        let place = found.unwrap_or_else(|| {
-            let place = self.owners.slab.insert(Declared {
-                name: Name::new(name),
-                ..Declared::default()
-            });
-            self.owners.table.insert(hash, place);
-            place
-        });
+        let place = self.owner_by_name(Realm::Line, name);
         self.owners.slab[place].members += 1;
         self.owners.slab[place].sessions += 1;
         let before = std::mem::replace(&mut self.members[slot as usize].owner, place);
@@ -78,6 +67,66 @@ impl Locks {
             self.disown(before);
         }
         Reply::Done
+    }
+
+    /// A hold for an owner that is no session's, until it gives it back or the lease ends.
+    pub(super) fn claim(
+        &mut self,
+        wish: Wish,
+        realm: Realm,
+        owner: &[u8],
+        replies: &mut Replies,
+    ) -> Reply {
+        let hash = self.secret.hash(wish.space, wish.name);
+        let lease = wish.lease;
+        let key = match self.enter(hash, wish, replies) {
+            Ok((key, true)) => key,
+            Err(refusal) if refusal != Refusal::MaxWaiters => return Reply::Refused(refusal),
+            // The owner's own hold is granted again: it may not have heard of it.
+            _ => {
+                let Some(place) = self.find_claim(wish.space, wish.name, realm, owner) else {
+                    return Reply::Timeout;
+                };
+                self.set_due(place, self.now.saturating_add(lease));
+                let Ticket { token, .. } = self.tickets[place];
+                return Reply::Granted { token, lease };
+            }
+        };
+        let owner = self.owner_by_name(realm, owner);
+        let ticket = Ticket::new(key, owner | ORPHAN, 0, lease);
+        let place = self.tickets.insert(ticket);
+        self.keys[key].tickets.push_back(&mut self.tickets, place);
+        let orphans = &mut self.owners.slab[owner].orphans;
+        orphans.push_back(&mut self.tickets, place);
+        let token = self.grant(place);
+        Reply::Granted { token, lease }
+    }
+
+    /// The owner gives its hold back.
+    pub(super) fn yield_claim(
+        &mut self,
+        (space, name): (Space, &[u8]),
+        realm: Realm,
+        owner: &[u8],
+        replies: &mut Replies,
+    ) -> Reply {
+        let Some(place) = self.find_claim(space, name, realm, owner) else {
+            return Reply::Refused(Refusal::Error);
+        };
+        self.end(place, End::Released, SessionId::NOBODY, replies);
+        Reply::Released
+    }
+
+    /// The hold of a lock that this owner has.
+    fn find_claim(&self, space: Space, name: &[u8], realm: Realm, owner: &[u8]) -> Option<u32> {
+        let owner = self.find_owner(realm, owner)?;
+        let key = self.find(self.secret.hash(space, name), space, name)?;
+        assert!(self.keys[key].limit() == 1, "only locks are claimed");
+        let first = self.keys[key].tickets.first;
+        let is_its = self.keys[key].idle().is_none()
+            && self.keys[key].held == 1
+            && self.owner_of(self.tickets[first].member) == owner;
+        is_its.then_some(first)
     }
 
     /// The session begins to wait for what this ticket queues for.
@@ -262,7 +311,7 @@ impl Locks {
         let mut seen = 0;
         for place in 0..self.owners.slab.places() {
             let owner = &self.owners.slab[place];
-            if owner.name.bytes().is_empty() {
+            if owner.members == 0 && owner.orphans.is_empty() {
                 continue;
             }
             seen += 1;
@@ -286,7 +335,6 @@ impl Locks {
             let lists = mine.iter().flat_map(|m| m.tickets.places(&self.tickets));
             let holds = lists.filter(|&t| !self.tickets[t].waits()).count() + orphans.len();
             assert_eq!(holds, owner.holds as usize);
-            assert!(owner.members > 0 || !orphans.is_empty(), "S9");
         }
         let len = self.owners.slab.len();
         assert_eq!((seen, self.owners.table.len()), (len, len), "S9");
@@ -295,6 +343,29 @@ impl Locks {
             assert!(ticket.waits() && ticket.is_timed() && !member.closing);
             assert_eq!(self.members[ticket.member as usize].id, member.id);
         }
+    }
+
+    fn find_owner(&self, realm: Realm, name: &[u8]) -> Option<u32> {
+        let hash = self.secret.owner(realm, name);
+        self.owners.table.find(hash, |place| {
+            let owner = &self.owners.slab[place];
+            owner.realm == realm && owner.name.is(name)
+        })
+    }
+
+    /// The owner of this name, made if there is none; then it needs a session or a hold at once.
+    fn owner_by_name(&mut self, realm: Realm, name: &[u8]) -> u32 {
+        if let Some(place) = self.find_owner(realm, name) {
+            return place;
+        }
+        let place = self.owners.slab.insert(Declared {
+            realm,
+            name: Name::new(name),
+            ..Declared::default()
+        });
+        let hash = self.secret.owner(realm, name);
+        self.owners.table.insert(hash, place);
+        place
     }
 
     /// The place of the declared owner of a member; NIL if there is none.
@@ -315,7 +386,7 @@ impl Locks {
         let owner = &self.owners.slab[place];
         if owner.members == 0 && owner.orphans.is_empty() {
             let owner = self.owners.slab.remove(place);
-            let hash = self.secret.name(owner.name.bytes());
+            let hash = self.secret.owner(owner.realm, owner.name.bytes());
             self.owners.table.remove(hash, place);
         }
     }

@@ -26,7 +26,7 @@ const LONGEST: Us = SECONDS_MAX * SECOND;
 
 /// Appends the frame that asks for `command`, whose key and limit must be as the protocol wants them. Spans are whole
 /// seconds on the wire, and at most 292 years: a wait is rounded up, so that nobody waits shorter than asked; a lease is
-/// rounded down, but not to nothing. Close, Drain and Tick are not for clients and have no frame.
+/// rounded down, but not to nothing. Claim and Yield are other faces', Close, Drain and Tick are not for clients and have no frame.
 pub fn command(command: &Command, out: &mut Vec<u8>) {
     match *command {
         Command::Acquire {
@@ -73,7 +73,11 @@ pub fn command(command: &Command, out: &mut Vec<u8>) {
             out.extend_from_slice(b"id\n_\n");
             out.extend_from_slice(owner);
         }
-        Command::Close | Command::Drain | Command::Tick { .. } => return,
+        Command::Claim { .. }
+        | Command::Yield { .. }
+        | Command::Close
+        | Command::Drain
+        | Command::Tick { .. } => return,
     }
     out.push(b'\n');
 }
@@ -158,7 +162,7 @@ pub fn answer(line: &[u8]) -> Option<Reply> {
         (word, None, None) => {
             let refusal = REFUSALS
                 .into_iter()
-                .find(|refusal| name_of(*refusal) == word)?;
+                .find(|refusal| name_of(*refusal).as_bytes() == word)?;
             Reply::Refused(refusal)
         }
         _ => return None,
@@ -200,7 +204,8 @@ fn seconds(word: &[u8]) -> Option<Us> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text::{self, Parsed, Request};
+    use super::super::text;
+    use super::super::{Parsed, Request};
     use super::*;
     use crate::command::Token;
 

@@ -2,6 +2,7 @@
 //! functions on bytes: what is not whole yet is simply parsed again when there is more. Invariant: all three
 //! lines are read before anything is judged, so a bad request never puts the stream out of step.
 
+use super::{Parsed, Request};
 use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Token, Us};
 
 /// The longest line, in bytes between two LF, a trailing CR included.
@@ -37,69 +38,6 @@ const VALUES: [u8; 256] = {
     table
 };
 
-/// What the head of a stream is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Parsed<'a> {
-    /// Not a whole frame yet, but this many lines of one.
-    Partial {
-        /// 0 to 2.
-        lines: u8,
-    },
-    /// A whole frame that asks for something.
-    Done {
-        /// Its length in bytes.
-        used: usize,
-        /// What it asks for.
-        request: Request<'a>,
-    },
-    /// A whole frame that asks for nothing that can be done.
-    Bad {
-        /// Its length in bytes.
-        used: usize,
-    },
-    /// A line over its cap begins after this many bytes; its end may not have come yet.
-    TooLong {
-        /// Length of the lines before it in bytes.
-        used: usize,
-        /// How many those are: 0 to 2.
-        lines: u8,
-    },
-}
-
-/// What a frame asks for: of the lock table, or of the hub.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Request<'a> {
-    /// For the lock table.
-    Command(Command<'a>),
-    /// Are you there?
-    Ping,
-    /// Here is the secret.
-    Auth(&'a [u8]),
-    /// What is there?
-    Stats,
-    /// Tell me of signals to channels like this.
-    Listen {
-        /// Parts with dots between them; `*` is any one part, `>` at the end any one or more.
-        pattern: &'a [u8],
-        /// Who says the same takes turns; empty is nobody.
-        group: &'a [u8],
-    },
-    /// Tell me no more.
-    Unlisten {
-        /// As it was said.
-        pattern: &'a [u8],
-        /// As it was said.
-        group: &'a [u8],
-    },
-    /// Tell everybody who listens to this channel.
-    Signal {
-        /// Parts with dots between them, none of them a wildcard.
-        channel: &'a [u8],
-        /// What to tell, as it was sent; not blank.
-        payload: &'a [u8],
-    },
-}
-
 /// Reads the first frame of `input`. Whoever is not `trusted` yet may send no long line but a secret.
 pub fn parse(input: &[u8], trusted: bool) -> Parsed<'_> {
     let mut lines = [&input[..0]; 3];
@@ -127,7 +65,7 @@ pub fn parse(input: &[u8], trusted: bool) -> Parsed<'_> {
     }
     match judge(lines) {
         Some(request) => Parsed::Done { used, request },
-        None => Parsed::Bad { used },
+        None => Parsed::Bad { used, why: "" },
     }
 }
 
@@ -169,7 +107,7 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         Reply::Released | Reply::Done => out.extend_from_slice(b"ok"),
         Reply::Timeout => out.extend_from_slice(b"timeout"),
         Reply::Queued => out.extend_from_slice(b"queued"),
-        Reply::Refused(refusal) => out.extend_from_slice(name_of(refusal)),
+        Reply::Refused(refusal) => out.extend_from_slice(name_of(refusal).as_bytes()),
         Reply::Freed | Reply::Closed => return,
     }
     out.push(b'\n');
@@ -391,18 +329,18 @@ pub fn token(word: &[u8]) -> Option<Token> {
     (seen < 16 && fence != 0).then_some(Token { fence, salt })
 }
 
-pub(super) fn name_of(refusal: Refusal) -> &'static [u8] {
+pub(super) fn name_of(refusal: Refusal) -> &'static str {
     match refusal {
-        Refusal::Error => b"error",
-        Refusal::MaxLocks => b"error_max_locks",
-        Refusal::MaxWaiters => b"error_max_waiters",
-        Refusal::LimitMismatch => b"error_limit_mismatch",
-        Refusal::AlreadyEnqueued => b"error_already_enqueued",
-        Refusal::NotEnqueued => b"error_not_enqueued",
-        Refusal::LeaseExpired => b"error_lease_expired",
-        Refusal::Draining => b"error_draining",
-        Refusal::Deadlock => b"error_deadlock",
-        Refusal::Auth => b"error_auth",
+        Refusal::Error => "error",
+        Refusal::MaxLocks => "error_max_locks",
+        Refusal::MaxWaiters => "error_max_waiters",
+        Refusal::LimitMismatch => "error_limit_mismatch",
+        Refusal::AlreadyEnqueued => "error_already_enqueued",
+        Refusal::NotEnqueued => "error_not_enqueued",
+        Refusal::LeaseExpired => "error_lease_expired",
+        Refusal::Draining => "error_draining",
+        Refusal::Deadlock => "error_deadlock",
+        Refusal::Auth => "error_auth",
     }
 }
 

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use dflockd::command::{SECOND, SessionId, Us};
 use dflockd::hub::{Hub, Next, Settings};
 use dflockd::locks;
+use dflockd::wire::Face;
 
 /// The settings that a server has by default.
 pub fn settings() -> Settings {
@@ -16,6 +17,7 @@ pub fn settings() -> Settings {
             max_waiters: 0,
             max_idle: 60 * SECOND,
             default_lease: 33 * SECOND,
+            claim_lease: 10 * SECOND,
             auto_release: true,
             deadlock_detection: true,
             first_fence: 1_800_000_000_000_000_000,
@@ -71,7 +73,10 @@ impl Net {
     }
 
     pub fn connect(&mut self) -> usize {
-        let id = self.hub.opened(self.now).expect("there are few sessions");
+        let id = self
+            .hub
+            .opened(self.now, Face::Text)
+            .expect("there are few sessions");
         self.clients.push(Client {
             id,
             appetite: usize::MAX,

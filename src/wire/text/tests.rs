@@ -22,7 +22,7 @@ fn request(text: &[u8]) -> Option<Request<'_>> {
             assert_eq!(used, text.len());
             Some(request)
         }
-        Parsed::Bad { used } => {
+        Parsed::Bad { used, .. } => {
             assert_eq!(used, text.len());
             None
         }
