@@ -525,37 +525,6 @@ impl Hub {
         }
     }
 
-    /// Gives the next slices of long answers, to each session one in turn.
-    fn survey_some(&mut self, now: Us) {
-        let mut keys = survey::KEYS_A_TURN;
-        while keys > 0
-            && let Some(slot) = self.surveys.pop_front()
-        {
-            let session = &mut self.sessions[slot];
-            session.ready = false;
-            // It may have been closed, or blocked by its peer, meanwhile.
-            if !session.can_go_on() {
-                continue;
-            }
-            let Busy::Surveying(survey) = &mut session.busy else {
-                continue;
-            };
-            let most = OUTPUT_MAX - session.output.len();
-            let out = session.output.tail(&mut self.pool);
-            let tables = (&self.locks, &self.signals);
-            keys = keys.saturating_sub(survey.go_on(now, tables, most, out));
-            if survey.is_done() {
-                if let Some(backlog) = &mut session.backlog {
-                    out.append(&mut backlog.take_behind());
-                }
-                self.answered(now, slot);
-            } else {
-                self.soil(slot);
-                self.wake(slot);
-            }
-        }
-    }
-
     /// Hands every reply to its session. A session that is closing gets none; what it was granted ends with it.
     fn route(&mut self, now: Us) {
         while let Some((id, reply)) = self.replies.pop_front() {

@@ -2,6 +2,8 @@
 //! at some keys and stops when enough is waiting to be sent. What comes and goes between two slices may be missed
 //! or seen twice.
 
+use super::session::Busy;
+use super::{Hub, OUTPUT_MAX};
 use crate::command::{Space, State, Us, View};
 use crate::locks::Locks;
 use crate::signals::{self, Signals};
@@ -10,7 +12,7 @@ use crate::wire::text::LINE_MAX;
 
 /// Keys that a slice looks at, and all slices of a turn together: some 200 ns each.
 const KEYS_A_SLICE: u32 = 1000;
-pub(super) const KEYS_A_TURN: u32 = 2000;
+const KEYS_A_TURN: u32 = 2000;
 /// What a slice counts in any case.
 const SLICE: u32 = 20;
 
@@ -116,6 +118,39 @@ impl Survey {
     fn separate(&mut self, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.begun, true) {
             out.push(b',');
+        }
+    }
+}
+
+impl Hub {
+    /// Gives the next slices of long answers, to each session one in turn.
+    pub(super) fn survey_some(&mut self, now: Us) {
+        let mut keys = KEYS_A_TURN;
+        while keys > 0
+            && let Some(slot) = self.surveys.pop_front()
+        {
+            let session = &mut self.sessions[slot];
+            session.ready = false;
+            // It may have been closed, or blocked by its peer, meanwhile.
+            if !session.can_go_on() {
+                continue;
+            }
+            let Busy::Surveying(survey) = &mut session.busy else {
+                continue;
+            };
+            let most = OUTPUT_MAX - session.output.len();
+            let out = session.output.tail(&mut self.pool);
+            let tables = (&self.locks, &self.signals);
+            keys = keys.saturating_sub(survey.go_on(now, tables, most, out));
+            if survey.is_done() {
+                if let Some(backlog) = &mut session.backlog {
+                    out.append(&mut backlog.take_behind());
+                }
+                self.answered(now, slot);
+            } else {
+                self.soil(slot);
+                self.wake(slot);
+            }
         }
     }
 }
