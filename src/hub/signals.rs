@@ -8,12 +8,12 @@ use crate::command::{Refusal, Reply, SessionId, Us};
 use crate::signals::Next;
 use crate::wire::text;
 
-/// What signals may cost in a turn, in units of 100 ns: some 200 sends, or 4 MiB.
+/// What signals may cost in a turn, in units of 100 ns: some 200 sends, or 1 MiB.
 pub(super) const FUEL_A_TURN: u32 = 20_000;
 /// What a listener costs that has something to send anyway, one that has not, and every so many bytes.
 const PUSH: u32 = 10;
 const SEND: u32 = 80;
-const BYTES_A_UNIT: u32 = 256;
+const BYTES_A_UNIT: u32 = 48;
 /// What listeners that are gone may cost in a turn, in units of 100 ns.
 const LEAVING_A_TURN: u32 = 10_000;
 /// How many parts of a pattern cost as much as a request.
