@@ -6,15 +6,15 @@
 //! With several terminals each line begins with the terminal's digit; before one goes on, what was asked in the others
 //! waits in the server. A token in an answer is any token; typed later or shown again, it is the one that came. A fence
 //! is any, a time any time, a number with a fraction any within ten of it.
-//! Invariant: every such block in README.md and man/ is run, with the port replaced and nothing else.
+//! Invariant: every such block in README.md and man/ is run, with the ports replaced and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,6 +62,8 @@ pub struct Desk {
     terminals: BTreeMap<Option<char>, Terminal>,
     /// Where the server listens.
     pub port: u16,
+    /// Where it listens for clients of distlockd, if it does.
+    distlockd: u16,
     /// The documented tokens, and the real ones.
     tokens: BTreeMap<String, String>,
 }
@@ -72,6 +74,7 @@ impl Desk {
             room: Room::new(),
             terminals: BTreeMap::new(),
             port: 0,
+            distlockd: free_port(),
             tokens: BTreeMap::new(),
         }
     }
@@ -87,6 +90,7 @@ impl Desk {
 
     /// Does or expects what a line of a dialogue says.
     pub fn act(&mut self, line: &str) -> Result<(), String> {
+        let line = &line.replace("9999", &self.distlockd.to_string());
         let name = line.chars().next().filter(char::is_ascii_digit);
         let rest = &line[name.map_or(0, char::len_utf8)..];
         if let Some(command) = rest.strip_prefix('$') {
@@ -232,6 +236,18 @@ fn with_real_tokens(typed: &str, tokens: &BTreeMap<String, String>) -> String {
     let words = typed.split(' ');
     let real = words.map(|word| tokens.get(word).map_or(word, String::as_str));
     real.collect::<Vec<_>>().join(" ")
+}
+
+/// A port that nobody has, below those that the kernel hands out: to the server 0 would be none at all.
+fn free_port() -> u16 {
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let mine = std::process::id() as u16 % 1000 * 10;
+    let mut ports = (0..10_000).map(|_| {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        20_000 + mine.wrapping_add(count) % 10_000
+    });
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("there is a free port")
 }
 
 /// How many requests wait for a lock.
