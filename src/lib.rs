@@ -5,7 +5,7 @@
 //! ```text
 //! main -> server -> hub -> locks, signals -> wheel, slab, list, table, name
 //!           |        |
-//!           |        +-> wire, buffer
+//!           |        +-> wire (text, distlockd), buffer
 //!           +-> sys, log, config, guests     all of them -> command
 //!
 //! client -> wire, sys                          the other end, for other programs
@@ -27,15 +27,16 @@
 //! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, `locks/phases.rs`, two
 //! phases, then `locks/owner.rs` and `locks/knot.rs`, deadlocks), [`signals`] (with `signals/patterns.rs` and
 //! `signals/emission.rs`, how a signal finds who listens), [`hub`] (with `hub/life.rs`, how a session ends, and
-//! `hub/signals.rs`), [`wire::text`], [`server`], then what they stand on: [`wheel`], [`slab`], [`list`], [`table`],
-//! [`name`], [`buffer`], [`sys`], [`config`], [`guests`], [`log`]. And by itself: [`client`], with [`client::lock`],
-//! [`client::signals`] and [`client::shard`].
+//! `hub/signals.rs`), [`wire::Face`], [`wire::text`], [`wire::distlockd`], [`server`], then what they stand on:
+//! [`wheel`], [`slab`], [`list`], [`table`], [`name`], [`buffer`], [`sys`], [`config`], [`guests`], [`log`]. And by
+//! itself: [`client`], with [`client::lock`], [`client::signals`] and [`client::shard`].
 //!
 //! # One request's journey
 //!
 //! 1. The server sleeps in poll until a socket is ready. It reads the clock once for the whole turn, and each
 //!    ready socket once, into one buffer: [`hub::Hub::received`].
-//! 2. The hub parses a frame in place and marks the session busy. What it cannot execute yet is kept as input.
+//! 2. The session's face parses a frame in place, and the hub marks the session busy. What it cannot execute yet is
+//!    kept as input.
 //! 3. [`locks::Locks::apply`] carries the command out. Replies go into a queue, the grants to others among them.
 //! 4. The hub drains that queue: each reply is written by the face of its session into that session's output.
 //!    A session that was waiting may go on with what it had pipelined.
@@ -75,7 +76,10 @@
 //! - **signal**: a payload on its way to those who listen to its **channel**, by a **pattern** that matches. Those who
 //!   say the same pattern and the same **group**, or none, are an **audience**: all of it hear a signal, of a group one
 //!   in turn. One listener in one audience is a **subscription**. The signals of [`sys`] are Unix's.
-//! - **session**: one connection, as the hub sees it. **face**: the protocol it speaks.
+//! - **claim**: a hold of an owner that is no session's, taken and given back (**yield**) by the owner's name. Its
+//!   **realm** is where that name is from: equal names of two realms are two owners.
+//! - **session**: one connection, as the hub sees it. **face**: the protocol it speaks. **door**: where clients of one
+//!   face come in.
 //! - **turn**: once around the loop.
 
 pub mod buffer;
