@@ -169,11 +169,12 @@ def grants_its_holder_again(server):
 
 def does_not_release_what_is_anothers(server):
     holder, other = server.client(), server.client()
-    assert holder.acquire("mine")
+    # The other is known, too.
+    assert holder.acquire("mine") and other.acquire("its")
     error = raises(LockReleaseError, other.release, "mine")
     assert "Invalid release" in str(error), error
     raises(LockAcquisitionTimeout, other.acquire, "mine", timeout=0.1)
-    assert holder.release("mine")
+    assert holder.release("mine") and other.release("its")
 
 
 def holds_for_a_block(server):
@@ -350,12 +351,13 @@ def ends(server):
 
 
 class Stale:
-    """A lock whose holder says nothing more, and one who waits for it. It takes as long as the other claims."""
+    """A lock whose holder says nothing more, and one who waits for it; another lock, whose holder takes it again. It
+    takes as long as the other claims."""
 
     def __init__(self, server):
         self.holder, self.other = server.client(), server.client()
         self.began = time.monotonic()
-        assert self.holder.acquire("stale")
+        assert self.holder.acquire("stale") and self.holder.acquire("kept")
         self.took = None
         self.waiter = threading.Thread(target=self.wait, daemon=True)
         self.waiter.start()
@@ -364,6 +366,10 @@ class Stale:
         if self.other.acquire("stale", timeout=PATIENCE_S):
             self.took = time.monotonic() - self.began
 
+    def may_take_it_again_in_time(self, _server):
+        self.again = time.monotonic()
+        assert self.holder.acquire("kept")
+
     def goes_to_the_next_after_ten_seconds(self, _server):
         self.waiter.join(PATIENCE_S)
         assert self.took is not None, "it went to nobody"
@@ -371,6 +377,10 @@ class Stale:
         raises(LockReleaseError, self.holder.release, "stale")
         raises(LockAcquisitionTimeout, self.holder.acquire, "stale", timeout=0.1)
         assert self.other.release("stale")
+
+    def keeps_what_it_took_again(self, _server):
+        left = self.again + 10 - time.monotonic()
+        assert left < 0 or self.holder.release("kept"), left
 
 
 class Idle:
@@ -453,7 +463,9 @@ def main(binary):
             takes_back_while_it_stops,
             does_what_its_documents_show,
             passes_its_own_benchmark,
+            stale.may_take_it_again_in_time,
             stale.goes_to_the_next_after_ten_seconds,
+            stale.keeps_what_it_took_again,
             idle.is_as_good_as_new,
             ends,
         ]:
