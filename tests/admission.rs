@@ -127,12 +127,12 @@ fn a_file_that_says_nothing_is_status_2_and_one_that_cannot_be_read_status_1() {
 }
 
 #[test]
-fn what_this_build_does_not_have_is_status_2_and_said() {
+fn what_this_version_does_not_have_is_status_2_and_said() {
     for flag in ["--tls-cert=x", "--tls-key=x"] {
         let end = Daemon::launch(dflockd(&["--port", "0", flag]))
             .err()
             .unwrap();
         assert_eq!(end.status, Some(2), "{end:?}");
-        assert!(end.log.contains("not in this build"), "{end:?}");
+        assert!(end.log.contains("not in this version"), "{end:?}");
     }
 }

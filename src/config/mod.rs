@@ -222,7 +222,7 @@ fn environment(
     let mut warnings = Vec::new();
     for name in PLANNED.iter().flat_map(|planned| planned.1) {
         if env(name).is_some_and(|value| !value.is_empty()) {
-            return Err(format!("{name}: not in this build"));
+            return Err(format!("{name}: not in this version"));
         }
     }
     for option in OPTIONS {
@@ -266,7 +266,7 @@ fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> 
         };
         let plain = name.strip_prefix("no-").unwrap_or(&name);
         if PLANNED.iter().any(|planned| planned.0 == plain) {
-            return Err(format!("--{name}: not in this build"));
+            return Err(format!("--{name}: not in this version"));
         }
         let (option, negated) =
             find(&name).ok_or_else(|| format!("unknown option {:?}", format!("--{name}")))?;

@@ -427,15 +427,18 @@ fn a_face_without_auth_beside_a_secret_has_to_be_wanted() {
 }
 
 #[test]
-fn options_of_later_builds_are_refused_by_name() {
+fn options_of_later_versions_are_refused_by_name() {
     for flag in ["--tls-cert", "--tls-key=x"] {
         let name = flag.split('=').next().unwrap();
-        assert_eq!(refusal(&[flag], &[]), format!("{name}: not in this build"));
+        assert_eq!(
+            refusal(&[flag], &[]),
+            format!("{name}: not in this version")
+        );
     }
     for name in ["DFLOCKD_TLS_CERT", "DFLOCKD_TLS_KEY"] {
         assert_eq!(
             refusal(&[], &[(name, "1")]),
-            format!("{name}: not in this build")
+            format!("{name}: not in this version")
         );
     }
 }
