@@ -214,8 +214,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "0",
         group: Group::Limits,
-        help: "Patterns that one connection may listen to, 0 to 1000000000; one more\n\
-               gets error; 0 is any number.",
+        help: "Patterns that one connection may listen to, each group counted, 0 to\n\
+               1000000000; one more gets error; 0 is any number.",
         set: |config, text| {
             integer(text, 0..=COUNT_MAX, "").map(|value| config.max_subscriptions = value as u32)
         },
@@ -251,7 +251,7 @@ pub static OPTIONS: &[Flag] = &[
         default: "23",
         group: Group::Limits,
         help: "How long a client may take for a line, and how long one that neither\n\
-               holds nor waits for a lock may be silent, 1 to 9223372036.",
+               holds, waits nor listens may be silent, 1 to 9223372036.",
         set: |config, text| seconds(text, 1).map(|value| config.read_timeout = value),
     },
     Flag {
@@ -290,8 +290,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "false",
         group: Group::Logging,
-        help: "Log events of level debug as well: each turn of the event loop that\n\
-               took longer than any before.",
+        help: "Log events of level debug as well: each deadlock, and each turn of the\n\
+               event loop that took longer than any before.",
         set: |config, text| boolean(text).map(|value| config.debug = value),
     },
     Flag {
