@@ -16,7 +16,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 
-use crate::command::{Owner, SessionId, Tie, Us};
+use crate::command::{Owner, SessionId, Space, Tie, Us};
 use crate::config::{Config, Distlockd};
 use crate::guests::Guests;
 use crate::hub::{Hub, INPUT_MAX, Next, Settings};
@@ -554,7 +554,8 @@ impl Server {
     }
 }
 
-/// Who waits for what, as `owner:key` with commas between.
+/// Who waits for what, as `owner:key` or `owner:semaphore key` with commas between. The log escapes what is not plain,
+/// so nothing is escaped here.
 struct Knot<'a>(&'a [Tie]);
 
 impl Display for Knot<'_> {
@@ -565,9 +566,13 @@ impl Display for Knot<'_> {
             }
             match &tie.owner {
                 Owner::Session(id) => write!(f, "conn {}", id.serial())?,
-                Owner::Name(name) => write!(f, "{}", name.escape_ascii())?,
+                Owner::Name(name) => f.write_str(&String::from_utf8_lossy(name))?,
             }
-            write!(f, ":{}", tie.key.escape_ascii())?;
+            let mark = match tie.space {
+                Space::Lock => "",
+                Space::Semaphore => "semaphore ",
+            };
+            write!(f, ":{mark}{}", String::from_utf8_lossy(&tie.key))?;
         }
         Ok(())
     }

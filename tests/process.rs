@@ -186,6 +186,22 @@ fn the_next_in_line_is_told_before_the_answer_to_the_release() {
 }
 
 #[test]
+fn a_deadlock_is_logged_with_everything_escaped_once() {
+    let mut daemon = Daemon::start(&["--debug"]);
+    let (mut jane, mut other) = (daemon.connect(), daemon.connect());
+    jane.says("id", "_", "jane \"doe\"", "ok");
+    jane.takes("cl\u{e9}\u{1b}");
+    other.send("sl\npool\n0 1\n");
+    other.is_granted(33);
+    jane.send(format!("{PING}sl\npool\n10 1\n"));
+    jane.hears("ok");
+    other.says("l", "cl\u{e9}\u{1b}", "10", "error_deadlock");
+    let line = daemon.event("deadlock");
+    let waits = r#" waits="conn 2:cl\u{e9}\u{1b},jane \"doe\":semaphore pool""#;
+    assert_eq!(line.trim_end().split_once("deadlock").unwrap().1, waits);
+}
+
+#[test]
 fn a_lease_ends_on_time_although_nobody_stirs() {
     let daemon = Daemon::start(&[]);
     let (mut a, mut b) = (daemon.connect(), daemon.connect());
