@@ -434,7 +434,8 @@ fn the_longest_line_is_256_bytes() {
         "0",
     )));
     // It has no end, and is not waited for.
-    is_nonsense(client.ping(), &"0123456789abcdef".repeat(5));
+    // Any of it could be a token.
+    is_nonsense(client.ping(), "0123456789abcdef...");
 }
 
 // Deadlines.

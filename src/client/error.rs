@@ -1,9 +1,15 @@
 //! What can go wrong for a client, and how that reads. Invariant: a text says what happened, in words for whoever asked
-//! for the lock, and has no token in it but what a server that makes no sense has said.
+//! for the lock, and has no token in it, even if a server that makes no sense has said one.
 
 use std::{fmt, io};
 
 use crate::command::Refusal;
+
+/// How much of nonsense an error quotes, in bytes.
+const QUOTE_MAX: usize = 80;
+/// Digits of a fence, and where the secret of a token begins.
+const FENCE: u32 = 16;
+const HIDDEN: u32 = FENCE + 1;
 
 /// What can go wrong. After [`Error::Io`] and [`Error::Nonsense`] the connection is of no use: every further call says
 /// so at once, and all that is left is to connect again. After the others it goes on.
@@ -27,7 +33,7 @@ pub enum Error {
     Timeout,
     /// The server refused.
     Refused(Refusal),
-    /// The server said what is no answer to this question; the beginning of that, printable.
+    /// The server said what is no answer to this question; the beginning of that, by [`quote`].
     Nonsense(String),
 }
 
@@ -43,7 +49,7 @@ impl fmt::Display for Error {
             Error::Io(error) => error.fmt(f),
             Error::Timeout => f.write_str("the wait is over"),
             Error::Refused(refusal) => f.write_str(reason(*refusal)),
-            Error::Nonsense(quote) => write!(f, "the server made no sense: {quote:?}"),
+            Error::Nonsense(quote) => write!(f, "the server talks nonsense: {quote}"),
         }
     }
 }
@@ -54,6 +60,25 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Io(error)
     }
+}
+
+/// The beginning of a line that is no answer: printable, in one line, and of what may be a token only the fence, which
+/// is no secret.
+pub fn quote(line: &[u8]) -> String {
+    let (mut text, mut digits) = (String::new(), 0);
+    for &byte in &line[..line.len().min(QUOTE_MAX)] {
+        digits = if byte.is_ascii_hexdigit() {
+            digits + 1
+        } else {
+            0
+        };
+        match digits {
+            ..=FENCE => text.extend(byte.escape_ascii().map(char::from)),
+            HIDDEN => text.push_str("..."),
+            _ => {}
+        }
+    }
+    text
 }
 
 fn reason(refusal: Refusal) -> &'static str {
@@ -68,5 +93,27 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::Auth => "the server wants another secret",
         Refusal::Deadlock => "those who hold it wait for what is held here",
         Refusal::Draining => "the server is about to stop",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_is_printable_and_has_no_token() {
+        let token = "18e9eb98d4e91d15c5bb0cdc3986ff01";
+        for (line, quoted) in [
+            (String::new(), ""),
+            ("HTTP/1.1 \u{1b}\r".to_string(), r"HTTP/1.1 \x1b\r"),
+            ("say \"x\"".to_string(), r#"say \"x\""#),
+            (format!("ok {token} x"), "ok 18e9eb98d4e91d15... x"),
+            (format!("ok {}", &token[..17]), "ok 18e9eb98d4e91d15..."),
+            (format!("ok {}", &token[..16]), "ok 18e9eb98d4e91d15"),
+            (token.to_uppercase(), "18E9EB98D4E91D15..."),
+        ] {
+            assert_eq!(quote(line.as_bytes()), quoted);
+        }
+        assert_eq!(quote(&[b'x'; 81]), "x".repeat(80));
     }
 }

@@ -45,7 +45,7 @@ use crate::sys;
 use crate::wire::ask;
 use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX, SIGNAL_MAX};
 
-pub use error::Error;
+pub use error::{Error, quote};
 pub use lock::Lock;
 pub use owner::Owner;
 pub use shard::Servers;
@@ -59,8 +59,6 @@ const CHUNK: usize = 16 * 1024;
 /// The longest sleep. Sockets and condition variables wait by a clock that stops while the machine is suspended; ours
 /// goes on, so it is asked that often.
 const NAP: Duration = Duration::from_secs(1);
-/// How much of nonsense an error quotes, in bytes.
-const QUOTE_MAX: usize = 80;
 
 /// How to connect.
 #[derive(Clone)]
@@ -478,8 +476,7 @@ impl Client {
 
     fn nonsense(&mut self, line: &[u8]) -> Error {
         self.is_broken = true;
-        let quote = &line[..line.len().min(QUOTE_MAX)];
-        Error::Nonsense(quote.escape_ascii().to_string())
+        Error::Nonsense(quote(line))
     }
 }
 
@@ -583,7 +580,7 @@ mod tests {
             ),
             (
                 Error::Nonsense("HTTP/1.1".to_string()),
-                "the server made no sense: \"HTTP/1.1\"",
+                "the server talks nonsense: HTTP/1.1",
             ),
         ];
         for (error, text) in errors {
