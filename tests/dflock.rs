@@ -537,7 +537,7 @@ fn without_a_command_it_says_what_it_holds_until_its_input_ends() {
     let end = run(at(daemon.addr, &["-o", "json", "--lease", "5", "k3"]));
     let (token, rest) = end.out.strip_prefix("{\"token\":\"").unwrap().split_at(32);
     let fence = u64::from_str_radix(&token[..16], 16).unwrap();
-    assert_eq!(rest, format!("\",\"fence\":{fence},\"lease\":5}}\n"));
+    assert_eq!(rest, format!("\",\"fence\":\"{fence}\",\"lease\":5}}\n"));
 }
 
 /// However much of it there is, and whether or not it is there at once.

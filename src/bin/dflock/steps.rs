@@ -268,7 +268,8 @@ pub fn grant_line(output: Output, grant: &Grant) -> String {
             format!("DFLOCK_TOKEN={token}\nDFLOCK_FENCE={fence}\nDFLOCK_LEASE={seconds}\n")
         }
         Output::Json => {
-            format!("{{\"token\":\"{token}\",\"fence\":{fence},\"lease\":{seconds}}}\n")
+            // Many a reader of JSON takes a number of this size for another one: a string is safe.
+            format!("{{\"token\":\"{token}\",\"fence\":\"{fence}\",\"lease\":{seconds}}}\n")
         }
     }
 }
