@@ -2,7 +2,9 @@
 //! is one short conversation with a server over the client library. Invariant: nothing here holds a lock when it ends,
 //! but `acquire`, which says so by its token.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +14,7 @@ use dflockd::command::{Refusal, Us};
 use dflockd::wire::text;
 
 use crate::failure::{
-    DEADLOCK, Failure, LOST, NO_PERMISSION, PROTOCOL, TRY_LATER, UNAVAILABLE, USAGE, say,
+    DEADLOCK, Failure, LOST, NO_PERMISSION, OS_ERROR, PROTOCOL, TRY_LATER, UNAVAILABLE, USAGE, say,
 };
 use crate::options::{Options, Output, Task};
 
@@ -23,12 +25,16 @@ pub fn print(text: &str) -> Result<u8, Failure> {
 
 /// The same with what may be no text.
 pub fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    // The library's own stream takes a descriptor that cannot be written to for one that is closed, and says that all
+    // went well.
+    let stdout = io::stdout().lock();
+    let file = stdout.as_fd().try_clone_to_owned().map(File::from);
+    match file.and_then(|mut file| file.write_all(bytes)) {
+        Ok(()) => Ok(0),
         Err(e) if e.kind() == ErrorKind::BrokenPipe => {
             Err(Failure::silent(128 + libc::SIGPIPE as u8))
         }
-        result => result.map(|()| 0).map_err(Failure::from),
+        Err(e) => Err(Failure::new(OS_ERROR, format!("standard output: {e}"))),
     }
 }
 
@@ -61,11 +67,16 @@ fn acquire(options: &Options, key: &[u8]) -> Result<u8, Failure> {
         return Err(Failure::new(USAGE, text));
     }
     let (wait, lease) = (duration(options.wait), options.lease.map(duration));
+    let key = name(options, key)?;
     let grant = client
-        .acquire(&name(options, key)?, wait, lease)
+        .acquire(&key, wait, lease)
         .map_err(|e| failure(options, e))?;
-    let line = grant_line(options.output, &grant);
-    print(&line)
+    let printed = print(&grant_line(options.output, &grant));
+    if printed.is_err() {
+        // Nobody knows of it. If this fails too, its lease ends it.
+        let _ = client.release(&key, grant.token);
+    }
+    printed
 }
 
 fn renew(options: &Options, key: &[u8], token: &[u8]) -> Result<u8, Failure> {
