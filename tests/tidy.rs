@@ -20,7 +20,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/bench/page", &[]),
     ("bin/dflock/bench/peer", &[]),
     ("bin/dflock/bench/plan", &["command"]),
-    ("bin/dflock/bench/proto", &["command", "failure", "wire"]),
+    (
+        "bin/dflock/bench/proto",
+        &["command", "failure", "talk", "wire"],
+    ),
     ("bin/dflock/bench/report", &["command"]),
     ("bin/dflock/bench/watch", &["command"]),
     ("bin/dflock/failure", &[]),
@@ -28,11 +31,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/link", &["sys"]),
     (
         "bin/dflock/listen",
-        &["client", "failure", "options", "steps", "sys", "wire"],
+        &[
+            "client", "failure", "options", "steps", "sys", "talk", "wire",
+        ],
     ),
     (
         "bin/dflock/options",
         &["client", "command", "config", "wire"],
+    ),
+    (
+        "bin/dflock/listing",
+        &["failure", "options", "steps", "talk"],
     ),
     (
         "bin/dflock/run/mod",
@@ -56,7 +65,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "bin/dflock/steps",
-        &["client", "command", "failure", "options", "wire"],
+        &[
+            "client", "command", "failure", "listing", "options", "talk", "wire",
+        ],
+    ),
+    (
+        "bin/dflock/talk",
+        &["client", "command", "failure", "options"],
     ),
     (
         "server",

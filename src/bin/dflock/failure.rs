@@ -48,6 +48,15 @@ impl Failure {
         }
     }
 
+    /// The system refused something; says so, and what helps if that is known.
+    pub fn refused_by_system(error: &io::Error) -> Failure {
+        let hint = match error.raw_os_error() {
+            Some(libc::EMFILE) => ", see ulimit -n",
+            _ => "",
+        };
+        Failure::new(OS_ERROR, format!("{error}{hint}"))
+    }
+
     /// A signal ends us. A shell goes on with its script when we merely exit, which is not what who has pressed ^C wants.
     pub fn by_signal(number: i32, by_terminal: bool) -> Failure {
         Failure {
@@ -59,7 +68,7 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
-        Failure::new(OS_ERROR, error.to_string())
+        Failure::refused_by_system(&error)
     }
 }
 

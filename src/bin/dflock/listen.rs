@@ -20,7 +20,8 @@ use dflockd::wire::json;
 
 use crate::failure::{Failure, UNAVAILABLE, USAGE, say};
 use crate::options::{Options, Output};
-use crate::steps::{self, described, print_bytes};
+use crate::steps::print_bytes;
+use crate::talk::{Talk, reason, settings};
 
 const SIGNALS: Token = Token(0);
 const STDOUT: Token = Token(1);
@@ -68,7 +69,7 @@ pub fn listen(options: &Options, pattern: &[u8]) -> Result<u8, Failure> {
     for server in &options.servers {
         let ear = Ear {
             server: server.clone(),
-            settings: steps::settings(options),
+            settings: settings(options),
             pattern: pattern.to_vec(),
             group: options.group.clone(),
             output: options.output,
@@ -118,36 +119,37 @@ impl Ear {
     }
 
     fn listen(&self) -> Result<Infallible, Failure> {
-        let mut client = steps::reach(&self.server, &self.settings)?;
+        let mut talk = Talk::open(&self.server, &self.settings)?;
         let group = self.group.as_deref();
-        client
-            .listen(&self.pattern, group)
-            .map_err(|e| self.lost(e))?;
+        let listening = talk.client().listen(&self.pattern, group);
+        listening.map_err(|e| self.lost(&talk, e))?;
         self.tell(News::Listening);
         loop {
-            if let Some(signal) = self.hear(&mut client).map_err(|e| self.lost(e))? {
+            let heard = hear(talk.client()).map_err(|e| self.lost(&talk, e))?;
+            if let Some(signal) = heard {
                 print_bytes(&line(self.output, &signal))?;
             }
         }
     }
 
-    fn hear(&self, client: &mut Client) -> Result<Option<Signal>, Error> {
-        let signal = client.hear(SILENCE)?;
-        if signal.is_none() {
-            client.ping()?;
-        }
-        Ok(signal)
-    }
-
-    fn lost(&self, error: Error) -> Failure {
+    fn lost(&self, talk: &Talk, error: Error) -> Failure {
         match error {
             Error::Io(e) => {
-                let text = format!("the connection to {} is lost: {e}", self.server);
+                let (server, why) = (&self.server, reason(&e));
+                let text = format!("the connection to {server} is lost: {why}");
                 Failure::new(UNAVAILABLE, text)
             }
-            error => described(error),
+            error => talk.failure(error),
         }
     }
+}
+
+fn hear(client: &mut Client) -> Result<Option<Signal>, Error> {
+    let signal = client.hear(SILENCE)?;
+    if signal.is_none() {
+        client.ping()?;
+    }
+    Ok(signal)
 }
 
 fn line(output: Output, signal: &Signal) -> Vec<u8> {

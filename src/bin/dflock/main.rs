@@ -6,9 +6,11 @@ mod failure;
 mod guard;
 mod link;
 mod listen;
+mod listing;
 mod options;
 mod run;
 mod steps;
+mod talk;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
 use dflockd::wire::{ask, text};
 
-use crate::failure::{Failure, NO_PERMISSION, PROTOCOL, UNAVAILABLE};
+use crate::failure::{Failure, PROTOCOL};
+use crate::talk::{no_token, unreachable, unwelcome};
 
 /// How long a server may take to connect, and to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -107,9 +108,7 @@ impl Target {
     /// Finds out whether the server is there and speaks its protocol.
     pub fn reach(server: &str, secret: Option<&[u8]>) -> Result<Target, Failure> {
         let (protocol, address) = split(server);
-        let unreachable =
-            |e: io::Error| Failure::new(UNAVAILABLE, format!("cannot reach {server}: {e}"));
-        let (stream, addr) = connect(address).map_err(unreachable)?;
+        let (stream, addr) = connect(address).map_err(|e| unreachable(server, &e))?;
         let mut target = Target {
             name: server.to_string(),
             protocol,
@@ -121,15 +120,13 @@ impl Target {
             ask::auth(secret, &mut target.hello);
         }
         target.greet(stream).map_err(|e| match e.kind() {
-            ErrorKind::PermissionDenied => {
-                let text = format!("{server} wants another token, see --token-file");
-                Failure::new(NO_PERMISSION, text)
-            }
+            ErrorKind::PermissionDenied => unwelcome(server, secret.is_some()),
+            ErrorKind::Unsupported => no_token(server),
             ErrorKind::InvalidData => Failure::new(
                 PROTOCOL,
                 format!("{server} does not speak {}", protocol.name()),
             ),
-            _ => unreachable(e),
+            _ => unreachable(server, &e),
         })?;
         Ok(target)
     }
@@ -142,10 +139,13 @@ impl Target {
                 let mut asked = self.hello.clone();
                 ask::ping(&mut asked);
                 stream.get_mut().write_all(&asked)?;
-                for _ in 0..1 + usize::from(!self.hello.is_empty()) {
+                let answers = 1 + usize::from(!self.hello.is_empty());
+                for left in (1..=answers).rev() {
                     match line(&mut stream)?.as_str() {
                         "ok\n" => {}
                         "error_auth\n" => return Err(ErrorKind::PermissionDenied.into()),
+                        // To a secret, by who has none.
+                        "error\n" if left == 2 => return Err(ErrorKind::Unsupported.into()),
                         _ => return Err(nonsense()),
                     }
                 }
@@ -278,8 +278,10 @@ fn connect(address: &str) -> io::Result<(TcpStream, SocketAddr)> {
 
 fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
     let mut line = String::new();
-    stream.read_line(&mut line)?;
-    Ok(line)
+    match stream.read_line(&mut line)? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        _ => Ok(line),
+    }
 }
 
 /// The first of so many words of a RESP request.
