@@ -237,7 +237,7 @@ fn a_mistake_is_status_64_and_one_line() {
         &["listen", "c", "--group"],
         &["listen", "c", "--group", ""],
         &["listen", "c", "--group", " g"],
-        &["listen", "c", "-o", "json"],
+        &["listen", "c", "-o", "xml"],
         &["--group", "", "listen", "c"],
         &["-o", "sh", "listen", "c"],
     ];

@@ -16,7 +16,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/bench/figures", &["command"]),
     ("bin/dflock/bench/lane", &["command"]),
     ("bin/dflock/bench/load", &["command", "sys"]),
-    ("bin/dflock/bench/options", &["command", "options"]),
+    (
+        "bin/dflock/bench/options",
+        &["command", "options", "values"],
+    ),
     ("bin/dflock/bench/page", &[]),
     ("bin/dflock/bench/peer", &[]),
     ("bin/dflock/bench/plan", &["command"]),
@@ -37,7 +40,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "bin/dflock/options",
-        &["client", "command", "config", "wire"],
+        &["client", "command", "values", "wire"],
     ),
     (
         "bin/dflock/listing",
@@ -73,6 +76,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "bin/dflock/talk",
         &["client", "command", "failure", "options"],
     ),
+    ("bin/dflock/values", &["client", "command", "config"]),
     (
         "server",
         &[

@@ -11,18 +11,23 @@ mod options;
 mod run;
 mod steps;
 mod talk;
+mod values;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use dflockd::sys::process;
-use failure::{Failure, USAGE, say};
+use failure::{Failure, NOT_FOUND, USAGE, say};
 use options::{HELP, Task};
 
 fn main() -> ExitCode {
     let result = options::parse(std::env::args_os().skip(1), |name| std::env::var_os(name))
         .map_err(|text| Failure::new(USAGE, format!("{text}\nTry 'dflock --help'.")))
         .and_then(|options| match &options.task {
-            Task::Run { key, command } => run::command(&options, key, command),
+            Task::Run { key, command } => {
+                run::command(&options, key, command).map_err(|failure| hinted(failure, &command[0]))
+            }
             Task::Hold { key } => run::hold(&options, key),
             Task::Listen { pattern } => listen::listen(&options, pattern),
             Task::Bench { words } => bench::bench(&options, words),
@@ -41,4 +46,17 @@ fn main() -> ExitCode {
         process::die_of(signal, failure.for_all);
     }
     ExitCode::from(failure.status)
+}
+
+/// No program has blanks in its name: the command was meant for a shell.
+fn hinted(failure: Failure, program: &OsStr) -> Failure {
+    let is_text = failure.status == NOT_FOUND && program.as_bytes().contains(&b' ');
+    let hint = |text| format!("{text}; -c runs a shell text");
+    Failure {
+        text: match failure.text {
+            Some(text) if is_text => Some(hint(text)),
+            text => text,
+        },
+        ..failure
+    }
 }

@@ -1,9 +1,8 @@
 //! The command line of dflock(1) and its environment, as values. Nothing is done here; a mistake is one line of text.
-//! Invariant: options stop at the key, so that a command's own options are never ours.
+//! Invariant: before a command options stop at the key, so that a command's own options are never ours; a step has no
+//! command, and its options may stand anywhere.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use lexopt::Arg;
@@ -11,20 +10,24 @@ use lexopt::Arg;
 use dflockd::client::signals::checked;
 use dflockd::client::{Key, Owner, Signal};
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
-use dflockd::config;
 use dflockd::wire::text::LIMIT_MAX;
+
+use crate::values::{addresses, number, owner, secret, span, want};
 
 /// Where a server listens if nobody says.
 const SERVER: &str = "127.0.0.1:6388";
-/// More than a token file may have.
-const SECRET_FILE_MAX: u64 = 128 * 1024;
+/// The first words that stand for no key but for a step, unless `--` or `-c` comes behind. `bench` is the other one.
+const STEPS: [&[u8]; 10] = [
+    b"acquire", b"renew", b"release", b"ls", b"stat", b"ping", b"signal", b"listen", b"version",
+    b"help",
+];
 
 pub const HELP: &str = "\
 Usage: dflock [options] KEY [--] COMMAND [ARG...]
        dflock [options] KEY -c 'shell text'
        dflock [options] KEY
        dflock [options] acquire KEY | renew KEY TOKEN | release KEY TOKEN
-       dflock [options] ls [PREFIX] | stat KEY | ping | version
+       dflock [options] ls [PREFIX] | stat KEY | ping | version | help
        dflock [options] signal CHANNEL PAYLOAD | listen PATTERN [--group GROUP]
        dflock [options] bench [bench options]
 
@@ -43,9 +46,9 @@ Runs a command while holding a lock that spans hosts; without one, holds it unti
       --kill-after SECONDS     from TERM to KILL (5, at most a quarter of the lease)
       --id OWNER               who waits and holds, for deadlocks and lost connections (unique)
       --group GROUP            with listen: those of a group take turns
-      --server HOST:PORT[,HOST:PORT...]
+      --server HOST[:PORT][,HOST[:PORT]...]
                                where to ask; of several, the key chooses (127.0.0.1:6388)
-      --token-file FILE        what to say to a server that asks who you are
+      --token-file FILE        what to say to a server that wants a token
   -o, --output sh|json         how to print what is found
   -v, --verbose                say on stderr what happens
   -h, --help                   this
@@ -57,6 +60,8 @@ Environment: DFLOCK_SERVER, DFLOCK_TOKEN_FILE, DFLOCK_ID. Exit status and exampl
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Task {
+    /// It is not known yet.
+    None,
     /// Run this while holding the key.
     Run {
         key: Vec<u8>,
@@ -140,69 +145,97 @@ pub struct Options {
     pub verbose: bool,
 }
 
+/// What has been said so far.
+struct Said<'a> {
+    options: Options,
+    /// Names of options, as they were written.
+    names: Vec<String>,
+    /// Each with the option or variable that it came from.
+    servers: (&'a str, OsString),
+    token_file: Option<(&'a str, OsString)>,
+    id: Option<(&'a str, OsString)>,
+}
+
 /// Reads arguments, without the program's name, and the environment.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Options, String> {
-    let env = |name| env(name).filter(|value| !value.is_empty());
-    let mut options = Options {
-        task: Task::Help,
-        wait: Us::MAX,
-        conflict: 1,
-        limit: None,
-        lease: None,
-        min_hold: 0,
-        max_hold: Us::MAX,
-        on_lost: OnLost::Kill,
-        kill_after: 5 * SECOND,
-        owner: None,
-        group: None,
-        servers: Vec::new(),
-        secret: None,
-        output: Output::Plain,
-        verbose: false,
-    };
-    let mut servers = env("DFLOCK_SERVER").unwrap_or_else(|| SERVER.into());
-    let mut token_file = env("DFLOCK_TOKEN_FILE");
-    let mut id = env("DFLOCK_ID").map(|owner| ("DFLOCK_ID", owner));
+    let mut said = Said::by(env);
     let mut args = lexopt::Parser::from_args(args);
-    let (mut skip_ok, mut forced) = (false, false);
+    let mut forced = false;
     let words = loop {
         if let Some(mut rest) = args.try_raw_args()
             && rest.peek() == Some(OsStr::new("--"))
         {
             rest.next();
             forced = true;
-            let words: Vec<OsString> = rest.collect();
-            if words.is_empty() {
-                return Err("want a KEY".to_string());
-            }
-            break words;
+            break rest.collect();
         }
-        let name = match args.next().map_err(|e| e.to_string())? {
-            None => return Err("want a KEY".to_string()),
+        match args.next().map_err(|e| e.to_string())? {
+            None => break Vec::new(),
             Some(Arg::Value(word)) => {
                 let mut words = vec![word];
                 words.extend(args.raw_args().map_err(|e| e.to_string())?);
                 break words;
             }
-            Some(Arg::Short(letter)) => format!("-{letter}"),
-            Some(Arg::Long(name)) => format!("--{name}"),
+            Some(Arg::Short(letter)) => said.option(format!("-{letter}"), &mut args)?,
+            Some(Arg::Long(name)) => said.option(format!("--{name}"), &mut args)?,
+        }
+        if said.options.task != Task::None {
+            return Ok(said.options);
+        }
+    };
+    let is_key = |word: &OsString| word == "--" || word == "-c";
+    let is_step = !forced && !words.get(1).is_some_and(is_key);
+    said.task(words, is_step)?;
+    said.finish()
+}
+
+impl<'a> Said<'a> {
+    fn by(env: impl Fn(&str) -> Option<OsString>) -> Said<'a> {
+        let from = |name: &'a str| {
+            let value = env(name).filter(|value| !value.is_empty());
+            value.map(|value| (name, value))
         };
+        Said {
+            options: Options {
+                task: Task::None,
+                wait: Us::MAX,
+                conflict: 1,
+                limit: None,
+                lease: None,
+                min_hold: 0,
+                max_hold: Us::MAX,
+                on_lost: OnLost::Kill,
+                kill_after: 5 * SECOND,
+                owner: None,
+                group: None,
+                servers: Vec::new(),
+                secret: None,
+                output: Output::Plain,
+                verbose: false,
+            },
+            names: Vec::new(),
+            servers: from("DFLOCK_SERVER").unwrap_or_else(|| ("--server", SERVER.into())),
+            token_file: from("DFLOCK_TOKEN_FILE"),
+            id: from("DFLOCK_ID"),
+        }
+    }
+
+    /// Takes an option and its value. One that ends everything is a task.
+    fn option(&mut self, name: String, args: &mut lexopt::Parser) -> Result<(), String> {
         let mut value = || args.value().map_err(|e| e.to_string());
+        let options = &mut self.options;
         match name.as_str() {
-            "-h" | "--help" => return Ok(options),
-            "-V" | "--version" => {
-                options.task = Task::Version;
-                return Ok(options);
-            }
+            "-h" | "--help" => options.task = Task::Help,
+            "-V" | "--version" => options.task = Task::Version,
             "-n" | "--nonblock" => options.wait = 0,
             "-w" | "--wait" => options.wait = span(&name, &value()?, 0)?,
             "-E" | "--conflict-exit-code" => {
                 options.conflict = number(&name, &value()?, 0, 255)? as u8;
             }
-            "-q" | "--skip-ok" => skip_ok = true,
+            "-q" | "--skip-ok" => options.conflict = 0,
             "-l" | "--limit" => {
                 let limit = number(&name, &value()?, 1, LIMIT_MAX)?;
                 options.limit = Some(limit as u32);
@@ -229,97 +262,176 @@ pub fn parse(
                     other => return Err(want(&name, other, "sh or json")),
                 };
             }
-            "--id" => id = Some(("--id", value()?)),
+            "--id" => self.id = Some(("--id", value()?)),
             "--group" => options.group = Some(value()?.into_vec()),
-            "--server" => servers = value()?,
-            "--token-file" => token_file = Some(value()?),
+            "--server" => self.servers = ("--server", value()?),
+            "--token-file" => self.token_file = Some(("--token-file", value()?)),
             "-v" | "--verbose" => options.verbose = true,
             _ => return Err(format!("there is no option {name}")),
         }
-    };
-    if skip_ok {
-        options.conflict = 0;
+        self.names.push(name);
+        Ok(())
     }
-    options.task = task(words, forced, &mut options.group)?;
-    if let Task::Listen { pattern } = &options.task {
-        checked(pattern, options.group.as_deref()).map_err(|e| e.to_string())?;
+
+    /// What the words behind the options ask for.
+    fn task(&mut self, words: Vec<OsString>, is_step: bool) -> Result<(), String> {
+        let mut words = words.into_iter();
+        let first = words.next().ok_or("want a KEY")?;
+        self.options.task = match first.as_bytes() {
+            b"bench" if is_step => Task::Bench {
+                words: words.collect(),
+            },
+            name if is_step && STEPS.contains(&name) => {
+                let words = self.among(words)?;
+                if self.options.task != Task::None {
+                    return Ok(());
+                }
+                step(name, words)?
+            }
+            _ => run(first, words.collect())?,
+        };
+        Ok(())
     }
-    options.owner = id.map(|(name, id)| owner(name, &id)).transpose()?;
-    if options.task != Task::Version {
-        options.servers = addresses(&servers)?;
-        options.secret = token_file.map(|path| secret(&path)).transpose()?;
+
+    /// Takes the options among the words of a step; `--` ends them.
+    fn among(&mut self, words: impl Iterator<Item = OsString>) -> Result<Vec<OsString>, String> {
+        let mut args = lexopt::Parser::from_args(words);
+        let mut others = Vec::new();
+        while let Some(arg) = args.next().map_err(|e| e.to_string())? {
+            let name = match arg {
+                Arg::Value(word) => {
+                    others.push(word);
+                    continue;
+                }
+                Arg::Short(letter) => format!("-{letter}"),
+                Arg::Long(name) => format!("--{name}"),
+            };
+            let known = self.option(name, &mut args);
+            if self.options.task != Task::None {
+                break;
+            }
+            known.map_err(|text| match text.starts_with("there is no") {
+                true => format!("{text}; a word that begins with - goes behind --"),
+                false => text,
+            })?;
+        }
+        Ok(others)
     }
-    Ok(options)
+
+    /// Makes sure that everything fits together, and reads the files.
+    fn finish(self) -> Result<Options, String> {
+        let mut options = self.options;
+        if matches!(options.task, Task::Help | Task::Version) {
+            return Ok(options);
+        }
+        let stray = self.names.iter().find(|name| !serves(name, &options.task));
+        if let Some(name) = stray {
+            return Err(format!("{name} is of no use {}", options.task.whom()));
+        }
+        if let Task::Listen { pattern } = &options.task {
+            checked(pattern, options.group.as_deref()).map_err(|e| e.to_string())?;
+        }
+        let owner = self.id.map(|(name, id)| owner(name, &id));
+        options.owner = owner.transpose()?;
+        let (name, list) = self.servers;
+        options.servers = addresses(name, &list)?;
+        let secret = self.token_file.map(|(name, path)| secret(name, &path));
+        options.secret = secret.transpose()?;
+        Ok(options)
+    }
 }
 
-/// What the words behind the options ask for. A word that names a step is a key all the same if it is `forced` to be,
-/// by `--` before it, or if a command follows. The group may stand behind what it is for.
-fn task(
-    mut words: Vec<OsString>,
-    forced: bool,
-    group: &mut Option<Vec<u8>>,
-) -> Result<Task, String> {
-    let first = words.remove(0);
-    let is_key = |word: &OsString| word == "--" || word == "-c";
-    if forced || words.first().is_some_and(is_key) {
-        return run(first, words);
+/// Whether an option has an effect on a task. Those that say where and as whom to ask, and how much to tell, are
+/// right everywhere; so is the owner wherever a lock is, so that all steps of a job may say the same.
+fn serves(name: &str, task: &Task) -> bool {
+    let runs = matches!(task, Task::Run { .. });
+    let holds = runs || matches!(task, Task::Hold { .. });
+    let takes = holds || matches!(task, Task::Acquire { .. });
+    let renews = matches!(task, Task::Renew { .. });
+    let proves = renews || matches!(task, Task::Release { .. });
+    match name {
+        "--on-lost" | "--kill-after" => runs,
+        "--min-hold" | "--max-hold" => holds,
+        "-n" | "--nonblock" | "-w" | "--wait" => takes,
+        "-E" | "--conflict-exit-code" | "-q" | "--skip-ok" => takes,
+        "--lease" => takes || renews,
+        "--id" => takes || proves,
+        "-l" | "--limit" => takes || proves || matches!(task, Task::Stat { .. }),
+        "--group" => matches!(task, Task::Listen { .. }),
+        "-o" | "--output" => !matches!(
+            task,
+            Task::Run { .. } | Task::Release { .. } | Task::Ping | Task::Bench { .. }
+        ),
+        _ => true,
     }
-    let mut rest = words.into_iter();
-    let task = match first.as_bytes() {
+}
+
+impl Task {
+    /// To whom an option may be of no use.
+    fn whom(&self) -> &'static str {
+        match self {
+            Task::None | Task::Run { .. } => "to a COMMAND",
+            Task::Hold { .. } => "without a COMMAND",
+            Task::Acquire { .. } => "to acquire",
+            Task::Renew { .. } => "to renew",
+            Task::Release { .. } => "to release",
+            Task::List { .. } => "to ls",
+            Task::Stat { .. } => "to stat",
+            Task::Ping => "to ping",
+            Task::Signal { .. } => "to signal",
+            Task::Listen { .. } => "to listen",
+            Task::Bench { .. } => "in front of bench",
+            Task::Help => "to help",
+            Task::Version => "to version",
+        }
+    }
+}
+
+/// What a step and its words ask for.
+fn step(name: &[u8], words: Vec<OsString>) -> Result<Task, String> {
+    let mut words = words.into_iter();
+    let mut word = |what: &str| words.next().ok_or_else(|| format!("want a {what}"));
+    let task = match name {
         b"acquire" => Task::Acquire {
-            key: key(rest.next())?,
+            key: key(word("KEY")?)?,
         },
         b"renew" => Task::Renew {
-            key: key(rest.next())?,
-            token: rest.next().ok_or("want a TOKEN")?.into_vec(),
+            key: key(word("KEY")?)?,
+            token: word("TOKEN")?.into_vec(),
         },
         b"release" => Task::Release {
-            key: key(rest.next())?,
-            token: rest.next().ok_or("want a TOKEN")?.into_vec(),
+            key: key(word("KEY")?)?,
+            token: word("TOKEN")?.into_vec(),
         },
         b"ls" => Task::List {
-            prefix: rest.next().unwrap_or_default().into_vec(),
+            prefix: word("PREFIX").unwrap_or_default().into_vec(),
         },
         b"stat" => Task::Stat {
-            key: key(rest.next())?,
+            key: key(word("KEY")?)?,
         },
         b"ping" => Task::Ping,
-        b"version" => Task::Version,
         b"help" => Task::Help,
-        b"bench" => Task::Bench {
-            words: rest.by_ref().collect(),
-        },
+        b"version" => Task::Version,
         b"signal" => {
-            let channel = rest.next().ok_or("want a CHANNEL")?;
-            let payload = rest.next().ok_or("want a PAYLOAD")?;
+            let (channel, payload) = (word("CHANNEL")?, word("PAYLOAD")?);
             let signal = Signal::new(channel.as_bytes(), payload.as_bytes());
             Task::Signal {
                 signal: signal.map_err(|e| e.to_string())?,
             }
         }
-        b"listen" => {
-            let pattern = rest.next().ok_or("want a PATTERN")?.into_vec();
-            let mut rest = lexopt::Parser::from_args(rest.by_ref());
-            while let Some(arg) = rest.next().map_err(|e| e.to_string())? {
-                match arg {
-                    Arg::Long("group") => {
-                        *group = Some(rest.value().map_err(|e| e.to_string())?.into_vec());
-                    }
-                    other => return Err(other.unexpected().to_string()),
-                }
-            }
-            Task::Listen { pattern }
-        }
-        _ => return run(first, rest.collect()),
+        b"listen" => Task::Listen {
+            pattern: word("PATTERN")?.into_vec(),
+        },
+        _ => unreachable!("every step has its arm"),
     };
-    match rest.next() {
+    match words.next() {
         None => Ok(task),
         Some(word) => Err(format!("nothing may follow, but {word:?} does")),
     }
 }
 
 fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {
-    let key = key(Some(word))?;
+    let key = key(word)?;
     match command.first().map(|word| word.as_bytes()) {
         None => return Ok(Task::Hold { key }),
         Some(b"--") => {
@@ -329,6 +441,12 @@ fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {
             command.splice(..1, ["sh", "-c"].map(OsString::from));
         }
         Some(b"-c") => return Err("want one text behind -c".to_string()),
+        Some([b'-', ..]) => {
+            let word = &command[0];
+            return Err(format!(
+                "options go before the KEY, and a COMMAND like {word:?} behind --"
+            ));
+        }
         Some(_) => {}
     }
     if command.is_empty() {
@@ -337,81 +455,8 @@ fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {
     Ok(Task::Run { key, command })
 }
 
-fn key(word: Option<OsString>) -> Result<Vec<u8>, String> {
-    let key = word.ok_or("want a KEY")?.into_vec();
+fn key(word: OsString) -> Result<Vec<u8>, String> {
+    let key = word.into_vec();
     Key::lock(&key).map_err(|e| e.to_string())?;
     Ok(key)
-}
-
-fn owner(name: &str, id: &OsStr) -> Result<Owner, String> {
-    Owner::new(id.as_bytes()).map_err(|e| format!("{name}: {e}"))
-}
-
-/// Takes a list of servers apart.
-pub fn addresses(list: &OsStr) -> Result<Vec<String>, String> {
-    let wanted = || want("--server", list.as_bytes(), "HOST:PORT[,HOST:PORT...]");
-    let list = list.to_str().ok_or_else(wanted)?;
-    let is_address = |address: &str| {
-        address.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains('|') && port.parse::<u16>().is_ok_and(|n| n > 0)
-        })
-    };
-    let addresses: Vec<String> = list.split(',').map(|one| one.trim().to_string()).collect();
-    if addresses.iter().all(|address| is_address(address)) {
-        Ok(addresses)
-    } else {
-        Err(wanted())
-    }
-}
-
-/// What a token file has, blanks around it removed.
-pub fn secret(path: &OsStr) -> Result<Vec<u8>, String> {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(SECRET_FILE_MAX).read_to_end(&mut text));
-    read.map_err(|e| format!("cannot read the token file {path:?}: {e}"))?;
-    config::secret(&text).map_err(|want| format!("token file {path:?}: want {want}"))
-}
-
-/// Seconds, perhaps with decimals, in microseconds; `least` is in microseconds too.
-fn span(name: &str, value: &OsStr, least: Us) -> Result<Us, String> {
-    let wanted = || want(name, value.as_bytes(), "seconds, decimals allowed");
-    let (whole, part) = match value.to_str().ok_or_else(wanted)?.split_once('.') {
-        Some((whole, part)) => (whole, part),
-        None => (value.to_str().ok_or_else(wanted)?, "0"),
-    };
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // A decimal point may come first, but not last.
-    let whole = if whole.is_empty() && value.len() > 1 {
-        "0"
-    } else {
-        whole
-    };
-    if !is_number(whole) || !is_number(part) {
-        return Err(wanted());
-    }
-    let whole: u64 = whole.parse().map_err(|_| wanted())?;
-    let micros: u64 = format!("{part:0<6}")[..6].parse().map_err(|_| wanted())?;
-    let span = whole.saturating_mul(SECOND).saturating_add(micros);
-    if whole > SECONDS_MAX || span < least {
-        return Err(wanted());
-    }
-    Ok(span)
-}
-
-/// A decimal number within its range.
-pub fn number(name: &str, value: &OsStr, least: u64, most: u64) -> Result<u64, String> {
-    value
-        .to_str()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok())
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| want(name, value.as_bytes(), &format!("{least} to {most}")))
-}
-
-/// What is wrong with an option, in a line.
-pub fn want(name: &str, value: &[u8], wanted: &str) -> String {
-    format!(
-        "{name}: want {wanted}, not {:?}",
-        String::from_utf8_lossy(value)
-    )
 }

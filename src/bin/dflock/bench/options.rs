@@ -10,7 +10,8 @@ use dflockd::command::{SECOND, Us};
 
 use super::plan::{Clocked, Habit, Keys, Plan};
 use super::proto::{Protocol, split};
-use crate::options::{Options, addresses, number, secret, want};
+use crate::options::Options;
+use crate::values::{PORT, address, number, secret, span, want};
 
 pub const HELP: &str = "\
 Usage: dflock [--server HOST:PORT] [--token-file FILE] bench [options]
@@ -21,7 +22,7 @@ Measures a lock server, alone or side by side with others, and checks that it gi
                                  (uncontended; with --shared-key contended)
       --workers N                connections at work (10)
       --rounds N                 lock-and-release pairs of each (1000)
-      --seconds S                instead of --rounds: so long
+      --seconds S                instead of --rounds: so long, decimals allowed
       --connections N            all connections; those above the workers are idle (as --workers)
       --shared-key               all want one key
       --pipeline N               locks under way on each connection (1; in pipelined 32)
@@ -38,6 +39,7 @@ Measures a lock server, alone or side by side with others, and checks that it gi
       --server-pid PID           what the server's CPU and memory cost; the second is for the first --against
       --json                     one JSON object
       --report FILE              write a page of HTML
+      --server, --token-file     as in front of bench
   -h, --help                     this
 
 Exit status: 0; 1 if there was an error or a lock was given wrongly; 64 usage; 69 no server. More: man dflock.
@@ -98,7 +100,8 @@ impl Settings {
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
         Settings {
-            servers: options.servers[..1].to_vec(),
+            // What the options in front of it have said, unless it says more.
+            servers: vec![String::new()],
             secret: options.secret.clone(),
             scenarios: Vec::new(),
             workers: 10,
@@ -124,7 +127,7 @@ impl Settings {
 /// Reads the words. None: help is wanted.
 pub fn parse(options: &Options, words: &[OsString]) -> Result<Option<Settings>, String> {
     let mut settings = Settings::new(options);
-    let (mut is_shared, mut is_older) = (false, false);
+    let (mut is_shared, mut is_older, mut is_counted) = (false, false, false);
     let mut args = lexopt::Parser::from_args(words.iter().cloned());
     while let Some(arg) = args.next().map_err(|e| e.to_string())? {
         let name = match arg {
@@ -139,10 +142,20 @@ pub fn parse(options: &Options, words: &[OsString]) -> Result<Option<Settings>, 
             "--json" => settings.json = true,
             _ => {
                 is_older |= matches!(name.as_str(), "--iterations" | "--clients" | "--locks");
+                is_counted |= matches!(name.as_str(), "--iterations" | "--rounds");
                 let mut value = || args.value().map_err(|e| e.to_string());
                 settings.set(&name, &mut value)?;
             }
         }
+    }
+    if settings.time.is_some() && is_counted {
+        return Err("--seconds: want no --rounds beside it".to_string());
+    }
+    if settings.servers[0].is_empty() {
+        let [server] = &options.servers[..] else {
+            return Err("bench: want one server, and others by --against".to_string());
+        };
+        settings.servers[0].clone_from(server);
     }
     settings.finish(is_shared, is_older)?;
     Ok(Some(settings))
@@ -158,7 +171,13 @@ impl Settings {
         match name {
             "--workers" => self.workers = count(1, 100_000)? as usize,
             "--rounds" | "--iterations" => self.rounds = count(1, 1_000_000_000)?,
-            "--seconds" => self.time = Some(count(1, 86_400)? * SECOND),
+            "--seconds" => {
+                let value = value()?;
+                let time = span(name, &value, 1)?;
+                let wanted = || want(name, value.as_encoded_bytes(), "86400 at most");
+                self.time = Some(time).filter(|&time| time <= 86_400 * SECOND);
+                self.time.ok_or_else(wanted)?;
+            }
             "--connections" => self.connections = count(1, 1_000_000)? as usize,
             "--pipeline" => self.pipeline = Some(count(1, 1000)? as usize),
             "--timeout" => self.wait = count(0, 86_400)? * SECOND,
@@ -171,7 +190,7 @@ impl Settings {
             "--scenario" => self.add_scenarios(&value()?)?,
             "--against" => self.servers.push(server(name, &value()?)?),
             "--server" => self.servers[0] = server(name, &value()?)?,
-            "--token-file" => self.secret = Some(secret(&value()?)?),
+            "--token-file" => self.secret = Some(secret(name, &value()?)?),
             "--report" => self.report = Some(value()?),
             "--key" => self.key = prefix(&value()?)?,
             _ => return Err(format!("bench: there is no option {name}")),
@@ -194,6 +213,9 @@ impl Settings {
     }
 
     fn finish(&mut self, is_shared: bool, is_older: bool) -> Result<(), String> {
+        if is_shared && ![&[][..], &[Scenario::Contended]].contains(&&self.scenarios[..]) {
+            return Err("--shared-key: want no other --scenario beside it".to_string());
+        }
         if self.scenarios.is_empty() {
             self.scenarios = match (is_shared, is_older) {
                 (true, _) => vec![Scenario::Contended],
@@ -325,11 +347,14 @@ fn server(name: &str, value: &OsString) -> Result<String, String> {
         want(name, value.as_encoded_bytes(), forms)
     };
     let server = value.to_str().ok_or_else(wanted)?;
-    let (_, address) = split(server);
-    match addresses(address.as_ref()) {
-        Ok(one) if one.len() == 1 && !address.contains('/') => Ok(server.to_string()),
-        _ => Err(wanted()),
-    }
+    let (protocol, place) = split(server);
+    let port = (protocol == Protocol::Dflockd).then_some(PORT);
+    let address = address(place, port).ok_or_else(wanted)?;
+    // What was said in front of it stays.
+    Ok(match server.find("://") {
+        Some(at) => format!("{}{address}", &server[..at + 3]),
+        None => address,
+    })
 }
 
 fn prefix(value: &OsString) -> Result<String, String> {

@@ -1,0 +1,147 @@
+//! The values of options and variables, each read strictly. A mistake is one line of text that begins with the name of
+//! the option or the variable it came from. Invariant: what is returned is within its range.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddrV6;
+use std::os::unix::ffi::OsStrExt;
+
+use dflockd::client::Owner;
+use dflockd::command::{SECOND, SECONDS_MAX, Us};
+use dflockd::config;
+
+/// Where a server listens if nobody says.
+pub const PORT: u16 = 6388;
+/// More than a token file may have.
+const SECRET_FILE_MAX: u64 = 128 * 1024;
+
+/// Takes a list of servers apart; a port that is missing is dflockd's.
+pub fn addresses(name: &str, list: &OsStr) -> Result<Vec<String>, String> {
+    let forms = "HOST:PORT[,HOST:PORT...], IPv6 in brackets";
+    let wanted = || want(name, list.as_bytes(), forms);
+    let list = list.to_str().ok_or_else(wanted)?;
+    let addresses = list.split(',').map(|one| address(one.trim(), Some(PORT)));
+    addresses.collect::<Option<_>>().ok_or_else(wanted)
+}
+
+/// A host and its port, or this one. Only an address of IPv6 has colons, and brackets around them.
+pub fn address(text: &str, port: Option<u16>) -> Option<String> {
+    let end = match text.find(']') {
+        Some(at) => at + 1,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at(end);
+    let port = match rest.strip_prefix(':') {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        None if rest.is_empty() => port?,
+        _ => return None,
+    };
+    let address = format!("{host}:{port}");
+    let is_odd = |c: char| c.is_control() || c.is_whitespace() || "/|@[]".contains(c);
+    let is_name = !host.is_empty() && !host.contains(is_odd);
+    let is_good = port > 0 && (is_name || address.parse::<SocketAddrV6>().is_ok());
+    is_good.then_some(address)
+}
+
+/// What a token file has, blanks around it removed.
+pub fn secret(name: &str, path: &OsStr) -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SECRET_FILE_MAX).read_to_end(&mut text));
+    read.map_err(|e| format!("{name}: cannot read {path:?}: {e}"))?;
+    config::secret(&text).map_err(|wanted| format!("{name}: {path:?}: want {wanted}"))
+}
+
+pub fn owner(name: &str, id: &OsStr) -> Result<Owner, String> {
+    Owner::new(id.as_bytes()).map_err(|e| format!("{name}: {e}"))
+}
+
+/// Seconds, perhaps with decimals, in microseconds; `least` is in microseconds too.
+pub fn span(name: &str, value: &OsStr, least: Us) -> Result<Us, String> {
+    let wanted = || want(name, value.as_bytes(), "seconds, decimals allowed");
+    let text = value.to_str().ok_or_else(wanted)?;
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    // A decimal point may come first, but not last.
+    let whole = if whole.is_empty() && value.len() > 1 {
+        "0"
+    } else {
+        whole
+    };
+    if !is_number(whole) || !is_number(part) {
+        return Err(wanted());
+    }
+    let whole: u64 = whole.parse().map_err(|_| wanted())?;
+    let micros: u64 = format!("{part:0<6}")[..6].parse().map_err(|_| wanted())?;
+    let span = whole.saturating_mul(SECOND).saturating_add(micros);
+    if whole > SECONDS_MAX {
+        return Err(wanted());
+    }
+    if span < least {
+        return Err(want(name, value.as_bytes(), "more than 0 seconds"));
+    }
+    Ok(span)
+}
+
+/// A decimal number within its range.
+pub fn number(name: &str, value: &OsStr, least: u64, most: u64) -> Result<u64, String> {
+    value
+        .to_str()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| want(name, value.as_bytes(), &format!("{least} to {most}")))
+}
+
+/// What is wrong with a value, in a line.
+pub fn want(name: &str, value: &[u8], wanted: &str) -> String {
+    let value = String::from_utf8_lossy(value);
+    format!("{name}: want {wanted}, not {value:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_host_and_perhaps_a_port() {
+        for (text, meant) in [
+            ("h:1", "h:1"),
+            ("h", "h:6388"),
+            ("127.0.0.1", "127.0.0.1:6388"),
+            ("[::1]", "[::1]:6388"),
+            ("[::1]:65535", "[::1]:65535"),
+            ("b\u{fc}ro:7", "b\u{fc}ro:7"),
+        ] {
+            assert_eq!(address(text, Some(PORT)).as_deref(), Some(meant));
+        }
+        for text in [
+            "",
+            ":1",
+            "h:",
+            "h:0",
+            "h:+1",
+            "h:65536",
+            "h:1:2",
+            "::1",
+            "::1:6388",
+            "[::1",
+            "::1]",
+            "[]:1",
+            "[::1]1",
+            "[h]:1",
+            "http://h",
+            "http://h:1",
+            "//h",
+            "h/",
+            "h:1/",
+            "a|b",
+            "me@h",
+            "a b",
+            "a\n",
+        ] {
+            assert_eq!(address(text, Some(PORT)), None, "{text:?}");
+        }
+        assert_eq!(address("h", None), None);
+    }
+}

@@ -1,0 +1,428 @@
+//! The steps of `dflock`, which hold nothing: what they show, what they say of servers that are not there or talk nonsense,
+//! and which options they take. Not here: `signal` and `listen`, in `listen.rs`. Invariant: as in `dflock.rs`.
+
+#[allow(dead_code, reason = "process.rs uses the rest")]
+mod daemon;
+mod shell;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use daemon::{Daemon, eventually};
+use shell::{End, Folder, at, dflock, run};
+
+const KEEPS: &[&str] = &["--no-auto-release-on-disconnect"];
+
+/// An address where nobody listens.
+fn nowhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// Somebody who answers whatever is asked with this, on each connection, and hangs up when there is nothing to say.
+fn says(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // The client may be gone.
+            let _ = stream.read(&mut [0; 200]);
+            let _ = stream.write_all(answer.as_bytes());
+            if !answer.is_empty() {
+                let _ = stream.read(&mut [0; 200]);
+            }
+        }
+    });
+    addr
+}
+
+/// It ended with this status, nothing on stdout and this line on stderr.
+#[track_caller]
+fn fails(command: Command, status: i32, text: &str) {
+    let end = run(command);
+    end.complains(status);
+    assert_eq!(end.err.lines().next(), Some(&*format!("dflock: {text}")));
+}
+
+fn list(servers: &[&str], args: &[&str]) -> End {
+    run(dflock(&[&["--server", &servers.join(",")], args].concat()))
+}
+
+// What cannot be printed.
+
+#[test]
+fn an_acquire_that_nobody_hears_of_is_given_back() {
+    let daemon = Daemon::start(KEEPS);
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let readable = || File::open("/dev/null").unwrap();
+    for (out, status) in [(full(), 71), (readable(), 71)] {
+        for args in [&["acquire", "k"][..], &["k"]] {
+            let mut command = at(daemon.addr, args);
+            let ended = command
+                .stdout(out.try_clone().unwrap())
+                .stdin(Stdio::null());
+            let ended = ended.output().unwrap();
+            assert_eq!(ended.status.code(), Some(status), "{ended:?}");
+            let err = String::from_utf8(ended.stderr).unwrap();
+            assert!(err.starts_with("dflock: standard output: "), "{err}");
+            assert_eq!(run(at(daemon.addr, &["stat", "k"])).status, 1);
+        }
+    }
+    let mut command = at(daemon.addr, &["acquire", "k"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut status = None;
+    eventually("it has ended", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(128 + 13));
+    assert_eq!(run(at(daemon.addr, &["stat", "k"])).status, 1);
+}
+
+#[test]
+fn the_fence_is_a_string_in_json_because_it_is_more_than_a_double_can_say() {
+    let daemon = Daemon::start(KEEPS);
+    let end = run(at(daemon.addr, &["acquire", "k", "-o", "json"]));
+    let (token, rest) = end.out.strip_prefix("{\"token\":\"").unwrap().split_at(32);
+    let fence = u64::from_str_radix(&token[..16], 16).unwrap();
+    assert!(fence > 1 << 53);
+    assert_eq!(rest, format!("\",\"fence\":\"{fence}\",\"lease\":33}}\n"));
+    let end = run(at(daemon.addr, &["renew", "-o", "sh", "k", token]));
+    let line = format!("DFLOCK_FENCE={fence}");
+    assert_eq!(end.out.lines().nth(1), Some(&*line));
+}
+
+// What is said of a server.
+
+#[test]
+fn errors_name_the_server() {
+    let gone = nowhere();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hangs_up = says("").to_string();
+    let nonsense = says("ok 18e9eb98d4e91d15c5bb0cdc3986ff01 33\n").to_string();
+    for args in [&["ping"][..], &["ls"], &["stat", "k"], &["acquire", "k"]] {
+        let end = list(&[&gone], args);
+        let head = format!("dflock: cannot reach {gone}: Connection refused");
+        assert!(end.status == 69 && end.err.starts_with(&head), "{end:?}");
+        let end = list(&[&nonsense], args);
+        let line = format!("dflock: {nonsense} talks nonsense: ok 18e9eb98d4e91d15... 33\n");
+        assert_eq!((end.status, &end.err), (76, &line), "{end:?}");
+    }
+    fails(
+        dflock(&["--server", &hangs_up, "ping"]),
+        69,
+        &format!("cannot reach {hangs_up}: the connection ended"),
+    );
+    let addr = silent.local_addr().unwrap().to_string();
+    fails(
+        dflock(&["--server", &addr, "ping"]),
+        69,
+        &format!("cannot reach {addr}: no answer"),
+    );
+    let other = says("ok {\n");
+    let text = format!("{other} talks nonsense: stats that are no JSON");
+    fails(at(other, &["ls"]), 76, &text);
+}
+
+#[test]
+fn a_token_is_wanted_or_another_or_none() {
+    let folder = Folder::new();
+    let wrong = folder.path("wrong");
+    fs::write(&wrong, "simsalabim\n").unwrap();
+    let (open, closed) = (
+        Daemon::start(&[]),
+        Daemon::start(&["--auth-token", "sesame"]),
+    );
+    for args in [
+        &["ping"][..],
+        &["ls"],
+        &["stat", "k"],
+        &["signal", "a", "x"],
+        &["listen", "a"],
+        &["bench"],
+    ] {
+        let with = |addr: SocketAddr| {
+            let mut command = at(addr, args);
+            command.env("DFLOCK_TOKEN_FILE", &wrong);
+            command
+        };
+        for (command, what) in [
+            (at(closed.addr, args), "a token, see --token-file"),
+            (with(closed.addr), "another token, see --token-file"),
+            (with(open.addr), "no token"),
+        ] {
+            let end = run(command);
+            end.complains(77);
+            let text = format!(" wants {what}\n");
+            assert!(end.err.ends_with(&text), "{args:?} {end:?}");
+        }
+    }
+}
+
+// Several servers.
+
+#[test]
+fn of_several_servers_those_that_answer_are_shown() {
+    let daemons = [Daemon::start(&[]), Daemon::start(&[])];
+    let [one, two] = daemons.each_ref().map(|daemon| daemon.addr.to_string());
+    let gone = nowhere();
+    let mut holders = daemons.each_ref().map(|daemon| daemon.connect());
+    holders[0].takes("b");
+    holders[1].takes("a");
+    let end = list(&[&one, &two], &["ls"]);
+    let lines: Vec<&str> = end.out.lines().collect();
+    assert!(lines[0].ends_with("  SECONDS LEFT  SERVER"), "{end:?}");
+    assert!(lines[1].starts_with("a ") && lines[1].ends_with(&format!("  {two}")));
+    assert!(lines[2].starts_with("b ") && lines[2].ends_with(&format!("  {one}")));
+    let end = list(&[&one, &two], &["-v", "ls", "b"]);
+    assert!(
+        end.out
+            .lines()
+            .next()
+            .unwrap()
+            .ends_with("  SERVER           OWNER"),
+        "{end:?}"
+    );
+    let end = list(&[&one, &gone, &two], &["ls", "-o", "json"]);
+    let complaint = format!("dflock: cannot reach {gone}: ");
+    assert!(
+        end.err.starts_with(&complaint) && end.err.lines().count() == 1,
+        "{end:?}"
+    );
+    assert_eq!(end.status, 69);
+    for server in [&one, &two] {
+        assert!(
+            end.out.contains(&format!("\"server\":\"{server}\"")),
+            "{end:?}"
+        );
+    }
+    let end = list(&[&gone, &one, &gone], &["ping"]);
+    assert_eq!((end.status, end.err.lines().count()), (69, 2), "{end:?}");
+    assert_eq!(
+        list(&[&one, &two], &["ping"]),
+        End {
+            status: 0,
+            out: String::new(),
+            err: String::new()
+        }
+    );
+    let end = list(&[&gone, &gone], &["ls"]);
+    assert_eq!((end.status, end.out.as_str()), (69, ""));
+    let closed = Daemon::start(&["--auth-token", "sesame"]);
+    let end = list(&[&one, &closed.addr.to_string()], &["ping"]);
+    let line = format!(
+        "dflock: {}: the server wants a token, see --token-file\n",
+        closed.addr
+    );
+    assert_eq!((end.status, end.err), (77, line));
+    assert!(!list(&[&one], &["ls", "-o", "json"]).out.contains("server"));
+}
+
+// What is shown.
+
+#[test]
+fn names_move_no_cursor() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    holder.takes("cl\u{e9}\u{1b}[2J\u{7f}\\");
+    let table = run(at(daemon.addr, &["ls"])).out;
+    let row = table.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with("cl\u{e9}\\u001b[2J\\u007f\\   1/1 "),
+        "{row}"
+    );
+    let heading = table.lines().next().unwrap();
+    assert_eq!(heading.chars().count(), row.chars().count(), "{table}");
+}
+
+#[test]
+fn stat_shows_the_lock_and_the_semaphore_of_a_name() {
+    let daemon = Daemon::start(&[]);
+    let (mut lock, mut semaphore) = (daemon.connect(), daemon.connect());
+    let stat = |args: &[&str]| run(at(daemon.addr, &[&["stat", "k"], args].concat()));
+    let kinds = |args: &[&str]| {
+        let end = stat(&[&["-o", "json"], args].concat());
+        let kind = |line: &str| line.contains("\"kind\":\"semaphore\"");
+        (end.status, end.out.lines().map(kind).collect::<Vec<_>>())
+    };
+    assert_eq!(kinds(&[]), (1, vec![]));
+    semaphore.send("sl\nk\n0 3\n");
+    semaphore.is_granted(33);
+    assert_eq!(kinds(&[]), (0, vec![true]));
+    assert_eq!(kinds(&["-l", "1"]), (0, vec![true]));
+    assert!(stat(&["-o", "sh"]).out.starts_with("DFLOCK_LIMIT=3\n"));
+    lock.takes("k");
+    assert_eq!(kinds(&[]), (0, vec![false, true]));
+    assert_eq!(kinds(&["-l", "1"]), (0, vec![true]));
+    assert_eq!(stat(&[]).out.lines().count(), 3);
+    assert!(stat(&["-o", "sh"]).out.starts_with("DFLOCK_LIMIT=1\n"));
+    drop(semaphore);
+    eventually("it is free", || kinds(&[]) == (0, vec![false]));
+}
+
+// Options.
+
+#[test]
+fn options_may_stand_on_either_side_of_a_steps_words() {
+    let daemon = Daemon::start(KEEPS);
+    let ok = |args: &[&str]| {
+        let end = run(at(daemon.addr, args));
+        assert_eq!((end.status, end.err.as_str()), (0, ""), "{args:?}");
+        end.out
+    };
+    let line = ok(&["acquire", "k", "--lease", "60", "-n"]);
+    assert!(line.ends_with(" 60\n"), "{line}");
+    let token = line.split(' ').next().unwrap();
+    assert_eq!(ok(&["renew", "k", "--lease=50", token]), "50\n");
+    assert!(ok(&["ls", "-o", "json"]).starts_with("[{"));
+    assert!(ok(&["ls", "k", "-v"]).contains("OWNER"));
+    assert_eq!(ok(&["release", "k", token, "--id", "me"]), "");
+    let table = ok(&["acquire", "-l", "2", "-osh", "k"]);
+    assert!(table.starts_with("DFLOCK_TOKEN="), "{table}");
+    assert!(ok(&["stat", "k", "-l", "2"]).contains(" 1/2 "));
+    assert_eq!(
+        ok(&["signal", "a", "x", "-o", "json"]),
+        "{\"receivers\":0}\n"
+    );
+    assert_eq!(
+        ok(&["signal", "-o", "json", "a", "--", "-x"]),
+        "{\"receivers\":0}\n"
+    );
+    let help = ok(&["--help"]);
+    for args in [
+        &["ls", "-h"][..],
+        &["ping", "--help"],
+        &["help"],
+        &["stat", "-h", "-z"],
+    ] {
+        assert_eq!(ok(args), help);
+    }
+    assert_eq!(ok(&["ping", "--version"]), ok(&["version", "-v"]));
+    // A command has its own.
+    assert_eq!(ok(&["stat", "--", "echo", "-v"]), "-v\n");
+    assert_eq!(ok(&["ls", "-c", "echo x"]), "x\n");
+}
+
+#[test]
+fn an_option_that_is_of_no_use_is_status_64_and_named() {
+    let token = "18e9eb98d4e91d15c5bb0cdc3986ff01";
+    let cases: &[(&[&str], &str)] = &[
+        (&["--wait", "1", "ls"], "--wait is of no use to ls"),
+        (&["ls", "-n"], "-n is of no use to ls"),
+        (&["ls", "-l", "2"], "-l is of no use to ls"),
+        (&["-q", "stat", "k"], "-q is of no use to stat"),
+        (&["-E", "3", "ping"], "-E is of no use to ping"),
+        (&["ping", "-o", "sh"], "-o is of no use to ping"),
+        (
+            &["--min-hold=1", "acquire", "k"],
+            "--min-hold is of no use to acquire",
+        ),
+        (&["renew", "k", token, "-w1"], "-w is of no use to renew"),
+        (
+            &["release", "k", token, "--lease", "1"],
+            "--lease is of no use to release",
+        ),
+        (
+            &["--kill-after", "1", "signal", "a", "x"],
+            "--kill-after is of no use to signal",
+        ),
+        (
+            &["--id", "me", "listen", "a"],
+            "--id is of no use to listen",
+        ),
+        (
+            &["--max-hold", "1", "listen", "a"],
+            "--max-hold is of no use to listen",
+        ),
+        (&["-n", "bench"], "-n is of no use in front of bench"),
+        (&["-o", "sh", "k", "true"], "-o is of no use to a COMMAND"),
+        (
+            &["--group", "g", "k", "true"],
+            "--group is of no use to a COMMAND",
+        ),
+        (
+            &["--on-lost", "term", "k"],
+            "--on-lost is of no use without a COMMAND",
+        ),
+    ];
+    for (args, text) in cases {
+        fails(dflock(args), 64, text);
+    }
+}
+
+#[test]
+fn mistakes_say_what_would_be_right() {
+    let rule = "a TOKEN has 32 lowercase hexadecimal digits, the first 16 of them not all 0";
+    let (nought, upper) = ("0".repeat(32), "18E9EB98D4E91D15C5BB0CDC3986FF01");
+    let cases: &[(&[&str], &str)] = &[
+        (&["release", "k", &nought], rule),
+        (&["renew", "k", upper], rule),
+        (
+            &["--max-hold", "0", "k", "true"],
+            "--max-hold: want more than 0 seconds, not \"0\"",
+        ),
+        (
+            &["k", "-n", "true"],
+            "options go before the KEY, and a COMMAND like \"-n\" behind --",
+        ),
+        (
+            &["signal", "a", "-5"],
+            "there is no option -5; a word that begins with - goes behind --",
+        ),
+        (
+            &["--server", "http://h:1", "ping"],
+            "--server: want HOST:PORT[,HOST:PORT...], IPv6 in brackets, not \"http://h:1\"",
+        ),
+        (&["ping", "x"], "nothing may follow, but \"x\" does"),
+    ];
+    for (args, text) in cases {
+        fails(dflock(args), 64, text);
+    }
+    let daemon = Daemon::start(&[]);
+    let end = run(at(daemon.addr, &["k", "echo hi"]));
+    end.complains(127);
+    assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
+    let end = run(at(daemon.addr, &["k", "no-such-program"]));
+    assert!(!end.err.contains("shell text"), "{end:?}");
+}
+
+#[test]
+fn a_mistake_in_a_variable_names_the_variable() {
+    for (variable, value) in [
+        ("DFLOCK_SERVER", "http://h:1"),
+        ("DFLOCK_SERVER", "h:+1"),
+        ("DFLOCK_SERVER", "::1"),
+        ("DFLOCK_TOKEN_FILE", "/no/such/file"),
+        ("DFLOCK_ID", " me"),
+    ] {
+        let mut command = dflock(&["k", "true"]);
+        command.env(variable, value);
+        let end = run(command);
+        end.complains(64);
+        assert!(
+            end.err.starts_with(&format!("dflock: {variable}: ")),
+            "{end:?}"
+        );
+    }
+}
+
+#[test]
+fn of_two_that_say_the_same_the_last_wins() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    holder.takes("k");
+    for (args, status) in [
+        (&["-n", "-q", "-E", "7"][..], 7),
+        (&["-n", "-E", "7", "-q"], 0),
+        (&["-w", "60", "-n"], 1),
+        (&["-n", "-w", "0.1"], 1),
+    ] {
+        let end = run(at(daemon.addr, &[args, &["k", "true"]].concat()));
+        assert_eq!(end.status, status, "{args:?}");
+    }
+}
