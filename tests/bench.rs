@@ -242,10 +242,10 @@ fn the_older_kind_of_run_is_many_clients_on_few_locks() {
 #[test]
 fn a_run_may_be_so_many_seconds_instead() {
     let daemon = Daemon::start(&[]);
-    let args = ["--seconds", "1", "--shared-key", "--workers", "3"];
+    let args = ["--seconds", "0.5", "--shared-key", "--workers", "3"];
     let results = results(&daemon.addr.to_string(), &args, 0);
     assert_eq!(results[0]["scenario"], "contended");
-    assert!(results[0]["wall_s"].as_f64().unwrap() >= 1.0);
+    assert!((0.5..1.0).contains(&results[0]["wall_s"].as_f64().unwrap()));
     is_plausible(&results[0]);
 }
 
@@ -411,6 +411,16 @@ fn mistakes_are_64_and_one_line() {
         &["--against", "ftp://h:1"],
         &["--connections", "2", "--workers", "3"],
         &["--server-pid", "1", "--server-pid", "2"],
+        &["--server-pid", "4294967295"],
+        &["--seconds", "0"],
+        &["--seconds", "86400.5"],
+        &["--seconds", "1", "--rounds", "2"],
+        &["--iterations", "2", "--seconds", "0.1"],
+        &["--shared-key", "--scenario", "held"],
+        &["--scenario", "contended,many", "--shared-key"],
+        &["--against", "redis://localhost"],
+        &["--server", "http://h:1"],
+        &["--server", "h:1,h:2"],
         &["--key", "a b"],
         &["--no-such"],
         &["word"],
@@ -427,6 +437,42 @@ fn mistakes_are_64_and_one_line() {
     let help = bench("127.0.0.1:9", &["--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(help.stdout.starts_with(b"Usage: "));
+}
+
+#[test]
+fn of_several_servers_in_front_one_has_to_be_chosen() {
+    let daemon = Daemon::start(&[]);
+    let several = format!("{},127.0.0.1:9", daemon.addr);
+    let output = bench(&several, &["--rounds", "1"]);
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    let one = daemon.addr.to_string();
+    let args = ["--rounds", "1", "--server", &one];
+    assert_eq!(bench(&several, &args).status.code(), Some(0));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_found_out_before_anything_is_measured() {
+    let name = "/no/such/folder/page.html";
+    let output = bench("127.0.0.1:9", &["--report", name]);
+    assert_eq!(output.status.code(), Some(71), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    let head = format!("dflock: cannot write {name}: ");
+    assert!(
+        text.starts_with(&head) && text.lines().count() == 1,
+        "{text}"
+    );
+}
+
+#[test]
+fn out_of_descriptors_it_says_what_helps() {
+    let daemon = Daemon::start(&[]);
+    let script = "ulimit -n 20; exec \"$0\" --server \"$1\" bench --workers 30 --rounds 1";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_dflock")]);
+    let output = shell.arg(daemon.addr.to_string()).output().unwrap();
+    assert_eq!(output.status.code(), Some(71), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.ends_with(", see ulimit -n\n"), "{text}");
 }
 
 #[test]

@@ -13,13 +13,13 @@ mod proto;
 mod report;
 mod watch;
 
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 
 use dflockd::sys;
 
-use crate::failure::{Failure, USAGE, say};
+use crate::failure::{Failure, OS_ERROR, USAGE, say};
 use crate::options::Options;
 use crate::steps;
 use figures::{Figures, Summary};
@@ -40,6 +40,16 @@ pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
     let Some(settings) = options::parse(options, words).map_err(mistake)? else {
         return steps::print(HELP);
     };
+    if let Some(pid) = settings
+        .pids
+        .iter()
+        .find(|&&pid| watch::cpu_time(pid).is_none())
+    {
+        let text = format!("--server-pid: there is no process {pid} that can be looked at");
+        return Err(mistake(text));
+    }
+    let page = settings.report.as_ref().map(|path| Page::open(path));
+    let page = page.transpose()?;
     sys::raise_file_limit()?;
     let made_ns = sys::unix_now_ns();
     let mut targets = Vec::new();
@@ -62,11 +72,8 @@ pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
         report.text()
     };
     steps::print(&text)?;
-    if let Some(path) = &settings.report {
-        fs::write(path, page::html(&report)).map_err(|e| {
-            let text = format!("cannot write {}: {e}", path.to_string_lossy());
-            Failure::new(crate::failure::OS_ERROR, text)
-        })?;
+    if let Some(page) = page {
+        page.write(&page::html(&report))?;
     }
     let is_good = |outcome: &Outcome| outcome.summary.as_ref().is_none_or(Summary::is_good);
     let status = u8::from(!outcomes.iter().all(is_good));
@@ -77,6 +84,38 @@ pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
         summary.why.iter().for_each(|why| say(why));
     }
     Ok(status)
+}
+
+/// The file for the report, which is opened before much time goes into what is to be in it. A report that is there
+/// stays until there is another.
+struct Page<'a> {
+    path: &'a OsStr,
+    file: File,
+}
+
+impl Page<'_> {
+    fn open(path: &OsStr) -> Result<Page<'_>, Failure> {
+        let mut way = File::options();
+        let file = way.write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|e| Page::failure(path, &e))?;
+        Ok(Page { path, file })
+    }
+
+    fn write(mut self, text: &str) -> Result<(), Failure> {
+        let is_file = self.file.metadata().is_ok_and(|data| data.is_file());
+        let emptied = if is_file {
+            self.file.set_len(0)
+        } else {
+            Ok(())
+        };
+        let written = emptied.and_then(|()| self.file.write_all(text.as_bytes()));
+        written.map_err(|e| Page::failure(self.path, &e))
+    }
+
+    fn failure(path: &OsStr, error: &io::Error) -> Failure {
+        let text = format!("cannot write {}: {error}", path.to_string_lossy());
+        Failure::new(OS_ERROR, text)
+    }
 }
 
 /// Runs one scenario against all, in turn and over again.
