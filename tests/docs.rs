@@ -111,7 +111,7 @@ fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
 
 #[test]
 fn the_clients_page_and_completions_have_each_of_its_options_and_no_other() {
-    let wanted = clients_flags();
+    let wanted = flags_of(&["--help"]);
     assert!(wanted.len() > 20, "{wanted:?}");
     let page = read("man/dflock.1");
     let heads = section(&page, "OPTIONS").lines();
@@ -122,16 +122,31 @@ fn the_clients_page_and_completions_have_each_of_its_options_and_no_other() {
         .flat_map(|head| head.split(" , ").map(|name| format!("-{name}")))
         .collect();
     assert_eq!(found, wanted, "OPTIONS");
+    let benchs = flags_of(&["bench", "--help"]);
+    let heads = section(&page, "BENCHMARK").lines();
+    let heads = heads.filter_map(|line| line.strip_prefix(".It Cm "));
+    let found: BTreeSet<_> = heads
+        .flat_map(|head| head.split(' ').filter(|word| word.starts_with("--")))
+        .map(str::to_string)
+        .collect();
+    let in_front = ["--server", "--token-file", "-h", "--help"].map(str::to_string);
+    let behind = benchs.difference(&in_front.into()).cloned().collect();
+    assert_eq!(found, behind, "BENCHMARK");
     let bash = read("packaging/completions/dflock.bash");
     let (_, list) = bash.split_once("-W '-n").expect("there is a list");
     let list = format!("-n{}", list.split('\'').next().expect("it ends"));
     let found = list.split_whitespace().map(str::to_string).collect();
     assert_eq!(wanted, found, "bash");
+    let (_, list) = bash.split_once("-W '--scenario").expect("there is a list");
+    let list = format!("--scenario{}", list.split('\'').next().expect("it ends"));
+    let found = list.split_whitespace().map(str::to_string).collect();
+    assert_eq!(benchs, found, "bash, bench");
+    let wanted: BTreeSet<String> = wanted.union(&benchs).cloned().collect();
     let every = read("packaging/completions/_dflock");
     let zsh = every.lines().filter_map(|line| line.split_once('['));
     let zsh = zsh.flat_map(|(head, _)| {
         let head = head.rsplit(')').next().expect("split gives at least one");
-        head.split(['{', '}', ',', '\'', '=', '+'])
+        head.split(['{', '}', ',', '\'', '=', '+', '*'])
             .map(str::trim)
             .filter(|word| word.starts_with('-'))
     });
@@ -178,7 +193,22 @@ fn the_completion_for_bash_knows_options_values_steps_and_commands() {
     }
     assert_eq!(complete(&["dflock", "stat", "mkfif"]), "\n");
     assert_eq!(complete(&["dflock", "--id", "x", "li"]), "listen\n");
-    assert_eq!(complete(&["dflock", "listen", "jobs.>", "-"]), "--group\n");
+    assert_eq!(
+        complete(&["dflock", "listen", "jobs.>", "--g"]),
+        "--group\n"
+    );
+    assert_eq!(complete(&["dflock", "stat", "k", "--ou"]), "--output\n");
+    assert_eq!(complete(&["dflock", "stat", "k", "-o", ""]), "sh json\n");
+    assert_eq!(complete(&["dflock", "ping", "--g"]), "\n");
+    let words = ["dflock", "bench", "--json", "--re"];
+    assert_eq!(complete(&words), "--repeat --report\n");
+    let words = ["dflock", "bench", "--scenario", "=", "m"];
+    assert_eq!(complete(&words), "many\n");
+    let words = ["dflock", "--server", "localhost", ":", "1", "pi"];
+    assert_eq!(complete(&words), "ping\n");
+    // A server's name is no file's, so its colon stays as it is.
+    let bash = read("packaging/completions/dflock.bash");
+    assert!(bash.contains("\ncomplete -F _dflock dflock\n"));
     assert_eq!(complete(&["dflock", "listen", "jobs.>"]), "\n");
 }
 
@@ -275,7 +305,7 @@ fn the_servers_page_has_each_option_with_its_names_and_default() {
 
 #[test]
 fn no_page_mentions_an_option_that_does_not_exist() {
-    let mut clients = clients_flags();
+    let mut clients = flags_of(&["--help"]);
     // Those that end the options, and begin a text for the shell.
     clients.extend(["--".to_string(), "-c".to_string()]);
     for path in pages() {
@@ -436,10 +466,10 @@ fn flags() -> BTreeSet<String> {
         .collect()
 }
 
-/// What the client's usage text lists, `-n` and `--nonblock` alike.
-fn clients_flags() -> BTreeSet<String> {
+/// What a usage text of the client lists, `-n` and `--nonblock` alike.
+fn flags_of(args: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_dflock"))
-        .arg("--help")
+        .args(args)
         .output()
         .expect("dflock runs");
     let text = String::from_utf8(output.stdout).expect("help is UTF-8");

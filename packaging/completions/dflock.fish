@@ -1,5 +1,7 @@
 # Completion for dflock(1) in fish. Goes to a directory of $fish_complete_path.
 
+set -g __dflock_steps acquire renew release ls stat ping signal listen bench version help
+
 # Prints the words from the key on; the last is the one being typed.
 function __dflock_words
     set -l words (commandline -opc) (commandline -ct)
@@ -22,6 +24,20 @@ function __dflock_wants_key
     test (count (__dflock_words)) -le 1
 end
 
+# Whether one of these steps stands before what is being typed.
+function __dflock_behind
+    set -l words (__dflock_words)
+    test (count $words) -gt 1; and contains -- $words[1] $argv
+    and begin
+        test (count $words) -eq 2; or not contains -- $words[2] -- -c
+    end
+end
+
+# Where an option may stand: before the key, or behind one of these steps.
+function __dflock_for
+    __dflock_wants_key; or __dflock_behind $argv
+end
+
 # The command being typed, as the shell completes commands.
 function __dflock_command
     set -l words (__dflock_words)
@@ -29,7 +45,7 @@ function __dflock_command
     if test "$words[2]" = --
         set -e words[2]
         test (count $words) -gt 1; or return
-    else if test "$words[2]" = -c; or contains -- $words[1] acquire renew release ls stat ping signal listen version
+    else if test "$words[2]" = -c; or contains -- $words[1] $__dflock_steps
         return
     end
     set -e words[1]
@@ -38,23 +54,23 @@ function __dflock_command
 end
 
 complete -c dflock -f
-complete -c dflock -n __dflock_wants_key -s n -l nonblock -d 'do not wait'
-complete -c dflock -n __dflock_wants_key -s w -l wait -x -d 'wait at most so many seconds'
-complete -c dflock -n __dflock_wants_key -s E -l conflict-exit-code -x -d 'exit status when the lock is not free in time'
-complete -c dflock -n __dflock_wants_key -s q -l skip-ok -d 'exit 0 then, and say nothing'
-complete -c dflock -n __dflock_wants_key -s l -l limit -x -d 'a semaphore that so many may hold at once'
-complete -c dflock -n __dflock_wants_key -l lease -x -d 'how long the lock outlives a failure'
+complete -c dflock -n '__dflock_for acquire' -s n -l nonblock -d 'do not wait'
+complete -c dflock -n '__dflock_for acquire' -s w -l wait -x -d 'wait at most so many seconds'
+complete -c dflock -n '__dflock_for acquire' -s E -l conflict-exit-code -x -d 'exit status when the lock is not free in time'
+complete -c dflock -n '__dflock_for acquire' -s q -l skip-ok -d 'exit 0 then, and say nothing'
+complete -c dflock -n '__dflock_for acquire renew release stat' -s l -l limit -x -d 'a semaphore that so many may hold at once'
+complete -c dflock -n '__dflock_for acquire renew' -l lease -x -d 'how long the lock outlives a failure'
 complete -c dflock -n __dflock_wants_key -l min-hold -x -d 'hold it at least so long'
 complete -c dflock -n __dflock_wants_key -l max-hold -x -d 'stop the command after so long'
 complete -c dflock -n __dflock_wants_key -l on-lost -x -a 'kill term ignore' -d 'what becomes of the command when the lock is lost'
 complete -c dflock -n __dflock_wants_key -l kill-after -x -d 'from TERM to KILL'
-complete -c dflock -n __dflock_wants_key -l server -x -a '(__fish_print_hostnames):' -d 'where to ask'
-complete -c dflock -n __dflock_wants_key -l token-file -r -F -d 'what to say to a server that asks who you are'
-complete -c dflock -n __dflock_wants_key -l id -x -d 'who waits and holds'
-complete -c dflock -n __dflock_wants_key -l group -x -d 'with listen, those of a group take turns'
-complete -c dflock -n __dflock_wants_key -s o -l output -x -a 'sh json' -d 'how to print what is found'
-complete -c dflock -n __dflock_wants_key -s v -l verbose -d 'say on stderr what happens'
-complete -c dflock -n __dflock_wants_key -s h -l help -d 'print the options'
+complete -c dflock -n '__dflock_for $__dflock_steps' -l server -x -a '(__fish_print_hostnames):' -d 'where to ask'
+complete -c dflock -n '__dflock_for $__dflock_steps' -l token-file -r -F -d 'what to say to a server that wants a token'
+complete -c dflock -n '__dflock_for acquire renew release' -l id -x -d 'who waits and holds'
+complete -c dflock -n '__dflock_for listen' -l group -x -d 'with listen, those of a group take turns'
+complete -c dflock -n '__dflock_for acquire renew ls stat signal listen' -s o -l output -x -a 'sh json' -d 'how to print what is found'
+complete -c dflock -n '__dflock_for acquire renew release ls stat ping signal listen version' -s v -l verbose -d 'say on stderr what happens'
+complete -c dflock -n '__dflock_for $__dflock_steps' -s h -l help -d 'print the options'
 complete -c dflock -n __dflock_wants_key -s V -l version -d 'print the version'
 complete -c dflock -n __dflock_wants_key -a acquire -d 'take a lock, and print its token'
 complete -c dflock -n __dflock_wants_key -a renew -d 'begin the lease anew'
@@ -64,5 +80,26 @@ complete -c dflock -n __dflock_wants_key -a stat -d 'show one key'
 complete -c dflock -n __dflock_wants_key -a ping -d 'see whether the servers answer'
 complete -c dflock -n __dflock_wants_key -a signal -d 'tell those who listen to a channel'
 complete -c dflock -n __dflock_wants_key -a listen -d 'print what is signalled'
+complete -c dflock -n __dflock_wants_key -a bench -d 'measure servers'
 complete -c dflock -n __dflock_wants_key -a version -d 'print the version'
+complete -c dflock -n __dflock_wants_key -a help -d 'print the options'
+complete -c dflock -n '__dflock_behind bench' -l scenario -x -a 'uncontended contended pipelined many held churn expiry all' -d 'what to measure'
+complete -c dflock -n '__dflock_behind bench' -l workers -x -d 'connections at work'
+complete -c dflock -n '__dflock_behind bench' -l rounds -x -d 'pairs of lock and release of each'
+complete -c dflock -n '__dflock_behind bench' -l seconds -x -d 'so long instead'
+complete -c dflock -n '__dflock_behind bench' -l connections -x -d 'all connections'
+complete -c dflock -n '__dflock_behind bench' -l shared-key -d 'all want one key'
+complete -c dflock -n '__dflock_behind bench' -l pipeline -x -d 'locks under way on each connection'
+complete -c dflock -n '__dflock_behind bench' -l key -x -d 'what the keys begin with'
+complete -c dflock -n '__dflock_behind bench' -l timeout -x -d 'how long to wait for a lock'
+complete -c dflock -n '__dflock_behind bench' -l lease -x -d 'how long a lock is granted for'
+complete -c dflock -n '__dflock_behind bench' -l clients -x -d 'connections of many'
+complete -c dflock -n '__dflock_behind bench' -l locks -x -d 'keys of many and of held'
+complete -c dflock -n '__dflock_behind bench' -l iterations -x -d 'as rounds'
+complete -c dflock -n '__dflock_behind bench' -l against -x -a '(__fish_print_hostnames):' -d 'another server'
+complete -c dflock -n '__dflock_behind bench' -l repeat -x -d 'runs of each'
+complete -c dflock -n '__dflock_behind bench' -l pause -x -d 'milliseconds until a server without a queue is asked again'
+complete -c dflock -n '__dflock_behind bench' -l server-pid -x -a '(__fish_complete_pids)' -d 'what the server costs'
+complete -c dflock -n '__dflock_behind bench' -l json -d 'print one JSON object'
+complete -c dflock -n '__dflock_behind bench' -l report -r -F -d 'write a page of HTML'
 complete -c dflock -a '(__dflock_command)'
