@@ -105,7 +105,13 @@ fn errors_name_the_server() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let hangs_up = says("").to_string();
     let nonsense = says("ok 18e9eb98d4e91d15c5bb0cdc3986ff01 33\n").to_string();
-    for args in [&["ping"][..], &["ls"], &["stat", "k"], &["acquire", "k"]] {
+    for args in [
+        &["ping"][..],
+        &["ls"],
+        &["stat", "k"],
+        &["acquire", "k"],
+        &["k", "true"],
+    ] {
         let end = list(&[&gone], args);
         let head = format!("dflock: cannot reach {gone}: Connection refused");
         assert!(end.status == 69 && end.err.starts_with(&head), "{end:?}");
@@ -145,6 +151,8 @@ fn a_token_is_wanted_or_another_or_none() {
         &["signal", "a", "x"],
         &["listen", "a"],
         &["bench"],
+        &["k", "true"],
+        &["--id", "me", "k"],
     ] {
         let with = |addr: SocketAddr| {
             let mut command = at(addr, args);

@@ -53,7 +53,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "bin/dflock/run/acquire",
         &[
-            "client", "command", "failure", "link", "options", "steps", "sys", "wire",
+            "client", "command", "failure", "link", "options", "sys", "talk", "wire",
         ],
     ),
     (

@@ -16,7 +16,6 @@ use dflockd::wire::text;
 use crate::failure::{Failure, LOST, OS_ERROR, USAGE, say};
 use crate::listing;
 use crate::options::{Options, Output, Task};
-pub use crate::talk::refused;
 use crate::talk::{Talk, ask_all, home, settings};
 
 /// Prints a text and is content. To a pipe that nobody reads it ends as SIGPIPE would end it.

@@ -16,7 +16,7 @@ use crate::failure::{
 use crate::options::Options;
 
 /// How a server is called that needs no name.
-const SERVER: &str = "the server";
+pub const SERVER: &str = "the server";
 
 /// A connection, whose server has a name.
 pub struct Talk {
@@ -125,8 +125,7 @@ pub fn ask_all<T: Send>(
 
 fn failure(server: &str, has_secret: bool, error: Error) -> Failure {
     match error {
-        Error::Refused(Refusal::Auth) => unwelcome(SERVER, has_secret),
-        Error::Refused(refusal) => refused(refusal),
+        Error::Refused(refusal) => refused(refusal, has_secret),
         Error::Io(e) => unreachable(server, &e),
         Error::Nonsense(quote) => nonsense(server, &quote),
         error => Failure::new(USAGE, error.to_string()),
@@ -134,13 +133,13 @@ fn failure(server: &str, has_secret: bool, error: Error) -> Failure {
 }
 
 /// How a refusal ends dflock, here and while it waits for a lock.
-pub fn refused(refusal: Refusal) -> Failure {
+pub fn refused(refusal: Refusal, has_secret: bool) -> Failure {
     let (status, text) = match refusal {
         Refusal::Draining => (TRY_LATER, "the server is about to stop"),
         Refusal::MaxWaiters => (TRY_LATER, "too many wait for the key already"),
         Refusal::MaxLocks => (TRY_LATER, "the server has too many keys already"),
         Refusal::LimitMismatch => (USAGE, "others use the key with another --limit"),
-        Refusal::Auth => return unwelcome(SERVER, true),
+        Refusal::Auth => return unwelcome(SERVER, has_secret),
         Refusal::Deadlock => (
             DEADLOCK,
             "deadlock: those who hold the lock wait for what is held here",

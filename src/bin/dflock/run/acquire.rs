@@ -5,17 +5,17 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::thread;
 
-use dflockd::client::{Owner, Servers};
+use dflockd::client::{Owner, Servers, quote};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
 use super::lease::Lease;
 use super::{LINK, World, tell};
-use crate::failure::{Failure, PROTOCOL, UNAVAILABLE};
+use crate::failure::{Failure, UNAVAILABLE};
 use crate::link::{Link, resolve};
 use crate::options::Options;
-use crate::steps;
+use crate::talk;
 
 /// How long a server may take to connect and to say that it is there.
 const PATIENCE: Us = 10 * SECOND;
@@ -183,6 +183,7 @@ fn ask_one(
     }
     // Its answer says that the server is there, though the queue may be long.
     ask::ping(link.output());
+    let all = oks;
     let command = Command::Acquire {
         space,
         key,
@@ -207,6 +208,9 @@ fn ask_one(
                 Some(Reply::Granted { .. }) if oks == 0 && link.is_ended() => {
                     return Err(Unheard::Lost("the connection ended".to_string()));
                 }
+                Some(Reply::Refused(Refusal::Error)) if oks == all && options.secret.is_some() => {
+                    return Err(Unheard::Failure(talk::no_token(talk::SERVER)));
+                }
                 // An older server knows no owners, and goes on without.
                 Some(Reply::Refused(Refusal::Error)) if oks == 2 && owner.is_some() => {
                     *owner = None;
@@ -227,7 +231,7 @@ fn ask_one(
                 Some(Reply::Timeout) if oks == 0 && options.wait != Us::MAX => {
                     return Err(Unheard::Failure(busy(options)));
                 }
-                other => return Err(Unheard::Failure(refused(&line, other))),
+                other => return Err(Unheard::Failure(refused(options, key, &line, other))),
             }
         }
         if oks == 0 && wait > 0 && !std::mem::replace(&mut told, true) {
@@ -237,7 +241,7 @@ fn ask_one(
         if link.is_ended() {
             return Err(match link.why() {
                 Some(e) if e.kind() == ErrorKind::InvalidData => {
-                    Unheard::Failure(refused(b"a line without an end", None))
+                    Unheard::Failure(refused(options, key, b"a line without an end", None))
                 }
                 _ if oks == 0 => Unheard::Lost("the connection ended".to_string()),
                 None => Unheard::Connection("the connection ended".to_string()),
@@ -262,12 +266,11 @@ fn busy(options: &Options) -> Failure {
     Failure::silent(options.conflict)
 }
 
-fn refused(line: &[u8], reply: Option<Reply>) -> Failure {
-    let Some(Reply::Refused(refusal)) = reply else {
-        let line = String::from_utf8_lossy(line);
-        return Failure::new(PROTOCOL, format!("the server talks nonsense: {line:?}"));
-    };
-    steps::refused(refusal)
+fn refused(options: &Options, key: &[u8], line: &[u8], reply: Option<Reply>) -> Failure {
+    match reply {
+        Some(Reply::Refused(refusal)) => talk::refused(refusal, options.secret.is_some()),
+        _ => talk::nonsense(&talk::home(options, key), &quote(line)),
+    }
 }
 
 /// Renews a hold whose lease may have begun long after it was asked for. Returns whether it is there.
