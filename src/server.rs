@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem::ManuallyDrop;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -49,7 +50,8 @@ pub fn run(
     warnings: &[String],
     log: Log,
 ) -> io::Result<()> {
-    let mut server = Server::start(config, secret, warnings, log)?;
+    // With it the process ends: to free what it has, piece by piece, would only take time.
+    let mut server = ManuallyDrop::new(Server::start(config, secret, warnings, log)?);
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
@@ -57,7 +59,7 @@ pub fn run(
     }
     let untold = server.refusals.rest(Us::MAX);
     server.warn_of_refusals(untold);
-    log.info(unix_us(), "stopped", &[("cut", &server.hub.connections())]);
+    log.info(unix_us(), "stopped", &[("cut", &server.hub.lines())]);
     Ok(())
 }
 
@@ -531,11 +533,8 @@ impl Server {
                     door.accept = false;
                 }
             }
-            self.log.info(
-                unix_us(),
-                "draining",
-                &[("connections", &self.hub.connections())],
-            );
+            self.log
+                .info(unix_us(), "draining", &[("connections", &self.hub.lines())]);
             self.hub.drain(self.now);
         }
     }

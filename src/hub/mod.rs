@@ -398,6 +398,11 @@ impl Hub {
         self.connections
     }
 
+    /// How many sessions of the line protocol there are, closing ones included: those that a drain waits for.
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
     /// How many sessions there are, closing ones included.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
@@ -442,7 +447,7 @@ impl Hub {
                 }
                 return used;
             }
-            if !session.greeted && session.face == Face::Text && text::is_http(rest) {
+            if !session.greeted && text::is_http(rest) {
                 self.close(now, slot, false);
                 return used;
             }

@@ -300,10 +300,12 @@ impl Locks {
         }
     }
 
-    /// The declared name of whose the tickets of this member are.
+    /// The declared name of whose the tickets of this member are, if it may be seen: to know that of a claim's owner is to
+    /// have the right to give it back.
     pub(super) fn owner_name(&self, member: u32) -> Option<&[u8]> {
         let place = self.owner_of(member);
-        (place != NIL).then(|| self.owners.slab[place].name.bytes())
+        let owner = (place != NIL).then(|| &self.owners.slab[place])?;
+        (owner.realm == Realm::Line).then(|| owner.name.bytes())
     }
 
     /// Panics if an owner is not as it must be.
