@@ -7,6 +7,7 @@ use super::{Hub, OUTPUT_MAX};
 use crate::command::{Space, State, Us, View};
 use crate::locks::Locks;
 use crate::signals::{self, Signals};
+use crate::wire::distlockd::NAME_MAX;
 use crate::wire::json;
 use crate::wire::text::LINE_MAX;
 
@@ -16,8 +17,9 @@ const KEYS_A_TURN: u32 = 2000;
 /// What a slice counts in any case.
 const SLICE: u32 = 20;
 
-/// The longest that an entry takes in the answer: each byte of two names escaped, and numbers.
-pub(super) const ENTRY_MAX: usize = 2 * 6 * LINE_MAX + 128;
+/// The longest that an entry takes in the answer: each byte of two names escaped, the key's of the face that has the
+/// longest, and numbers.
+pub(super) const ENTRY_MAX: usize = 6 * (NAME_MAX + LINE_MAX) + 128;
 
 /// The arrays of the answer, in order.
 const ARRAYS: [&str; 5] = [
