@@ -7,6 +7,7 @@ mod harness;
 mod contract;
 mod deadlines;
 mod deadlocks;
+mod distlockd;
 mod drain;
 mod ends;
 mod found;
@@ -53,7 +54,7 @@ impl Dialogue {
 
     fn heard(&mut self, client: usize) -> String {
         String::from_utf8(std::mem::take(&mut self.0.clients[client].heard))
-            .expect("answers are ASCII")
+            .expect("answers are text")
     }
 
     #[track_caller]

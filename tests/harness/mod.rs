@@ -73,9 +73,13 @@ impl Net {
     }
 
     pub fn connect(&mut self) -> usize {
+        self.connect_to(Face::Text)
+    }
+
+    pub fn connect_to(&mut self, face: Face) -> usize {
         let id = self
             .hub
-            .opened(self.now, Face::Text)
+            .opened(self.now, face)
             .expect("there are few sessions");
         self.clients.push(Client {
             id,
