@@ -3,6 +3,8 @@
 //! late. The model is a judge that reads what clients said and were told. That no idle session holds a complete
 //! request, the hub checks itself whenever it is settled.
 
+#[path = "hub_sim/calls.rs"]
+mod calls;
 mod harness;
 #[path = "judges/hub.rs"]
 mod judge;
@@ -45,6 +47,8 @@ struct Habits {
     sleep: u64,
     slow: u64,
     flood: u64,
+    calls: u64,
+    hurry: u64,
     drains: bool,
 }
 
@@ -140,14 +144,21 @@ impl<'a> World<'a> {
             slow,
             flood,
             burst,
+            calls,
+            hurry,
             ..
         } = self.habits;
-        match self.dice.weigh(&[60, sleep, slow, flood, burst, 1]) {
+        match self
+            .dice
+            .weigh(&[60, sleep, slow, flood, burst, 1, calls, hurry])
+        {
             0 => self.race(&open),
             1 => self.sleep(),
             2 => self.read_little(at),
             3 => self.flood(at),
             4 => self.burst(&open),
+            6 => self.call(&open),
+            7 => self.hurry(at),
             _ => self.haunt(),
         }
     }
@@ -284,7 +295,11 @@ impl<'a> World<'a> {
     }
 
     /// The client takes some more bytes, and then none, or again as many as come.
-    fn read_little(&mut self, at: usize) {
+    fn read_little(&mut self, mut at: usize) {
+        let callers = self.judge.callers();
+        if !callers.is_empty() && self.dice.chance(50) {
+            at = *self.dice.pick(&callers);
+        }
         let n = *self.dice.pick(&[0, 1, 100, 10_000, usize::MAX, usize::MAX]);
         self.judge.peers[at].fed = true;
         self.net.feed_client(at, n);
@@ -313,6 +328,20 @@ impl<'a> World<'a> {
         let bytes = std::mem::take(&mut self.scripts[at]);
         self.judge.peers[at].sent += bytes.len();
         self.net.send_only(at, &bytes);
+        self.settle();
+    }
+
+    /// One that has said more than is done at once, wants to know what there is, and is gone: the answer begins while
+    /// the end of the connection waits for its turn.
+    fn hurry(&mut self, at: usize) {
+        if self.judge.is_quiet(at) && self.may_send(at) {
+            let most = 129 + self.dice.below(100);
+            let asks = [Ask::Ping, Ask::Stats];
+            self.say(at, most, |world| {
+                asks[usize::from(world.dice.chance(10))].clone()
+            });
+            self.net.end_only(at);
+        }
         self.settle();
     }
 
@@ -362,6 +391,11 @@ impl<'a> World<'a> {
             self.judge.peers[at].fed = true;
             self.net.feed_client(at, usize::MAX);
             self.settle();
+            if self.judge.is_caller(at) {
+                self.net.end_only(at);
+                self.settle();
+                continue;
+            }
             if self.judge.peers[at].over.is_none() && self.dice.chance(50) {
                 self.judge.peers[at].reset = true;
                 self.net.reset_only(at);
@@ -395,6 +429,7 @@ impl<'a> World<'a> {
     fn settle(&mut self) {
         self.net.settle();
         self.judge.judge(&self.net);
+        self.judge.solo = false;
     }
 }
 
@@ -418,6 +453,8 @@ impl Habits {
             sleep: 2 + dice.below(20),
             slow: dice.below(4),
             flood: u64::from(dice.chance(20)),
+            calls: *dice.pick(&[0, 0, 0, 10, 30, 100]),
+            hurry: u64::from(dice.chance(30)),
             drains: dice.chance(20),
         }
     }

@@ -6,7 +6,7 @@ use super::judge::{self, Ask};
 use crate::harness::Dice;
 
 /// Locks, and then semaphores, whose names are locks' too.
-const NAMES: [&str; judge::KEYS] = [
+pub const NAMES: [&str; judge::KEYS] = [
     "k",
     "deploy",
     "a-name-of-22-bytes-xxx",
@@ -183,7 +183,10 @@ impl World<'_> {
     /// A key and a token for it: right, stale, of another key, forged.
     fn token(&mut self, at: usize) -> (usize, String) {
         let mine = self.dice.chance(80);
-        let of = |hold: &&judge::Hold| !mine || hold.owner == Some(at);
+        let of = |hold: &&judge::Hold| match mine {
+            true => hold.owner == Some(at),
+            false => hold.claim.is_none(),
+        };
         let held: Vec<(usize, String)> = (self.judge.holds.iter().filter(of))
             .map(|hold| (hold.key, hold.token.clone()))
             .collect();

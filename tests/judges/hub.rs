@@ -3,6 +3,7 @@
 //! know in which order things happened, but for what an answer's place and the fences say; where two orders are
 //! possible it accepts both, and a turn in which one client acts has only one.
 
+pub mod faces;
 mod frames;
 mod peers;
 pub mod pushes;
@@ -15,6 +16,7 @@ use dflockd::command::{SECOND, Us};
 use dflockd::hub::{OUTPUT_MAX, Settings};
 
 use crate::harness::Net;
+use faces::{Caller, Claim};
 use frames::delivered;
 pub use frames::{Ask, Frame};
 use pushes::{Ear, Letter};
@@ -26,6 +28,8 @@ use rounds::Rounds;
 pub struct Peer {
     /// Frames that were not answered yet, perhaps not even sent.
     pub frames: VecDeque<Frame>,
+    /// It speaks in frames of its own; then nothing else here is of any use.
+    caller: Option<Caller>,
     /// What it listens to and hears.
     ear: Ear,
     /// What its enqueues have left, by key.
@@ -76,6 +80,8 @@ pub struct Hold {
     pub key: usize,
     pub token: String,
     pub owner: Option<usize>,
+    /// It was claimed on the other face, and its token nobody knows.
+    pub claim: Option<Claim>,
     due: Us,
     limit: u32,
 }
@@ -103,6 +109,9 @@ struct Grant {
 struct News {
     grants: Vec<Grant>,
     released: Vec<String>,
+    /// What was claimed, and keys that went to the first in the queue before the clock's work.
+    claimed: Vec<String>,
+    handed: Vec<usize>,
     renewed: Vec<String>,
     /// Keys and tokens that were refused, and whether that was behind a wait.
     refused: Vec<(usize, String, bool)>,
@@ -136,6 +145,11 @@ pub struct Judge {
     /// All signals of the run.
     pub letters: Vec<Letter>,
     rounds: Rounds,
+    /// Who sent on the other face in this turn, in order, and how much by then.
+    order: Vec<(usize, usize)>,
+    /// In this turn nobody acts on a line.
+    pub solo: bool,
+    claimed: usize,
     /// The last limit that was accepted, by key.
     limits: Vec<u32>,
     pub draining: bool,
@@ -155,6 +169,9 @@ impl Judge {
             stale: Vec::new(),
             letters: Vec::new(),
             rounds: Rounds::new(),
+            order: Vec::new(),
+            solo: false,
+            claimed: 0,
             limits: vec![0; KEYS],
             draining: false,
             turn: 0,
@@ -173,11 +190,20 @@ impl Judge {
         });
     }
 
+    pub fn dialled(&mut self) {
+        self.peers.push(Peer {
+            caller: Some(Caller::default()),
+            // Over from the first, as far as lines go.
+            over: Some(0),
+            ..Peer::default()
+        });
+    }
+
     /// Judges a turn that is over.
     pub fn judge(&mut self, net: &Net) {
         self.turn += 1;
         self.now = net.now;
-        let held = self.holds.clone();
+        let mut held = self.holds.clone();
         let waits = self.waits();
         let opened = self.open();
         self.begin_ears();
@@ -186,6 +212,9 @@ impl Judge {
         for at in 0..self.peers.len() {
             self.watch_output(net, at);
         }
+        self.hear_callers(net, &mut news, &waits);
+        let claimed = |hold: &&Hold| news.claimed.contains(&hold.token);
+        held.extend(self.holds.iter().filter(claimed).cloned());
         for peer in self.open() {
             self.hear(net, peer, &mut news);
         }
@@ -193,6 +222,7 @@ impl Judge {
         self.end_peers(net);
         self.end_holds(&news);
         self.judge_grants(&mut news, &waits);
+        self.judge_claims(&news, &waits);
         self.judge_refusals(&news, &held, &waits);
         self.end_records(&news);
         if self.draining {
@@ -205,6 +235,7 @@ impl Judge {
         }
         self.judge_signals(net, &opened);
         self.judge_over(net);
+        self.judge_callers(net);
         self.judge_limits(&news, &held, &waits);
         self.compare(net);
     }
@@ -379,7 +410,7 @@ impl Judge {
         }
         self.holds.retain(|hold| {
             let ends = hold.due <= now || news.released.contains(&hold.token);
-            if ends {
+            if ends && hold.claim.is_none() {
                 stale.push((hold.key, hold.token.clone()));
             }
             !ends
@@ -405,8 +436,14 @@ impl Judge {
                 self.last_token = fence.to_string();
             }
             self.believe_a_lost_release(key, grant.limit);
-            let held = self.holds.iter().filter(|hold| hold.key == key).count();
-            assert!(held < grant.limit as usize, "S1: it is held");
+            let over = self.peers[peer].over.is_some();
+            // What ended with its session within the turn could be claimed.
+            let later = |hold: &&Hold| over && news.claimed.contains(&hold.token);
+            let held = self
+                .holds
+                .iter()
+                .filter(|hold| hold.key == key && !later(hold));
+            assert!(held.count() < grant.limit as usize, "S1: it is held");
             let before = |w: &&Wait| w.key == key && w.turn < turn && !grant.unheard;
             for wait in waits.iter().filter(before) {
                 let its = |grant: &Grant| grant.peer == wait.peer && grant.turn == wait.turn;
@@ -415,7 +452,6 @@ impl Judge {
                     || news.gave_up.contains(&wait.peer);
                 assert!(served, "S2: somebody came before");
             }
-            let over = self.peers[peer].over.is_some();
             if over && self.settings.locks.auto_release {
                 self.stale.push((key, grant.token.clone()));
                 continue;
@@ -424,6 +460,7 @@ impl Judge {
                 key,
                 token: grant.token.clone(),
                 owner: (!over).then_some(peer),
+                claim: None,
                 due: self.now.saturating_add(grant.lease * SECOND),
                 limit: grant.limit,
             });

@@ -18,6 +18,9 @@ impl Judge {
         let cut = |since: Us| timeout > 0 && since + timeout <= self.now;
         if client.heard.len() == taken && peer.stuck.is_some_and(cut) {
             assert!(client.closed, "a write has a timeout");
+            if let Some(caller) = &mut peer.caller {
+                caller.cut = true;
+            }
             peer.over.get_or_insert(self.now);
         }
         if client.closed || net.hub.output(client.id).is_empty() {
@@ -163,7 +166,7 @@ impl Judge {
     /// Who is gone is closed, once it has heard everything or after some seconds.
     pub(super) fn judge_over(&mut self, net: &Net) {
         for (client, peer) in net.clients.iter().zip(&mut self.peers) {
-            if peer.over.is_none() {
+            if peer.over.is_none() || peer.caller.is_some() {
                 continue;
             }
             peer.since = None;
