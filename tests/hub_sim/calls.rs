@@ -107,7 +107,7 @@ impl World<'_> {
         if self.dice.chance(70) {
             self.net.clients[at].appetite = 0;
         }
-        for _ in 0..self.dice.below(30_000) {
+        for _ in 0..self.dice.below(12_000) {
             let call = *self
                 .dice
                 .pick(&[Call::Health, Call::Mistake(MISTAKES[0].3)]);
