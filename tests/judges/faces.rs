@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Hold, Judge, News, OUTPUT_MAX, Wait, count_keys};
+use super::{Hold, Judge, News, OUTPUT_MAX, Peer, Wait, count_keys};
 use crate::harness::Net;
 use dflockd::command::Us;
 
@@ -80,6 +80,16 @@ impl Caller {
 }
 
 impl Judge {
+    /// One has connected.
+    pub fn dialled(&mut self) {
+        self.peers.push(Peer {
+            caller: Some(Caller::default()),
+            // Over from the first, as far as lines go.
+            over: Some(0),
+            ..Peer::default()
+        });
+    }
+
     /// Callers that are there.
     pub fn callers(&self) -> Vec<usize> {
         let open = |caller: &Caller| !caller.over && !caller.reset;

@@ -190,15 +190,6 @@ impl Judge {
         });
     }
 
-    pub fn dialled(&mut self) {
-        self.peers.push(Peer {
-            caller: Some(Caller::default()),
-            // Over from the first, as far as lines go.
-            over: Some(0),
-            ..Peer::default()
-        });
-    }
-
     /// Judges a turn that is over.
     pub fn judge(&mut self, net: &Net) {
         self.turn += 1;
@@ -524,7 +515,9 @@ impl Judge {
             let granted = granted.chain(self.unheard_keys()).chain(left);
             let keys = count_keys(held, waits, granted);
             assert!(keys >= self.settings.locks.max_locks, "there is room");
-            let stays = |hold: &Hold| held.iter().any(|was| was.token == hold.token);
+            let came = |hold: &Hold| news.claimed.contains(&hold.token);
+            let was = |hold: &Hold| held.iter().any(|was| was.token == hold.token);
+            let stays = |hold: &Hold| was(hold) && !came(hold);
             let mut in_use = self.holds.iter().filter(|hold| hold.key == key);
             assert!(!in_use.any(stays), "a key in use is not one more");
         }
