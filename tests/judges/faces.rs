@@ -286,6 +286,9 @@ impl Judge {
         if self.draining && lines.all(|(_, client)| client.closed) {
             assert!(net.hub.is_drained(self.now), "no line is left");
         }
+        if self.is_cut_short(net) {
+            return;
+        }
         for (peer, client) in self.peers.iter_mut().zip(&net.clients) {
             let Some(caller) = &mut peer.caller else {
                 continue;

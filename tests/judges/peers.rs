@@ -163,8 +163,17 @@ impl Judge {
         }
     }
 
+    /// When a drain's time is up nobody waits for what a turn has put off.
+    pub(super) fn is_cut_short(&self, net: &Net) -> bool {
+        let put_off = net.hub.deadline().is_some_and(|due| due <= self.now);
+        put_off && net.hub.is_drained(self.now)
+    }
+
     /// Who is gone is closed, once it has heard everything or after some seconds.
     pub(super) fn judge_over(&mut self, net: &Net) {
+        if self.is_cut_short(net) {
+            return;
+        }
         for (client, peer) in net.clients.iter().zip(&mut self.peers) {
             if peer.over.is_none() || peer.caller.is_some() {
                 continue;
