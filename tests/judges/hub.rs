@@ -317,7 +317,10 @@ impl Judge {
             }
             Ask::Release { key, token } | Ask::Renew { key, token, .. } => {
                 assert_eq!(line, "error");
-                news.refused.push((key, token, self.peers[at].waited));
+                // Who comes within a turn speaks after its tick.
+                let peer = &self.peers[at];
+                let later = peer.waited || peer.base == self.now;
+                news.refused.push((key, token, later));
             }
             Ask::Acquire {
                 key,
