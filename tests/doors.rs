@@ -170,9 +170,7 @@ fn a_name_of_65535_bytes_is_taken_and_listed() {
     let mut line = daemon.connect();
     line.send("stats\n_\n_\n");
     let listed = line.line();
-    assert!(listed.contains(&format!(
-        "{{\"key\":\"{name}\",\"owner_conn_id\":0,\"owner\":\"me\","
-    )));
+    assert!(listed.contains(&format!("{{\"key\":\"{name}\",\"owner_conn_id\":0,")));
     caller.asks(RELEASE, &name, "me", OK);
 }
 
