@@ -7,10 +7,10 @@ mod harness;
 #[path = "judges/locks.rs"]
 mod judge;
 
-use dflockd::command::{Command, Replies, SECOND, SessionId, Space, Token, Us};
+use dflockd::command::{Command, Realm, Replies, SECOND, SessionId, Space, Token, Us};
 use dflockd::locks::{Locks, Settings};
 use harness::{Dice, Trace, settings, simulate};
-use judge::{Act, Judge, Key, NAMES, Slot};
+use judge::{Act, CLAIMANTS, Judge, Key, NAMES, Slot, Who};
 
 #[test]
 fn every_answer_is_legal_and_none_is_missing() {
@@ -31,6 +31,8 @@ struct Habits {
     odd: u64,
     release: u64,
     renew: u64,
+    claim: u64,
+    give_back: u64,
     close: u64,
     /// Percent of the acquires that turn to another key, if their owner has this one: deadlocks need others then.
     shy: u64,
@@ -74,6 +76,7 @@ impl<'a> World<'a> {
                 1 + dice.below(keys.len() as u64) as usize
             },
             default_lease: 1 + dice.below(60 * SECOND),
+            claim_lease: *dice.pick(&[1, 1000, SECOND, 10 * SECOND, 60 * SECOND]),
             auto_release: dice.chance(75),
             deadlock_detection: dice.chance(70),
             max_waiters: *dice.pick(&[0, 0, 0, 1, 2, 5]),
@@ -134,6 +137,8 @@ impl<'a> World<'a> {
                     habits.enqueue,
                     habits.wait,
                     habits.declare,
+                    habits.claim,
+                    habits.give_back,
                 ];
                 match self.dice.weigh(&weights) {
                     0 if self.judge.keys.len() as u64 > FEW && self.dice.chance(5) => {
@@ -145,6 +150,8 @@ impl<'a> World<'a> {
                     4 => self.enqueue(id),
                     5 => self.wait(id),
                     6 => self.declare(id),
+                    7 => self.claim(id),
+                    8 => self.give_back(id),
                     _ => self.close(id),
                 }
             }
@@ -267,6 +274,42 @@ impl<'a> World<'a> {
         self.step(id, Act::Renew { key, token, lease });
     }
 
+    /// Any lock for anybody, or once more what was claimed.
+    fn claim(&mut self, id: SessionId) {
+        let (key, name) = self.claimed(30);
+        if self.judge.keys[key].space == Space::Lock {
+            self.step(id, Act::Claim { key, name });
+        }
+    }
+
+    /// Mostly what was claimed, and by whom.
+    fn give_back(&mut self, id: SessionId) {
+        let (key, mut name) = self.claimed(90);
+        if self.dice.chance(20) {
+            name = self.claimant();
+        }
+        if self.judge.keys[key].space == Space::Lock {
+            self.step(id, Act::Yield { key, name });
+        }
+    }
+
+    /// What was claimed and by whom, if there is any and with this chance in a hundred, or any key and name.
+    fn claimed(&mut self, chance: u64) -> (usize, usize) {
+        let claims = self.judge.holds.iter().filter_map(|hold| match hold.who {
+            Who::Claim(name) => Some((hold.key, name)),
+            _ => None,
+        });
+        let claims: Vec<(usize, usize)> = claims.collect();
+        if !claims.is_empty() && self.dice.chance(chance) {
+            return *self.dice.pick(&claims);
+        }
+        (self.key(), self.claimant())
+    }
+
+    fn claimant(&mut self) -> usize {
+        self.dice.below(CLAIMANTS.len() as u64) as usize
+    }
+
     /// A key and a token for it: right, stale, of another key, forged.
     fn token(&mut self, id: SessionId) -> (usize, Token) {
         let other = self.key();
@@ -375,6 +418,8 @@ impl Habits {
             odd: *dice.pick(&[0, 5, 30]),
             release: dice.below(40),
             renew: dice.below(15),
+            claim: *dice.pick(&[0, 0, 5, 20, 60]),
+            give_back: *dice.pick(&[2, 10, 30]),
             close: dice.below(8),
             shy: *dice.pick(&[0, 90]),
             named: *dice.pick(&[0, 50, 90]),
@@ -459,6 +504,24 @@ fn command<'k>(keys: &'k [Key], act: &Act) -> Command<'k> {
             }
         }
         Act::Declare { name } => Command::Declare { owner: NAMES[name] },
+        Act::Claim { key, name } => {
+            let (space, key) = of(key);
+            Command::Claim {
+                space,
+                key,
+                realm: Realm::Distlockd,
+                owner: CLAIMANTS[name],
+            }
+        }
+        Act::Yield { key, name } => {
+            let (space, key) = of(key);
+            Command::Yield {
+                space,
+                key,
+                realm: Realm::Distlockd,
+                owner: CLAIMANTS[name],
+            }
+        }
         Act::Close => Command::Close,
         Act::Drain => Command::Drain,
         Act::Tick => Command::Tick { heard: Us::MAX },

@@ -18,8 +18,10 @@ pub enum Who {
     /// A hold that outlived a session which had declared nothing.
     Nobody,
     Session(SessionId),
-    /// The place of its name.
+    /// The place of its name, which sessions have declared.
     Name(usize),
+    /// The place of the name that has claimed it: an owner that never waits.
+    Claim(usize),
 }
 
 #[derive(Default)]
@@ -157,7 +159,10 @@ impl Judge {
             "it was given nothing"
         );
         // Others end more than one hold, and not all at once.
-        if matches!(act, Act::Release { .. } | Act::Renew { .. }) {
+        if matches!(
+            act,
+            Act::Release { .. } | Act::Renew { .. } | Act::Yield { .. }
+        ) {
             assert!(self.is_stuck(who, key, true), "somebody can go on");
         }
     }

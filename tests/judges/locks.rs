@@ -3,10 +3,14 @@
 //! was legal, and believes it. Its one doubt: a hold that is past due or whose session is closing is "fading" -
 //! it may have ended, or a later turn may end it - until the table says that it has put nothing off.
 
+mod acts;
+mod claims;
 mod knots;
 mod phases;
 mod survey;
 
+pub use acts::Act;
+pub use claims::CLAIMANTS;
 use dflockd::command::{Refusal, Replies, Reply, SessionId, Space, Tie, Token, Us};
 use dflockd::locks::{Locks, Settings};
 use knots::Owners;
@@ -27,42 +31,6 @@ pub struct Key {
     pub limit: u32,
 }
 
-/// One command, its key an index.
-#[derive(Debug)]
-pub enum Act {
-    Acquire {
-        key: usize,
-        limit: u32,
-        wait: Us,
-        lease: Option<Us>,
-    },
-    Enqueue {
-        key: usize,
-        limit: u32,
-        lease: Option<Us>,
-    },
-    Wait {
-        key: usize,
-        wait: Us,
-    },
-    Release {
-        key: usize,
-        token: Token,
-    },
-    Renew {
-        key: usize,
-        token: Token,
-        lease: Option<Us>,
-    },
-    /// The place of an owner's name.
-    Declare {
-        name: usize,
-    },
-    Close,
-    Drain,
-    Tick,
-}
-
 /// What a slot is used for.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Slot {
@@ -79,7 +47,7 @@ pub struct Hold {
     due: Us,
     /// What it was granted for.
     lease: Us,
-    /// None once it has outlived its session.
+    /// None once it has outlived its session, and for a claim.
     pub owner: Option<SessionId>,
     /// Whose it is when deadlocks are looked for.
     pub who: Who,
@@ -229,6 +197,7 @@ impl Judge {
             Act::Enqueue { .. } => self.enqueued(from, own, entering),
             Act::Wait { key, wait } => self.waited(from, key, wait, own),
             Act::Declare { name } => self.declared(from, name, own),
+            Act::Claim { name, .. } => self.claimed(from, name, own, entering),
             _ => {}
         }
         if asks && !self.waits(from) {
@@ -259,6 +228,8 @@ impl Judge {
                 }
                 return self.enter(key, limit, lease);
             }
+            Act::Claim { key, .. } => return self.enter(key, 1, Some(self.settings.claim_lease)),
+            Act::Yield { key, name } => self.yielded(key, name, own),
             Act::Wait { .. } | Act::Declare { .. } => {}
             Act::Release { key, token } => {
                 let was = self.token_is_held(key, token, own, Reply::Released);
