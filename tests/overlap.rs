@@ -169,7 +169,8 @@ fn a_former_connection_that_ends_late_frees_nothing() {
 fn a_connection_that_goes_mute_does_not_end_the_command() {
     let scene = Scene::new(&[]);
     let script = "echo ready; read line; exit 6";
-    let args = ["--lease", "2", "k", "-c", script];
+    // Late to stop it, so that a busy machine has time to connect again.
+    let args = ["--lease", "2", "--kill-after", "0.1", "k", "-c", script];
     let mut first = Run::start(at(scene.proxy.addr, &args));
     first.hears("ready");
     let _second = scene.second();
@@ -185,7 +186,7 @@ fn a_connection_that_goes_mute_does_not_end_the_command() {
 #[test]
 fn nobody_overlaps_when_a_connection_goes_mute_and_then_dflock_is_killed() {
     let scene = Scene::new(&[]);
-    let first = scene.first(&[]);
+    let first = scene.first(&["--kill-after", "0.1"]);
     let guard = first.guard();
     let _second = scene.second();
     scene.moves(Net::SilentOnce);
