@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, eventually};
-use shell::{Folder, Run, at, dflock, is_alive, run, waiters};
+use shell::{Folder, Run, at, dflock, is_alive, program, run, waiters};
 
 /// An address where nobody listens.
 fn nowhere() -> SocketAddr {
@@ -331,11 +331,11 @@ fn the_command_inherits_no_descriptor_and_no_blocked_or_ignored_signal() {
     let daemon = Daemon::start(&[]);
     let listing = run(at(daemon.addr, &["k", "ls", "/proc/self/fd"])).out;
     // What the test itself was started with may be there too.
-    let mut plain = Command::new("ls");
+    let mut plain = program("ls");
     plain.arg("/proc/self/fd");
     assert_eq!(listing, run(plain).out);
     let masks = ["-c", "grep -E 'Sig(Blk|Ign)' /proc/self/status"];
-    let mut plain = Command::new("sh");
+    let mut plain = program("sh");
     plain.args(masks);
     let found = run(at(daemon.addr, &["k", masks[0], masks[1]])).out;
     assert_eq!(found, run(plain).out);

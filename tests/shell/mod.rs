@@ -29,7 +29,7 @@ pub fn dflock(args: &[&str]) -> Command {
 
 /// A program with none of the environment's settings for `dflock`, and no signal that the tests were told to ignore,
 /// as a script tells what it starts in its background.
-fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let mut command = Command::new("env");
     command.args(["--default-signal", name]);
     for (variable, _) in env::vars_os() {
