@@ -847,3 +847,21 @@ fn stats_shows_the_longest_names_whole() {
         assert!(heard.contains("{\"key\":\"k\",\"owner_conn_id\":0,"));
     }
 }
+
+#[test]
+fn a_browser_is_sent_away_without_a_word_and_drives_nothing() {
+    for cut in [1, 4, 5, 1000] {
+        let mut d = Dialogue::new();
+        let (browser, a) = (d.dial(), d.dial());
+        // As a frame this is a command that there is none of, 41,848 bytes long, and one that is whole behind it.
+        let mut page = b"POST / HTTP/1.1\r\n".to_vec();
+        page.resize(41_848, b'x');
+        page.extend(frame(1, "k", "page"));
+        for part in page.chunks(cut.max(page.len() / 1000)) {
+            d.send(browser, part);
+        }
+        d.is_closed(browser);
+        d.reads(browser, b"");
+        d.claims(a, "k", "a");
+    }
+}
