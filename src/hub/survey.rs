@@ -1,6 +1,6 @@
-//! The answer to `stats`: one line of JSON over all keys and listeners, in slices, because there may be a million. A slice looks
-//! at some keys and stops when enough is waiting to be sent. What comes and goes between two slices may be missed
-//! or seen twice.
+//! The answer to `stats`: one line of JSON over all keys and listeners, in slices, because there may be a million. A
+//! slice looks at some and stops when enough is waiting to be sent. What comes and goes between two slices may be
+//! missed or seen twice.
 
 use super::session::Busy;
 use super::{Hub, OUTPUT_MAX};

@@ -26,7 +26,8 @@ const LONGEST: Us = SECONDS_MAX * SECOND;
 
 /// Appends the frame that asks for `command`, whose key and limit must be as the protocol wants them. Spans are whole
 /// seconds on the wire, and at most 292 years: a wait is rounded up, so that nobody waits shorter than asked; a lease is
-/// rounded down, but not to nothing. Claim and Yield are other faces', Close, Drain and Tick are not for clients and have no frame.
+/// rounded down, but not to nothing. Claim and Yield are other faces', Close, Drain and Tick are not for clients: they have
+/// no frame.
 pub fn command(command: &Command, out: &mut Vec<u8>) {
     match *command {
         Command::Acquire {

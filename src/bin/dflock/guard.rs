@@ -161,16 +161,17 @@ fn keep(mut orders: Receiver) -> io::Result<()> {
         }
     }
     if order.group != 0 {
-        outlive(order);
+        // dflock is gone.
+        outlive(order.group, order.until);
     }
     Ok(())
 }
 
-/// dflock is gone. Its connection must not end before the command, but the lease ends by itself.
-fn outlive(order: Order) {
-    let _ = process::kill_group(order.group, libc::SIGKILL);
+/// Kills a group and sees it dead: the lock's connection must not end before that, but the lease ends by itself.
+pub fn outlive(group: Pid, until: Us) {
+    let _ = process::kill_group(group, libc::SIGKILL);
     let mut look = LOOKS.0;
-    while !process::is_gone(order.group) && sys::now() < order.until {
+    while !process::is_gone(group) && sys::now() < until {
         thread::sleep(look);
         look = LOOKS.1.min(look * 2);
     }

@@ -220,7 +220,7 @@ fn ask_one(
                     tell(options, "the lock is ours");
                     return Ok(Lease::new(
                         link,
-                        (addr, owner.take()),
+                        (addr, owner.clone()),
                         options,
                         (space, key),
                         token,

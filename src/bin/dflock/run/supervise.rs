@@ -12,7 +12,7 @@ use dflockd::sys::process::{self, Change, Pid};
 use super::lease::Lease;
 use super::{World, report, tell};
 use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND};
-use crate::guard::Guard;
+use crate::guard::{Guard, outlive};
 use crate::options::{OnLost, Options};
 
 const STDIN: i32 = libc::STDIN_FILENO;
@@ -103,7 +103,7 @@ pub fn run(
         .and_then(|()| supervisor.watch(world));
     if result.is_err() {
         // Without a guard, or whatever else there has to be, it must not run on.
-        supervisor.send(libc::SIGKILL);
+        outlive(supervisor.group, supervisor.lease.until);
     }
     supervisor.take_terminal_back();
     supervisor.finish(world, result?)
