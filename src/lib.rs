@@ -3,10 +3,10 @@
 //! # Three rings, one direction
 //!
 //! ```text
-//! main -> server -> hub -> locks, signals -> wheel, slab, list, table, name
+//! main -> server -> hub -> locks, signals -> base
 //!           |        |
-//!           |        +-> wire (text, distlockd), buffer
-//!           +-> sys, log, config, guests     all of them -> command
+//!           |        +-> wire (text, distlockd), base
+//!           +-> sys, log, config             all of them -> command
 //!
 //! client -> wire, sys                          the other end, for other programs
 //! ```
@@ -27,8 +27,8 @@
 //! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, `locks/phases.rs`, two
 //! phases, then `locks/owner.rs` and `locks/knot.rs`, deadlocks), [`signals`] (with `signals/patterns.rs` and
 //! `signals/emission.rs`, how a signal finds who listens), [`hub`] (with `hub/life.rs`, how a session ends, and
-//! `hub/signals.rs`), [`wire::Face`], [`wire::text`], [`wire::distlockd`], [`server`], then what they stand on:
-//! [`wheel`], [`slab`], [`list`], [`table`], [`name`], [`buffer`], [`sys`], [`config`], [`guests`], [`log`]. And by
+//! `hub/post.rs`), [`wire::Face`], [`wire::text`], [`wire::distlockd`], [`server`], then what they stand on:
+//! [`base`] (wheel, slab, list, table, name, buffer), [`sys`], [`config`], [`log`]. And by
 //! itself: [`client`], with [`client::lock`], [`client::signals`] and [`client::shard`].
 //!
 //! # One request's journey
@@ -43,7 +43,7 @@
 //! 5. Then [`hub::Hub::tick`]: leases and waits end that were due when everything that had arrived was heard. In a
 //!    turn that has more to hear than it can take they wait, for some milliseconds at most. Work that may be long
 //!    is cut into slices: the ends of thousands of holds (`locks/slices.rs`) or subscriptions, the answer to stats
-//!    (`hub/survey.rs`).
+//!    (`hub/listing.rs`).
 //! 6. The server writes each output once. A write that fails closes its session, whose locks go on, in the same
 //!    turn, to the next in line.
 //!
@@ -51,7 +51,7 @@
 //!
 //! # A signal's journey
 //!
-//! 1. The hub puts it behind those that are on their way, and its session waits for the answer (`hub/signals.rs`).
+//! 1. The hub puts it behind those that are on their way, and its session waits for the answer (`hub/post.rs`).
 //! 2. The hub asks [`signals::Signals::next`] for one listener after the other, and writes the line into the output of
 //!    each. One whose peer has left too much untaken (`hub/backlog.rs`) gets none, and is cut off unless another of its
 //!    group takes it.
@@ -82,20 +82,14 @@
 //!   face come in.
 //! - **turn**: once around the loop.
 
-pub mod buffer;
+pub mod base;
 pub mod client;
 pub mod command;
 pub mod config;
-pub mod guests;
 pub mod hub;
-pub mod list;
 pub mod locks;
 pub mod log;
-pub mod name;
 pub mod server;
 pub mod signals;
-pub mod slab;
 pub mod sys;
-pub mod table;
-pub mod wheel;
 pub mod wire;

@@ -78,10 +78,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("bin/dflock/values", &["client", "command", "config"]),
     (
-        "server",
-        &[
-            "command", "config", "guests", "hub", "locks", "log", "sys", "wire",
-        ],
+        "server/mod",
+        &["command", "config", "hub", "locks", "log", "sys", "wire"],
     ),
     ("client/mod", &["command", "sys", "wire"]),
     ("client/error", &["command"]),
@@ -89,61 +87,54 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("client/owner", &["command", "sys", "wire"]),
     ("client/shard", &[]),
     ("client/signals", &["command", "sys", "wire"]),
-    ("guests", &[]),
+    ("server/limits", &[]),
     ("sys/mod", &["command"]),
     ("sys/process", &["command"]),
     ("config/mod", &["command"]),
     ("config/tests", &["command"]),
     ("config/options", &["command", "wire"]),
     ("log", &["command", "sys"]),
-    (
-        "hub/mod",
-        &[
-            "buffer", "command", "locks", "signals", "slab", "wheel", "wire",
-        ],
-    ),
+    ("hub/mod", &["base", "command", "locks", "signals", "wire"]),
     ("hub/backlog", &[]),
     ("hub/check", &["wire"]),
     ("hub/life", &["command", "wire"]),
-    (
-        "hub/session",
-        &["buffer", "command", "slab", "wheel", "wire"],
-    ),
-    ("hub/signals", &["command", "signals", "wire"]),
-    ("hub/survey", &["command", "locks", "signals", "wire"]),
-    ("locks/mod", &["command", "list", "slab", "table", "wheel"]),
-    ("locks/check", &["slab"]),
-    ("locks/crowd", &["command", "table"]),
-    ("locks/grant", &["command", "slab"]),
-    ("locks/idle", &["command", "slab"]),
-    ("locks/key", &["command", "list", "name", "slab"]),
+    ("hub/session", &["base", "command", "wire"]),
+    ("hub/post", &["command", "signals", "wire"]),
+    ("hub/listing", &["command", "locks", "signals", "wire"]),
+    ("locks/mod", &["base", "command"]),
+    ("locks/check", &["base"]),
+    ("locks/crowd", &["base", "command"]),
+    ("locks/grant", &["base", "command"]),
+    ("locks/idle", &["base", "command"]),
+    ("locks/key", &["base", "command"]),
     ("locks/knot", &["command"]),
-    ("locks/owner", &["command", "list", "name", "slab", "table"]),
-    ("locks/phases", &["command", "name", "slab", "table"]),
-    ("locks/slices", &["command", "slab"]),
-    ("locks/queue", &["command", "list", "slab", "wheel"]),
-    ("signals/mod", &["command", "list", "name", "slab", "table"]),
-    ("signals/check", &["list", "slab"]),
-    ("signals/emission", &["command", "list", "slab"]),
-    ("signals/patterns", &["list", "name", "slab", "table"]),
+    ("locks/owner", &["base", "command"]),
+    ("locks/phases", &["base", "command"]),
+    ("locks/slices", &["base", "command"]),
+    ("locks/ticket", &["base", "command"]),
+    ("signals/mod", &["base", "command"]),
+    ("signals/check", &["base"]),
+    ("signals/emission", &["base", "command"]),
+    ("signals/patterns", &["base"]),
     ("wire/mod", &["command"]),
     ("wire/distlockd", &["command"]),
     ("wire/ask", &["command"]),
     ("wire/json", &["command"]),
     ("wire/text", &["command"]),
     ("wire/text/tests", &["command"]),
-    ("wheel", &["command", "slab"]),
+    ("base/wheel", &["base", "command"]),
     ("command", &[]),
-    ("table", &[]),
-    ("slab", &[]),
-    ("list", &["slab"]),
-    ("name", &[]),
-    ("buffer", &[]),
+    ("base/table", &[]),
+    ("base/slab", &[]),
+    ("base/list", &["base"]),
+    ("base/name", &[]),
+    ("base/buffer", &[]),
+    ("base/mod", &[]),
 ];
 
 /// Files and folders of the outer ring.
-const OUTER: [&str; 9] = [
-    "bin", "main", "lib", "server", "client", "guests", "sys", "config", "log",
+const OUTER: [&str; 8] = [
+    "bin", "main", "lib", "server", "client", "sys", "config", "log",
 ];
 
 #[test]
@@ -221,7 +212,7 @@ fn the_clock_is_read_in_the_outer_ring_alone() {
         }
     }
     // Once a turn, once for its length under --debug, and once at the start.
-    assert_eq!(source("server").matches("sys::now()").count(), 3);
+    assert_eq!(source("server/mod").matches("sys::now()").count(), 3);
 }
 
 #[test]

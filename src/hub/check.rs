@@ -2,7 +2,7 @@
 //! and simulations.
 
 use super::session::{Busy, Phase};
-use super::{Hub, INPUT_MAX, OUTPUT_MAX, survey};
+use super::{Hub, INPUT_MAX, OUTPUT_MAX, listing};
 use crate::wire::Parsed;
 
 impl Hub {
@@ -29,7 +29,7 @@ impl Hub {
                 session.input.len() <= INPUT_MAX + session.face.frame_max(),
                 "S10"
             );
-            let answers = session.output.len() < OUTPUT_MAX + survey::ENTRY_MAX;
+            let answers = session.output.len() < OUTPUT_MAX + listing::ENTRY_MAX;
             assert!(answers || session.backlog.is_some(), "S10");
             if session.phase == Phase::Open && !session.ready && !session.is_blocked() {
                 let parsed = session.face.parse(session.input.bytes(), session.trusted);

@@ -7,23 +7,23 @@
 mod backlog;
 mod check;
 mod life;
+mod listing;
+mod post;
 mod session;
-mod signals;
-mod survey;
 
 use std::collections::VecDeque;
 
-use crate::buffer::Pool;
+use crate::base::buffer::Pool;
+use crate::base::slab::Slab;
+use crate::base::wheel::Wheel;
 use crate::command::{Command, Refusal, Replies, Reply, SessionId, Tie, Us};
 use crate::locks::{self, Locks};
 use crate::signals::Signals;
-use crate::slab::Slab;
-use crate::wheel::Wheel;
 use crate::wire::{Face, Parsed, Request, text};
 use life::{Drain, LINGER};
+use listing::Survey;
+use post::{FUEL_A_TURN, Post};
 use session::{Busy, Phase, Session};
-use signals::{FUEL_A_TURN, Post};
-use survey::Survey;
 
 /// Bytes of a session's input that are kept while it cannot go on; then its socket is not read.
 pub const INPUT_MAX: usize = 16 * 1024;

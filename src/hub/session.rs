@@ -2,12 +2,12 @@
 //! its life it is, and when that phase must be over.
 
 use super::backlog::Backlog;
-use super::survey::Survey;
+use super::listing::Survey;
 use super::{INPUT_MAX, OUTPUT_MAX};
-use crate::buffer::Buffer;
+use crate::base::buffer::Buffer;
+use crate::base::slab::Slab;
+use crate::base::wheel::{Link, Timers};
 use crate::command::{SessionId, Us};
-use crate::slab::Slab;
-use crate::wheel::{Link, Timers};
 use crate::wire::Face;
 
 pub(super) struct Session {

@@ -3,7 +3,7 @@
 
 use super::Locks;
 use super::crowd::FEW;
-use crate::slab::NIL;
+use crate::base::slab::NIL;
 
 impl Locks {
     /// Panics if anything is not as it must be between two commands. Looks at everything: for tests.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::base::table::Table;
 use crate::command::Us;
-use crate::table::Table;
 
 /// Up to this limit the holds of a key are searched one by one.
 pub(super) const FEW: u32 = 8;

@@ -3,10 +3,10 @@
 //! free slot and somebody in its queue, unless the server drains.
 
 use super::crowd::FEW;
-use super::queue::Ticket;
+use super::ticket::Ticket;
 use super::{Locks, Member};
+use crate::base::slab::NIL;
 use crate::command::{Replies, Reply, SessionId, Token, Us};
-use crate::slab::NIL;
 
 /// Holds of a semaphore with many slots that one acquire may end because their leases are over.
 const EVICTED: u32 = 50;

@@ -4,8 +4,8 @@
 
 use super::Locks;
 use super::key::Idle;
+use crate::base::slab::NIL;
 use crate::command::Us;
-use crate::slab::NIL;
 
 /// Idle keys that may be forgotten in one turn, at some 200 ns.
 const FORGOTTEN_A_TURN: u32 = 5000;

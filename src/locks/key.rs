@@ -4,11 +4,11 @@
 //! A key without tickets is idle: it is kept for a while, for its limit's sake, and the words for its tickets
 //! hold its place in the list of idle keys instead.
 
-use super::queue::OF_KEY;
+use super::ticket::OF_KEY;
+use crate::base::list::List;
+use crate::base::name::Name;
+use crate::base::slab::NIL;
 use crate::command::{Space, Us};
-use crate::list::List;
-use crate::name::Name;
-use crate::slab::NIL;
 
 /// One lock or semaphore that is held or queued for. 48 bytes.
 pub(super) struct Key {

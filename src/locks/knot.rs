@@ -6,7 +6,7 @@
 use super::Locks;
 use super::key::Key;
 use super::owner::Actor;
-use super::queue::Ticket;
+use super::ticket::Ticket;
 use crate::command::{Refusal, Replies, Reply, Tie};
 
 /// Holds that one search looks at; a graph that is larger is not searched on, and its waits go on as ever.

@@ -14,20 +14,20 @@ mod key;
 mod knot;
 mod owner;
 mod phases;
-mod queue;
 mod slices;
+mod ticket;
 
 use std::collections::VecDeque;
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 
+use crate::base::list::List;
+use crate::base::slab::{NIL, Slab};
+use crate::base::table::Table;
+use crate::base::wheel::Wheel;
 use crate::command::{
     Command, Realm, Refusal, Replies, Reply, SessionId, Space, State, Tie, Token, Us, View,
 };
-use crate::list::List;
-use crate::slab::{NIL, Slab};
-use crate::table::Table;
-use crate::wheel::Wheel;
 use crowd::{Crowd, FEW};
 use grant::End;
 use idle::IdleKeys;
@@ -35,7 +35,7 @@ use key::Key;
 use knot::Search;
 use owner::Owners;
 use phases::{Lost, Records};
-use queue::{OF_MEMBER, Ticket};
+use ticket::{OF_MEMBER, Ticket};
 
 /// What the table is told once, when it is made.
 #[derive(Clone, Debug)]

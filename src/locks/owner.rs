@@ -4,13 +4,13 @@
 //! outlived its session is left of it.
 
 use super::grant::End;
-use super::queue::{OF_MEMBER, Ticket};
+use super::ticket::{OF_MEMBER, Ticket};
 use super::{Locks, Member, Wish};
+use crate::base::list::List;
+use crate::base::name::Name;
+use crate::base::slab::{NIL, Slab};
+use crate::base::table::Table;
 use crate::command::{Owner, Realm, Refusal, Replies, Reply, SessionId, Space};
-use crate::list::List;
-use crate::name::Name;
-use crate::slab::{NIL, Slab};
-use crate::table::Table;
 
 /// Added to the place of an owner in [`Ticket::member`]: the hold is the owner's, and no session's any more.
 const ORPHAN: u32 = 1 << 31;

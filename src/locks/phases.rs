@@ -7,12 +7,12 @@
 use std::collections::VecDeque;
 
 use super::grant::End;
-use super::queue::Ticket;
+use super::ticket::Ticket;
 use super::{Locks, Wish};
+use crate::base::name::Name;
+use crate::base::slab::{NIL, Slab};
+use crate::base::table::Table;
 use crate::command::{Refusal, Replies, Reply, SessionId, Space, Us};
-use crate::name::Name;
-use crate::slab::{NIL, Slab};
-use crate::table::Table;
 
 /// Marks of lost leases that a session may have; the oldest goes first.
 const LOST_MAX: usize = 1024;

@@ -3,10 +3,10 @@
 //! turn ends no more than it can tell the next in line, and none of these keeps another from going on.
 
 use super::grant::End;
-use super::queue::Ticket;
+use super::ticket::Ticket;
 use super::{Locks, Member};
+use crate::base::slab::NIL;
 use crate::command::{Refusal, Replies, Reply, SessionId, Us};
-use crate::slab::NIL;
 
 /// Holds and waits that time or a lost session may end in one turn. Each may be a grant, and a grant is a send
 /// of some 8 to 15 us.

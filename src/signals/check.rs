@@ -2,8 +2,8 @@
 //! and simulations.
 
 use super::Signals;
-use crate::list::Linked;
-use crate::slab::NIL;
+use crate::base::list::Linked;
+use crate::base::slab::NIL;
 
 impl Signals {
     /// Panics if anything is not as it must be. Looks at everything: for tests.

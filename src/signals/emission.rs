@@ -4,9 +4,9 @@
 //! stands at a subscription that exists, or between audiences.
 
 use super::{OF_AUDIENCE, Signals};
+use crate::base::list::Linked;
+use crate::base::slab::NIL;
 use crate::command::SessionId;
-use crate::list::Linked;
-use crate::slab::NIL;
 
 /// Where a signal is on its way.
 #[derive(Default)]

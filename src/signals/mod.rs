@@ -15,11 +15,11 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use crate::base::list::{Linked, List, Neighbours};
+use crate::base::name::Name;
+use crate::base::slab::{NIL, Slab};
+use crate::base::table::Table;
 use crate::command::SessionId;
-use crate::list::{Linked, List, Neighbours};
-use crate::name::Name;
-use crate::slab::{NIL, Slab};
-use crate::table::Table;
 use emission::Emission;
 pub use emission::Next;
 use patterns::{OF_PATTERN, Patterns};

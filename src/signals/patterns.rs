@@ -3,10 +3,10 @@
 //! that begin otherwise cost nothing. Invariant: a part is there exactly while a part below it or an audience is.
 
 use super::{Audience, Hash};
-use crate::list::List;
-use crate::name::Name;
-use crate::slab::{NIL, Slab};
-use crate::table::Table;
+use crate::base::list::List;
+use crate::base::name::Name;
+use crate::base::slab::{NIL, Slab};
+use crate::base::table::Table;
 
 /// In [`List`]: the audiences of a pattern.
 pub(super) const OF_PATTERN: usize = 0;

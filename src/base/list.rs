@@ -2,7 +2,7 @@
 //! same wherever, and allocates nothing. A value has one lane of links for each list that it can be in at a time. The
 //! list does not know what is in it: who enters twice or leaves what it is not in breaks it.
 
-use crate::slab::{NIL, Slab};
+use crate::base::slab::{NIL, Slab};
 
 /// A value's places in its lists.
 pub trait Linked {

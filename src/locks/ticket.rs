@@ -1,10 +1,10 @@
 //! Tickets. A ticket is one wait or one hold; it belongs to a key, perhaps to a
 //! session, and has a timer. Invariant: a ticket waits while its fence is 0 and never waits again.
 
+use crate::base::list::{Linked, Neighbours};
+use crate::base::slab::{NIL, Slab};
+use crate::base::wheel::{Link, Timers};
 use crate::command::{Token, Us};
-use crate::list::{Linked, Neighbours};
-use crate::slab::{NIL, Slab};
-use crate::wheel::{Link, Timers};
 
 /// One wait or one hold. 64 bytes: a cache line.
 pub(super) struct Ticket {

@@ -4,6 +4,8 @@
 //!
 //! All sockets are edge-triggered: what an edge announced and the turn did not take is remembered in `again`.
 
+mod limits;
+
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,12 +21,12 @@ use mio::{Events, Interest, Poll};
 
 use crate::command::{Owner, SessionId, Space, Tie, Us};
 use crate::config::{Config, Distlockd};
-use crate::guests::Guests;
 use crate::hub::{Hub, INPUT_MAX, Next, Settings};
 use crate::locks;
 use crate::log::{Log, Pace};
 use crate::sys::{self, Signals, Timer};
 use crate::wire::Face;
+use limits::Guests;
 
 /// Events of one turn. With a read, some work and a send each, at some 10 us, a turn stays under 10 ms.
 const EVENTS_A_TURN: usize = 256;

@@ -6,8 +6,8 @@
 //! Invariant: a timer on level L shares all digits above L with `elapsed` and has a larger digit at L (at level
 //! 0: not a smaller one); only the slot that is being emptied downwards has the same digit.
 
+use crate::base::slab::NIL;
 use crate::command::Us;
-use crate::slab::NIL;
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;

@@ -1,0 +1,9 @@
+//! Containers that would serve any program: they know nothing of locks, sessions or protocols. Each keeps its values at
+//! places that are small integers, so that links between them cost four bytes and no reference counting.
+
+pub mod buffer;
+pub mod list;
+pub mod name;
+pub mod slab;
+pub mod table;
+pub mod wheel;
