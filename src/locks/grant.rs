@@ -6,7 +6,7 @@ use super::crowd::FEW;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Replies, Reply, SessionId, Token, Us};
+use crate::command::{Refusal, Replies, Reply, SessionId, Space, Token, Us};
 
 /// Holds of a semaphore with many slots that one acquire may end because their leases are over.
 const EVICTED: u32 = 50;
@@ -23,6 +23,40 @@ pub(super) enum End {
 }
 
 impl Locks {
+    /// A client gives a hold back.
+    pub(super) fn release(
+        &mut self,
+        from: SessionId,
+        space: Space,
+        name: &[u8],
+        token: Token,
+        replies: &mut Replies,
+    ) -> Reply {
+        let Some(place) = self.find_hold(space, name, token) else {
+            return Reply::Refused(Refusal::Error);
+        };
+        self.end(place, End::Released, from, replies);
+        Reply::Released
+    }
+
+    /// A client moves the end of a hold.
+    pub(super) fn renew(
+        &mut self,
+        from: SessionId,
+        space: Space,
+        name: &[u8],
+        token: Token,
+        lease: Us,
+        replies: &mut Replies,
+    ) -> Reply {
+        let Some(place) = self.find_hold(space, name, token) else {
+            return Reply::Refused(Refusal::Error);
+        };
+        self.set_due(place, self.now.saturating_add(lease));
+        self.adopt(place, from, replies);
+        Reply::Renewed { lease }
+    }
+
     /// Turns the ticket, the first of its key that does not hold, into a hold whose lease begins now.
     pub(super) fn grant(&mut self, place: u32) -> Token {
         let token = self.mint();
@@ -196,6 +230,23 @@ impl Locks {
         self.keys[key].tickets.remove(&mut self.tickets, place);
         self.detach(place);
         self.tickets.remove(place);
+    }
+
+    fn find_hold(&self, space: Space, name: &[u8], token: Token) -> Option<u32> {
+        let place = self.find(self.secret.hash(space, name), space, name)?;
+        let key = &self.keys[place];
+        if key.idle().is_some() {
+            return None;
+        }
+        let is_it = |ticket: u32| self.tickets[ticket].token == token;
+        if key.limit() > FEW {
+            let of_key = |ticket: u32| self.tickets[ticket].key == place && is_it(ticket);
+            return self.crowd.find(self.secret.place(token.fence), of_key);
+        }
+        key.tickets
+            .places(&self.tickets)
+            .take(key.held as usize)
+            .find(|&ticket| is_it(ticket))
     }
 
     fn mint(&mut self) -> Token {

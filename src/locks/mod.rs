@@ -6,7 +6,10 @@
 //! costs follows from what it touches, never from how much there is; what can be long (a session with many
 //! holds, many leases that end at once, the emptying of all queues) is cut into slices that `Tick` carries on.
 
+mod acquire;
 mod check;
+mod claim;
+mod counts;
 mod crowd;
 mod grant;
 mod idle;
@@ -14,27 +17,27 @@ mod key;
 mod knot;
 mod owner;
 mod phases;
+mod secret;
 mod slices;
 mod ticket;
+mod view;
 
 use std::collections::VecDeque;
-
-use siphasher::sip::{SipHasher13, SipHasher24};
 
 use crate::base::list::List;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::base::wheel::Wheel;
-use crate::command::{
-    Command, Realm, Refusal, Replies, Reply, SessionId, Space, State, Tie, Token, Us, View,
-};
-use crowd::{Crowd, FEW};
-use grant::End;
+use crate::command::{Command, Replies, SessionId, Space, Tie, Us};
+use acquire::Wish;
+pub use counts::Counts;
+use crowd::Crowd;
 use idle::IdleKeys;
 use key::Key;
 use knot::Search;
 use owner::Owners;
 use phases::{Lost, Records};
+use secret::Secret;
 use ticket::{OF_MEMBER, Ticket};
 
 /// What the table is told once, when it is made.
@@ -113,37 +116,6 @@ impl Default for Member {
             closing: false,
         }
     }
-}
-
-/// What an acquire and an enqueue have in common.
-#[derive(Clone, Copy)]
-struct Wish<'a> {
-    space: Space,
-    name: &'a [u8],
-    limit: u32,
-    lease: Us,
-}
-
-/// How holds began and ended, and what became of waits that would not have ended. At any time granted = released +
-/// expired + closed + held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Holds that began.
-    pub granted: u64,
-    /// Holds that a client gave back.
-    pub released: u64,
-    /// Holds whose lease ended.
-    pub expired: u64,
-    /// Holds that ended with their session.
-    pub closed: u64,
-    /// Holds now.
-    pub held: u64,
-    /// Deadlocks that were refused.
-    pub deadlocks: u64,
-    /// Searches for a deadlock, and those that ended because the graph was too large.
-    pub searches: u64,
-    /// The latter.
-    pub searches_cut: u64,
 }
 
 impl Locks {
@@ -308,185 +280,12 @@ impl Locks {
         self.keys.len() - self.idle.count
     }
 
-    /// How holds began and ended so far.
-    pub fn counts(&self) -> Counts {
-        let c = self.counts;
-        Counts {
-            held: c.granted - c.released - c.expired - c.closed,
-            ..c
-        }
-    }
-
-    fn acquire(
-        &mut self,
-        from: SessionId,
-        wish: Wish,
-        wait: Us,
-        replies: &mut Replies,
-    ) -> Option<Reply> {
-        let hash = self.secret.hash(wish.space, wish.name);
-        let (key, free) = match self.enter(hash, wish, replies) {
-            Ok(entered) => entered,
-            Err(refusal) => return Some(Reply::Refused(refusal)),
-        };
-        if !free && wait == 0 {
-            return Some(Reply::Timeout);
-        }
-        if !free {
-            let member = self.enrol(from);
-            if self.would_be_stuck(member, key) {
-                return Some(Reply::Refused(Refusal::Deadlock));
-            }
-        }
-        let place = self.add_ticket(from, key, wish.lease, free);
-        if free {
-            let token = self.grant(place);
-            return Some(Reply::Granted {
-                token,
-                lease: wish.lease,
-            });
-        }
-        self.tickets[place].due = self.now.saturating_add(wait);
-        self.wheel.insert(&mut self.tickets, place);
-        self.begin_wait(place);
-        None
-    }
-
-    /// Finds the key or makes it, and says whether a slot is free for who comes now: free of the holds whose
-    /// leases are over, and with nobody in the queue. Otherwise there is room in the queue.
-    fn enter(
-        &mut self,
-        hash: u32,
-        wish: Wish,
-        replies: &mut Replies,
-    ) -> Result<(u32, bool), Refusal> {
-        if self.is_draining() {
-            return Err(Refusal::Draining);
-        }
-        let Some(key) = self.find(hash, wish.space, wish.name) else {
-            if !self.make_room() {
-                return Err(Refusal::MaxLocks);
-            }
-            let key = self
-                .keys
-                .insert(Key::new(wish.space, wish.name, wish.limit));
-            self.table.insert(hash, key);
-            return Ok((key, true));
-        };
-        if self.keys[key].limit() != wish.limit {
-            return Err(Refusal::LimitMismatch);
-        }
-        if self.keys[key].idle().is_some() {
-            self.revive(key);
-            return Ok((key, true));
-        }
-        self.evict(key, replies);
-        let Key { held, waiting, .. } = self.keys[key];
-        let free = waiting == 0 && held < wish.limit;
-        let full = self.settings.max_waiters > 0 && waiting >= self.settings.max_waiters;
-        if !free && full {
-            Err(Refusal::MaxWaiters)
-        } else {
-            Ok((key, free))
-        }
-    }
-
-    /// A new ticket at the end of its key's list: about to be granted, if there is a free slot, or in the queue,
-    /// without a timer.
-    fn add_ticket(&mut self, from: SessionId, key: u32, lease: Us, free: bool) -> u32 {
-        let member = self.enrol(from);
-        let place = self.tickets.insert(Ticket::new(key, member, 0, lease));
-        self.keys[key].tickets.push_back(&mut self.tickets, place);
-        let mine = &mut self.members[member as usize].tickets;
-        if free {
-            mine.push_back(&mut self.tickets, place);
-        } else {
-            mine.push_front(&mut self.tickets, place);
-            self.keys[key].waiting += 1;
-            if self.keys[key].next == NIL {
-                self.keys[key].next = place;
-            }
-        }
-        place
-    }
-
-    fn release(
-        &mut self,
-        from: SessionId,
-        space: Space,
-        name: &[u8],
-        token: Token,
-        replies: &mut Replies,
-    ) -> Reply {
-        let Some(place) = self.find_hold(space, name, token) else {
-            return Reply::Refused(Refusal::Error);
-        };
-        self.end(place, End::Released, from, replies);
-        Reply::Released
-    }
-
-    fn renew(
-        &mut self,
-        from: SessionId,
-        space: Space,
-        name: &[u8],
-        token: Token,
-        lease: Us,
-        replies: &mut Replies,
-    ) -> Reply {
-        let Some(place) = self.find_hold(space, name, token) else {
-            return Reply::Refused(Refusal::Error);
-        };
-        self.set_due(place, self.now.saturating_add(lease));
-        self.adopt(place, from, replies);
-        Reply::Renewed { lease }
-    }
-
-    fn close(&mut self, from: SessionId, replies: &mut Replies) -> Option<Reply> {
-        let slot = from.slot();
-        let Some(member) = self
-            .members
-            .get(slot as usize)
-            .filter(|member| member.id == from)
-        else {
-            return Some(Reply::Closed);
-        };
-        assert!(!member.closing, "a session closes once");
-        let is_empty = member.tickets.is_empty() && member.lost.is_none();
-        self.fall_silent(slot);
-        if is_empty {
-            self.strike_off(slot);
-            return Some(Reply::Closed);
-        }
-        self.members[slot as usize].closing = true;
-        self.closing.push_back(slot);
-        self.close_some(replies);
-        None
-    }
-
     fn is_draining(&self) -> bool {
         self.drained.is_some()
     }
 
     fn find(&self, hash: u32, space: Space, name: &[u8]) -> Option<u32> {
         self.table.find(hash, |key| self.keys[key].is(space, name))
-    }
-
-    fn find_hold(&self, space: Space, name: &[u8], token: Token) -> Option<u32> {
-        let place = self.find(self.secret.hash(space, name), space, name)?;
-        let key = &self.keys[place];
-        if key.idle().is_some() {
-            return None;
-        }
-        let is_it = |ticket: u32| self.tickets[ticket].token == token;
-        if key.limit() > FEW {
-            let of_key = |ticket: u32| self.tickets[ticket].key == place && is_it(ticket);
-            return self.crowd.find(self.secret.place(token.fence), of_key);
-        }
-        key.tickets
-            .places(&self.tickets)
-            .take(key.held as usize)
-            .find(|&ticket| is_it(ticket))
     }
 
     /// The session's place in the table of members, made on its first visit.
@@ -513,89 +312,5 @@ impl Locks {
     fn hash_of(&self, key: u32) -> u32 {
         self.secret
             .hash(self.keys[key].space(), self.keys[key].name())
-    }
-
-    /// One above the highest place that [`Locks::view`] knows.
-    pub fn places(&self) -> u32 {
-        self.keys.places()
-    }
-
-    /// The key at a place, if there is one: for a listing, which may take many turns and then has missed or
-    /// seen twice what came and went.
-    pub fn view(&self, now: Us, place: u32) -> Option<View<'_>> {
-        let now = self.now.max(now);
-        let key = &self.keys[place];
-        if key.is_vacant() {
-            return None;
-        }
-        let (space, name, limit) = (key.space(), key.name(), key.limit());
-        if let Some(idle) = key.idle() {
-            let state = State::Idle {
-                span: now.saturating_sub(idle.since),
-            };
-            return Some(View {
-                space,
-                name,
-                limit,
-                state,
-            });
-        }
-        let holder = (key.held > 0).then(|| &self.tickets[key.tickets.first]);
-        let state = State::Used {
-            held: key.held,
-            waiting: key.waiting,
-            holder: holder
-                .and_then(|hold| self.members.get(hold.member as usize))
-                .map(|member| member.id),
-            owner: holder.and_then(|hold| self.owner_name(hold.member)),
-            lease_left: holder.map_or(0, |hold| hold.due.saturating_sub(now)),
-        };
-        Some(View {
-            space,
-            name,
-            limit,
-            state,
-        })
-    }
-}
-
-/// Keyed hashes. Clients choose the keys, so the table's hash has a secret; a salt must not be guessed.
-struct Secret {
-    table: SipHasher13,
-    salt: SipHasher24,
-}
-
-impl Secret {
-    fn new(bytes: &[u8; 32]) -> Secret {
-        let word =
-            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        Secret {
-            table: SipHasher13::new_with_keys(word(0), word(8)),
-            salt: SipHasher24::new_with_keys(word(16), word(24)),
-        }
-    }
-
-    fn hash(&self, space: Space, name: &[u8]) -> u32 {
-        let hash = self.table.hash(name);
-        match space {
-            Space::Lock => hash as u32,
-            Space::Semaphore => (hash >> 32) as u32,
-        }
-    }
-
-    fn owner(&self, realm: Realm, name: &[u8]) -> u32 {
-        let hash = self.table.hash(name);
-        match realm {
-            Realm::Line => hash as u32,
-            Realm::Distlockd => (hash >> 32) as u32,
-        }
-    }
-
-    fn place(&self, fence: u64) -> u32 {
-        self.table.hash(&fence.to_le_bytes()) as u32
-    }
-
-    fn salt(&self, fence: u64) -> u64 {
-        self.salt.hash(&fence.to_le_bytes())
     }
 }

@@ -3,14 +3,13 @@
 //! not sequential, and is never taken for stuck. Invariant: an owner is kept while a session speaks for it or a hold that
 //! outlived its session is left of it.
 
-use super::grant::End;
 use super::ticket::{OF_MEMBER, Ticket};
-use super::{Locks, Member, Wish};
+use super::{Locks, Member};
 use crate::base::list::List;
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Owner, Realm, Refusal, Replies, Reply, SessionId, Space};
+use crate::command::{Owner, Realm, Refusal, Replies, Reply, SessionId};
 
 /// Added to the place of an owner in [`Ticket::member`]: the hold is the owner's, and no session's any more.
 const ORPHAN: u32 = 1 << 31;
@@ -67,66 +66,6 @@ impl Locks {
             self.disown(before);
         }
         Reply::Done
-    }
-
-    /// A hold for an owner that is no session's, until it gives it back or the lease ends.
-    pub(super) fn claim(
-        &mut self,
-        wish: Wish,
-        realm: Realm,
-        owner: &[u8],
-        replies: &mut Replies,
-    ) -> Reply {
-        let hash = self.secret.hash(wish.space, wish.name);
-        let lease = wish.lease;
-        let key = match self.enter(hash, wish, replies) {
-            Ok((key, true)) => key,
-            Err(refusal) if refusal != Refusal::MaxWaiters => return Reply::Refused(refusal),
-            // The owner's own hold is granted again: it may not have heard of it.
-            _ => {
-                let Some(place) = self.find_claim(wish.space, wish.name, realm, owner) else {
-                    return Reply::Timeout;
-                };
-                self.set_due(place, self.now.saturating_add(lease));
-                let Ticket { token, .. } = self.tickets[place];
-                return Reply::Granted { token, lease };
-            }
-        };
-        let owner = self.owner_by_name(realm, owner);
-        let ticket = Ticket::new(key, owner | ORPHAN, 0, lease);
-        let place = self.tickets.insert(ticket);
-        self.keys[key].tickets.push_back(&mut self.tickets, place);
-        let orphans = &mut self.owners.slab[owner].orphans;
-        orphans.push_back(&mut self.tickets, place);
-        let token = self.grant(place);
-        Reply::Granted { token, lease }
-    }
-
-    /// The owner gives its hold back.
-    pub(super) fn yield_claim(
-        &mut self,
-        (space, name): (Space, &[u8]),
-        realm: Realm,
-        owner: &[u8],
-        replies: &mut Replies,
-    ) -> Reply {
-        let Some(place) = self.find_claim(space, name, realm, owner) else {
-            return Reply::Refused(Refusal::Error);
-        };
-        self.end(place, End::Released, SessionId::NOBODY, replies);
-        Reply::Released
-    }
-
-    /// The hold of a lock that this owner has.
-    fn find_claim(&self, space: Space, name: &[u8], realm: Realm, owner: &[u8]) -> Option<u32> {
-        let owner = self.find_owner(realm, owner)?;
-        let key = self.find(self.secret.hash(space, name), space, name)?;
-        assert!(self.keys[key].limit() == 1, "only locks are claimed");
-        let first = self.keys[key].tickets.first;
-        let is_its = self.keys[key].idle().is_none()
-            && self.keys[key].held == 1
-            && self.owner_of(self.tickets[first].member) == owner;
-        is_its.then_some(first)
     }
 
     /// The session begins to wait for what this ticket queues for.
@@ -190,14 +129,19 @@ impl Locks {
         let member = self.tickets[place].member as usize;
         let Member { owner, tickets, .. } = &mut self.members[member];
         tickets.remove(&mut self.tickets, place);
-        self.tickets[place].member = match *owner {
-            NIL => NIL,
-            owner => owner | ORPHAN,
-        };
-        if *owner != NIL {
-            let orphans = &mut self.owners.slab[*owner].orphans;
-            orphans.push_back(&mut self.tickets, place);
+        let owner = *owner;
+        self.leave_to(owner, place);
+    }
+
+    /// A ticket that is in no session's list is this owner's from now on; nobody's if that is NIL.
+    pub(super) fn leave_to(&mut self, owner: u32, place: u32) {
+        if owner == NIL {
+            self.tickets[place].member = NIL;
+            return;
         }
+        self.tickets[place].member = owner | ORPHAN;
+        let orphans = &mut self.owners.slab[owner].orphans;
+        orphans.push_back(&mut self.tickets, place);
     }
 
     /// Takes a ticket out of the list of its session or, if it has outlived that, of its owner.
@@ -347,7 +291,7 @@ impl Locks {
         }
     }
 
-    fn find_owner(&self, realm: Realm, name: &[u8]) -> Option<u32> {
+    pub(super) fn find_owner(&self, realm: Realm, name: &[u8]) -> Option<u32> {
         let hash = self.secret.owner(realm, name);
         self.owners.table.find(hash, |place| {
             let owner = &self.owners.slab[place];
@@ -356,7 +300,7 @@ impl Locks {
     }
 
     /// The owner of this name, made if there is none; then it needs a session or a hold at once.
-    fn owner_by_name(&mut self, realm: Realm, name: &[u8]) -> u32 {
+    pub(super) fn owner_by_name(&mut self, realm: Realm, name: &[u8]) -> u32 {
         if let Some(place) = self.find_owner(realm, name) {
             return place;
         }
@@ -371,7 +315,7 @@ impl Locks {
     }
 
     /// The place of the declared owner of a member; NIL if there is none.
-    fn owner_of(&self, member: u32) -> u32 {
+    pub(super) fn owner_of(&self, member: u32) -> u32 {
         match self.members.get(member as usize) {
             Some(member) => member.owner,
             None => orphan_of(member),

@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 
+use super::Locks;
+use super::acquire::Wish;
 use super::grant::End;
 use super::ticket::Ticket;
-use super::{Locks, Wish};
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;

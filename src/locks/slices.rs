@@ -31,6 +31,29 @@ impl Locks {
         self.forget_some();
     }
 
+    /// A session is gone. None if it has more than can be ended at once.
+    pub(super) fn close(&mut self, from: SessionId, replies: &mut Replies) -> Option<Reply> {
+        let slot = from.slot();
+        let Some(member) = self
+            .members
+            .get(slot as usize)
+            .filter(|member| member.id == from)
+        else {
+            return Some(Reply::Closed);
+        };
+        assert!(!member.closing, "a session closes once");
+        let is_empty = member.tickets.is_empty() && member.lost.is_none();
+        self.fall_silent(slot);
+        if is_empty {
+            self.strike_off(slot);
+            return Some(Reply::Closed);
+        }
+        self.members[slot as usize].closing = true;
+        self.closing.push_back(slot);
+        self.close_some(replies);
+        None
+    }
+
     /// Ends what closing sessions have, waits first, as far as this turn goes.
     pub(super) fn close_some(&mut self, replies: &mut Replies) {
         while self.ends < ENDS_A_TURN

@@ -1,0 +1,113 @@
+//! A key is asked for: whether a slot of it is free, and else whether there is room in its queue. An acquire and the first
+//! of two phases begin here. Invariant: nobody is granted a slot while somebody queues for the key.
+
+use super::Locks;
+use super::key::Key;
+use super::ticket::Ticket;
+use crate::base::slab::NIL;
+use crate::command::{Refusal, Replies, Reply, SessionId, Space, Us};
+
+/// What an acquire and an enqueue have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Wish<'a> {
+    pub space: Space,
+    pub name: &'a [u8],
+    pub limit: u32,
+    pub lease: Us,
+}
+
+impl Locks {
+    /// A slot of the key, or a place in its queue until the wait is over. None if the session has to wait.
+    pub(super) fn acquire(
+        &mut self,
+        from: SessionId,
+        wish: Wish,
+        wait: Us,
+        replies: &mut Replies,
+    ) -> Option<Reply> {
+        let hash = self.secret.hash(wish.space, wish.name);
+        let (key, free) = match self.enter(hash, wish, replies) {
+            Ok(entered) => entered,
+            Err(refusal) => return Some(Reply::Refused(refusal)),
+        };
+        if !free && wait == 0 {
+            return Some(Reply::Timeout);
+        }
+        if !free {
+            let member = self.enrol(from);
+            if self.would_be_stuck(member, key) {
+                return Some(Reply::Refused(Refusal::Deadlock));
+            }
+        }
+        let place = self.add_ticket(from, key, wish.lease, free);
+        if free {
+            let token = self.grant(place);
+            return Some(Reply::Granted {
+                token,
+                lease: wish.lease,
+            });
+        }
+        self.tickets[place].due = self.now.saturating_add(wait);
+        self.wheel.insert(&mut self.tickets, place);
+        self.begin_wait(place);
+        None
+    }
+
+    /// Finds the key or makes it, and says whether a slot is free for who comes now: free of the holds whose
+    /// leases are over, and with nobody in the queue. Otherwise there is room in the queue.
+    pub(super) fn enter(
+        &mut self,
+        hash: u32,
+        wish: Wish,
+        replies: &mut Replies,
+    ) -> Result<(u32, bool), Refusal> {
+        if self.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        let Some(key) = self.find(hash, wish.space, wish.name) else {
+            if !self.make_room() {
+                return Err(Refusal::MaxLocks);
+            }
+            let key = self
+                .keys
+                .insert(Key::new(wish.space, wish.name, wish.limit));
+            self.table.insert(hash, key);
+            return Ok((key, true));
+        };
+        if self.keys[key].limit() != wish.limit {
+            return Err(Refusal::LimitMismatch);
+        }
+        if self.keys[key].idle().is_some() {
+            self.revive(key);
+            return Ok((key, true));
+        }
+        self.evict(key, replies);
+        let Key { held, waiting, .. } = self.keys[key];
+        let free = waiting == 0 && held < wish.limit;
+        let full = self.settings.max_waiters > 0 && waiting >= self.settings.max_waiters;
+        if !free && full {
+            Err(Refusal::MaxWaiters)
+        } else {
+            Ok((key, free))
+        }
+    }
+
+    /// A new ticket at the end of its key's list: about to be granted, if there is a free slot, or in the queue,
+    /// without a timer.
+    pub(super) fn add_ticket(&mut self, from: SessionId, key: u32, lease: Us, free: bool) -> u32 {
+        let member = self.enrol(from);
+        let place = self.tickets.insert(Ticket::new(key, member, 0, lease));
+        self.keys[key].tickets.push_back(&mut self.tickets, place);
+        let mine = &mut self.members[member as usize].tickets;
+        if free {
+            mine.push_back(&mut self.tickets, place);
+        } else {
+            mine.push_front(&mut self.tickets, place);
+            self.keys[key].waiting += 1;
+            if self.keys[key].next == NIL {
+                self.keys[key].next = place;
+            }
+        }
+        place
+    }
+}

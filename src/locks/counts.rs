@@ -1,0 +1,37 @@
+//! What the lock table counts, and how it is read. Invariant (S11): granted = released + expired + closed + held, between
+//! any two commands.
+
+use super::Locks;
+
+/// How holds began and ended, and what became of waits that would not have ended. At any time granted = released +
+/// expired + closed + held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Holds that began.
+    pub granted: u64,
+    /// Holds that a client gave back.
+    pub released: u64,
+    /// Holds whose lease ended.
+    pub expired: u64,
+    /// Holds that ended with their session.
+    pub closed: u64,
+    /// Holds now.
+    pub held: u64,
+    /// Deadlocks that were refused.
+    pub deadlocks: u64,
+    /// Searches for a deadlock, and those that ended because the graph was too large.
+    pub searches: u64,
+    /// The latter.
+    pub searches_cut: u64,
+}
+
+impl Locks {
+    /// How holds began and ended so far.
+    pub fn counts(&self) -> Counts {
+        let c = self.counts;
+        Counts {
+            held: c.granted - c.released - c.expired - c.closed,
+            ..c
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Keyed hashes: of keys and owners for the tables that find them, of fences for the salts of tokens. Clients choose the
+//! names and see the salts, so each hash has a secret. Invariant: the secret is given once, when the table is made.
+
+use siphasher::sip::{SipHasher13, SipHasher24};
+
+use crate::command::{Realm, Space};
+
+/// Keyed hashes. Clients choose the keys, so the table's hash has a secret; a salt must not be guessed.
+pub(super) struct Secret {
+    table: SipHasher13,
+    salt: SipHasher24,
+}
+
+impl Secret {
+    pub fn new(bytes: &[u8; 32]) -> Secret {
+        let word =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        Secret {
+            table: SipHasher13::new_with_keys(word(0), word(8)),
+            salt: SipHasher24::new_with_keys(word(16), word(24)),
+        }
+    }
+
+    pub fn hash(&self, space: Space, name: &[u8]) -> u32 {
+        let hash = self.table.hash(name);
+        match space {
+            Space::Lock => hash as u32,
+            Space::Semaphore => (hash >> 32) as u32,
+        }
+    }
+
+    pub fn owner(&self, realm: Realm, name: &[u8]) -> u32 {
+        let hash = self.table.hash(name);
+        match realm {
+            Realm::Line => hash as u32,
+            Realm::Distlockd => (hash >> 32) as u32,
+        }
+    }
+
+    pub fn place(&self, fence: u64) -> u32 {
+        self.table.hash(&fence.to_le_bytes()) as u32
+    }
+
+    pub fn salt(&self, fence: u64) -> u64 {
+        self.salt.hash(&fence.to_le_bytes())
+    }
+}
