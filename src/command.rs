@@ -167,7 +167,7 @@ pub enum Command<'a> {
         /// The owner's name, as sent.
         owner: &'a [u8],
     },
-    /// The session is gone: its waits end, then its holds. Answered by [`Reply::Closed`], perhaps turns later.
+    /// The session is gone: its waits end, then its holds. [`Notice::Closed`] follows, perhaps turns later.
     Close,
     /// From now on nothing is granted; the queues empty over the next ticks.
     Drain,
@@ -216,9 +216,14 @@ pub enum Reply {
     },
     /// The request was not carried out.
     Refused(Refusal),
-    /// No answer but a notice: the last hold of the session was ended by time or from elsewhere.
+}
+
+/// What the lock table tells the hub of a session, and no client ever hears.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The last hold of the session was ended by time or from another session.
     Freed,
-    /// No answer but a notice: after [`Command::Close`], nothing of the session is left.
+    /// After [`Command::Close`]: nothing of the session is left.
     Closed,
 }
 
@@ -303,5 +308,28 @@ pub struct Tie {
     pub key: Vec<u8>,
 }
 
-/// Replies on their way out, each for its session, in the order in which they were made.
-pub type Replies = VecDeque<(SessionId, Reply)>;
+/// The only way out of the lock table, for the hub to empty after each command.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Each answers the request of its session, in the order in which they were made.
+    pub replies: VecDeque<(SessionId, Reply)>,
+    /// Each is for the hub alone, in the order in which they were made.
+    pub notices: VecDeque<(SessionId, Notice)>,
+}
+
+impl Outbox {
+    /// Answers the request of this session.
+    pub fn reply(&mut self, to: SessionId, reply: Reply) {
+        self.replies.push_back((to, reply));
+    }
+
+    /// Tells the hub something of this session.
+    pub fn notice(&mut self, of: SessionId, notice: Notice) {
+        self.notices.push_back((of, notice));
+    }
+
+    /// Whether the hub has taken everything.
+    pub fn is_empty(&self) -> bool {
+        self.replies.is_empty() && self.notices.is_empty()
+    }
+}

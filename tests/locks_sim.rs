@@ -7,7 +7,7 @@ mod harness;
 #[path = "judges/locks.rs"]
 mod judge;
 
-use dflockd::command::{Command, Realm, Replies, SECOND, SessionId, Space, Token, Us};
+use dflockd::command::{Command, Outbox, Realm, SECOND, SessionId, Space, Token, Us};
 use dflockd::locks::{Locks, Settings};
 use harness::{Dice, Trace, settings, simulate};
 use judge::{Act, CLAIMANTS, Judge, Key, NAMES, Slot, Who};
@@ -375,15 +375,15 @@ impl<'a> World<'a> {
     }
 
     fn step(&mut self, from: SessionId, act: Act) {
-        let mut replies = Replies::new();
+        let mut out = Outbox::default();
         let command = command(&self.judge.keys, &act);
-        self.locks.apply(self.clock, from, command, &mut replies);
+        self.locks.apply(self.clock, from, command, &mut out);
         self.trace.step();
-        self.trace.heard(format!("{replies:?}"));
+        self.trace.heard(format!("{out:?}"));
         self.locks.check();
         let knots = std::iter::from_fn(|| self.locks.take_knot()).collect();
         self.judge
-            .judge(self.clock, from, &act, replies, knots, &self.locks);
+            .judge(self.clock, from, &act, out, knots, &self.locks);
     }
 
     /// S9: when every session is closed and every lease is over, nothing is left.

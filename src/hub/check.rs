@@ -11,7 +11,7 @@ impl Hub {
         self.locks.check();
         self.signals.check();
         assert!(
-            self.replies.is_empty() && self.dirty.is_empty() && self.later.is_empty(),
+            self.outbox.is_empty() && self.dirty.is_empty() && self.later.is_empty(),
             "settled"
         );
         for slot in 0..self.sessions.places() {

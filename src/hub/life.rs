@@ -43,7 +43,7 @@ impl Hub {
         let due = deadline(now, self.shutdown_timeout);
         self.drain = Some(Drain { next: 0, due });
         self.locks
-            .apply(now, SessionId::NOBODY, Command::Drain, &mut self.replies);
+            .apply(now, SessionId::NOBODY, Command::Drain, &mut self.outbox);
     }
 
     /// Whether a drain has come to its end: nobody is left on a line, or its time is up. Holds of others need no
@@ -146,7 +146,7 @@ impl Hub {
         self.connections -= 1;
         self.soil(slot);
         self.sessions[slot].left_signals = self.signals.leave(id);
-        self.locks.apply(now, id, Command::Close, &mut self.replies);
+        self.locks.apply(now, id, Command::Close, &mut self.outbox);
     }
 
     /// Whatever is left to send is dropped; the server will close the socket.

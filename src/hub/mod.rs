@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
-use crate::command::{Command, Refusal, Replies, Reply, SessionId, Tie, Us};
+use crate::command::{Command, Notice, Outbox, Refusal, Reply, SessionId, Tie, Us};
 use crate::locks::{self, Locks};
 use crate::signals::Signals;
 use crate::wire::{Face, Parsed, Request, text};
@@ -76,7 +76,8 @@ pub struct Hub {
     spare_line: Vec<u8>,
     /// What signals may still cost in this turn.
     fuel: u32,
-    replies: Replies,
+    /// What the lock table has said and nobody has acted on.
+    outbox: Outbox,
     sessions: Slab<Session>,
     /// Sessions whose close is not decided.
     connections: usize,
@@ -116,7 +117,7 @@ impl Hub {
             spare_line: Vec::new(),
             fuel: FUEL_A_TURN,
             locks: Locks::new(settings.locks),
-            replies: Replies::new(),
+            outbox: Outbox::default(),
             sessions: Slab::new(),
             connections: 0,
             lines: 0,
@@ -245,7 +246,7 @@ impl Hub {
     pub fn tick(&mut self, now: Us, heard: Us) {
         let tick = Command::Tick { heard };
         self.locks
-            .apply(now, SessionId::NOBODY, tick, &mut self.replies);
+            .apply(now, SessionId::NOBODY, tick, &mut self.outbox);
         // The table has counted them itself.
         self.locks.take_looks();
         self.route(now);
@@ -516,8 +517,7 @@ impl Hub {
             Request::Unlisten { pattern, group } => self.unlisten(now, slot, pattern, group),
             Request::Signal { channel, payload } => self.signal(now, slot, channel, payload),
             Request::Command(command) => {
-                self.locks
-                    .apply(now, session.id, command, &mut self.replies);
+                self.locks.apply(now, session.id, command, &mut self.outbox);
                 let looks = self.locks.take_looks() / LOOKS_A_REQUEST;
                 self.work = self.work.saturating_sub(looks as u32);
                 self.route(now);
@@ -530,31 +530,48 @@ impl Hub {
         }
     }
 
-    /// Hands every reply to its session. A session that is closing gets none; what it was granted ends with it.
+    /// Hands every reply to its session, and acts on every notice. A session that is closing gets no reply; what it was
+    /// granted ends with it.
     fn route(&mut self, now: Us) {
-        while let Some((id, reply)) = self.replies.pop_front() {
-            let slot = id.slot();
-            let session = &mut self.sessions[slot];
-            assert!(
-                session.id == id,
-                "a session is kept until the lock table has nothing of it"
-            );
-            match reply {
-                Reply::Closed => {
-                    session.left_locks = true;
-                    self.bury_if_left(slot);
-                }
-                _ if !session.phase.is_open() => {}
-                Reply::Freed if self.drain.is_some() && session.is_idle() => {
-                    self.close_drained(now, slot)
-                }
-                Reply::Freed if !session.is_idle() || session.begun => {}
-                Reply::Freed => self.extend_deadline(now, slot),
-                reply => {
+        while !self.outbox.is_empty() {
+            while let Some((id, reply)) = self.outbox.replies.pop_front() {
+                let slot = self.kept(id);
+                let session = &self.sessions[slot];
+                if session.phase.is_open() {
                     assert!(!session.is_idle(), "one answer for one request");
                     self.answer(now, slot, reply);
                 }
             }
+            if let Some((id, notice)) = self.outbox.notices.pop_front() {
+                self.notice(now, self.kept(id), notice);
+            }
+        }
+    }
+
+    /// The slot of a session of which the lock table has spoken.
+    fn kept(&self, id: SessionId) -> u32 {
+        let slot = id.slot();
+        assert!(
+            self.sessions[slot].id == id,
+            "a session is kept until the lock table has nothing of it"
+        );
+        slot
+    }
+
+    fn notice(&mut self, now: Us, slot: u32, notice: Notice) {
+        let session = &mut self.sessions[slot];
+        let is_at_rest = session.phase.is_open() && session.is_idle();
+        match notice {
+            Notice::Closed => {
+                session.left_locks = true;
+                self.bury_if_left(slot);
+            }
+            // It was granted something after this was said.
+            Notice::Freed if !is_at_rest || self.locks.has(session.id) => {}
+            Notice::Freed if self.drain.is_some() => self.close_drained(now, slot),
+            // Between frames silence has an end again.
+            Notice::Freed if !session.begun => self.extend_deadline(now, slot),
+            Notice::Freed => {}
         }
     }
 

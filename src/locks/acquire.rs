@@ -5,7 +5,7 @@ use super::Locks;
 use super::key::Key;
 use super::ticket::Ticket;
 use crate::base::slab::NIL;
-use crate::command::{Refusal, Replies, Reply, SessionId, Space, Us};
+use crate::command::{Outbox, Refusal, Reply, SessionId, Space, Us};
 
 /// What an acquire and an enqueue have in common.
 #[derive(Clone, Copy)]
@@ -23,10 +23,10 @@ impl Locks {
         from: SessionId,
         wish: Wish,
         wait: Us,
-        replies: &mut Replies,
+        out: &mut Outbox,
     ) -> Option<Reply> {
         let hash = self.secret.hash(wish.space, wish.name);
-        let (key, free) = match self.enter(hash, wish, replies) {
+        let (key, free) = match self.enter(hash, wish, out) {
             Ok(entered) => entered,
             Err(refusal) => return Some(Reply::Refused(refusal)),
         };
@@ -59,7 +59,7 @@ impl Locks {
         &mut self,
         hash: u32,
         wish: Wish,
-        replies: &mut Replies,
+        out: &mut Outbox,
     ) -> Result<(u32, bool), Refusal> {
         if self.is_draining() {
             return Err(Refusal::Draining);
@@ -81,7 +81,7 @@ impl Locks {
             self.revive(key);
             return Ok((key, true));
         }
-        self.evict(key, replies);
+        self.evict(key, out);
         let Key { held, waiting, .. } = self.keys[key];
         let free = waiting == 0 && held < wish.limit;
         let full = self.settings.max_waiters > 0 && waiting >= self.settings.max_waiters;

@@ -6,7 +6,7 @@ use super::acquire::Wish;
 use super::grant::End;
 use super::ticket::Ticket;
 use crate::base::slab::NIL;
-use crate::command::{Realm, Refusal, Replies, Reply, SessionId, Space};
+use crate::command::{Outbox, Realm, Refusal, Reply, SessionId, Space};
 
 impl Locks {
     /// A hold for an owner that is no session's, until it gives it back or the lease ends.
@@ -15,11 +15,11 @@ impl Locks {
         wish: Wish,
         realm: Realm,
         owner: &[u8],
-        replies: &mut Replies,
+        out: &mut Outbox,
     ) -> Reply {
         let hash = self.secret.hash(wish.space, wish.name);
         let lease = wish.lease;
-        let key = match self.enter(hash, wish, replies) {
+        let key = match self.enter(hash, wish, out) {
             Ok((key, true)) => key,
             Err(refusal) if refusal != Refusal::MaxWaiters => return Reply::Refused(refusal),
             // The owner's own hold is granted again: it may not have heard of it.
@@ -46,12 +46,12 @@ impl Locks {
         (space, name): (Space, &[u8]),
         realm: Realm,
         owner: &[u8],
-        replies: &mut Replies,
+        out: &mut Outbox,
     ) -> Reply {
         let Some(place) = self.find_claim(space, name, realm, owner) else {
             return Reply::Refused(Refusal::Error);
         };
-        self.end(place, End::Released, SessionId::NOBODY, replies);
+        self.end(place, End::Released, SessionId::NOBODY, out);
         Reply::Released
     }
 

@@ -6,7 +6,7 @@ use super::crowd::FEW;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Refusal, Replies, Reply, SessionId, Space, Token, Us};
+use crate::command::{Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us};
 
 /// Holds of a semaphore with many slots that one acquire may end because their leases are over.
 const EVICTED: u32 = 50;
@@ -30,12 +30,12 @@ impl Locks {
         space: Space,
         name: &[u8],
         token: Token,
-        replies: &mut Replies,
+        out: &mut Outbox,
     ) -> Reply {
         let Some(place) = self.find_hold(space, name, token) else {
             return Reply::Refused(Refusal::Error);
         };
-        self.end(place, End::Released, from, replies);
+        self.end(place, End::Released, from, out);
         Reply::Released
     }
 
@@ -47,13 +47,13 @@ impl Locks {
         name: &[u8],
         token: Token,
         lease: Us,
-        replies: &mut Replies,
+        out: &mut Outbox,
     ) -> Reply {
         let Some(place) = self.find_hold(space, name, token) else {
             return Reply::Refused(Refusal::Error);
         };
         self.set_due(place, self.now.saturating_add(lease));
-        self.adopt(place, from, replies);
+        self.adopt(place, from, out);
         Reply::Renewed { lease }
     }
 
@@ -84,7 +84,7 @@ impl Locks {
 
     /// Grants the free slots of a key to the first in its queue. One whose session is closing is passed over; one
     /// that nobody waits for yet is told when somebody does.
-    pub(super) fn serve(&mut self, key: u32, replies: &mut Replies) {
+    pub(super) fn serve(&mut self, key: u32, out: &mut Outbox) {
         while !self.is_draining() && self.keys[key].held < self.keys[key].limit() {
             let place = self.keys[key].next;
             if place == NIL {
@@ -111,22 +111,22 @@ impl Locks {
             self.end_wait(place);
             let token = self.grant(place);
             if awaited {
-                replies.push_back((id, Reply::Granted { token, lease }));
+                out.reply(id, Reply::Granted { token, lease });
             }
-            self.untie(member, replies);
+            self.untie(member, out);
         }
     }
 
     /// Ends a hold and serves its queue. `by` is the session that asked for it, if one did.
-    pub(super) fn end(&mut self, place: u32, end: End, by: SessionId, replies: &mut Replies) {
-        let key = self.drop_hold(place, end, by, replies);
-        self.serve(key, replies);
+    pub(super) fn end(&mut self, place: u32, end: End, by: SessionId, out: &mut Outbox) {
+        let key = self.drop_hold(place, end, by, out);
+        self.serve(key, out);
         self.retire_if_unused(key);
     }
 
     /// Ends the holds of a key whose leases are over, though the timer has not had its turn, and serves its
     /// queue: nobody is refused a lock because of a lease that has ended. The key stays, even if idle.
-    pub(super) fn evict(&mut self, key: u32, replies: &mut Replies) {
+    pub(super) fn evict(&mut self, key: u32, out: &mut Outbox) {
         if self.keys[key].limit() > FEW {
             // The newcomer needs one slot, and each who came before it; the timers see to the rest.
             let wanted = self.keys[key].waiting.saturating_add(1).min(EVICTED);
@@ -134,19 +134,19 @@ impl Locks {
                 let Some(place) = self.crowd.past_due(key, self.now) else {
                     break;
                 };
-                self.drop_hold(place, End::Expired, SessionId::NOBODY, replies);
+                self.drop_hold(place, End::Expired, SessionId::NOBODY, out);
             }
         } else {
             let mut place = self.keys[key].tickets.first;
             for _ in 0..self.keys[key].held {
                 let behind = self.tickets[place].behind();
                 if self.tickets[place].due <= self.now {
-                    self.drop_hold(place, End::Expired, SessionId::NOBODY, replies);
+                    self.drop_hold(place, End::Expired, SessionId::NOBODY, out);
                 }
                 place = behind;
             }
         }
-        self.serve(key, replies);
+        self.serve(key, out);
     }
 
     /// A hold ends at another time than it would have.
@@ -179,14 +179,14 @@ impl Locks {
     }
 
     /// The wait of the ticket ends with this answer, without a grant.
-    pub(super) fn dismiss(&mut self, place: u32, reply: Reply, replies: &mut Replies) {
+    pub(super) fn dismiss(&mut self, place: u32, reply: Reply, out: &mut Outbox) {
         let Ticket { key, member, .. } = self.tickets[place];
         self.leave(place);
         self.retire_if_unused(key);
-        replies.push_back((self.members[member as usize].id, reply));
+        out.reply(self.members[member as usize].id, reply);
     }
 
-    fn drop_hold(&mut self, place: u32, end: End, by: SessionId, replies: &mut Replies) -> u32 {
+    fn drop_hold(&mut self, place: u32, end: End, by: SessionId, out: &mut Outbox) -> u32 {
         let Ticket {
             key,
             member,
@@ -208,18 +208,18 @@ impl Locks {
         self.unrecord(place, Some(end));
         self.count_hold(member, false);
         self.discard(place);
-        self.tell_if_freed(member, by, replies);
+        self.tell_if_freed(member, by, out);
         key
     }
 
     /// Tells a session that has nothing any more, unless it has asked for that itself.
-    pub(super) fn tell_if_freed(&self, member: u32, by: SessionId, replies: &mut Replies) {
+    pub(super) fn tell_if_freed(&self, member: u32, by: SessionId, out: &mut Outbox) {
         if let Some(member) = self.members.get(member as usize)
             && member.tickets.is_empty()
             && !member.closing
             && member.id != by
         {
-            replies.push_back((member.id, Reply::Freed));
+            out.notice(member.id, Notice::Freed);
         }
     }
 

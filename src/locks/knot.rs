@@ -7,7 +7,7 @@ use super::Locks;
 use super::key::Key;
 use super::owner::Actor;
 use super::ticket::Ticket;
-use crate::command::{Refusal, Replies, Reply, Tie};
+use crate::command::{Outbox, Refusal, Reply, Tie};
 
 /// Holds that one search looks at; a graph that is larger is not searched on, and its waits go on as ever.
 const HOLDS_A_SEARCH: u64 = 1000;
@@ -29,7 +29,7 @@ impl Locks {
     }
 
     /// Somebody was given a hold. If it waits elsewhere and is stuck with it, that wait is refused.
-    pub(super) fn untie(&mut self, member: u32, replies: &mut Replies) {
+    pub(super) fn untie(&mut self, member: u32, out: &mut Outbox) {
         if !self.settings.deadlock_detection {
             return;
         }
@@ -42,7 +42,7 @@ impl Locks {
         let is_stuck = self.may_be_stuck(actor) && self.is_stuck(actor, key);
         self.ends += ((self.looks - before) / LOOKS_AN_END) as u32;
         if is_stuck {
-            self.dismiss(place, Reply::Refused(Refusal::Deadlock), replies);
+            self.dismiss(place, Reply::Refused(Refusal::Deadlock), out);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The lock table: commands in, replies out, time an argument. No sockets, no clock, no dice; `apply` is the only
+//! The lock table: commands in, out out, time an argument. No sockets, no clock, no dice; `apply` is the only
 //! door that changes anything, so whoever repeats the commands repeats the state. Invariant: `check`, which says
 //! in code what must hold between any two commands.
 //!
@@ -28,7 +28,7 @@ use crate::base::list::List;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::base::wheel::Wheel;
-use crate::command::{Command, Replies, SessionId, Space, Tie, Us};
+use crate::command::{Command, Outbox, SessionId, Space, Tie, Us};
 use acquire::Wish;
 pub use counts::Counts;
 use crowd::Crowd;
@@ -147,9 +147,9 @@ impl Locks {
     }
 
     /// Carries out one command of the session `from` at the time `now`; a time before the last one counts as
-    /// that. Each command but Drain and Tick is answered by exactly one reply to `from`, at once or, for
-    /// an acquire that waits and a close, later; others may be answered by it too, and before it.
-    pub fn apply(&mut self, now: Us, from: SessionId, command: Command, replies: &mut Replies) {
+    /// that. Each command but Close, Drain and Tick is answered by exactly one reply to `from`: at once, or
+    /// later if an acquire waits. Others may be answered by it too, and before it.
+    pub fn apply(&mut self, now: Us, from: SessionId, command: Command, out: &mut Outbox) {
         self.now = self.now.max(now);
         let default = self.settings.default_lease;
         let reply = match command {
@@ -170,7 +170,7 @@ impl Locks {
                         lease,
                     },
                     wait,
-                    replies,
+                    out,
                 )
             }
             Command::Enqueue {
@@ -188,7 +188,7 @@ impl Locks {
                         limit,
                         lease,
                     },
-                    replies,
+                    out,
                 ))
             }
             Command::Wait { space, key, wait } => self.wait(from, space, key, wait),
@@ -205,17 +205,17 @@ impl Locks {
                     limit: 1,
                     lease,
                 };
-                Some(self.claim(wish, realm, owner, replies))
+                Some(self.claim(wish, realm, owner, out))
             }
             Command::Yield {
                 space,
                 key,
                 realm,
                 owner,
-            } => Some(self.yield_claim((space, key), realm, owner, replies)),
+            } => Some(self.yield_claim((space, key), realm, owner, out)),
             Command::Declare { owner } => Some(self.declare(from, owner)),
             Command::Release { space, key, token } => {
-                Some(self.release(from, space, key, token, replies))
+                Some(self.release(from, space, key, token, out))
             }
             Command::Renew {
                 space,
@@ -224,20 +224,23 @@ impl Locks {
                 lease,
             } => {
                 let lease = lease.unwrap_or(default);
-                Some(self.renew(from, space, key, token, lease, replies))
+                Some(self.renew(from, space, key, token, lease, out))
             }
-            Command::Close => self.close(from, replies),
+            Command::Close => {
+                self.close(from, out);
+                None
+            }
             Command::Drain => {
                 self.drained.get_or_insert(0);
                 None
             }
             Command::Tick { heard } => {
-                self.tick(heard.min(self.now), replies);
+                self.tick(heard.min(self.now), out);
                 None
             }
         };
         if let Some(reply) = reply {
-            replies.push_back((from, reply));
+            out.reply(from, reply);
         }
     }
 

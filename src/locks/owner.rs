@@ -9,7 +9,7 @@ use crate::base::list::List;
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Owner, Realm, Refusal, Replies, Reply, SessionId};
+use crate::command::{Outbox, Owner, Realm, Refusal, Reply, SessionId};
 
 /// Added to the place of an owner in [`Ticket::member`]: the hold is the owner's, and no session's any more.
 const ORPHAN: u32 = 1 << 31;
@@ -159,7 +159,7 @@ impl Locks {
     }
 
     /// A hold that another session of the same owner had moves to the session that has renewed it.
-    pub(super) fn adopt(&mut self, place: u32, by: SessionId, replies: &mut Replies) {
+    pub(super) fn adopt(&mut self, place: u32, by: SessionId, out: &mut Outbox) {
         let Some(member) = self.members.get(by.slot() as usize) else {
             return;
         };
@@ -175,10 +175,10 @@ impl Locks {
         self.tickets[place].member = by.slot();
         let Member { tickets, .. } = &mut self.members[by.slot() as usize];
         tickets.push_back(&mut self.tickets, place);
-        self.tell_if_freed(former, by, replies);
+        self.tell_if_freed(former, by, out);
         // It would have ended with its session, and is its owner's again.
         if was_ending {
-            self.untie(by.slot(), replies);
+            self.untie(by.slot(), out);
         }
     }
 

@@ -13,7 +13,7 @@ use super::ticket::Ticket;
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Refusal, Replies, Reply, SessionId, Space, Us};
+use crate::command::{Outbox, Refusal, Reply, SessionId, Space, Us};
 
 /// Marks of lost leases that a session may have; the oldest goes first.
 const LOST_MAX: usize = 1024;
@@ -43,7 +43,7 @@ struct Record {
 
 impl Locks {
     /// The first phase: a slot or a place in the queue, and a record.
-    pub(super) fn enqueue(&mut self, from: SessionId, wish: Wish, replies: &mut Replies) -> Reply {
+    pub(super) fn enqueue(&mut self, from: SessionId, wish: Wish, out: &mut Outbox) -> Reply {
         let hash = self.secret.hash(wish.space, wish.name);
         let recorded = self.find_record(from.slot(), hash, wish.space, wish.name);
         if let Some(record) = recorded
@@ -52,7 +52,7 @@ impl Locks {
         {
             return Reply::Refused(Refusal::AlreadyEnqueued);
         }
-        let (key, free) = match self.enter(hash, wish, replies) {
+        let (key, free) = match self.enter(hash, wish, out) {
             Ok(entered) => entered,
             Err(refusal) => return Reply::Refused(refusal),
         };

@@ -6,7 +6,7 @@ use super::grant::End;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Refusal, Replies, Reply, SessionId, Us};
+use crate::command::{Notice, Outbox, Refusal, Reply, SessionId, Us};
 
 /// Holds and waits that time or a lost session may end in one turn. Each may be a grant, and a grant is a send
 /// of some 8 to 15 us.
@@ -19,43 +19,42 @@ const DRAINED_A_TURN: u32 = 1000;
 const TURNED_AWAY_A_TURN: u32 = 200;
 
 impl Locks {
-    pub(super) fn tick(&mut self, heard: Us, replies: &mut Replies) {
+    pub(super) fn tick(&mut self, heard: Us, out: &mut Outbox) {
         if self.is_draining() {
-            self.drain_some(replies);
+            self.drain_some(out);
         }
         // Neither a flood of hang-ups nor of expiries keeps the other from going on.
-        self.expire_some(heard, self.ends + ENDS_A_TURN / 5, replies);
-        self.close_some(replies);
-        self.expire_some(heard, ENDS_A_TURN, replies);
+        self.expire_some(heard, self.ends + ENDS_A_TURN / 5, out);
+        self.close_some(out);
+        self.expire_some(heard, ENDS_A_TURN, out);
         self.ends = 0;
         self.forget_some();
     }
 
-    /// A session is gone. None if it has more than can be ended at once.
-    pub(super) fn close(&mut self, from: SessionId, replies: &mut Replies) -> Option<Reply> {
+    /// A session is gone.
+    pub(super) fn close(&mut self, from: SessionId, out: &mut Outbox) {
         let slot = from.slot();
         let Some(member) = self
             .members
             .get(slot as usize)
             .filter(|member| member.id == from)
         else {
-            return Some(Reply::Closed);
+            return out.notice(from, Notice::Closed);
         };
         assert!(!member.closing, "a session closes once");
         let is_empty = member.tickets.is_empty() && member.lost.is_none();
         self.fall_silent(slot);
         if is_empty {
             self.strike_off(slot);
-            return Some(Reply::Closed);
+            return out.notice(from, Notice::Closed);
         }
         self.members[slot as usize].closing = true;
         self.closing.push_back(slot);
-        self.close_some(replies);
-        None
+        self.close_some(out);
     }
 
     /// Ends what closing sessions have, waits first, as far as this turn goes.
-    pub(super) fn close_some(&mut self, replies: &mut Replies) {
+    pub(super) fn close_some(&mut self, out: &mut Outbox) {
         while self.ends < ENDS_A_TURN
             && let Some(&slot) = self.closing.front()
         {
@@ -69,7 +68,7 @@ impl Locks {
             if place == NIL {
                 self.strike_off(slot);
                 self.closing.pop_front();
-                replies.push_back((id, Reply::Closed));
+                out.notice(id, Notice::Closed);
                 continue;
             }
             self.ends += 1;
@@ -78,7 +77,7 @@ impl Locks {
                 self.leave(place);
                 self.retire_if_unused(key);
             } else if self.settings.auto_release || self.is_untold(place) {
-                self.end(place, End::Closed, id, replies);
+                self.end(place, End::Closed, id, out);
             } else {
                 self.unrecord(place, None);
                 self.orphan(place);
@@ -87,7 +86,7 @@ impl Locks {
     }
 
     /// Ends waits and leases that are due by `heard`, until `most` ends in this turn.
-    fn expire_some(&mut self, heard: Us, most: u32, replies: &mut Replies) {
+    fn expire_some(&mut self, heard: Us, most: u32, out: &mut Outbox) {
         let mut fuel = CASCADES_A_TURN;
         while self.ends < most
             && let Some(place) = self.wheel.pop(&mut self.tickets, heard, &mut fuel)
@@ -99,19 +98,19 @@ impl Locks {
             self.ends += 1;
             let Ticket { key, member, .. } = self.tickets[place];
             if !self.tickets[place].waits() {
-                self.end(place, End::Expired, SessionId::NOBODY, replies);
+                self.end(place, End::Expired, SessionId::NOBODY, out);
             } else if self.members[member as usize].closing {
                 // It is gone already; nobody is left to be told.
                 self.leave(place);
                 self.retire_if_unused(key);
             } else {
-                self.dismiss(place, Reply::Timeout, replies);
+                self.dismiss(place, Reply::Timeout, out);
             }
         }
     }
 
     /// Turns away the waits at the next places of the slab.
-    fn drain_some(&mut self, replies: &mut Replies) {
+    fn drain_some(&mut self, out: &mut Outbox) {
         let mut place = self.drained.expect("asked only while draining");
         let (mut looks, mut waiters) = (DRAINED_A_TURN, TURNED_AWAY_A_TURN);
         while place < self.tickets.places() && looks > 0 && waiters > 0 {
@@ -120,7 +119,7 @@ impl Locks {
                 && ticket.waits()
                 && !self.members[ticket.member as usize].closing
             {
-                self.turn_away(place, replies);
+                self.turn_away(place, out);
                 waiters -= 1;
             }
             place += 1;
@@ -130,9 +129,9 @@ impl Locks {
     }
 
     /// The server stops: the wait is over, whether or not somebody waits for its answer yet.
-    fn turn_away(&mut self, place: u32, replies: &mut Replies) {
+    fn turn_away(&mut self, place: u32, out: &mut Outbox) {
         if self.tickets[place].is_timed() {
-            return self.dismiss(place, Reply::Refused(Refusal::Draining), replies);
+            return self.dismiss(place, Reply::Refused(Refusal::Draining), out);
         }
         let Ticket { key, member, .. } = self.tickets[place];
         self.leave(place);
@@ -141,7 +140,7 @@ impl Locks {
             id, ref tickets, ..
         } = self.members[member as usize];
         if tickets.is_empty() {
-            replies.push_back((id, Reply::Freed));
+            out.notice(id, Notice::Freed);
         }
     }
 }

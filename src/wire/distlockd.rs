@@ -47,14 +47,13 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// Appends the frame that says `reply`; notices have none.
+/// Appends the frame that says `reply`.
 pub fn write(reply: Reply, out: &mut Vec<u8>) {
     let (status, message) = match reply {
         Reply::Granted { .. } | Reply::Released | Reply::Done => (OK, ""),
         Reply::Timeout => (BUSY, "Lock is busy"),
         Reply::Refused(Refusal::Error) => (ERROR, "Invalid release"),
         Reply::Refused(refusal) => (ERROR, name_of(refusal)),
-        Reply::Freed | Reply::Closed => return,
         Reply::Acquired { .. }
         | Reply::Queued
         | Reply::Renewed { .. }
@@ -186,7 +185,6 @@ mod tests {
             said(Reply::Refused(Refusal::MaxLocks)),
             b"\x01\0\x0ferror_max_locks"
         );
-        assert_eq!(said(Reply::Freed), b"");
         let mut out = Vec::new();
         write_mistake("Invalid command", &mut out);
         assert_eq!(out, b"\x03\0\x0fInvalid command");

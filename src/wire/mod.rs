@@ -28,7 +28,7 @@ impl Face {
         }
     }
 
-    /// Appends what says `reply`; notices have nothing.
+    /// Appends what says `reply`.
     pub fn write(self, reply: Reply, out: &mut Vec<u8>) {
         match self {
             Face::Text => text::write(reply, out),

@@ -85,7 +85,7 @@ pub fn is_http(input: &[u8]) -> bool {
     METHODS.iter().any(|method| input.starts_with(method))
 }
 
-/// Appends the line that says `reply`; notices have none.
+/// Appends the line that says `reply`.
 pub fn write(reply: Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Granted { token, lease } => {
@@ -108,7 +108,6 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         Reply::Timeout => out.extend_from_slice(b"timeout"),
         Reply::Queued => out.extend_from_slice(b"queued"),
         Reply::Refused(refusal) => out.extend_from_slice(name_of(refusal).as_bytes()),
-        Reply::Freed | Reply::Closed => return,
     }
     out.push(b'\n');
 }

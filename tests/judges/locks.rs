@@ -11,7 +11,7 @@ mod survey;
 
 pub use acts::Act;
 pub use claims::CLAIMANTS;
-use dflockd::command::{Refusal, Replies, Reply, SessionId, Space, Tie, Token, Us};
+use dflockd::command::{Notice, Outbox, Refusal, Reply, SessionId, Space, Tie, Token, Us};
 use dflockd::locks::{Locks, Settings};
 use knots::Owners;
 pub use knots::{NAMES, Who};
@@ -172,7 +172,7 @@ impl Judge {
         clock: Us,
         from: SessionId,
         act: &Act,
-        mut replies: Replies,
+        out: Outbox,
         knots: Vec<Vec<Tie>>,
         locks: &Locks,
     ) {
@@ -182,8 +182,12 @@ impl Judge {
         self.former_fence = self.last_fence;
         let asks = !matches!(act, Act::Close | Act::Drain | Act::Tick);
         // The answer to who asked comes last.
+        let Outbox {
+            mut replies,
+            notices,
+        } = out;
         let own = match replies.back() {
-            Some(&(id, reply)) if asks && id == from && reply != Reply::Freed => Some(reply),
+            Some(&(id, reply)) if asks && id == from => Some(reply),
             _ => None,
         };
         replies.truncate(replies.len() - usize::from(own.is_some()));
@@ -191,6 +195,9 @@ impl Judge {
         let entering = self.begin(from, act, own);
         for (id, reply) in replies {
             self.hear(id, reply, act);
+        }
+        for (id, notice) in notices {
+            self.notice(id, notice, act);
         }
         match *act {
             Act::Acquire { wait, .. } => self.acquired(from, wait, own, entering),
@@ -333,28 +340,31 @@ impl Judge {
         }
     }
 
-    fn hear(&mut self, id: SessionId, reply: Reply, act: &Act) {
+    fn notice(&mut self, id: SessionId, notice: Notice, act: &Act) {
         let slot = id.slot() as usize;
-        if reply == Reply::Closed {
+        if notice == Notice::Closed {
             assert!(self.slots[slot] == Slot::Closing(id), "nobody closes it");
             self.slots[slot] = Slot::Free;
             self.believes[slot] = false;
             self.ghosts.retain(|&(ghost, _)| ghost != id);
             return self.end_holds(End::Otherwise, |hold| hold.owner == Some(id));
         }
+        assert!(self.slots[slot] == Slot::Open(id), "a closed session hears");
+        assert!(self.believes[slot], "it is told once, and only what is new");
+        self.believes[slot] = false;
+        if self.draining && matches!(act, Act::Tick) {
+            self.waits
+                .retain(|wait| wait.id != id || wait.due.is_some());
+        }
+        assert!(self.waits.iter().all(|wait| wait.id != id), "it waits");
+        assert!(self.owns(id).all(|hold| hold.fading), "it holds");
+        self.end_holds(End::Expired, |hold| hold.owner == Some(id));
+    }
+
+    fn hear(&mut self, id: SessionId, reply: Reply, act: &Act) {
+        let slot = id.slot() as usize;
         // S5, S9
         assert!(self.slots[slot] == Slot::Open(id), "a closed session hears");
-        if reply == Reply::Freed {
-            assert!(self.believes[slot], "it is told once, and only what is new");
-            self.believes[slot] = false;
-            if self.draining && matches!(act, Act::Tick) {
-                self.waits
-                    .retain(|wait| wait.id != id || wait.due.is_some());
-            }
-            assert!(self.waits.iter().all(|wait| wait.id != id), "it waits");
-            assert!(self.owns(id).all(|hold| hold.fading), "it holds");
-            return self.end_holds(End::Expired, |hold| hold.owner == Some(id));
-        }
         let asked = |wait: &Wait| wait.id == id && wait.due.is_some();
         let place = self.waits.iter().position(asked);
         let place = place.expect("S3: an answer answers a request");

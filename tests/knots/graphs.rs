@@ -201,9 +201,9 @@ impl Graph {
     fn gives_up(&mut self, owner: usize, due: Us) {
         self.table.now = due;
         self.table.tick();
-        let heard = self.table.replies.pop_front();
+        let heard = self.table.out.replies.pop_front();
         assert!(matches!(heard, Some((_, Reply::Timeout))), "{heard:?}");
-        assert!(self.table.replies.is_empty());
+        assert!(self.table.out.replies.is_empty());
         self.awaits[owner] = None;
     }
 

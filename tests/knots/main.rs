@@ -11,7 +11,7 @@ mod owners;
 use std::collections::BTreeSet;
 
 use dflockd::command::{
-    Command, Owner, Refusal, Replies, Reply, SECOND, SessionId, Space, Token, Us,
+    Command, Notice, Outbox, Owner, Refusal, Reply, SECOND, SessionId, Space, Token, Us,
 };
 use dflockd::locks::{Locks, Settings};
 use harness::settings;
@@ -25,7 +25,7 @@ const DEADLOCK: Reply = Reply::Refused(Refusal::Deadlock);
 struct Table {
     locks: Locks,
     now: Us,
-    replies: Replies,
+    out: Outbox,
 }
 
 impl Table {
@@ -42,25 +42,30 @@ impl Table {
         Table {
             locks: Locks::new(settings),
             now: 1000 * SECOND,
-            replies: Replies::new(),
+            out: Outbox::default(),
         }
     }
 
     fn ask(&mut self, from: SessionId, command: Command) {
-        self.locks.apply(self.now, from, command, &mut self.replies);
+        self.locks.apply(self.now, from, command, &mut self.out);
     }
 
     /// What was answered since this was asked last.
     fn heard(&mut self) -> Vec<(SessionId, Reply)> {
-        self.replies.drain(..).collect()
+        self.out.replies.drain(..).collect()
+    }
+
+    /// The notices that came since this was asked last.
+    fn noticed(&mut self) -> Vec<(SessionId, Notice)> {
+        self.out.notices.drain(..).collect()
     }
 
     /// What this one request was answered at once; None if it waits, and nobody else heard anything.
     #[track_caller]
     fn answer(&mut self, from: SessionId, command: Command) -> Option<Reply> {
         self.ask(from, command);
-        let reply = self.replies.pop_front();
-        assert!(self.replies.is_empty(), "{:?}", self.replies);
+        let reply = self.out.replies.pop_front();
+        assert!(self.out.replies.is_empty(), "{:?}", self.out);
         reply.map(|(id, reply)| {
             assert_eq!(id, from);
             reply

@@ -281,7 +281,6 @@ fn replies_are_the_lines_that_clients_parse() {
     assert_eq!(line(Reply::Released), "ok\n");
     assert_eq!(line(Reply::Timeout), "timeout\n");
     assert_eq!(line(Reply::Refused(Refusal::MaxLocks)), "error_max_locks\n");
-    assert_eq!(line(Reply::Freed), "");
 }
 
 #[test]
