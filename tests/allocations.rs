@@ -1,6 +1,7 @@
 //! Once warm, a request allocates nothing: counted by an allocator of the test's own, over the hub.
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
+#[path = "inner/harness/mod.rs"]
 mod harness;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -327,7 +327,9 @@ impl Drop for Replay {
         if std::thread::panicking() {
             let Replay { test, seed, .. } = self;
             let steps = self.before + self.trace.steps;
-            eprintln!("after {steps} steps; again with: SEED={seed} cargo test --test {test}");
+            eprintln!(
+                "after {steps} steps; again with: SEED={seed} cargo test --test inner {test}"
+            );
         }
     }
 }

@@ -2,14 +2,11 @@
 //! signals are on their way that wait for fuel in the middle of a fan-out, and listeners that now and then have no room.
 //! Few sessions, patterns and groups, so that they collide. The judge knows the contract and not the tree.
 
-mod harness;
-#[path = "judges/signals.rs"]
-mod judge;
-
 use dflockd::command::SessionId;
 use dflockd::signals::{Next, Signals};
-use harness::{Dice, Trace, simulate};
-use judge::{Judge, Outcome, Place};
+
+use crate::harness::{Dice, Trace, simulate};
+use crate::judges::signals::{Judge, Outcome, Place};
 
 #[test]
 fn every_listener_gets_its_counted_copies_and_every_group_one() {

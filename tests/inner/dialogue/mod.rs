@@ -1,9 +1,6 @@
 //! Dialogues: what clients say and hear, over the hub, without sockets and without waiting. Each test is one
 //! sentence of dflockd-protocol(7), or one trap that servers of this kind fell into.
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod contract;
 mod deadlines;
 mod deadlocks;
@@ -18,9 +15,9 @@ mod signals;
 mod subscribers;
 mod time;
 
+use crate::harness::{Net, settings};
 use dflockd::command::SECOND;
 use dflockd::hub::{INPUT_MAX, OUTPUT_MAX, Settings};
-use harness::{Net, settings};
 
 /// A net with short words for what dialogues do.
 struct Dialogue(Net);

@@ -2,8 +2,8 @@
 //! done the moment it comes, or not said at all, so that the judge knows the order.
 
 use super::World;
-use super::judge::faces::Call;
 use super::words::{LOCKS, NAMES};
+use crate::judges::hub::faces::Call;
 use dflockd::wire::Face;
 
 const OWNERS: [&str; 4] = ["", "me", "you", "an-id-of-23-bytes-xxxxx"];

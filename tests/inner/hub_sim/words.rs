@@ -1,9 +1,9 @@
 //! What the clients of the simulation make up their minds to say, and how that is spelt.
 
 use super::World;
-use super::judge::pushes::{CHANNELS, GROUPS, Letter, PATTERNS, Wish};
-use super::judge::{self, Ask};
 use crate::harness::Dice;
+use crate::judges::hub::pushes::{CHANNELS, GROUPS, Letter, PATTERNS, Wish};
+use crate::judges::hub::{self as judge, Ask};
 
 /// Locks, and then semaphores, whose names are locks' too.
 pub const NAMES: [&str; judge::KEYS] = [

@@ -1,20 +1,17 @@
 //! Deadlocks, through the one door of the lock table: all small graphs against a judge, and the large and the odd ones
 //! by name. Random ones, with leases and closes, are in locks_sim; what clients say and hear, in the dialogues.
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod graphs;
 mod odd;
 mod owners;
 
 use std::collections::BTreeSet;
 
+use crate::harness::settings;
 use dflockd::command::{
     Command, Notice, Outbox, Owner, Refusal, Reply, SECOND, SessionId, Space, Token, Us,
 };
 use dflockd::locks::{Locks, Settings};
-use harness::settings;
 
 /// Longer than any of these tests.
 const AGES: Us = 1 << 60;

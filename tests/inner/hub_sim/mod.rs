@@ -3,18 +3,14 @@
 //! late. The model is a judge that reads what clients said and were told. That no idle session holds a complete
 //! request, the hub checks itself whenever it is settled.
 
-#[path = "hub_sim/calls.rs"]
 mod calls;
-mod harness;
-#[path = "judges/hub.rs"]
-mod judge;
-#[path = "hub_sim/words.rs"]
 mod words;
 
 use dflockd::command::{SECOND, Us};
 use dflockd::hub::Settings;
-use harness::{Dice, Net, Trace, settings, simulate};
-use judge::{Ask, Frame, Judge};
+
+use crate::harness::{Dice, Net, Trace, settings, simulate};
+use crate::judges::hub::{self as judge, Ask, Frame, Judge};
 use words::{LOCKS, NONSENSE, PING, SECRET, STATS, Topics};
 
 #[test]

@@ -3,14 +3,11 @@
 //! that came out, and asks whether each was legal and none is missing. What work a turn may put off it does not
 //! know; until a tick says that nothing is put off, such a hold may or may not have ended ("fading").
 
-mod harness;
-#[path = "judges/locks.rs"]
-mod judge;
-
 use dflockd::command::{Command, Outbox, Realm, SECOND, SessionId, Space, Token, Us};
 use dflockd::locks::{Locks, Settings};
-use harness::{Dice, Trace, settings, simulate};
-use judge::{Act, CLAIMANTS, Judge, Key, NAMES, Slot, Who};
+
+use crate::harness::{Dice, Trace, settings, simulate};
+use crate::judges::locks::{self as judge, Act, CLAIMANTS, Judge, Key, NAMES, Slot, Who};
 
 #[test]
 fn every_answer_is_legal_and_none_is_missing() {
