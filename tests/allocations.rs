@@ -1,15 +1,15 @@
 //! Once warm, a request allocates nothing: counted by an allocator of the test's own, over the hub.
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
-#[path = "inner/harness/mod.rs"]
-mod harness;
+#[path = "inner/harness/settings.rs"]
+mod settings;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use dflockd::hub::{Hub, Next};
 use dflockd::wire::Face;
-use harness::settings;
+use settings::settings;
 
 struct Counting;
 

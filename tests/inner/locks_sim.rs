@@ -3,10 +3,10 @@
 //! that came out, and asks whether each was legal and none is missing. What work a turn may put off it does not
 //! know; until a tick says that nothing is put off, such a hold may or may not have ended ("fading").
 
-use dflockd::command::{Command, Outbox, Realm, SECOND, SessionId, Space, Token, Us};
+use dflockd::command::{Command, Realm, SECOND, SessionId, Space, Token, Us};
 use dflockd::locks::{Locks, Settings};
 
-use crate::harness::{Dice, Trace, settings, simulate};
+use crate::harness::{Dice, Trace, apply, settings, simulate};
 use crate::judges::locks::{self as judge, Act, CLAIMANTS, Judge, Key, NAMES, Slot, Who};
 
 #[test]
@@ -372,9 +372,8 @@ impl<'a> World<'a> {
     }
 
     fn step(&mut self, from: SessionId, act: Act) {
-        let mut out = Outbox::default();
         let command = command(&self.judge.keys, &act);
-        self.locks.apply(self.clock, from, command, &mut out);
+        let out = apply(&mut self.locks, self.clock, from, command);
         self.trace.step();
         self.trace.heard(format!("{out:?}"));
         self.locks.check();

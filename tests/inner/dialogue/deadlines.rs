@@ -164,7 +164,7 @@ fn half_a_line_in_the_crowd_has_its_deadline_too() {
     // The flood has more than its share, and this byte queues behind it when the deadline passes.
     d.0.now += 23 * SECOND;
     d.0.send_only(a, b"x");
-    d.0.hub.tick(d.0.now, d.0.now);
+    d.0.tick(d.0.now);
     d.0.until(d.0.now + 10);
     d.hears(a, "error\n");
     assert!(d.0.clients[a].shut);

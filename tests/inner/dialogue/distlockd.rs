@@ -126,7 +126,7 @@ fn who_holds_it_is_granted_again_on_any_connection_and_the_lease_begins_anew() {
     d.is_busy(a, "k", "b");
     d.at(19_000);
     d.claims(a, "k", "b");
-    assert_eq!(d.0.hub.locks().counts().granted, 2);
+    assert_eq!(d.0.locks().counts().granted, 2);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn one_id_may_hold_many_locks_and_each_ends_by_itself() {
             _ => d.is_busy(a, &name, "b"),
         }
     }
-    assert_eq!(d.0.hub.locks().counts().held, 50);
+    assert_eq!(d.0.locks().counts().held, 50);
     d.at(10_000);
     assert_eq!(d.keys(), 0);
 }
@@ -599,10 +599,9 @@ fn an_answer_is_in_the_output_whole_before_any_of_it_is_sent() {
     d.0.clients[a].appetite = 0;
     d.0.send_only(a, &frame(ACQUIRE, "k", "a"));
     d.0.send_only(a, &frame(ACQUIRE, "k", "b"));
-    let id = d.0.clients[a].id;
-    assert_eq!(d.0.hub.next_dirty(), Some(id));
-    assert_eq!(d.0.hub.output(id), [&OK[..], &busy()].concat());
-    assert_eq!(d.0.hub.next_dirty(), None);
+    assert_eq!(d.0.next_dirty(), Some(a));
+    assert_eq!(d.0.output(a), [&OK[..], &busy()].concat());
+    assert_eq!(d.0.next_dirty(), None);
 }
 
 #[test]
@@ -628,8 +627,7 @@ fn who_does_not_read_is_not_read_and_is_answered_later() {
     d.0.clients[a].appetite = 0;
     let count = 100_000;
     d.send(a, frame(HEALTH, "", "").repeat(count));
-    let id = d.0.clients[a].id;
-    assert!(d.0.hub.output(id).len() < OUTPUT_MAX + 100);
+    assert!(d.0.output(a).len() < OUTPUT_MAX + 100);
     assert!(d.0.clients[a].unread.len() > 5 * count - 5 * OUTPUT_MAX - 2 * INPUT_MAX);
     d.0.feed_client(a, usize::MAX);
     d.0.settle();
@@ -764,17 +762,17 @@ fn neither_claims_nor_their_connections_keep_a_drain_alive() {
     d.send(half, &frame(ACQUIRE, "k2", "a")[..3]);
     let token = d.takes(line, "held");
     d.drain();
-    assert!(!d.0.hub.is_drained(d.0.now));
+    assert!(!d.0.is_drained());
     d.says(line, release("held", &token), "ok\n");
     d.end(line);
-    assert!(d.0.hub.is_drained(d.0.now));
+    assert!(d.0.is_drained());
     assert_eq!(d.keys(), 1);
     // And where there is no line at all it ends at once.
     let mut d = Dialogue::with(|s| s.shutdown_timeout = 0);
     let a = d.dial();
     d.claims(a, "k", "a");
     d.drain();
-    assert!(d.0.hub.is_drained(d.0.now));
+    assert!(d.0.is_drained());
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn a_client_that_does_not_read_is_not_served_until_it_does() {
     d.0.clients[a].appetite = 0;
     d.send(a, "ping\n_\n_\n".repeat(100_000));
     assert!(d.0.clients[a].unread.len() > 500_000);
-    assert!(d.0.hub.output(d.0.clients[a].id).len() < OUTPUT_MAX + 64);
+    assert!(d.0.output(a).len() < OUTPUT_MAX + 64);
     d.0.feed_client(a, usize::MAX);
     d.0.settle();
     d.hears(a, &"ok\n".repeat(100_000));
@@ -186,7 +186,7 @@ fn a_session_with_10000_holds_closes_in_slices_and_every_waiter_is_served() {
     d.0.reset_only(a);
     d.0.turn();
     assert!(
-        d.0.hub.locks().keys() > 9000,
+        d.0.locks().keys() > 9000,
         "a turn does its share and no more"
     );
     d.says(b, "ping\n_\n_\n", "ok\n");
@@ -233,9 +233,9 @@ fn everything_a_client_had_is_gone_after_it() {
             d.end(a);
             d.end(b);
         }
-        assert_eq!(d.0.hub.sessions(), 0);
+        assert_eq!(d.0.sessions(), 0);
         assert_eq!(d.keys(), 0);
-        assert_eq!(d.0.hub.deadline(), None, "not a timer stays");
+        assert_eq!(d.0.deadline(), None, "not a timer stays");
     }
 }
 
@@ -367,7 +367,7 @@ fn sessions_with_a_thousand_lost_marks_close_in_slices() {
         d.0.reset_only(client);
     }
     d.0.turn();
-    assert!(d.0.hub.sessions() > 20, "a turn does its share and no more");
+    assert!(d.0.sessions() > 20, "a turn does its share and no more");
     d.0.settle();
-    assert_eq!(d.0.hub.sessions(), 0);
+    assert_eq!(d.0.sessions(), 0);
 }

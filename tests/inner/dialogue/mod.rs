@@ -101,7 +101,7 @@ impl Dialogue {
     }
 
     fn drain(&mut self) {
-        self.0.hub.drain(self.0.now);
+        self.0.drain();
         self.0.settle();
     }
 
@@ -122,7 +122,7 @@ impl Dialogue {
     }
 
     fn keys(&self) -> usize {
-        self.0.hub.locks().keys()
+        self.0.locks().keys()
     }
 }
 

@@ -196,7 +196,7 @@ fn renewals_that_a_turn_puts_off_are_in_time() {
         .collect();
     d.0.now += 40 * SECOND;
     d.0.send_only(a, frames.concat().as_bytes());
-    assert!(d.0.hub.is_behind());
+    assert!(d.0.is_behind());
     d.0.settle();
     d.hears(a, &"ok 33\n".repeat(300));
 }

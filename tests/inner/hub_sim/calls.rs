@@ -76,9 +76,9 @@ impl World<'_> {
     /// Whether what the caller says now is done now, and its answer is heard.
     fn is_heard(&mut self, at: usize) -> bool {
         let client = &self.net.clients[at];
-        let hears = client.appetite == usize::MAX && self.net.hub.output(client.id).is_empty();
+        let hears = client.appetite == usize::MAX && self.net.output(at).is_empty();
         let speaks = !client.ended && client.unread.is_empty() && !self.judge.caller(at).reset;
-        hears && speaks && !self.net.hub.is_behind()
+        hears && speaks && !self.net.is_behind()
     }
 
     fn speak(&mut self, at: usize) {

@@ -101,7 +101,7 @@ impl<'a> World<'a> {
 
     fn run(mut self) {
         self.live();
-        if !self.net.hub.is_drained(self.net.now) {
+        if !self.net.is_drained() {
             self.end();
         }
         for client in &self.net.clients {
@@ -114,7 +114,7 @@ impl<'a> World<'a> {
         let crowd = 3 + self.dice.below(6) as usize;
         for step in 0..steps {
             if self.habits.drains && step == steps * 4 / 5 {
-                self.net.hub.drain(self.net.now);
+                self.net.drain();
                 self.judge.draining = true;
                 self.settle();
             }
@@ -122,7 +122,7 @@ impl<'a> World<'a> {
                 self.connect();
             }
             self.anything();
-            if self.net.hub.is_drained(self.net.now) {
+            if self.net.is_drained() {
                 return;
             }
         }
@@ -161,15 +161,10 @@ impl<'a> World<'a> {
 
     /// What comes late for a socket that is closed finds nobody, though its slot is used again.
     fn haunt(&mut self) {
-        let client = self.dice.pick(&self.net.clients);
-        if client.closed {
-            let (now, hub) = (self.net.now, &mut self.net.hub);
-            match self.dice.below(4) {
-                0 => hub.received(now, client.id, b"l\nk\n0\n"),
-                1 => hub.finished(now, client.id),
-                2 => hub.hung_up(now, client.id),
-                _ => hub.closed(now, client.id),
-            }
+        let client = self.dice.below(self.net.clients.len() as u64) as usize;
+        if self.net.clients[client].closed {
+            let what = self.dice.below(4);
+            self.net.late(client, what);
         }
         self.settle();
     }
@@ -268,10 +263,10 @@ impl<'a> World<'a> {
     /// Time goes on, with every wake-up on the way.
     fn sleep(&mut self) {
         let until = self.net.now + self.span();
-        while let Some(due) = self.net.hub.deadline().filter(|&due| due <= until) {
+        while let Some(due) = self.net.deadline().filter(|&due| due <= until) {
             self.net.now = self.net.now.max(due);
             self.settle();
-            if self.net.hub.is_drained(self.net.now) {
+            if self.net.is_drained() {
                 return;
             }
         }
@@ -400,15 +395,15 @@ impl<'a> World<'a> {
             }
             self.settle();
         }
-        while let Some(due) = self.net.hub.deadline() {
-            if self.net.hub.is_drained(self.net.now) {
+        while let Some(due) = self.net.deadline() {
+            if self.net.is_drained() {
                 break;
             }
             self.net.now = due;
             self.settle();
         }
-        assert_eq!(self.net.hub.sessions(), 0);
-        assert!(self.judge.draining || self.net.hub.locks().keys() == 0);
+        assert_eq!(self.net.sessions(), 0);
+        assert!(self.judge.draining || self.net.locks().keys() == 0);
     }
 
     fn connect(&mut self) {

@@ -7,7 +7,7 @@ mod owners;
 
 use std::collections::BTreeSet;
 
-use crate::harness::settings;
+use crate::harness::{apply, settings};
 use dflockd::command::{
     Command, Notice, Outbox, Owner, Refusal, Reply, SECOND, SessionId, Space, Token, Us,
 };
@@ -44,7 +44,9 @@ impl Table {
     }
 
     fn ask(&mut self, from: SessionId, command: Command) {
-        self.locks.apply(self.now, from, command, &mut self.out);
+        let out = apply(&mut self.locks, self.now, from, command);
+        self.out.replies.extend(out.replies);
+        self.out.notices.extend(out.notices);
     }
 
     /// What was answered since this was asked last.

@@ -317,7 +317,7 @@ fn an_end_before_authentication_is_closed_without_a_word() {
         d.hears(a, "");
         d.is_closed(a);
     }
-    assert_eq!(d.0.hub.sessions(), 0);
+    assert_eq!(d.0.sessions(), 0);
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_bad_auth_and_an_end_are_answered_and_closed() {
     d.hears(a, "error_auth\n");
     d.at(100);
     d.is_closed(a);
-    assert_eq!(d.0.hub.sessions(), 0);
+    assert_eq!(d.0.sessions(), 0);
 }
 
 #[test]

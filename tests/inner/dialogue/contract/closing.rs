@@ -317,8 +317,8 @@ fn a_thousand_clients_that_come_and_go_leave_nothing() {
                 d.reset(client);
             }
         }
-        assert_eq!(d.0.hub.sessions(), 0);
+        assert_eq!(d.0.sessions(), 0);
         assert_eq!(d.keys(), 0);
-        assert_eq!(d.0.hub.deadline(), None, "not a timer stays");
+        assert_eq!(d.0.deadline(), None, "not a timer stays");
     }
 }

@@ -5,12 +5,12 @@ use super::*;
 impl Dialogue {
     #[track_caller]
     fn is_drained(&self) {
-        assert!(self.0.hub.is_drained(self.0.now), "the drain goes on");
+        assert!(self.0.is_drained(), "the drain goes on");
     }
 
     #[track_caller]
     fn is_not_drained(&self) {
-        assert!(!self.0.hub.is_drained(self.0.now), "the drain is over");
+        assert!(!self.0.is_drained(), "the drain is over");
     }
 }
 

@@ -180,7 +180,7 @@ fn with_an_idle_time_of_0_everything_else_works() {
     let slot = d.gets(b, "ok", 33);
     d.says(b, frame("sr", "s", &slot), "ok\n");
     assert_eq!(
-        d.0.hub.deadline().map(|due| due > d.0.now + 1_000 * SECOND),
+        d.0.deadline().map(|due| due > d.0.now + 1_000 * SECOND),
         Some(true)
     );
 }

@@ -464,5 +464,5 @@ fn ten_thousand_records_of_one_connection_go_with_it() {
     d.end(b);
     d.is_closed(b);
     assert_eq!(d.keys(), 0);
-    assert_eq!(d.0.hub.deadline(), None, "not a timer stays");
+    assert_eq!(d.0.deadline(), None, "not a timer stays");
 }

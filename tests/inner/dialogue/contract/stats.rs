@@ -458,11 +458,10 @@ fn a_slow_reader_gets_its_answer_whole_and_delays_nobody() {
     d.0.send_only(b, b"stats\n_\n\nping\n_\n_\n");
     d.0.settle();
     // Other work goes on, and not a byte more is made than a client may leave unread.
-    let id = d.0.clients[b].id;
     assert!(
-        d.0.hub.output(id).len() < OUTPUT_MAX + 65_536,
+        d.0.output(b).len() < OUTPUT_MAX + 65_536,
         "{} bytes wait",
-        d.0.hub.output(id).len()
+        d.0.output(b).len()
     );
     let mut bites = 0;
     while !d.0.clients[b].heard.ends_with(b"\nok\n") {
@@ -471,7 +470,7 @@ fn a_slow_reader_gets_its_answer_whole_and_delays_nobody() {
         d.0.feed_client(b, 5_000);
         d.0.settle();
         d.takes(c, &format!("busy-{bites}"));
-        assert!(d.0.hub.output(id).len() < OUTPUT_MAX + 65_536);
+        assert!(d.0.output(b).len() < OUTPUT_MAX + 65_536);
     }
     let heard = d.heard(b);
     let heard = heard.strip_suffix("ok\n").expect("the ping's answer");
@@ -501,7 +500,7 @@ fn a_reader_that_goes_in_the_middle_leaves_nothing_behind() {
             has_all_of_the_crowd(&stats_in(&heard), 3_000);
         }
     }
-    assert_eq!(d.0.hub.sessions(), 2);
+    assert_eq!(d.0.sessions(), 2);
     d.says(b, "ping\n_\n_\n", "ok\n");
     d.says(a, "ping\n_\n_\n", "ok\n");
 }

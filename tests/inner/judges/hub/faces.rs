@@ -126,7 +126,7 @@ impl Judge {
             let Some(caller) = &mut self.peers[at].caller else {
                 continue;
             };
-            let told = [&client.heard, net.hub.output(client.id)].concat();
+            let told = [&client.heard, net.output(at)].concat();
             // Of one that was cut off the rest is lost.
             caller.new = told.get(caller.seen..).unwrap_or_default().to_vec().into();
             caller.seen = caller.seen.max(told.len());
@@ -284,12 +284,12 @@ impl Judge {
         let lines = self.peers.iter().zip(&net.clients);
         let mut lines = lines.filter(|(peer, _)| peer.caller.is_none());
         if self.draining && lines.all(|(_, client)| client.closed) {
-            assert!(net.hub.is_drained(self.now), "no line is left");
+            assert!(net.is_drained(), "no line is left");
         }
         if self.is_cut_short(net) {
             return;
         }
-        for (peer, client) in self.peers.iter_mut().zip(&net.clients) {
+        for (at, (peer, client)) in self.peers.iter_mut().zip(&net.clients).enumerate() {
             let Some(caller) = &mut peer.caller else {
                 continue;
             };
@@ -297,7 +297,7 @@ impl Judge {
                 assert!(client.closed);
                 continue;
             }
-            let output = net.hub.output(client.id);
+            let output = net.output(at);
             let come = caller.sent - client.unread.len();
             let waits = caller.calls.front().is_some_and(|call| call.1 <= come);
             assert!(

@@ -234,7 +234,7 @@ impl Judge {
     /// S13: reads the lines that are new, each the answer to the first frame that has none.
     fn hear(&mut self, net: &Net, at: usize, news: &mut News) {
         let (client, peer) = (&net.clients[at], &mut self.peers[at]);
-        let output = net.hub.output(client.id);
+        let output = net.output(at);
         let new = match peer.seen.checked_sub(client.heard.len()) {
             Some(behind) => output.get(behind..).unwrap_or_default().to_vec(),
             None => [&client.heard[peer.seen..], output].concat(),
@@ -248,7 +248,7 @@ impl Judge {
         let (text, tail) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
         // A long answer goes on until its peer must take some of it first.
         let goes_on =
-            output.len() >= OUTPUT_MAX || net.hub.deadline().is_some_and(|due| due <= net.now);
+            output.len() >= OUTPUT_MAX || net.deadline().is_some_and(|due| due <= net.now);
         // And of the last line of one that was cut off, the rest is lost.
         let goes_on = goes_on && tail.starts_with("ok {") || client.closed;
         let partly = tail.is_empty() || goes_on;
@@ -528,15 +528,15 @@ impl Judge {
 
     /// What the hub says of itself.
     fn compare(&self, net: &Net) {
-        let deadline = net.hub.deadline().unwrap_or(Us::MAX);
+        let deadline = net.deadline().unwrap_or(Us::MAX);
         assert!(deadline <= self.wake, "it sleeps too long");
         let open = net.clients.iter().filter(|client| !client.closed).count();
-        assert_eq!(net.hub.sessions(), open, "S9");
-        if net.hub.is_drained(self.now) {
+        assert_eq!(net.sessions(), open, "S9");
+        if net.is_drained() {
             // That was its last turn, and a lease may have ended with it.
             return;
         }
-        let locks = net.hub.locks();
+        let locks = net.locks();
         let waits = self.waits();
         let keys = count_keys(&self.holds, &waits, []);
         let most = count_keys(&self.holds, &waits, self.unheard_keys());

@@ -23,7 +23,7 @@ impl Judge {
             }
             peer.over.get_or_insert(self.now);
         }
-        if client.closed || net.hub.output(client.id).is_empty() {
+        if client.closed || net.output(at).is_empty() {
             peer.stuck = None;
         } else if client.heard.len() > taken || peer.stuck.is_none() {
             peer.stuck = Some(self.now);
@@ -65,7 +65,7 @@ impl Judge {
     pub(super) fn end_peers(&mut self, net: &Net) {
         for at in self.open() {
             let peer = &mut self.peers[at];
-            let blocked = net.hub.output(net.clients[at].id).len() >= OUTPUT_MAX;
+            let blocked = net.output(at).len() >= OUTPUT_MAX;
             peer.resumed = peer.blocked && !blocked;
             peer.blocked = blocked;
             let come = delivered(net, at, peer.sent);
@@ -97,7 +97,7 @@ impl Judge {
                 continue;
             }
             let perhaps = !self.peers[at].records.is_empty();
-            let holds = perhaps && net.hub.locks().holds(net.clients[at].id);
+            let holds = perhaps && net.locks().holds(net.clients[at].id);
             if !self.owns(at) && !holds {
                 self.peers[at].over = Some(self.now);
             }
@@ -108,10 +108,10 @@ impl Judge {
     pub(super) fn judge_open(&mut self, net: &Net, at: usize) {
         assert!(!net.clients[at].shut, "closed without a reason");
         // Of what it was granted unheard only the table knows; `compare` asks whether that can be.
-        let has = net.hub.locks().has(net.clients[at].id) || self.listens(at);
+        let has = net.locks().has(net.clients[at].id) || self.listens(at);
         let (turn, now) = (self.turn, self.now);
         let queues = has && self.listens(at) && !self.owns(at) && self.peers[at].records.is_empty();
-        let queues = queues && net.hub.locks().has(net.clients[at].id);
+        let queues = queues && net.locks().has(net.clients[at].id);
         let peer = &mut self.peers[at];
         let come = delivered(net, at, peer.sent);
         let first = peer.frames.front().filter(|frame| frame.end() <= come);
@@ -165,8 +165,8 @@ impl Judge {
 
     /// When a drain's time is up nobody waits for what a turn has put off.
     pub(super) fn is_cut_short(&self, net: &Net) -> bool {
-        let put_off = net.hub.deadline().is_some_and(|due| due <= self.now);
-        put_off && net.hub.is_drained(self.now)
+        let put_off = net.deadline().is_some_and(|due| due <= self.now);
+        put_off && net.is_drained()
     }
 
     /// Who is gone is closed, once it has heard everything or after some seconds.
@@ -174,7 +174,7 @@ impl Judge {
         if self.is_cut_short(net) {
             return;
         }
-        for (client, peer) in net.clients.iter().zip(&mut self.peers) {
+        for (at, (client, peer)) in net.clients.iter().zip(&mut self.peers).enumerate() {
             if peer.over.is_none() || peer.caller.is_some() {
                 continue;
             }
@@ -182,7 +182,7 @@ impl Judge {
             if client.closed {
                 continue;
             }
-            let output = net.hub.output(client.id);
+            let output = net.output(at);
             let told = client.heard.len() + output.len();
             assert!(
                 told <= peer.seen + peer.tail,

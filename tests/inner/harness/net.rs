@@ -1,0 +1,241 @@
+//! The only place where tests call the hub: a network without sockets, with the turns that the server makes.
+
+use dflockd::command::{SECOND, SessionId, Us};
+use dflockd::hub::{Hub, Next, Settings};
+use dflockd::locks::Locks;
+use dflockd::wire::Face;
+
+/// One end of a connection, as its client sees it.
+#[derive(Default)]
+pub struct Client {
+    pub id: SessionId,
+    /// What the server sent and nobody has looked at.
+    pub heard: Vec<u8>,
+    /// The server has shut its write side.
+    pub shut: bool,
+    /// The server has closed the socket.
+    pub closed: bool,
+    /// The server closed the socket with input unread, which TCP makes a reset: what is on its way is lost.
+    pub was_reset: bool,
+    /// What the client sent and the server had no room for.
+    pub unread: Vec<u8>,
+    /// The client has shut its write side.
+    pub ended: bool,
+    /// How many bytes the client still takes; what is over stays in the server's output.
+    pub appetite: usize,
+    told_hung_up: bool,
+}
+
+/// A hub and the clients on it.
+pub struct Net {
+    hub: Hub,
+    pub clients: Vec<Client>,
+    pub now: Us,
+    /// Until when all that arrived was heard: requests that were put off come before the end of a lease.
+    heard: Us,
+}
+
+impl Net {
+    pub fn new(settings: Settings) -> Net {
+        // Not at 0, where "the past" could not be told from "now".
+        Net {
+            hub: Hub::new(settings),
+            clients: Vec::new(),
+            now: 1000 * SECOND,
+            heard: 0,
+        }
+    }
+
+    pub fn connect(&mut self) -> usize {
+        self.connect_to(Face::Text)
+    }
+
+    pub fn connect_to(&mut self, face: Face) -> usize {
+        let id = self
+            .hub
+            .opened(self.now, face)
+            .expect("there are few sessions");
+        self.clients.push(Client {
+            id,
+            appetite: usize::MAX,
+            ..Client::default()
+        });
+        self.clients.len() - 1
+    }
+
+    /// The client sends these bytes; the server reads what it has room for. No turn is made.
+    pub fn send_only(&mut self, client: usize, bytes: &[u8]) {
+        self.clients[client].unread.extend_from_slice(bytes);
+        self.read(client);
+    }
+
+    /// The server reads what it can, in the pieces that it would read.
+    fn read(&mut self, client: usize) {
+        let c = &mut self.clients[client];
+        while !c.closed && !c.unread.is_empty() {
+            let room = self.hub.room(c.id).min(c.unread.len());
+            if room == 0 {
+                break;
+            }
+            let piece: Vec<u8> = c.unread.drain(..room).collect();
+            self.hub.received(self.now, c.id, &piece);
+        }
+        if c.ended && !c.closed && !c.told_hung_up {
+            if c.unread.is_empty() {
+                c.told_hung_up = true;
+                self.hub.finished(self.now, c.id);
+            } else {
+                self.hub.hung_up(self.now, c.id);
+            }
+        }
+    }
+
+    /// The client shuts its write side.
+    pub fn end_only(&mut self, client: usize) {
+        self.clients[client].ended = true;
+        self.read(client);
+    }
+
+    /// Something that comes late for a socket: bytes, an end, an end behind bytes, or a break.
+    pub fn late(&mut self, client: usize, what: u64) {
+        let (now, id) = (self.now, self.clients[client].id);
+        match what {
+            0 => self.hub.received(now, id, b"l\nk\n0\n"),
+            1 => self.hub.finished(now, id),
+            2 => self.hub.hung_up(now, id),
+            _ => self.hub.closed(now, id),
+        }
+    }
+
+    /// The connection breaks.
+    pub fn reset_only(&mut self, client: usize) {
+        let c = &self.clients[client];
+        if !c.closed {
+            self.hub.closed(self.now, c.id);
+        }
+    }
+
+    /// The rest of a turn, as the server makes it.
+    pub fn turn(&mut self) {
+        if !self.hub.is_behind() {
+            self.heard = self.now;
+        }
+        self.tick(self.heard);
+        loop {
+            self.hub.settle(self.now);
+            let Some(id) = self.hub.next_dirty() else {
+                break;
+            };
+            self.flush(id);
+        }
+        self.hub.end_turn();
+    }
+
+    /// The clock's part of a turn.
+    pub fn tick(&mut self, heard: Us) {
+        self.hub.tick(self.now, heard);
+    }
+
+    fn flush(&mut self, id: SessionId) {
+        let client = self.client(id);
+        let c = &mut self.clients[client];
+        assert!(!c.closed, "a closed socket is not dirty");
+        let n = self.hub.output(id).len().min(c.appetite);
+        c.heard.extend_from_slice(&self.hub.output(id)[..n]);
+        c.appetite -= if c.appetite == usize::MAX { 0 } else { n };
+        self.hub.sent(self.now, id, n);
+        match self.hub.next(self.now, id) {
+            Next::Keep => {}
+            Next::Shut => {
+                c.shut = true;
+                self.read(client);
+            }
+            Next::Close => {
+                c.shut = true;
+                c.closed = true;
+                c.was_reset = !c.unread.is_empty();
+            }
+        }
+    }
+
+    /// Turns until the hub would sleep and every socket with room was read.
+    pub fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < 100_000, "the hub never sleeps");
+            self.turn();
+            let mut resumed = false;
+            while let Some(id) = self.hub.next_resumed() {
+                resumed = true;
+                self.read(self.client(id));
+            }
+            let asleep = self.hub.deadline().is_none_or(|due| due > self.now);
+            if !resumed && (asleep || self.is_drained()) {
+                break;
+            }
+        }
+        self.hub.check();
+    }
+
+    /// The client takes up to `n` more bytes.
+    pub fn feed_client(&mut self, client: usize, n: usize) {
+        self.clients[client].appetite = n;
+        let id = self.clients[client].id;
+        if !self.clients[client].closed {
+            self.flush(id);
+        }
+    }
+
+    /// Time goes on to this instant, with every wake-up on the way.
+    pub fn until(&mut self, instant: Us) {
+        for round in 0.. {
+            assert!(round < 1_000_000, "the hub never sleeps");
+            self.settle();
+            match self.hub.deadline() {
+                Some(due) if due <= instant && !self.is_drained() => self.now = self.now.max(due),
+                _ => break,
+            }
+        }
+        self.now = self.now.max(instant);
+        self.settle();
+    }
+
+    pub fn drain(&mut self) {
+        self.hub.drain(self.now);
+    }
+
+    pub fn is_drained(&self) -> bool {
+        self.hub.is_drained(self.now)
+    }
+
+    pub fn is_behind(&self) -> bool {
+        self.hub.is_behind()
+    }
+
+    pub fn deadline(&self) -> Option<Us> {
+        self.hub.deadline()
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.hub.sessions()
+    }
+
+    pub fn locks(&self) -> &Locks {
+        self.hub.locks()
+    }
+
+    /// What the server has for the client, and the client has not taken.
+    pub fn output(&self, client: usize) -> &[u8] {
+        self.hub.output(self.clients[client].id)
+    }
+
+    /// The next client whose socket the server would look after.
+    pub fn next_dirty(&mut self) -> Option<usize> {
+        self.hub.next_dirty().map(|id| self.client(id))
+    }
+
+    fn client(&self, id: SessionId) -> usize {
+        let mut clients = self.clients.iter();
+        let place = clients.position(|client| client.id == id);
+        place.expect("sessions are clients")
+    }
+}

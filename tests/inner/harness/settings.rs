@@ -1,0 +1,27 @@
+//! The settings that tests over the inner rings begin with.
+
+use dflockd::command::SECOND;
+use dflockd::hub::Settings;
+use dflockd::locks;
+
+/// The settings that a server has by default.
+pub fn settings() -> Settings {
+    Settings {
+        locks: locks::Settings {
+            max_locks: 1024,
+            max_waiters: 0,
+            max_idle: 60 * SECOND,
+            default_lease: 33 * SECOND,
+            claim_lease: 10 * SECOND,
+            auto_release: true,
+            deadlock_detection: true,
+            first_fence: 1_800_000_000_000_000_000,
+            secret: [7; 32],
+        },
+        max_subscriptions: 0,
+        secret: None,
+        read_timeout: 23 * SECOND,
+        write_timeout: 5 * SECOND,
+        shutdown_timeout: 30 * SECOND,
+    }
+}
