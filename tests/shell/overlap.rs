@@ -2,17 +2,13 @@
 //! commands beat into a file that is only appended to, and its order judges them. Invariant: as in `dflock.rs`, and
 //! each case has had both holders' beats, so that it cannot pass by having seen nothing.
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-mod shell;
-
 use std::env;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, dflockd, eventually};
-use shell::{
+use crate::daemon::{Daemon, dflockd, eventually};
+use crate::stage::{
     Folder, Net, Proxy, Run, at, beats, connections, holder, holders, is_alive, judge, signal,
     waiters,
 };

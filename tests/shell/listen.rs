@@ -1,10 +1,6 @@
 //! `dflock listen` and `dflock signal` against the real server: what is printed, to whom, and how it ends. Invariant: as in
 //! `dflock.rs`; that somebody listens is seen before anything is signalled.
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-mod shell;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
@@ -12,8 +8,8 @@ use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
-use daemon::{Daemon, eventually};
-use shell::{End, Folder, Net, Proxy, Run, at, dflock, run};
+use crate::daemon::{Daemon, eventually};
+use crate::stage::{End, Folder, Net, Proxy, Run, at, dflock, run};
 
 /// A listener that listens.
 #[track_caller]

@@ -2,9 +2,6 @@
 //! server that breaks what it promises. Not here: how fast anything is. Invariant: whoever is played ends with its
 //! test, and nothing waits without a deadline.
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,7 +10,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use daemon::Daemon;
+use crate::daemon::Daemon;
 use serde_json::Value;
 
 fn bench(server: &str, args: &[&str]) -> Output {

@@ -2,13 +2,11 @@
 //! costs the others, how it ends. Not here: the rules of locks, which dialogue.rs and the simulations know without
 //! waiting. Invariant: port 0 only, no test waits for anything without a deadline, and no child outlives its test.
 
-mod daemon;
-
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use daemon::{Client, Daemon, Nc, as_process_1, dflockd, eventually, shell};
+use crate::daemon::{Client, Daemon, Nc, as_process_1, dflockd, eventually, shell};
 use dflockd::config::{OPTIONS, help, version};
 
 const PING: &str = "ping\n_\n_\n";

@@ -1,14 +1,11 @@
 //! Who is let in, by the real binary over real sockets: the limits of connections and the secret that clients say.
 //! Not here: what the secret does to a session, which dialogues know.
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-
 use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use daemon::{Client, Daemon, dflockd, eventually};
+use crate::daemon::{Client, Daemon, dflockd, eventually};
 
 /// A new connection, if it was let in.
 fn is_served(daemon: &Daemon) -> Option<Client> {

@@ -2,10 +2,6 @@
 //! full pipes, moments that are hard to hit, ignored signals, and the keys of a terminal. Invariant: as in `dflock.rs`;
 //! what is said of a moment is tried several times, and holds wherever the try has hit.
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-mod shell;
-
 use std::env;
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -18,8 +14,8 @@ use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, PATIENCE, eventually};
-use shell::{
+use crate::daemon::{Client, Daemon, PATIENCE, dflockd, eventually};
+use crate::stage::{
     Folder, Run, around, at, beats, children, is_alive, judge, on_terminal, run, signal, waiters,
 };
 
@@ -42,8 +38,8 @@ fn play(script: impl FnOnce(TcpListener) + Send + 'static) -> (SocketAddr, JoinH
 }
 
 /// The next connection of a played server: its name, ping and acquire are heard, and the first is answered.
-fn asked(listener: &TcpListener) -> daemon::Client {
-    let mut peer = daemon::Client::over(listener.accept().unwrap().0);
+fn asked(listener: &TcpListener) -> Client {
+    let mut peer = Client::over(listener.accept().unwrap().0);
     for _ in 0..9 {
         peer.line();
     }
@@ -191,7 +187,17 @@ fn a_command_that_has_joined_another_group_is_ended_too() {
     let own = env::current_exe().unwrap();
     let joins = |daemon: &Daemon, args: &[&str]| {
         let own = own.to_str().unwrap();
-        let args = [args, &["k", own, "--exact", "joins_a_group", "--nocapture"]].concat();
+        let args = [
+            args,
+            &[
+                "k",
+                own,
+                "--exact",
+                "hardship::joins_a_group",
+                "--nocapture",
+            ],
+        ]
+        .concat();
         let mut command = at(daemon.addr, &args);
         command.env("HARDSHIP_GROUP", group_of("self").to_string());
         let mut holder = Run::start(command);
@@ -258,7 +264,7 @@ fn a_command_is_ended_though_nobody_reads_what_dflock_says_of_it() {
     // Another server in the same place knows nothing of the lock.
     let port = daemon.addr.port().to_string();
     drop(daemon);
-    daemon = Daemon::launch(daemon::dflockd(&["--port", &port])).unwrap();
+    daemon = Daemon::launch(dflockd(&["--port", &port])).unwrap();
     assert_eq!((holder.status(), is_alive(command)), (120, false));
     assert_eq!(run(at(daemon.addr, &["-n", "k", "true"])).status, 0);
 }

@@ -1,18 +1,14 @@
 //! The steps of `dflock`, which hold nothing: what they show, what they say of servers that are not there or talk nonsense,
 //! and which options they take. Not here: `signal` and `listen`, in `listen.rs`. Invariant: as in `dflock.rs`.
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-mod shell;
-
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use daemon::{Daemon, eventually};
-use shell::{End, Folder, at, dflock, run};
+use crate::daemon::{Daemon, eventually};
+use crate::stage::{End, Folder, at, dflock, run};
 
 const KEEPS: &[&str] = &["--no-auto-release-on-disconnect"];
 

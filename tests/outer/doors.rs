@@ -2,15 +2,12 @@
 //! and simulations know. Invariant: as in process.rs, but that the second port is one that was free a moment ago, because
 //! its option knows no "any".
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, End, PATIENCE, dflockd, eventually};
+use crate::daemon::{Daemon, End, PATIENCE, dflockd, eventually};
 
 const ACQUIRE: u8 = 1;
 const RELEASE: u8 = 2;

@@ -1,8 +1,6 @@
 //! The real `dflock` as a child, and what it is tried with: commands that leave marks in a file, and a network that
-//! can break. Whoever needs the server takes it from `daemon`. Invariant: what was started here is killed and reaped
+//! can break. Invariant: what was started here is killed and reaped
 //! when its value is dropped, and nothing is waited for without a deadline.
-
-#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::env;
 use std::fs;

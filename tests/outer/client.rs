@@ -2,9 +2,6 @@
 //! Not here: the rules of locks. Invariant: nothing waits without a deadline, and an order of events is proved by who
 //! was granted what, not by how long something took.
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, PATIENCE, eventually};
+use crate::daemon::{self, Daemon, PATIENCE, eventually};
 use dflockd::client::signals::KEPT_MAX;
 use dflockd::client::{
     Client, Error, Grant, Key, Lock, Options, Owner, Place, Refusal, Servers, Signal, Token,

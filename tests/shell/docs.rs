@@ -1,8 +1,6 @@
 //! What the documents say is what the program does: options against the table, dialogues against the real binary
 //! (see desk/mod.rs for what a dialogue looks like).
 
-mod desk;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use desk::{Desk, READY, demand_nc, dflockd, run_dialogues};
+use crate::desk::{Desk, READY, demand_nc, dflockd, run_dialogues};
 use dflockd::config::{Flag, OPTIONS, help};
 
 #[test]

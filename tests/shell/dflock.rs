@@ -2,18 +2,14 @@
 //! lock when. Not here: what happens when a lock is lost, which is in `overlap.rs`. Written from the manual and not
 //! from the code. Invariant: port 0 only, nothing is waited for without a deadline, no child outlives its test.
 
-#[allow(dead_code, reason = "process.rs uses the rest")]
-mod daemon;
-mod shell;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, eventually};
-use shell::{Folder, Run, at, dflock, is_alive, program, run, waiters};
+use crate::daemon::{Client, Daemon, dflockd, eventually};
+use crate::stage::{Folder, Run, at, connections, dflock, is_alive, program, run, waiters};
 
 /// An address where nobody listens.
 fn nowhere() -> SocketAddr {
@@ -357,7 +353,7 @@ fn who_waits_asks_again_when_the_server_goes_and_another_comes() {
     // Nobody came in time.
     let end = short.end();
     assert!([1, 69].contains(&end.status), "{end:?}");
-    let _other = Daemon::launch(daemon::dflockd(&["--port", &port])).unwrap();
+    let _other = Daemon::launch(dflockd(&["--port", &port])).unwrap();
     let end = waiter.end();
     assert_eq!((end.status, end.out.as_str()), (0, "mine\n"), "{end:?}");
 }
@@ -618,9 +614,9 @@ fn who_wants_again_what_its_owner_has_is_status_121_and_without_an_owner_waits()
 fn each_lock_has_an_owner_of_its_own_unless_that_is_said() {
     let daemon = Daemon::start(&[]);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let owner_of = |run: &mut Run, key: &str| {
-        assert_ne!(run.line(), "");
-        let end = crate::run(at(daemon.addr, &["-o", "json", "stat", key]));
+    let owner_of = |holder: &mut Run, key: &str| {
+        assert_ne!(holder.line(), "");
+        let end = run(at(daemon.addr, &["-o", "json", "stat", key]));
         let (_, rest) = end.out.split_once("\"owner\":\"").expect("there is one");
         rest.split('"').next().unwrap().to_string()
     };
@@ -690,7 +686,7 @@ fn a_server_that_knows_no_owners_is_used_without() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let client = Run::start(at(addr, &["--id", "me", "k", "echo", "mine"]));
-        let accept = || daemon::Client::over(listener.accept().unwrap().0);
+        let accept = || Client::over(listener.accept().unwrap().0);
         let mut peer = accept();
         peer.hears("id");
         for line in ["_", "me", "ping"] {
@@ -722,7 +718,7 @@ fn single_steps_leave_the_lock_where_it_is() {
     let token = holder.line();
     let args = ["--id", "me", "renew", "k", token.trim_end()];
     assert_eq!(run(at(daemon.addr, &args)).status, 0);
-    eventually("it has gone", || shell::connections(&daemon) == 1);
+    eventually("it has gone", || connections(&daemon) == 1);
     daemon.connect().says("l", "k", "0", "timeout");
     holder.close();
     assert_eq!(holder.status(), 0);

@@ -1,0 +1,12 @@
+//! The real server over real sockets, and the client library against it. Not here: `dflock`, which `shell` has, and the
+//! rules of locks, which `inner` has. Invariant: a test binds port 0 only, waits for nothing without a deadline, and
+//! leaves no child behind; it does not touch what the process has once, such as its environment or its signals.
+
+#[path = "../daemon/mod.rs"]
+mod daemon;
+
+mod admission;
+mod client;
+mod doors;
+mod process;
+mod tidy;
