@@ -2,6 +2,10 @@
 //! is a socket too, because only sockets can be read with a deadline: nothing here waits for ever. Invariant: a
 //! child is killed and reaped when its value is dropped, whatever the test did.
 
+#[cfg(test)]
+mod netcat;
+pub mod tools;
+
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -221,6 +225,9 @@ fn status(pid: u32, field: &str) -> Option<String> {
 
 /// The server as process 1 of a namespace of its own; None where the kernel lets nobody have one.
 pub fn as_process_1() -> Option<Daemon> {
+    if !tools::has("unshare", "util-linux") {
+        return None;
+    }
     [&[][..], &["--user", "--map-root-user"]]
         .into_iter()
         .find_map(|more| {
@@ -248,16 +255,12 @@ pub struct Nc {
 }
 
 impl Nc {
-    /// Runs it; what the test sends is its input.
-    pub fn run(script: &str) -> Nc {
-        let there = Command::new("nc").arg("-h").stderr(Stdio::null()).status();
-        assert!(
-            there.is_ok(),
-            "there is no nc: apt-get install netcat-openbsd"
-        );
+    /// Runs it, with commands from these folders; what the test sends is its input.
+    pub fn run(script: &str, path: &str) -> Nc {
         let (ours, its) = UnixStream::pair().unwrap();
         let child = Command::new("sh")
             .args(["-c", script])
+            .env("PATH", path)
             .stdin(OwnedFd::from(its.try_clone().unwrap()))
             .stdout(OwnedFd::from(its))
             .spawn()

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Client, Daemon, Nc, as_process_1, dflockd, eventually, shell};
+use crate::daemon::{Client, Daemon, Nc, as_process_1, dflockd, eventually, shell, tools};
 use dflockd::config::{OPTIONS, help, version};
 
 const PING: &str = "ping\n_\n_\n";
@@ -340,9 +340,11 @@ fn nc_pipes_requests_in_and_answers_out() {
     let daemon = Daemon::start(&[]);
     let port = daemon.addr.port();
     let script = format!(r"printf 'l\nk\n0\nping\n_\n_\nr\nk\nx\nl\nk' | nc -N 127.0.0.1 {port}");
-    let mut nc = Nc::run(&script);
-    nc.screen.is_granted(33);
-    assert_eq!(nc.screen.rest(), "ok\nerror\n");
+    for path in [tools::path(), tools::path_of_stand_ins()] {
+        let mut nc = Nc::run(&script, &path);
+        nc.screen.is_granted(33);
+        assert_eq!(nc.screen.rest(), "ok\nerror\n");
+    }
     daemon.connect().takes("k");
 }
 
@@ -350,14 +352,16 @@ fn nc_pipes_requests_in_and_answers_out() {
 fn one_nc_has_the_lock_when_the_other_is_killed() {
     let daemon = Daemon::start(&[]);
     let script = format!("exec nc 127.0.0.1 {}", daemon.addr.port());
-    let (mut one, mut two) = (Nc::run(&script), Nc::run(&script));
-    one.screen.send("l\nk\n0\n");
-    one.screen.is_granted(33);
-    two.screen.send(format!("{PING}l\nk\n10\n"));
-    two.screen.hears("ok");
-    daemon.connect().says("l", "k", "0", "timeout");
-    drop(one);
-    two.screen.is_granted(33);
+    for path in [tools::path(), tools::path_of_stand_ins()] {
+        let (mut one, mut two) = (Nc::run(&script, &path), Nc::run(&script, &path));
+        one.screen.send("l\nk\n0\n");
+        one.screen.is_granted(33);
+        two.screen.send(format!("{PING}l\nk\n10\n"));
+        two.screen.hears("ok");
+        daemon.connect().says("l", "k", "0", "timeout");
+        drop(one);
+        two.screen.is_granted(33);
+    }
 }
 
 // Bytes, in any portion.

@@ -19,6 +19,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::daemon::tools;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 pub const READY: &str = "0  2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388";
 
@@ -288,7 +290,7 @@ impl Room {
     pub fn shell(&self, shell: &str, command: &str) -> Command {
         let ours = Path::new(env!("CARGO_BIN_EXE_dflockd")).parent();
         let ours = ours.expect("it is in a directory").display();
-        let path = std::env::var("PATH").expect("there is a PATH");
+        let path = tools::path();
         let mut shell = Command::new(shell);
         shell.args(["-c", command]).current_dir(&self.0);
         shell.env_clear().env("PATH", format!("{ours}:{path}"));
@@ -321,13 +323,10 @@ impl Terminal {
             Some(args) => format!("dflockd --port 0{args}"),
             None => command.replace(" 6388", &format!(" {port}")),
         };
-        if command.contains("nc ") {
-            demand_nc();
-            assert!(
-                command.contains(" 127.0.0.1 "),
-                "{command:?} leaves the host"
-            );
-        }
+        assert!(
+            !command.contains("nc ") || command.contains(" 127.0.0.1 "),
+            "{command:?} leaves the host"
+        );
         // exec, so that killing the child kills nc and not a shell around it.
         let mut child = room
             .shell("sh", &format!("exec 2>&1; exec {command}"))
@@ -386,15 +385,6 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         self.child.wait().expect("a child can be waited for");
     }
-}
-
-/// Other netcats lack -N, and some of them go away at the first answer.
-pub fn demand_nc() {
-    let usage = Command::new("nc").arg("-h").output();
-    assert!(
-        usage.is_ok_and(|usage| String::from_utf8_lossy(&usage.stderr).contains("-N")),
-        "this needs the nc of OpenBSD: apt-get install netcat-openbsd"
-    );
 }
 
 /// Reads lines in a thread, because only a channel can be read with a deadline.

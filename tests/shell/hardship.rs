@@ -14,9 +14,11 @@ use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Client, Daemon, PATIENCE, dflockd, eventually};
+use dflockd::sys;
+
+use crate::daemon::{Client, Daemon, PATIENCE, dflockd, eventually, tools};
 use crate::stage::{
-    Folder, Run, around, at, beats, children, is_alive, judge, on_terminal, run, signal, waiters,
+    Folder, Run, around, at, beats, children, is_alive, judge, run, signal, waiters,
 };
 
 /// Long enough for what must not happen.
@@ -271,18 +273,14 @@ fn a_command_is_ended_though_nobody_reads_what_dflock_says_of_it() {
 
 // Moments.
 
-/// It waits for a line with a process, watches that and, once it has so many children, sends it a signal: sooner
-/// than a test could, which is not told of them.
-fn watcher(children: u32, name: &str) -> Run {
-    let script = format!(
-        "echo ready; read -r p; until [ $# -ge {children} ]; do \
-         read -r c </proc/$p/task/$p/children || :; set -- $c; done; kill -s {name} $p; echo sent"
-    );
-    let mut command = Command::new("bash");
-    command.args(["-c", &script]);
-    let mut watcher = Run::start(command);
-    watcher.hears("ready");
-    watcher
+/// Sends a process a signal as soon as it has so many children. Asked again and again, because nobody is told of them.
+fn once_it_has(children: usize, pid: u32, signal: i32) {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    eventually("it has children", || {
+        let text = fs::read_to_string(&path).expect("it is there");
+        text.split_whitespace().count() >= children
+    });
+    sys::process::kill(pid as i32, signal).expect("it is there");
 }
 
 /// Its children are the guard and the command, in this order.
@@ -290,31 +288,30 @@ fn watcher(children: u32, name: &str) -> Run {
 fn dflock_may_freeze_or_die_at_any_moment_of_the_start_of_its_command() {
     let daemon = Daemon::start(&[]);
     let folder = Folder::new();
-    let moments = [(1, "STOP"), (2, "STOP"), (2, "KILL")];
+    let moments = [(1, libc::SIGSTOP), (2, libc::SIGSTOP), (2, libc::SIGKILL)];
     let scene = |n: usize| {
-        let (count, name) = moments[n % moments.len()];
+        let (count, signal) = moments[n % moments.len()];
         let (key, file) = (format!("k{n}"), folder.path(&format!("{n}")));
-        let mut watcher = watcher(count, name);
         // What it has started is not a child of dflock.
         let script = format!("({}) & wait", beats(&file));
         let first = Run::start(at(daemon.addr, &["--lease", "1", &key, "-c", &script]));
-        watcher.send(&format!("{}\n", first.pid));
-        watcher.hears("sent");
+        once_it_has(count, first.pid, signal);
         let script = format!("echo ready; {}", beats(&file));
         let second = Run::start(at(daemon.addr, &[&key, "-c", &script]));
-        (name, file, first, second)
+        (signal, file, first, second)
     };
     let scenes: Vec<_> = (0..12).map(scene).collect();
-    for (n, (name, file, mut first, mut second)) in scenes.into_iter().enumerate() {
+    for (n, (signal, file, mut first, mut second)) in scenes.into_iter().enumerate() {
         second.hears("ready");
-        if name == "STOP" {
+        let is_stopped = signal == libc::SIGSTOP;
+        if is_stopped {
             first.signal("CONT");
         }
         let status = first.status();
-        assert_eq!(status, if name == "STOP" { 120 } else { -9 }, "{n}");
+        assert_eq!(status, if is_stopped { 120 } else { -9 }, "{n}");
         thread::sleep(AFTERWARDS);
         drop(second);
-        assert_eq!(judge(&file).1, [0; 0], "{n} {name}");
+        assert_eq!(judge(&file).1, [0; 0], "{n} {signal}");
     }
 }
 
@@ -463,8 +460,26 @@ fn an_interrupt_that_a_process_sent_is_an_exit_status() {
 const INTERRUPT: &str = "\x03";
 const SUSPEND: &str = "\x1a";
 const END: &str = "\x04";
-/// Its prompt is as long as that of a shell that has none.
-const INTERACTIVE: &str = "env PS1= bash --norc --noediting -i";
+
+/// The shells of this machine.
+fn shells() -> impl Iterator<Item = &'static str> {
+    ["sh", "bash"]
+        .into_iter()
+        .filter(|name| *name == "sh" || tools::has(name, "bash"))
+}
+
+/// A shell that reads commands from a terminal. Its prompt is empty.
+fn interactive(addr: SocketAddr, shell: &str) -> Run {
+    let options = match shell {
+        "bash" => " --norc --noediting",
+        _ => "",
+    };
+    let mut shell = Run::on_terminal(addr, &format!("env PS1= {shell}{options} -i"));
+    // What it has to say before is not an answer.
+    shell.send("echo begins\n");
+    shows(&mut shell, "begins");
+    shell
+}
 
 /// Reads the screen down to a line that ends so, and returns what was before it.
 #[track_caller]
@@ -492,7 +507,7 @@ fn is_interrupted(mut script: Run) {
         }
     }
     assert!(!rest.contains("next"), "{rest:?}");
-    assert_eq!(script.status(), 128 + 2);
+    assert_eq!(script.status(), -2);
 }
 
 #[test]
@@ -506,13 +521,13 @@ fn an_interrupt_at_the_terminal_ends_the_script_around_it() {
         format!("dflock k sh -c '({STAYS}); true'"),
     ] {
         fs::write(&file, format!("{command}\necho next $?\n")).unwrap();
-        for shell in ["bash", "sh"] {
-            let mut script = Run::start(on_terminal(daemon.addr, &format!("{shell} {file}")));
+        for shell in shells() {
+            let mut script = Run::on_terminal(daemon.addr, &format!("{shell} {file}"));
             shows(&mut script, "ready");
             is_interrupted(script);
             let mut holder = daemon.connect();
             holder.takes("k");
-            let waiting = Run::start(on_terminal(daemon.addr, &format!("{shell} {file}")));
+            let waiting = Run::on_terminal(daemon.addr, &format!("{shell} {file}"));
             eventually("it waits", || waiters(&daemon, "k") == 1);
             is_interrupted(waiting);
         }
@@ -522,44 +537,50 @@ fn an_interrupt_at_the_terminal_ends_the_script_around_it() {
 #[test]
 fn an_interrupt_at_the_terminal_ends_the_loop_around_it() {
     let daemon = Daemon::start(&[]);
-    let mut shell = Run::start(on_terminal(daemon.addr, INTERACTIVE));
-    shell.send(&format!(
-        "for i in 1 2 3; do dflock k sh -c '{STAYS}'; done\n"
-    ));
-    shows(&mut shell, "ready");
-    shell.send(INTERRUPT);
-    shell.send("echo so $((40 + 2))\n");
-    assert!(!shows(&mut shell, "so 42").contains("ready"));
+    for shell in shells() {
+        let mut shell = interactive(daemon.addr, shell);
+        shell.send(&format!(
+            "for i in 1 2 3; do dflock k sh -c '{STAYS}'; done\n"
+        ));
+        shows(&mut shell, "ready");
+        shell.send(INTERRUPT);
+        shell.send("echo so $((40 + 2))\n");
+        assert!(!shows(&mut shell, "so 42").contains("ready"));
+    }
 }
 
 #[test]
 fn it_stops_at_the_terminal_and_goes_on() {
     let daemon = Daemon::start(&[]);
-    let mut shell = Run::start(on_terminal(daemon.addr, INTERACTIVE));
-    let script = "echo ready; while read a; do echo got $a; done; exit 5";
-    shell.send(&format!("dflock k sh -c '{script}'\n"));
-    shows(&mut shell, "ready");
-    for word in ["this", "that"] {
-        shell.send(SUSPEND);
-        // The shell says what was stopped.
-        shows(&mut shell, "exit 5'");
-        shell.send(&format!("fg\n{word}\n"));
-        shows(&mut shell, &format!("got {word}"));
+    for shell in shells() {
+        let mut shell = interactive(daemon.addr, shell);
+        let script = "echo ready; while read a; do echo got $a; done; exit 5";
+        shell.send(&format!("dflock k sh -c '{script}'\n"));
+        shows(&mut shell, "ready");
+        for word in ["this", "that"] {
+            shell.send(SUSPEND);
+            // The shell says what was stopped.
+            while !shell.line().contains("Stopped") {}
+            shell.send(&format!("fg\n{word}\n"));
+            shows(&mut shell, &format!("got {word}"));
+        }
+        shell.send(END);
+        shell.send("echo status $?\n");
+        shows(&mut shell, "status 5");
     }
-    shell.send(END);
-    shell.send("echo status $?\n");
-    shows(&mut shell, "status 5");
 }
 
 #[test]
 fn in_a_pipeline_the_terminal_is_for_the_others() {
     let daemon = Daemon::start(&[]);
-    let mut shell = Run::start(on_terminal(daemon.addr, INTERACTIVE));
-    let pager = "sh -c 'read a; echo $a; read b </dev/tty; echo got $b'";
-    shell.send(&format!(
-        "dflock k sh -c 'while echo ready; do sleep 0.02; done' | {pager}\n"
-    ));
-    shows(&mut shell, "ready");
-    shell.send("this\n");
-    shows(&mut shell, "got this");
+    for shell in shells() {
+        let mut shell = interactive(daemon.addr, shell);
+        let pager = "sh -c 'read a; echo $a; read b </dev/tty; echo got $b'";
+        shell.send(&format!(
+            "dflock k sh -c 'while echo ready; do sleep 0.02; done' | {pager}\n"
+        ));
+        shows(&mut shell, "ready");
+        shell.send("this\n");
+        shows(&mut shell, "got this");
+    }
 }

@@ -7,6 +7,7 @@
 mod daemon;
 mod desk;
 mod stage;
+mod terminal;
 
 mod bench;
 mod dflock;

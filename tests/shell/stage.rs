@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Daemon, PATIENCE, eventually};
+use dflockd::sys;
+
+use crate::daemon::{Daemon, PATIENCE, eventually, tools};
 
 /// `dflock` with these arguments and none of the environment's settings, for who needs no server.
 pub fn dflock(args: &[&str]) -> Command {
@@ -54,21 +56,17 @@ pub fn around(addr: SocketAddr, script: &str) -> Command {
     command
 }
 
-/// A terminal and this in it, by script(1) of util-linux: what is sent are keys, and its lines end with CR.
-pub fn on_terminal(addr: SocketAddr, command: &str) -> Command {
-    let mut terminal = program("script");
-    let command = format!("stty -echo; exec {command}");
-    terminal.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
-    terminal.env("DFLOCK_SERVER", addr.to_string());
-    terminal.env("PATH", path()).env("SHELL", "/bin/sh");
-    terminal
-}
-
 /// Where commands are looked for, `dflock` first.
 fn path() -> String {
     let folder = Path::new(env!("CARGO_BIN_EXE_dflock")).parent().unwrap();
-    let rest = env::var("PATH").unwrap_or_default();
-    format!("{}:{rest}", folder.display())
+    format!("{}:{}", folder.display(), tools::path())
+}
+
+/// The two ends of a stream; the first is ours and has a deadline.
+pub fn pair() -> (UnixStream, UnixStream) {
+    let (ours, its) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    (ours, its)
 }
 
 /// Sends a unix signal by the name that kill(1) knows; whether there was somebody.
@@ -128,14 +126,16 @@ impl End {
 
 impl Run {
     pub fn start(mut command: Command) -> Run {
-        let pair = || {
-            let (ours, its) = UnixStream::pair().unwrap();
-            ours.set_read_timeout(Some(PATIENCE)).unwrap();
-            (ours, OwnedFd::from(its))
-        };
         let ((input, stdin), (out, stdout), (err, stderr)) = (pair(), pair(), pair());
-        let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
-        let child = child.expect("it can be run");
+        command.stdin(OwnedFd::from(stdin));
+        command.stdout(OwnedFd::from(stdout));
+        command.stderr(OwnedFd::from(stderr));
+        Run::of(command, input, out, err)
+    }
+
+    /// The same, where the other ends of these are its input and output already.
+    pub fn of(mut command: Command, input: UnixStream, out: UnixStream, err: UnixStream) -> Run {
+        let child = command.spawn().expect("it can be run");
         Run {
             pid: child.id(),
             child,
@@ -319,13 +319,31 @@ impl Drop for Folder {
     }
 }
 
-/// A shell text that appends "process seconds" to a file every 10 ms, on the clock of proc_uptime(5), until it is
-/// killed. It starts no process for that, so that there is nobody else to be killed.
+/// A shell text that becomes a process which appends "process microseconds" to a file every 10 ms, on the clock of the
+/// server, until it is killed. It starts no other process, so that there is nobody else to be killed.
 pub fn beats(file: &str) -> String {
-    format!(
-        "exec bash -c 'exec 3<> <(:); while read -r now _ </proc/uptime; \
-         do echo \"$$ $now\" >>{file}; read -t 0.01 -u 3; done'"
-    )
+    let tests = env::current_exe().expect("it has a path");
+    let tests = tests.display();
+    format!("BEATS='{file}' exec '{tests}' --exact stage::beat --nocapture >/dev/null")
+}
+
+/// No claim, but the process that beats.
+#[test]
+fn beat() {
+    let Ok(file) = env::var("BEATS") else {
+        return;
+    };
+    let mut file = fs::File::options()
+        .append(true)
+        .create(true)
+        .open(file)
+        .unwrap();
+    loop {
+        let line = format!("{} {}\n", process::id(), sys::now());
+        file.write_all(line.as_bytes()).unwrap();
+        // The time between two beats.
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Who has left marks in the file, one after the other; the second part is who did so although the next one had
