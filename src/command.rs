@@ -3,6 +3,7 @@
 //! ours. Invariant: a value of these types has already been checked for form, never for right.
 
 use std::collections::VecDeque;
+use std::fmt::{self, Display};
 
 /// Microseconds of the server's clock (CLOCK_BOOTTIME): an instant or a span. Spans that a client asks for are
 /// at most 9,223,372,036 s; sums saturate.
@@ -299,13 +300,28 @@ pub enum Owner {
 
 /// One of those who wait for each other: an owner and the key that it waits for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Tie {
+pub struct WaitEdge {
     /// Who waits.
     pub owner: Owner,
     /// Whether for a lock or a semaphore.
     pub space: Space,
     /// For which.
     pub key: Vec<u8>,
+}
+
+impl Display for WaitEdge {
+    /// `owner:key`, or `owner:semaphore key`; bytes that are no text become U+FFFD.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.owner {
+            Owner::Session(id) => write!(f, "conn {}", id.serial())?,
+            Owner::Name(name) => f.write_str(&String::from_utf8_lossy(name))?,
+        }
+        let space = match self.space {
+            Space::Lock => "",
+            Space::Semaphore => "semaphore ",
+        };
+        write!(f, ":{space}{}", String::from_utf8_lossy(&self.key))
+    }
 }
 
 /// The only way out of the lock table, for the hub to empty after each command.

@@ -7,7 +7,7 @@ mod settings;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use dflockd::hub::{Hub, Next};
+use dflockd::hub::{Hub, Next, Vitals, Wrote};
 use dflockd::wire::Face;
 use settings::settings;
 
@@ -50,18 +50,16 @@ fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, fra
             frame.extend_from_slice(&token);
             frame.push(b'\n');
         }
-        hub.received(now, id, frame);
-        hub.tick(now, now);
-        hub.settle(now);
-        while let Some(id) = hub.next_dirty() {
-            let output = hub.output(id);
+        hub.begin_turn(now, 0, Vitals::default());
+        hub.received(id, frame);
+        hub.tick(now);
+        hub.settle();
+        while let Some((id, output)) = hub.next_write() {
             assert!(output.starts_with(b"ok"));
             if command == b"l" {
                 token.copy_from_slice(&output[3..35]);
             }
-            let n = output.len();
-            hub.sent(now, id, n);
-            assert_eq!(hub.next(now, id), Next::Keep);
+            assert_eq!(hub.wrote(id, Wrote::All), Next::Keep);
         }
         hub.end_turn();
     }
@@ -71,7 +69,8 @@ fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, fra
 fn ten_thousand_pairs_allocate_nothing_once_warm() {
     let mut hub = Hub::new(settings());
     let mut now = 1_000_000_000;
-    let id = hub.opened(now, Face::Text).unwrap();
+    hub.begin_turn(now, 0, Vitals::default());
+    let id = hub.opened(Face::Text).unwrap();
     let keys: Vec<String> = (0..100).map(|n| format!("{n:0>22}")).collect();
     let mut frame = Vec::with_capacity(128);
     for key in &keys {
@@ -98,17 +97,16 @@ fn exchange(
     frame: &[u8],
     wait: u64,
 ) -> bool {
-    hub.received(*now, id, frame);
     let mut timed_out = false;
-    for span in [0, wait] {
+    for (span, bytes) in [(0, frame), (wait, b"")] {
         *now += span;
-        hub.tick(*now, *now);
-        hub.settle(*now);
-        while let Some(id) = hub.next_dirty() {
-            timed_out |= hub.output(id) == b"timeout\n";
-            let n = hub.output(id).len();
-            hub.sent(*now, id, n);
-            assert_eq!(hub.next(*now, id), Next::Keep);
+        hub.begin_turn(*now, 0, Vitals::default());
+        hub.received(id, bytes);
+        hub.tick(*now);
+        hub.settle();
+        while let Some((id, output)) = hub.next_write() {
+            timed_out |= output == b"timeout\n";
+            assert_eq!(hub.wrote(id, Wrote::All), Next::Keep);
         }
         hub.end_turn();
     }
@@ -119,9 +117,10 @@ fn exchange(
 fn a_hundred_thousand_timeouts_on_one_key_take_no_memory() {
     let mut hub = Hub::new(settings());
     let mut now = 1_000_000_000;
+    hub.begin_turn(now, 0, Vitals::default());
     let (holder, waiter) = (
-        hub.opened(now, Face::Text).unwrap(),
-        hub.opened(now, Face::Text).unwrap(),
+        hub.opened(Face::Text).unwrap(),
+        hub.opened(Face::Text).unwrap(),
     );
     assert!(!exchange(
         &mut hub,

@@ -1,7 +1,7 @@
 //! What must hold between any two turns, in code: the invariants of the hub. Looks at everything, so it is for tests
 //! and simulations.
 
-use super::session::{Busy, Phase};
+use super::session::Phase;
 use super::{Hub, INPUT_MAX, OUTPUT_MAX, listing};
 use crate::wire::Parsed;
 
@@ -10,28 +10,21 @@ impl Hub {
     pub fn check(&self) {
         self.locks.check();
         self.signals.check();
-        assert!(
-            self.outbox.is_empty() && self.dirty.is_empty() && self.later.is_empty(),
-            "settled"
-        );
+        assert!(self.outbox.is_empty(), "settled");
         for slot in 0..self.sessions.places() {
             let session = &self.sessions[slot];
             if session.is_vacant() {
                 continue;
             }
-            let queue = if matches!(session.busy, Busy::Surveying(_)) {
-                &self.surveys
-            } else {
-                &self.ready
-            };
-            assert!(!session.ready || queue.contains(&slot));
+            assert!(!session.share.queued || self.agenda.has(slot));
+            assert!(!session.dirty || !session.outlet.is_empty(), "flushed");
             assert!(
                 session.input.len() <= INPUT_MAX + session.face.frame_max(),
                 "S10"
             );
-            let answers = session.output.len() < OUTPUT_MAX + listing::ENTRY_MAX;
-            assert!(answers || session.backlog.is_some(), "S10");
-            if session.phase == Phase::Open && !session.ready && !session.is_blocked() {
+            let answers = session.outlet.len() < OUTPUT_MAX + listing::ENTRY_MAX;
+            assert!(answers || session.outlet.has_listened(), "S10");
+            if session.phase == Phase::Open && !session.share.queued && !session.is_blocked() {
                 let parsed = session.face.parse(session.input.bytes(), session.trusted);
                 assert!(
                     matches!(parsed, Parsed::Partial { .. }),

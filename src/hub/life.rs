@@ -36,27 +36,31 @@ impl Drain {
 
 impl Hub {
     /// Begins to stop: nothing is granted any more, who waits is turned away, who holds nothing is closed.
-    pub fn drain(&mut self, now: Us) {
+    pub fn drain(&mut self) {
         if self.drain.is_some() {
             return;
         }
-        let due = deadline(now, self.shutdown_timeout);
+        let due = deadline(self.now, self.shutdown_timeout);
         self.drain = Some(Drain { next: 0, due });
-        self.locks
-            .apply(now, SessionId::NOBODY, Command::Drain, &mut self.outbox);
+        self.locks.apply(
+            self.now,
+            SessionId::NOBODY,
+            Command::Drain,
+            &mut self.outbox,
+        );
     }
 
     /// Whether a drain has come to its end: nobody is left on a line, or its time is up. Holds of others need no
     /// connection, and so no waiting.
-    pub fn is_drained(&self, now: Us) -> bool {
+    pub fn is_drained(&self) -> bool {
         self.drain
             .as_ref()
-            .is_some_and(|drain| self.lines == 0 || now >= drain.due)
+            .is_some_and(|drain| self.lines == 0 || self.now >= drain.due)
     }
 
     /// Looks at some more sessions, and closes those that hold nothing. Waiters are turned away by the lock
     /// table, and closed with that answer.
-    pub(super) fn drain_some(&mut self, now: Us) {
+    pub(super) fn drain_some(&mut self) {
         let Some(drain) = &mut self.drain else { return };
         let from = drain.next;
         drain.next = self.sessions.places().min(from + CLOSES_A_TURN);
@@ -64,7 +68,7 @@ impl Hub {
             let session = &self.sessions[slot];
             let idle = !session.is_vacant() && session.phase.is_open() && session.is_idle();
             if idle && self.has_no_place_in_drain(slot) {
-                self.close_drained(now, slot);
+                self.close_drained(slot);
             }
         }
     }
@@ -78,16 +82,16 @@ impl Hub {
 
     /// Closes a session that the drain has no more use for. One that has heard everything and of which all was
     /// read needs no lingering.
-    pub(super) fn close_drained(&mut self, now: Us, slot: u32) {
+    pub(super) fn close_drained(&mut self, slot: u32) {
         let session = &self.sessions[slot];
-        let linger = !session.output.is_empty() || !session.input.is_empty() || session.paused;
-        self.close(now, slot, linger);
+        let linger = !session.outlet.is_empty() || !session.input.is_empty() || session.paused;
+        self.close(slot, linger);
     }
 
     /// The first frame says the secret, or is the last. Any other `auth` is an error.
-    pub(super) fn authenticate(&mut self, now: Us, slot: u32, said: &[u8]) {
+    pub(super) fn authenticate(&mut self, slot: u32, said: &[u8]) {
         if self.sessions[slot].trusted {
-            return self.answer(now, slot, Reply::Refused(Refusal::Error));
+            return self.answer(slot, Reply::Refused(Refusal::Error));
         }
         if self
             .secret
@@ -95,47 +99,47 @@ impl Hub {
             .is_some_and(|secret| is_equal(secret, said))
         {
             self.sessions[slot].trusted = true;
-            return self.answer(now, slot, Reply::Done);
+            return self.answer(slot, Reply::Done);
         }
-        self.reject(now, slot);
+        self.reject(slot);
     }
 
     /// The first frame did not say the secret. The close comes a moment later, so that guessing takes time; a
     /// timer, not a sleep, keeps that moment.
-    pub(super) fn reject(&mut self, now: Us, slot: u32) {
+    pub(super) fn reject(&mut self, slot: u32) {
         text::write(
             Reply::Refused(Refusal::Auth),
-            self.sessions[slot].output.tail(&mut self.pool),
+            self.sessions[slot].outlet.tail(&mut self.pool),
         );
-        self.part(now, slot, Phase::Reject);
-        self.set_deadline(slot, now.saturating_add(REJECT));
+        self.begin_close(slot, Phase::Reject);
+        self.set_deadline(slot, self.now.saturating_add(REJECT));
     }
 
     /// The peer broke the framing or took too long: it is told so, and that is the last it hears.
-    pub(super) fn fail(&mut self, now: Us, slot: u32) {
+    pub(super) fn fail(&mut self, slot: u32) {
         if !self.sessions[slot].trusted {
-            return self.reject(now, slot);
+            return self.reject(slot);
         }
         if self.sessions[slot].face == Face::Distlockd {
             // An answer that nobody has asked for would be taken for the next one's.
-            return self.close(now, slot, false);
+            return self.close(slot, false);
         }
         text::write(
             Reply::Refused(Refusal::Error),
-            self.sessions[slot].output.tail(&mut self.pool),
+            self.sessions[slot].outlet.tail(&mut self.pool),
         );
-        self.close(now, slot, true);
+        self.close(slot, true);
     }
 
     /// Decides the end of a session: what it was told goes out, then its socket is closed, at once or after its
     /// peer has had time to hear that.
-    pub(super) fn close(&mut self, now: Us, slot: u32, linger: bool) {
+    pub(super) fn close(&mut self, slot: u32, linger: bool) {
         let linger = linger && !self.sessions[slot].ended;
-        self.part(now, slot, Phase::Flush { linger });
+        self.begin_close(slot, Phase::Flush { linger });
     }
 
     /// Nothing more of the session is executed, and what it has in the lock table ends now.
-    fn part(&mut self, now: Us, slot: u32, phase: Phase) {
+    fn begin_close(&mut self, slot: u32, phase: Phase) {
         let session = &mut self.sessions[slot];
         assert!(session.phase.is_open(), "a session closes once");
         session.phase = phase;
@@ -144,16 +148,17 @@ impl Hub {
         session.input.clear(&mut self.pool);
         let id = session.id;
         self.connections -= 1;
-        self.soil(slot);
+        self.mark_dirty(slot);
         self.sessions[slot].left_signals = self.signals.leave(id);
-        self.locks.apply(now, id, Command::Close, &mut self.outbox);
+        self.locks
+            .apply(self.now, id, Command::Close, &mut self.outbox);
     }
 
     /// Whatever is left to send is dropped; the server will close the socket.
     pub(super) fn give_up(&mut self, slot: u32) {
         self.sessions[slot].phase = Phase::Gone;
-        self.sessions[slot].output.clear(&mut self.pool);
-        self.soil(slot);
+        self.sessions[slot].outlet.clear(&mut self.pool);
+        self.mark_dirty(slot);
     }
 
     /// Bytes came that nobody will look at.
@@ -166,30 +171,30 @@ impl Hub {
     }
 
     /// Bytes of a line over its cap are discarded up to its LF; then the connection has had its last answer.
-    pub(super) fn skip(&mut self, now: Us, slot: u32, bytes: &[u8]) {
+    pub(super) fn skip(&mut self, slot: u32, bytes: &[u8]) {
         if text::find_lf(bytes).is_some() {
-            self.fail(now, slot);
+            self.fail(slot);
         } else if self.sessions[slot].ended {
-            self.close(now, slot, false);
+            self.close(slot, false);
         }
     }
 
-    pub(super) fn bury_if_left(&mut self, slot: u32) {
+    pub(super) fn remove_if_left(&mut self, slot: u32) {
         let session = &self.sessions[slot];
         if session.left_locks && session.left_signals && session.left_server {
-            self.buried.push(slot);
+            self.removed.push(slot);
         }
     }
 
     /// Ends what took too long by `heard`.
-    pub(super) fn time_out_some(&mut self, now: Us, heard: Us) {
+    pub(super) fn time_out_some(&mut self, heard: Us) {
         let mut fuel = CASCADES_A_TURN;
         for _ in 0..CLOSES_A_TURN {
             let Some(slot) = self.wheel.pop(&mut self.sessions, heard, &mut fuel) else {
                 break;
             };
             if self.sessions[slot].deadline() <= heard {
-                self.time_out(now, slot);
+                self.time_out(slot);
             }
             let session = &self.sessions[slot];
             if session.deadline() < Us::MAX && !session.timer.is_filed() {
@@ -199,12 +204,12 @@ impl Hub {
     }
 
     /// A deadline has passed, or does not apply.
-    fn time_out(&mut self, now: Us, slot: u32) {
+    fn time_out(&mut self, slot: u32) {
         let session = &mut self.sessions[slot];
-        if session.write_due <= now {
+        if session.write_due <= self.now {
             session.write_due = Us::MAX;
             let id = session.id;
-            return self.closed(now, id);
+            return self.closed(id);
         }
         session.due = Us::MAX;
         let session = &self.sessions[slot];
@@ -212,14 +217,16 @@ impl Hub {
             // It is not the peer's turn: the next answer sets a new deadline, or room for it does.
             Phase::Open if session.is_blocked() => {}
             // What it sent in time has not been looked at.
-            Phase::Open if session.ready => self.sessions[slot].due = now.saturating_add(1),
+            Phase::Open if session.share.queued => {
+                self.sessions[slot].due = self.now.saturating_add(1)
+            }
             // A holder may be silent between frames for as long as it holds, a listener for as long as it listens.
             Phase::Open if !session.begun && self.is_engaged(slot) => {}
-            Phase::Open | Phase::Skip => self.fail(now, slot),
+            Phase::Open | Phase::Skip => self.fail(slot),
             Phase::Reject => {
                 let linger = !session.ended;
                 self.sessions[slot].phase = Phase::Flush { linger };
-                self.soil(slot);
+                self.mark_dirty(slot);
             }
             Phase::Flush { .. } | Phase::Linger | Phase::Gone => self.give_up(slot),
         }
@@ -235,8 +242,8 @@ impl Hub {
 
     /// The session has a read timeout from now on. A later deadline is not filed again: when the timer comes up,
     /// it is.
-    pub(super) fn extend_deadline(&mut self, now: Us, slot: u32) {
-        let due = now.saturating_add(self.read_timeout);
+    pub(super) fn extend_deadline(&mut self, slot: u32) {
+        let due = self.now.saturating_add(self.read_timeout);
         let session = &mut self.sessions[slot];
         if session.due <= due && session.timer.is_filed() {
             session.due = due;
@@ -246,7 +253,7 @@ impl Hub {
     }
 
     /// Output is left that the peer does not take: some of it must move in time.
-    pub(super) fn expect_progress(&mut self, now: Us, slot: u32) {
+    pub(super) fn expect_progress(&mut self, slot: u32) {
         let session = &self.sessions[slot];
         // Without a timeout a peer may take its time, but not for a connection that is over.
         let span = match self.write_timeout {
@@ -255,7 +262,7 @@ impl Hub {
         };
         if session.write_due == Us::MAX && span > 0 && session.phase != Phase::Gone {
             self.wheel.cancel(&mut self.sessions, slot);
-            self.sessions[slot].write_due = now.saturating_add(span);
+            self.sessions[slot].write_due = self.now.saturating_add(span);
             self.wheel.insert(&mut self.sessions, slot);
         }
     }

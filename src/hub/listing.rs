@@ -2,8 +2,8 @@
 //! slice looks at some and stops when enough is waiting to be sent. What comes and goes between two slices may be
 //! missed or seen twice.
 
-use super::session::Busy;
-use super::{Hub, OUTPUT_MAX};
+use super::agenda::{BYTES_A_UNIT, Work};
+use super::{Hub, OUTPUT_MAX, Snapshot};
 use crate::command::{Space, State, Us, View};
 use crate::locks::Locks;
 use crate::signals::{self, Signals};
@@ -11,11 +11,11 @@ use crate::wire::distlockd::NAME_MAX;
 use crate::wire::json;
 use crate::wire::text::LINE_MAX;
 
-/// Keys that a slice looks at, and all slices of a turn together: some 200 ns each.
-const KEYS_A_SLICE: u32 = 1000;
-const KEYS_A_TURN: u32 = 2000;
-/// What a slice counts in any case.
-const SLICE: u32 = 20;
+/// What a slice may cost before others have theirs.
+const SLICE: Work = 1_000;
+/// What a place that is looked at costs, and a part of a pattern.
+const LOOK: Work = 2;
+const PART: Work = 1;
 
 /// The longest that an entry takes in the answer: each byte of two names escaped, the key's of the face that has the
 /// longest, and numbers.
@@ -33,7 +33,7 @@ const CHANNELS: usize = 4;
 
 /// How far the answer is.
 #[derive(Default)]
-pub(super) struct Survey {
+pub(super) struct Listing {
     array: usize,
     /// The next place to look at.
     place: u32,
@@ -43,12 +43,12 @@ pub(super) struct Survey {
     begun: bool,
 }
 
-impl Survey {
+impl Listing {
     /// Begins the answer.
-    pub fn start(connections: usize, out: &mut Vec<u8>) -> Survey {
+    pub fn start(connections: usize, out: &mut Vec<u8>) -> Listing {
         out.extend_from_slice(b"ok {\"connections\":");
         json::write_number(connections as u64, out);
-        Survey::default()
+        Listing::default()
     }
 
     /// Whether the answer is complete.
@@ -56,16 +56,16 @@ impl Survey {
         self.array == ARRAYS.len()
     }
 
-    /// Appends the next part of the answer, of some `most` bytes. Returns what that cost, in keys.
+    /// Appends the next slice of the answer, of some `most` bytes. Returns what that cost.
     pub fn go_on(
         &mut self,
         now: Us,
         (locks, signals): (&Locks, &Signals),
+        counts: &Snapshot,
         most: usize,
         out: &mut Vec<u8>,
-    ) -> u32 {
-        let enough = out.len() + most;
-        let mut keys = 0;
+    ) -> Work {
+        let (start, mut cost) = (out.len(), LOOK);
         while !self.is_done() {
             if !std::mem::replace(&mut self.opened, true) {
                 out.extend_from_slice(format!(",\"{}\":[", ARRAYS[self.array]).as_bytes());
@@ -75,46 +75,46 @@ impl Survey {
                 _ => locks.places(),
             };
             while self.place < places {
-                if keys == KEYS_A_SLICE || out.len() >= enough {
-                    return keys + SLICE;
+                let written = out.len() - start;
+                if cost + (written / BYTES_A_UNIT) as Work >= SLICE || written >= most {
+                    return cost + (written / BYTES_A_UNIT) as Work;
                 }
-                keys += 1;
-                match self.array {
+                cost += match self.array {
                     CHANNELS => self.show_audience(signals.view(self.place), out),
                     _ => self.show_key(locks.view(now, self.place), out),
-                }
+                };
                 self.place += 1;
             }
             out.push(b']');
-            *self = Survey {
+            *self = Listing {
                 array: self.array + 1,
-                ..Survey::default()
+                ..Listing::default()
             };
         }
-        let counts = locks.counts();
         let tail = format!(
             ",\"deadlocks\":{},\"deadlock_searches_cut\":{},\"auto_release\":{}}}\n",
-            counts.deadlocks,
-            counts.searches_cut,
+            counts.locks.deadlocks,
+            counts.locks.searches_cut,
             locks.auto_release()
         );
         out.extend_from_slice(tail.as_bytes());
-        keys + SLICE
+        cost
     }
 
     /// Appends the key if it belongs to the array that is being written.
-    fn show_key(&mut self, view: Option<View>, out: &mut Vec<u8>) {
-        let Some(view) = view.filter(|&view| array_of(view) == self.array) else {
-            return;
-        };
-        self.separate(out);
-        json::write_view(view, out);
+    fn show_key(&mut self, view: Option<View>, out: &mut Vec<u8>) -> Work {
+        if let Some(view) = view.filter(|&view| array_of(view) == self.array) {
+            self.separate(out);
+            json::write_view(view, out);
+        }
+        LOOK
     }
 
-    fn show_audience(&mut self, view: Option<signals::View>, out: &mut Vec<u8>) {
-        let Some(view) = view else { return };
+    fn show_audience(&mut self, view: Option<signals::View>, out: &mut Vec<u8>) -> Work {
+        let Some(view) = view else { return LOOK };
         self.separate(out);
         json::write_audience(&view.pattern, view.group, view.listeners, out);
+        LOOK + PART * parts(&view.pattern)
     }
 
     fn separate(&mut self, out: &mut Vec<u8>) {
@@ -125,36 +125,41 @@ impl Survey {
 }
 
 impl Hub {
-    /// Gives the next slices of long answers, to each session one in turn.
-    pub(super) fn survey_some(&mut self, now: Us) {
-        let mut keys = KEYS_A_TURN;
-        while keys > 0
-            && let Some(slot) = self.surveys.pop_front()
+    /// Gives the next slices of listings, to each session one in turn.
+    pub(super) fn list_some(&mut self) {
+        let mut left = self.agenda.slices();
+        while left > 0
+            && let Some(slot) = self.agenda.listings.pop_front()
         {
+            let counts = self.counts();
             let session = &mut self.sessions[slot];
-            session.ready = false;
+            session.share.queued = false;
             // It may have been closed, or blocked by its peer, meanwhile.
             if !session.can_go_on() {
                 continue;
             }
-            let Busy::Surveying(survey) = &mut session.busy else {
+            let Some(mut listing) = session.take_listing() else {
                 continue;
             };
-            let most = OUTPUT_MAX - session.output.len();
-            let out = session.output.tail(&mut self.pool);
+            let most = OUTPUT_MAX - session.outlet.len();
+            let out = session.outlet.tail(&mut self.pool);
             let tables = (&self.locks, &self.signals);
-            keys = keys.saturating_sub(survey.go_on(now, tables, most, out));
-            if survey.is_done() {
-                if let Some(backlog) = &mut session.backlog {
-                    out.append(&mut backlog.take_behind());
-                }
-                self.answered(now, slot);
+            left = left.saturating_sub(listing.go_on(self.now, tables, &counts, most, out));
+            if listing.is_done() {
+                session.outlet.append_behind(&mut self.pool);
+                self.answered(slot);
             } else {
-                self.soil(slot);
+                session.go_on_listing(listing);
+                self.mark_dirty(slot);
                 self.wake(slot);
             }
         }
     }
+}
+
+/// How many parts a pattern has.
+pub(super) fn parts(pattern: &[u8]) -> Work {
+    1 + pattern.iter().filter(|&&byte| byte == b'.').count() as Work
 }
 
 fn array_of(view: View) -> usize {

@@ -1,33 +1,49 @@
-//! Signals between sessions: who signals waits until everybody who listens was given it, or is cut off for never taking
-//! what it was given. One signal after the other, so all hear them in the same order; a turn does its share, and the
-//! rest goes on in the next. Invariant: a signal stands between two lines of its listener's output, never in one.
+//! Signals between sessions. The session that signals waits until every listener was given the signal or is cut off for
+//! never taking what it was given. Signals on their way take turns, a slice each, so one that has many listeners or many
+//! patterns to try does not hold up the others; those to one channel follow each other, so all hear them in the same order.
+//! Invariant: a signal stands between two lines of its listener's output, never in one.
+
+use std::collections::VecDeque;
 
 use super::Hub;
+use super::agenda::{BYTES_A_UNIT, FLUSH, Work};
+use super::listing::parts;
 use super::session::{Busy, Phase};
-use crate::command::{Refusal, Reply, SessionId, Us};
+use crate::command::{Refusal, Reply, SessionId};
 use crate::signals::Next;
 use crate::wire::text;
 
-/// What signals may cost in a turn, in units of 100 ns: some 200 sends, or 1 MiB.
-pub(super) const FUEL_A_TURN: u32 = 20_000;
-/// What a listener costs that has something to send anyway, one that has not, and every so many bytes.
-const PUSH: u32 = 10;
-const SEND: u32 = 80;
-const BYTES_A_UNIT: u32 = 48;
-/// What listeners that are gone may cost in a turn, in units of 100 ns.
-const LEAVING_A_TURN: u32 = 10_000;
-/// How many parts of a pattern cost as much as a request.
-const PARTS_A_REQUEST: u32 = 4;
+/// What a signal may cost before the others have their turn.
+const SLICE: Work = 1_000;
+/// What a listener costs whose socket is written to anyway.
+const PUSH: Work = 10;
+/// What a part of a pattern costs that somebody begins or ends to listen to.
+const PART: Work = 2;
 /// The line of a signal is kept for the next one unless it is longer.
 const KEEP_BYTES: usize = 4096;
 
+/// All signals on their way.
+#[derive(Default)]
+pub(super) struct Posts {
+    /// Those that have begun, in turn. No two of them are to one channel.
+    begun: VecDeque<Post>,
+    /// Those that came when so many had begun that no more could.
+    waiting: VecDeque<Post>,
+    /// For the line of the next signal.
+    spare_line: Vec<u8>,
+}
+
 /// A signal on its way.
-pub(super) struct Post {
+struct Post {
     publisher: SessionId,
     /// What its listeners get.
     line: Vec<u8>,
     channel: usize,
     receivers: u64,
+    /// Its place among the emissions.
+    emission: u32,
+    /// Later signals to the same channel.
+    followers: VecDeque<Post>,
 }
 
 impl Post {
@@ -36,132 +52,178 @@ impl Post {
     }
 }
 
+impl Posts {
+    /// Whether nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.begun.is_empty()
+    }
+
+    /// Puts a signal behind one to the same channel that has begun; gives it back if there is none.
+    fn follow(&mut self, post: Post) -> Option<Post> {
+        let same = |other: &&mut Post| other.channel() == post.channel();
+        match self.begun.iter_mut().find(same) {
+            Some(leader) => leader.followers.push_back(post),
+            None => return Some(post),
+        }
+        None
+    }
+}
+
 impl Hub {
-    pub(super) fn listen(&mut self, now: Us, slot: u32, pattern: &[u8], group: &[u8]) {
-        self.pay_for(pattern);
+    pub(super) fn listen(&mut self, slot: u32, pattern: &[u8], group: &[u8]) -> Work {
         let session = &mut self.sessions[slot];
-        session.backlog.get_or_insert_default();
+        session.outlet.listens();
         let reply = match self.signals.listen(session.id, pattern, group) {
             true => Reply::Done,
             false => Reply::Refused(Refusal::Error),
         };
-        self.answer(now, slot, reply);
+        self.answer(slot, reply);
+        PART * parts(pattern)
     }
 
-    pub(super) fn unlisten(&mut self, now: Us, slot: u32, pattern: &[u8], group: &[u8]) {
-        self.pay_for(pattern);
+    pub(super) fn unlisten(&mut self, slot: u32, pattern: &[u8], group: &[u8]) -> Work {
         self.signals
             .unlisten(self.sessions[slot].id, pattern, group);
-        self.answer(now, slot, Reply::Done);
+        self.answer(slot, Reply::Done);
+        PART * parts(pattern)
     }
 
-    /// Sends the signal on, behind those that are on their way, as far as this turn goes.
-    pub(super) fn signal(&mut self, now: Us, slot: u32, channel: &[u8], payload: &[u8]) {
+    /// Sends the signal on its way, and a first slice of that way at once.
+    pub(super) fn signal(&mut self, slot: u32, channel: &[u8], payload: &[u8]) {
         let session = &mut self.sessions[slot];
         session.busy = Busy::Signalling;
-        let mut line = std::mem::take(&mut self.spare_line);
+        let mut line = std::mem::take(&mut self.posts.spare_line);
         text::write_signal(channel, payload, &mut line);
-        self.posts.push_back(Post {
+        let post = Post {
             publisher: session.id,
             line,
             channel: channel.len(),
             receivers: 0,
-        });
-        if self.posts.len() == 1 {
-            self.signals.emit();
-            self.emit_some(now);
+            emission: 0,
+            followers: VecDeque::new(),
+        };
+        if !self.posts.waiting.is_empty() {
+            self.posts.waiting.push_back(post);
+        } else if let Some(post) = self.posts.follow(post) {
+            self.begin(post);
         }
     }
 
-    /// Goes on with the signals that are on their way.
-    pub(super) fn emit_some(&mut self, now: Us) {
-        while let Some(mut post) = self.posts.pop_front() {
-            if !self.deliver(now, &mut post) {
-                return self.posts.push_front(post);
-            }
-            if !self.posts.is_empty() {
-                self.signals.emit();
-            }
-            self.delivered(now, post);
+    /// Goes on with the signals that are on their way, a slice of each in turn.
+    pub(super) fn emit_some(&mut self) {
+        while self.agenda.signals > 0
+            && let Some(post) = self.posts.begun.pop_front()
+        {
+            self.emit_slice(post);
         }
     }
 
     /// Removes what listeners that are gone have left, as far as this turn goes.
     pub(super) fn forget_listeners(&mut self) {
-        let mut fuel = LEAVING_A_TURN;
+        let mut fuel = self.agenda.slices();
         while let Some(id) = self.signals.leave_some(&mut fuel) {
             self.sessions[id.slot()].left_signals = true;
-            self.bury_if_left(id.slot());
+            self.remove_if_left(id.slot());
         }
     }
 
-    /// Offers the signal to whoever is next, until all were asked: true, or the turn's share is done.
-    fn deliver(&mut self, now: Us, post: &mut Post) -> bool {
-        loop {
-            match self.signals.next(post.channel(), &mut self.fuel) {
-                Next::Offer(id) if self.push(id, &post.line) => {
-                    self.signals.sent();
-                    post.receivers += 1;
-                }
-                Next::Offer(id) => {
-                    if self.signals.stuck() {
-                        self.closed(now, id);
-                    }
-                }
-                Next::Cut(id) => self.closed(now, id),
-                Next::Tired => return false,
-                Next::Done => return true,
+    /// A signal to a channel to which no other is on its way begins, if there is room for one more.
+    fn begin(&mut self, mut post: Post) {
+        match self.signals.emit() {
+            Some(emission) => {
+                post.emission = emission;
+                self.emit_slice(post);
             }
+            None => self.posts.waiting.push_back(post),
         }
     }
 
-    /// Everybody was given the signal: its publisher is told, if it is still there.
-    fn delivered(&mut self, now: Us, post: Post) {
+    fn emit_slice(&mut self, mut post: Post) {
+        if self.deliver(&mut post) {
+            self.delivered(post);
+        } else {
+            self.posts.begun.push_back(post);
+        }
+    }
+
+    /// Offers the signal to one listener after the other, until all were asked: true, or its slice is done.
+    fn deliver(&mut self, post: &mut Post) -> bool {
+        let most = SLICE.min(self.agenda.signals);
+        let mut fuel = most;
+        let emission = post.emission;
+        let is_done = loop {
+            match self.signals.next(emission, post.channel(), &mut fuel) {
+                Next::Offer(id) => match self.push(id, &post.line) {
+                    Some(cost) => {
+                        fuel = fuel.saturating_sub(cost);
+                        self.signals.sent(emission);
+                        post.receivers += 1;
+                    }
+                    None => {
+                        if self.signals.stuck(emission) {
+                            self.closed(id);
+                        }
+                    }
+                },
+                Next::Cut(id) => self.closed(id),
+                Next::Tired => break false,
+                Next::Done => break true,
+            }
+        };
+        self.agenda.signals -= most - fuel;
+        is_done
+    }
+
+    /// Everybody was given the signal: its publisher is told, if it is still there, and another begins.
+    fn delivered(&mut self, post: Post) {
         let Post {
             publisher,
             mut line,
             receivers,
+            mut followers,
             ..
         } = post;
         if line.capacity() <= KEEP_BYTES {
             line.clear();
-            self.spare_line = line;
+            self.posts.spare_line = line;
         }
         if let Some(slot) = self.find(publisher)
             && self.sessions[slot].phase.is_open()
         {
-            self.answer(now, slot, Reply::Signalled { receivers });
+            self.answer(slot, Reply::Signalled { receivers });
+        }
+        if let Some(mut next) = followers.pop_front() {
+            next.followers = followers;
+            next.emission = self.signals.emit().expect("one has just ended");
+            return self.posts.begun.push_back(next);
+        }
+        while let Some(next) = self.posts.waiting.pop_front() {
+            if let Some(mut next) = self.posts.follow(next) {
+                next.emission = self.signals.emit().expect("one has just ended");
+                return self.posts.begun.push_back(next);
+            }
         }
     }
 
-    /// Puts a signal into the output of a session, or behind the long answer that it is being given. False if that has no
-    /// room.
-    fn push(&mut self, id: SessionId, line: &[u8]) -> bool {
+    /// Puts a signal into the output of a session, or behind the listing that it is being given. Returns what that cost;
+    /// None if there is no room.
+    fn push(&mut self, id: SessionId, line: &[u8]) -> Option<Work> {
         let slot = id.slot();
         let session = &mut self.sessions[slot];
         assert!(
             session.id == id && session.phase != Phase::Gone,
             "who is gone is not asked"
         );
-        let backlog = session.backlog.as_mut().expect("it listens");
-        if backlog.is_full() {
-            return false;
+        if session.outlet.is_stuck() {
+            return None;
         }
-        let cost = if session.dirty { PUSH } else { SEND } + line.len() as u32 / BYTES_A_UNIT;
-        self.fuel = self.fuel.saturating_sub(cost);
-        if let Busy::Surveying(_) = session.busy {
-            backlog.put_behind(line);
-            return true;
+        let cost = if session.dirty { PUSH } else { FLUSH } + (line.len() / BYTES_A_UNIT) as Work;
+        if let Busy::Listing(_) = session.busy {
+            session.outlet.push_behind(line);
+        } else {
+            session.outlet.push(line, &mut self.pool);
+            self.mark_dirty(slot);
         }
-        session.output.tail(&mut self.pool).extend_from_slice(line);
-        backlog.pushed(line.len(), session.output.len());
-        self.soil(slot);
-        true
-    }
-
-    /// A pattern of many parts is as much work as several requests.
-    fn pay_for(&mut self, pattern: &[u8]) {
-        let parts = pattern.iter().filter(|&&byte| byte == b'.').count() as u32;
-        self.work = self.work.saturating_sub(parts / PARTS_A_REQUEST);
+        Some(cost)
     }
 }

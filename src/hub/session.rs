@@ -1,9 +1,10 @@
 //! One connection as the hub sees it: what it has sent and not yet had executed, what it is owed, in which phase of
 //! its life it is, and when that phase must be over.
 
-use super::backlog::Backlog;
-use super::listing::Survey;
-use super::{INPUT_MAX, OUTPUT_MAX};
+use super::INPUT_MAX;
+use super::agenda::Share;
+use super::listing::Listing;
+use super::outlet::Outlet;
 use crate::base::buffer::Buffer;
 use crate::base::slab::Slab;
 use crate::base::wheel::{Link, Timers};
@@ -18,15 +19,12 @@ pub(super) struct Session {
     pub write_due: Us,
     pub timer: Link,
     pub input: Buffer,
-    pub output: Buffer,
-    /// What it is owed of signals; none if it has never listened.
-    pub backlog: Option<Box<Backlog>>,
+    pub outlet: Outlet,
+    pub share: Share,
     pub face: Face,
     pub phase: Phase,
     pub busy: Busy,
-    /// In `ready` or `later`.
-    pub ready: bool,
-    /// In `dirty`.
+    /// The server must look after its socket.
     pub dirty: bool,
     /// It has said the secret, or there is none.
     pub trusted: bool,
@@ -61,7 +59,7 @@ pub(super) enum Busy {
     /// It stands in a queue.
     Waiting,
     /// The answer is being given in slices.
-    Surveying(Box<Survey>),
+    Listing(Box<Listing>),
     /// Its signal is on its way.
     Signalling,
 }
@@ -92,9 +90,9 @@ impl Session {
     /// How many bytes may be received now.
     pub fn room(&self) -> usize {
         match self.phase {
-            Phase::Open if self.output.len() >= OUTPUT_MAX => 0,
+            Phase::Open if self.outlet.is_full() => 0,
             // What a session that is free to go on has kept is part of one frame, which the parser bounds.
-            Phase::Open if self.is_idle() && !self.ready => INPUT_MAX,
+            Phase::Open if self.is_idle() && !self.share.queued => INPUT_MAX,
             Phase::Open | Phase::Skip => INPUT_MAX.saturating_sub(self.input.len()),
             Phase::Reject | Phase::Linger => INPUT_MAX,
             Phase::Flush { .. } | Phase::Gone => 0,
@@ -108,7 +106,23 @@ impl Session {
 
     /// Its next request must wait: for the answer to the last one, or until its peer reads.
     pub fn is_blocked(&self) -> bool {
-        !self.is_idle() || self.output.len() >= OUTPUT_MAX
+        !self.is_idle() || self.outlet.is_full()
+    }
+
+    /// Takes the listing that is its answer, if it is being given one; then it is idle.
+    pub fn take_listing(&mut self) -> Option<Box<Listing>> {
+        match std::mem::take(&mut self.busy) {
+            Busy::Listing(listing) => Some(listing),
+            busy => {
+                self.busy = busy;
+                None
+            }
+        }
+    }
+
+    /// There is more of the listing to come.
+    pub fn go_on_listing(&mut self, listing: Box<Listing>) {
+        self.busy = Busy::Listing(listing);
     }
 
     /// A request waits in a queue, and nobody works on it.
@@ -119,7 +133,7 @@ impl Session {
     /// Whether a turn has something to do for it.
     pub fn can_go_on(&self) -> bool {
         match self.busy {
-            Busy::Surveying(_) => self.output.len() < OUTPUT_MAX,
+            Busy::Listing(_) => !self.outlet.is_full(),
             _ => !self.is_blocked() && (self.ended || !self.input.is_empty()),
         }
     }
@@ -150,12 +164,11 @@ impl Default for Session {
             write_due: Us::MAX,
             timer: Link::default(),
             input: Buffer::default(),
-            output: Buffer::default(),
-            backlog: None,
+            outlet: Outlet::default(),
+            share: Share::default(),
             face: Face::Text,
             phase: Phase::Open,
             busy: Busy::No,
-            ready: false,
             dirty: false,
             trusted: false,
             paused: false,

@@ -7,15 +7,13 @@ use super::Locks;
 use super::key::Key;
 use super::owner::Actor;
 use super::ticket::Ticket;
-use crate::command::{Outbox, Refusal, Reply, Tie};
+use crate::command::{Outbox, Refusal, Reply, WaitEdge};
 
 /// Holds that one search looks at; a graph that is larger is not searched on, and its waits go on as ever.
-const HOLDS_A_SEARCH: u64 = 1000;
+const HOLDS_A_SEARCH: u32 = 1000;
 /// Knots that are kept to be told, and how many who wait of each.
 const KNOTS: usize = 16;
 const TIES: usize = 64;
-/// Holds that a search looks at for what the end of a hold costs.
-const LOOKS_AN_END: u64 = 100;
 
 impl Locks {
     /// Whether the session would be stuck if it waited for the key.
@@ -38,22 +36,19 @@ impl Locks {
             return;
         };
         let Ticket { key, .. } = self.tickets[place];
-        let before = self.looks;
-        let is_stuck = self.may_be_stuck(actor) && self.is_stuck(actor, key);
-        self.ends += ((self.looks - before) / LOOKS_AN_END) as u32;
-        if is_stuck {
+        if self.may_be_stuck(actor) && self.is_stuck(actor, key) {
             self.dismiss(place, Reply::Refused(Refusal::Deadlock), out);
         }
     }
 
     /// Takes one of the latest deadlocks: who waited for what, the one that was refused first, and 64 at most.
-    pub fn take_knot(&mut self) -> Option<Vec<Tie>> {
+    pub fn take_knot(&mut self) -> Option<Vec<WaitEdge>> {
         self.knots.pop_front()
     }
 
-    /// How many holds were looked at since it was asked last, at some 100 ns each.
-    pub fn take_looks(&mut self) -> u64 {
-        std::mem::take(&mut self.looks)
+    /// What was done since it was asked last beyond what each command takes, in units of some 100 ns.
+    pub fn take_work(&mut self) -> u32 {
+        std::mem::take(&mut self.work)
     }
 
     /// Whether nobody who runs can be reached from `me`, who waits for `key`.
@@ -72,7 +67,7 @@ impl Locks {
     /// Goes on with a search until somebody is found who runs, or all who can be reached wait.
     fn is_exhausted(&mut self, search: &mut Search) -> bool {
         self.counts.searches += 1;
-        let (mut next, most) = (0, self.looks + HOLDS_A_SEARCH);
+        let (mut next, most) = (0, self.work + HOLDS_A_SEARCH);
         while let Some(&(_, key)) = search.ties.get(next) {
             next += 1;
             if !is_new(&mut search.keys, key) {
@@ -84,11 +79,11 @@ impl Locks {
                 return false;
             }
             for hold in tickets.places(&self.tickets).take(held as usize) {
-                if self.looks == most {
+                if self.work == most {
                     self.counts.searches_cut += 1;
                     return false;
                 }
-                self.looks += 1;
+                self.work += 1;
                 let actor = self.holder(hold);
                 if !is_new(&mut search.actors, actor) {
                     continue;
@@ -106,7 +101,7 @@ impl Locks {
         if self.knots.len() == KNOTS {
             self.knots.pop_front();
         }
-        let tie = |&(actor, key): &(Actor, u32)| Tie {
+        let tie = |&(actor, key): &(Actor, u32)| WaitEdge {
             owner: self.owner(actor),
             space: self.keys[key].space(),
             key: self.keys[key].name().to_vec(),

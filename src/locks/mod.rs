@@ -28,7 +28,7 @@ use crate::base::list::List;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::base::wheel::Wheel;
-use crate::command::{Command, Outbox, SessionId, Space, Tie, Us};
+use crate::command::{Command, Outbox, SessionId, Space, Us, WaitEdge};
 use acquire::Wish;
 pub use counts::Counts;
 use crowd::Crowd;
@@ -78,17 +78,17 @@ pub struct Locks {
     records: Records,
     owners: Owners,
     search: Search,
-    /// Holds that searches have looked at.
-    looks: u64,
+    /// What searches have cost: a unit for each hold that they looked at, some 100 ns.
+    work: u32,
     /// Deadlocks that were refused and not told yet.
-    knots: VecDeque<Vec<Tie>>,
+    knots: VecDeque<Vec<WaitEdge>>,
     /// Slots of sessions that are closing and still have tickets.
     closing: VecDeque<u32>,
     /// While draining: the next place of a ticket to look at.
     drained: Option<u32>,
     next_fence: u64,
     now: Us,
-    /// Ends since the last tick.
+    /// What ends have cost since the last tick.
     ends: u32,
     counts: Counts,
 }
@@ -136,7 +136,7 @@ impl Locks {
             records: Records::default(),
             owners: Owners::default(),
             search: Search::default(),
-            looks: 0,
+            work: 0,
             knots: VecDeque::new(),
             closing: VecDeque::new(),
             drained: None,

@@ -8,15 +8,19 @@ use super::{Locks, Member};
 use crate::base::slab::NIL;
 use crate::command::{Notice, Outbox, Refusal, Reply, SessionId, Us};
 
-/// Holds and waits that time or a lost session may end in one turn. Each may be a grant, and a grant is a send
-/// of some 8 to 15 us.
-const ENDS_A_TURN: u32 = 250;
+/// What may end in one turn by time or with its session, in units of some 100 ns.
+const ENDS_A_TURN: u32 = 4_000;
+/// Of that, what one session that is closing may cost before the next one has its turn.
+const CLOSE: u32 = 800;
+/// What the end of a wait or a hold costs, and an answer that it leads to: a system call.
+const END: u32 = 5;
+const TOLD: u32 = 80;
 /// Timers that may move down a level of the wheel in one turn: some 100 ns each.
 const CASCADES_A_TURN: u32 = 20_000;
 /// Places that the emptying of the queues looks at in one turn, and waiters that it turns away: a send and a
 /// shutdown each.
 const DRAINED_A_TURN: u32 = 1000;
-const TURNED_AWAY_A_TURN: u32 = 200;
+const TURNED_AWAY_A_TURN: u32 = 50;
 
 impl Locks {
     pub(super) fn tick(&mut self, heard: Us, out: &mut Outbox) {
@@ -49,30 +53,43 @@ impl Locks {
             return out.notice(from, Notice::Closed);
         }
         self.members[slot as usize].closing = true;
-        self.closing.push_back(slot);
-        self.close_some(out);
+        // Its first slice comes before the next ones of those that have more.
+        if !self.close_slice(slot, out) {
+            self.closing.push_back(slot);
+        }
     }
 
-    /// Ends what closing sessions have, waits first, as far as this turn goes.
-    pub(super) fn close_some(&mut self, out: &mut Outbox) {
+    /// Ends what closing sessions have, a slice of each in turn, as far as this turn goes.
+    fn close_some(&mut self, out: &mut Outbox) {
         while self.ends < ENDS_A_TURN
-            && let Some(&slot) = self.closing.front()
+            && let Some(slot) = self.closing.pop_front()
         {
-            let member = &self.members[slot as usize];
-            let (id, place) = (member.id, member.tickets.first);
-            if place == NIL && member.lost.is_some() {
-                self.ends += 1;
-                self.forget_some_lost(slot);
-                continue;
+            if !self.close_slice(slot, out) {
+                self.closing.push_back(slot);
             }
-            if place == NIL {
+        }
+    }
+
+    /// Ends some of what a closing session has, its waits first. Whether that was all.
+    fn close_slice(&mut self, slot: u32, out: &mut Outbox) -> bool {
+        let most = ENDS_A_TURN.min(self.ends + CLOSE);
+        while self.ends < most {
+            let Member {
+                id,
+                ref tickets,
+                ref lost,
+                ..
+            } = self.members[slot as usize];
+            let place = tickets.first;
+            if place == NIL && lost.is_none() {
                 self.strike_off(slot);
-                self.closing.pop_front();
                 out.notice(id, Notice::Closed);
-                continue;
+                return true;
             }
-            self.ends += 1;
-            if self.tickets[place].waits() {
+            let before = self.spent(out);
+            if place == NIL {
+                self.forget_some_lost(slot);
+            } else if self.tickets[place].waits() {
                 let key = self.tickets[place].key;
                 self.leave(place);
                 self.retire_if_unused(key);
@@ -82,7 +99,14 @@ impl Locks {
                 self.unrecord(place, None);
                 self.orphan(place);
             }
+            self.ends += END + self.spent(out) - before;
         }
+        false
+    }
+
+    /// What searches and answers have cost that nobody has asked for since.
+    fn spent(&self, out: &Outbox) -> u32 {
+        self.work + TOLD * out.replies.len() as u32
     }
 
     /// Ends waits and leases that are due by `heard`, until `most` ends in this turn.
@@ -95,7 +119,7 @@ impl Locks {
                 self.wheel.insert(&mut self.tickets, place);
                 continue;
             }
-            self.ends += 1;
+            let before = self.spent(out);
             let Ticket { key, member, .. } = self.tickets[place];
             if !self.tickets[place].waits() {
                 self.end(place, End::Expired, SessionId::NOBODY, out);
@@ -106,6 +130,7 @@ impl Locks {
             } else {
                 self.dismiss(place, Reply::Timeout, out);
             }
+            self.ends += END + self.spent(out) - before;
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// The connections that are in.
-pub struct Guests {
+pub(super) struct Limits {
     most: u32,
     most_per_ip: u32,
     count: u32,
@@ -14,10 +14,10 @@ pub struct Guests {
     by_slot: Vec<Option<IpAddr>>,
 }
 
-impl Guests {
+impl Limits {
     /// Nobody is in; a limit of 0 is none.
-    pub fn new(most: u32, most_per_ip: u32) -> Guests {
-        Guests {
+    pub fn new(most: u32, most_per_ip: u32) -> Limits {
+        Limits {
             most,
             most_per_ip,
             count: 0,
@@ -69,27 +69,27 @@ mod tests {
     fn limits_hold_in_all_and_for_each_address_and_places_come_free() {
         let (one, two) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
-        let mut guests = Guests::new(3, 2);
-        guests.enter(0, one);
-        guests.enter(1, mapped);
-        assert!(!guests.may_enter(one) && !guests.may_enter(mapped) && guests.may_enter(two));
-        guests.enter(7, two);
-        assert!(!guests.may_enter(two));
-        guests.leave(0);
-        assert!(guests.may_enter(one) && guests.may_enter(two));
-        guests.leave(1);
-        guests.leave(7);
-        assert!(guests.by_ip.is_empty() && guests.count == 0);
+        let mut limits = Limits::new(3, 2);
+        limits.enter(0, one);
+        limits.enter(1, mapped);
+        assert!(!limits.may_enter(one) && !limits.may_enter(mapped) && limits.may_enter(two));
+        limits.enter(7, two);
+        assert!(!limits.may_enter(two));
+        limits.leave(0);
+        assert!(limits.may_enter(one) && limits.may_enter(two));
+        limits.leave(1);
+        limits.leave(7);
+        assert!(limits.by_ip.is_empty() && limits.count == 0);
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let mut guests = Guests::new(0, 0);
+        let mut limits = Limits::new(0, 0);
         let ip = "::1".parse().unwrap();
         for slot in 0..1000 {
-            assert!(guests.may_enter(ip));
-            guests.enter(slot, ip);
+            assert!(limits.may_enter(ip));
+            limits.enter(slot, ip);
         }
-        assert!(guests.by_slot.is_empty());
+        assert!(limits.by_slot.is_empty());
     }
 }

@@ -40,15 +40,14 @@ impl Signals {
         );
         assert_eq!(self.by_group.len(), self.audiences.len(), "S9");
         self.patterns.check(&self.hash, &self.audiences);
-        self.check_emission();
+        self.check_emissions();
     }
 
-    fn check_emission(&self) {
-        let Some((audience, member)) = self.stand() else {
-            return;
-        };
-        assert!(self.audiences[audience].pattern != NIL);
-        assert!(member == NIL || self.subscriptions[member].audience == audience);
-        assert!(member == NIL || self.subscriptions[member].next(super::OF_AUDIENCE) != member);
+    fn check_emissions(&self) {
+        for (audience, member) in self.stands() {
+            assert!(self.audiences[audience].pattern != NIL);
+            assert!(member == NIL || self.subscriptions[member].audience == audience);
+            assert!(member == NIL || self.subscriptions[member].next(super::OF_AUDIENCE) != member);
+        }
     }
 }

@@ -1,21 +1,42 @@
-//! How a signal finds its listeners, one at a time: whoever emits asks for the next, tries to send, and says whether that
-//! went. There is one emission at a time, so all listeners hear all signals in the same order. It may take many turns,
-//! while listeners come and go: one that comes may still get it, one that has gone does not. Invariant: the emission
-//! stands at a subscription that exists, or between audiences.
+//! How a signal finds its listeners, one at a time: the hub asks for the next, tries to send, and says whether that went.
+//! An emission may take many turns, while listeners come and go: one that comes may still get the signal, one that has gone
+//! does not. Several emissions are under way at a time, and none knows of the others. Invariant: an emission stands at a
+//! subscription that exists, or between audiences.
 
 use super::{OF_AUDIENCE, Signals};
 use crate::base::list::Linked;
 use crate::base::slab::NIL;
 use crate::command::SessionId;
 
+/// Emissions that may be under way at a time.
+const EMISSIONS: usize = 64;
+
 /// Where a signal is on its way.
 #[derive(Default)]
 pub(super) struct Emission {
-    /// Counts signals.
-    number: u64,
+    /// A signal is on its way here.
+    is_taken: bool,
     /// Parts of patterns that match the channel so far.
     visits: Vec<Visit>,
     stand: Option<Stand>,
+    /// A bit for the slot of each session that has the signal without a group: it gets it once, however many of its
+    /// patterns match.
+    served: Vec<u64>,
+}
+
+impl Emission {
+    fn has_served(&self, listener: u32) -> bool {
+        let word = self.served.get(listener as usize / 64);
+        word.is_some_and(|word| word >> (listener % 64) & 1 == 1)
+    }
+
+    fn serve(&mut self, listener: u32) {
+        let word = listener as usize / 64;
+        if self.served.len() <= word {
+            self.served.resize(word + 1, 0);
+        }
+        self.served[word] |= 1 << (listener % 64);
+    }
 }
 
 /// A part of a pattern, and where in the channel the parts begin that those below it must match.
@@ -56,78 +77,102 @@ pub enum Next {
 }
 
 impl Signals {
-    /// Begins to emit a signal; the one before is done.
-    pub fn emit(&mut self) {
-        let Emission {
-            number,
-            visits,
-            stand,
-        } = &mut self.emission;
-        assert!(visits.is_empty() && stand.is_none(), "one at a time");
-        *number += 1;
-        visits.push(Visit {
+    /// Begins to emit a signal: names the emission, until [`Signals::next`] says that it is done. None if too many are
+    /// under way.
+    pub fn emit(&mut self) -> Option<u32> {
+        let free = self.emissions.iter().position(|e| !e.is_taken);
+        let place = match free {
+            Some(place) => place,
+            None if self.emissions.len() < EMISSIONS => {
+                self.emissions.push(Emission::default());
+                self.emissions.len() - 1
+            }
+            None => return None,
+        };
+        let emission = &mut self.emissions[place];
+        emission.is_taken = true;
+        emission.served.clear();
+        emission.visits.push(Visit {
             part: NIL,
             serial: 0,
             rest: 0,
         });
+        self.emitted += 1;
+        Some(place as u32)
+    }
+
+    /// How many signals have begun to be emitted.
+    pub fn emitted(&self) -> u64 {
+        self.emitted
     }
 
     /// What is to be done next for the signal to `channel` that is being emitted. A step costs a unit of fuel, some 100 ns,
     /// or three.
-    pub fn next(&mut self, channel: &[u8], fuel: &mut u32) -> Next {
+    pub fn next(&mut self, emission: u32, channel: &[u8], fuel: &mut u32) -> Next {
+        let at = emission as usize;
+        assert!(self.emissions[at].is_taken, "it has begun");
         loop {
             if *fuel == 0 {
                 return Next::Tired;
             }
             *fuel -= 1;
-            if let Some(stand) = self.emission.stand {
-                if let Some(next) = self.ask(stand) {
+            if let Some(stand) = self.emissions[at].stand {
+                if let Some(next) = self.ask(at, stand) {
                     return next;
                 }
                 continue;
             }
-            let Some(visit) = self.emission.visits.pop() else {
+            let Some(visit) = self.emissions[at].visits.pop() else {
+                self.emissions[at].is_taken = false;
                 return Next::Done;
             };
             *fuel = fuel.saturating_sub(LOOKUPS);
-            self.visit(channel, visit);
+            self.visit(at, channel, visit);
         }
     }
 
     /// The session that was offered the signal has it.
-    pub fn sent(&mut self) {
-        let stand = self.emission.stand.expect("somebody was offered it");
+    pub fn sent(&mut self, emission: u32) {
+        let at = emission as usize;
+        let stand = self.emissions[at].stand.expect("a session was offered it");
         let subscription = &self.subscriptions[stand.member];
         if !self.audiences[stand.audience].is_group() {
-            self.listeners[subscription.listener as usize].served = self.emission.number;
-            return self.step_on();
+            self.emissions[at].serve(subscription.listener);
+            return self.step_on(at);
         }
         self.audiences[stand.audience].turn = subscription.next(OF_AUDIENCE);
-        self.leave_audience(stand);
+        self.leave_audience(at, stand);
     }
 
     /// The session that was offered the signal has no room for it. True if it is to be cut off; else another of its
     /// group is asked first.
-    pub fn stuck(&mut self) -> bool {
-        let stand = (self.emission.stand.as_mut()).expect("somebody was offered it");
+    pub fn stuck(&mut self, emission: u32) -> bool {
+        let at = emission as usize;
+        let stand = self.emissions[at].stand.as_mut();
+        let stand = stand.expect("a session was offered it");
         stand.primary.get_or_insert(stand.member);
         let audience = stand.audience;
-        self.step_on();
+        self.step_on(at);
         !self.audiences[audience].is_group()
     }
 
-    /// An audience has one member more: where the emission stands there, somebody else might be left out for it.
-    pub(super) fn let_in(&mut self, audience: u32) {
-        if let Some(stand) = &mut self.emission.stand
-            && stand.audience == audience
-        {
+    /// An audience has one member more: where an emission stands there, somebody else might be left out for it.
+    pub(super) fn member_added(&mut self, audience: u32) {
+        let stands = self.emissions.iter_mut().filter_map(|e| e.stand.as_mut());
+        for stand in stands.filter(|stand| stand.audience == audience) {
             stand.left += 1;
         }
     }
 
-    /// The subscription is about to end: the emission does not stand there any more.
+    /// The subscription is about to end: no emission stands there any more.
     pub(super) fn pass_over(&mut self, place: u32) {
-        let Some(stand) = &mut self.emission.stand else {
+        for at in 0..self.emissions.len() {
+            self.pass_over_in(at, place);
+        }
+    }
+
+    fn pass_over_in(&mut self, at: usize, place: u32) {
+        let Some(stand) = &mut self.emissions[at].stand else {
             return;
         };
         if self.subscriptions[place].audience != stand.audience {
@@ -138,30 +183,31 @@ impl Signals {
         }
         let stand = *stand;
         if stand.member == place {
-            self.step_on();
+            self.step_on(at);
         }
         if self.audiences[stand.audience].count == 1 {
-            self.leave_audience(stand);
+            self.leave_audience(at, stand);
         }
     }
 
-    /// The audience and the subscription at which the emission stands.
-    pub(super) fn stand(&self) -> Option<(u32, u32)> {
-        let stand = self.emission.stand?;
-        Some((stand.audience, stand.member))
+    /// The audiences and the subscriptions at which emissions stand.
+    pub(super) fn stands(&self) -> impl Iterator<Item = (u32, u32)> {
+        let stands = self.emissions.iter().filter_map(|e| e.stand);
+        stands.map(|stand| (stand.audience, stand.member))
     }
 
     /// What to do where the emission stands; None if it has stepped on.
-    fn ask(&mut self, stand: Stand) -> Option<Next> {
+    fn ask(&mut self, at: usize, stand: Stand) -> Option<Next> {
         let audience = &self.audiences[stand.audience];
         let is_group = audience.is_group();
         if stand.member == NIL || is_group && stand.left == 0 {
-            self.leave_audience(stand);
+            self.leave_audience(at, stand);
             return self.primary(stand).map(Next::Cut);
         }
-        let listener = &self.listeners[self.subscriptions[stand.member].listener as usize];
-        if listener.leaving || !is_group && listener.served == self.emission.number {
-            self.step_on();
+        let slot = self.subscriptions[stand.member].listener;
+        let listener = &self.listeners[slot as usize];
+        if listener.leaving || !is_group && self.emissions[at].has_served(slot) {
+            self.step_on(at);
             return None;
         }
         Some(Next::Offer(listener.id))
@@ -176,8 +222,8 @@ impl Signals {
     }
 
     /// To the next member; in a group the oldest comes after the youngest.
-    fn step_on(&mut self) {
-        let Some(stand) = &mut self.emission.stand else {
+    fn step_on(&mut self, at: usize) {
+        let Some(stand) = &mut self.emissions[at].stand else {
             return;
         };
         let audience = &self.audiences[stand.audience];
@@ -191,8 +237,9 @@ impl Signals {
     }
 
     /// To the next audience of the pattern.
-    fn leave_audience(&mut self, stand: Stand) {
-        self.emission.stand = self.stand_at(self.audiences[stand.audience].next(super::OF_PATTERN));
+    fn leave_audience(&mut self, at: usize, stand: Stand) {
+        let next = self.audiences[stand.audience].next(super::OF_PATTERN);
+        self.emissions[at].stand = self.stand_at(next);
     }
 
     fn stand_at(&self, audience: u32) -> Option<Stand> {
@@ -214,14 +261,15 @@ impl Signals {
     }
 
     /// Goes to the audiences of a part at which the channel ends, or on to the parts below it.
-    fn visit(&mut self, channel: &[u8], visit: Visit) {
+    fn visit(&mut self, at: usize, channel: &[u8], visit: Visit) {
         let Visit { part, serial, rest } = visit;
         // It may have been removed, and with it all below it.
         if part != NIL && self.patterns.serial(part) != serial {
             return;
         }
         if rest == END {
-            self.emission.stand = self.stand_at(self.patterns.first_audience(part));
+            let first = self.patterns.first_audience(part);
+            self.emissions[at].stand = self.stand_at(first);
             return;
         }
         let left = &channel[rest..];
@@ -232,7 +280,7 @@ impl Signals {
         for (name, rest) in [(&b">"[..], END), (b"*", below), (name, below)] {
             if let Some(part) = self.patterns.child(&self.hash, part, name) {
                 let serial = self.patterns.serial(part);
-                self.emission.visits.push(Visit { part, serial, rest });
+                self.emissions[at].visits.push(Visit { part, serial, rest });
             }
         }
     }

@@ -36,7 +36,10 @@ pub struct Signals {
     listeners: Vec<Listener>,
     /// Slots of sessions that are gone and still have subscriptions.
     leaving: VecDeque<u32>,
-    emission: Emission,
+    /// Signals on their way; a place is used again.
+    emissions: Vec<Emission>,
+    /// How many have begun.
+    emitted: u64,
     /// Subscriptions that a session may have; 0 is any number.
     most: u32,
 }
@@ -62,6 +65,9 @@ struct Subscription {
     lanes: [Neighbours; 2],
 }
 
+/// Fuel for one of those that are gone, before the next has its turn.
+const LEAVING: u32 = 500;
+
 const OF_AUDIENCE: usize = 0;
 const OF_LISTENER: usize = 1;
 
@@ -71,8 +77,6 @@ struct Listener {
     subscriptions: List<OF_LISTENER>,
     count: u32,
     leaving: bool,
-    /// The last signal that it got without a group.
-    served: u64,
 }
 
 /// What a listing shows of an audience.
@@ -100,7 +104,8 @@ impl Signals {
             by_listener: Table::new(),
             listeners: Vec::new(),
             leaving: VecDeque::new(),
-            emission: Emission::default(),
+            emissions: Vec::new(),
+            emitted: 0,
             most,
         }
     }
@@ -132,7 +137,7 @@ impl Signals {
             .subscriptions
             .push_back(&mut self.subscriptions, place);
         listener.count += 1;
-        self.let_in(audience);
+        self.member_added(audience);
         true
     }
 
@@ -162,23 +167,29 @@ impl Signals {
         false
     }
 
-    /// Removes what sessions that are gone have left, a unit of fuel (some 100 ns) for each part of a pattern. Returns one of
-    /// which nothing is left now.
+    /// Removes what sessions that are gone have left, some of each in turn, a unit of fuel (some 100 ns) for each part of a
+    /// pattern. Returns one of which nothing is left now.
     pub fn leave_some(&mut self, fuel: &mut u32) -> Option<SessionId> {
         while *fuel > 0 {
-            let &slot = self.leaving.front()?;
-            let Listener {
-                id, subscriptions, ..
-            } = &self.listeners[slot as usize];
-            let (id, place) = (*id, subscriptions.first);
-            if place != NIL {
-                *fuel = fuel.saturating_sub(self.cancel(place));
-                continue;
+            let slot = self.leaving.pop_front()?;
+            let Listener { id, .. } = self.listeners[slot as usize];
+            let mut slice = LEAVING.min(*fuel);
+            *fuel -= slice;
+            while slice > 0 {
+                let place = self.listeners[slot as usize].subscriptions.first;
+                if place == NIL {
+                    *fuel += slice - 1;
+                    self.listeners[slot as usize] = Listener::default();
+                    return Some(id);
+                }
+                slice = slice.saturating_sub(self.cancel(place));
             }
-            *fuel -= 1;
-            self.listeners[slot as usize] = Listener::default();
-            self.leaving.pop_front();
-            return Some(id);
+            if *fuel > 0 {
+                self.leaving.push_back(slot);
+            } else {
+                // It is still its turn.
+                self.leaving.push_front(slot);
+            }
         }
         None
     }

@@ -186,6 +186,14 @@ pub fn can_log() -> bool {
     ready == 1 && stderr.revents & libc::POLLOUT != 0
 }
 
+/// Whether the system has no more descriptors or memory for another socket; see accept(2).
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
 /// Raises the number of files that may be open, connections included, to the hard limit, and returns it.
 pub fn raise_file_limit() -> io::Result<u64> {
     // SAFETY: the structure is plain integers, filled in by the first call and read by the second.

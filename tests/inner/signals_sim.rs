@@ -55,6 +55,7 @@ struct World<'a> {
     slots: Vec<Option<SessionId>>,
     full: Vec<bool>,
     serial: u64,
+    emission: u32,
     /// What is being emitted.
     channel: Vec<u8>,
 }
@@ -80,6 +81,7 @@ impl<'a> World<'a> {
             slots: vec![None; slots],
             full: vec![false; slots],
             serial: 0,
+            emission: 0,
             channel: Vec::new(),
             dice,
             trace,
@@ -207,7 +209,7 @@ impl<'a> World<'a> {
             let depth = 1 + self.dice.below(4);
             join((0..depth).map(|_| *self.dice.pick(&PARTS)))
         };
-        self.signals.emit();
+        self.emission = self.signals.emit().expect("there is one at a time");
         self.judge.emitted(&self.channel);
     }
 
@@ -219,7 +221,7 @@ impl<'a> World<'a> {
         };
         loop {
             let before = fuel;
-            let next = self.signals.next(&self.channel, &mut fuel);
+            let next = self.signals.next(self.emission, &self.channel, &mut fuel);
             assert!(
                 fuel < before || next == Next::Tired,
                 "a step costs something"
@@ -246,9 +248,9 @@ impl<'a> World<'a> {
     fn offer(&mut self, id: SessionId) {
         assert_eq!(self.slots[id.slot() as usize], Some(id), "nobody else");
         let outcome = if !self.full[id.slot() as usize] {
-            self.signals.sent();
+            self.signals.sent(self.emission);
             Outcome::Sent
-        } else if self.signals.stuck() {
+        } else if self.signals.stuck(self.emission) {
             Outcome::CutOff
         } else {
             Outcome::PassedOn

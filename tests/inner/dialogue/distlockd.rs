@@ -599,9 +599,9 @@ fn an_answer_is_in_the_output_whole_before_any_of_it_is_sent() {
     d.0.clients[a].appetite = 0;
     d.0.send_only(a, &frame(ACQUIRE, "k", "a"));
     d.0.send_only(a, &frame(ACQUIRE, "k", "b"));
-    assert_eq!(d.0.next_dirty(), Some(a));
+    assert_eq!(d.0.next_write(), Some(a));
     assert_eq!(d.0.output(a), [&OK[..], &busy()].concat());
-    assert_eq!(d.0.next_dirty(), None);
+    assert_eq!(d.0.next_write(), None);
 }
 
 #[test]
@@ -615,7 +615,7 @@ fn a_batch_takes_its_share_of_a_turn_and_others_have_theirs() {
     d.reads(b, OK);
     d.hears(line, "ok\n");
     let answered = d.0.clients[a].heard.len() / OK.len();
-    assert!(answered < 300, "{answered} in a turn");
+    assert!(answered < 1000, "{answered} in a turn");
     d.0.settle();
     d.reads(a, OK.repeat(3000));
 }

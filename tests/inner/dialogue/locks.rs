@@ -125,8 +125,8 @@ fn a_grant_is_sent_before_the_releasers_own_answer() {
     let token = d.takes(a, "k");
     d.says(b, "l\nk\n10\n", "");
     d.0.send_only(a, release("k", &token).as_bytes());
-    assert_eq!(d.0.next_dirty(), Some(b));
-    assert_eq!(d.0.next_dirty(), Some(a));
+    assert_eq!(d.0.next_write(), Some(b));
+    assert_eq!(d.0.next_write(), Some(a));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The only place where tests call the hub: a network without sockets, with the turns that the server makes.
 
 use dflockd::command::{SECOND, SessionId, Us};
-use dflockd::hub::{Hub, Next, Settings};
+use dflockd::hub::{Hub, Next, Settings, Vitals, Wrote};
 use dflockd::locks::Locks;
 use dflockd::wire::Face;
 
@@ -51,10 +51,8 @@ impl Net {
     }
 
     pub fn connect_to(&mut self, face: Face) -> usize {
-        let id = self
-            .hub
-            .opened(self.now, face)
-            .expect("there are few sessions");
+        self.begin_turn();
+        let id = self.hub.opened(face).expect("there are few sessions");
         self.clients.push(Client {
             id,
             appetite: usize::MAX,
@@ -71,6 +69,7 @@ impl Net {
 
     /// The server reads what it can, in the pieces that it would read.
     fn read(&mut self, client: usize) {
+        self.begin_turn();
         let c = &mut self.clients[client];
         while !c.closed && !c.unread.is_empty() {
             let room = self.hub.room(c.id).min(c.unread.len());
@@ -78,14 +77,14 @@ impl Net {
                 break;
             }
             let piece: Vec<u8> = c.unread.drain(..room).collect();
-            self.hub.received(self.now, c.id, &piece);
+            self.hub.received(c.id, &piece);
         }
         if c.ended && !c.closed && !c.told_hung_up {
             if c.unread.is_empty() {
                 c.told_hung_up = true;
-                self.hub.finished(self.now, c.id);
+                self.hub.finished(c.id);
             } else {
-                self.hub.hung_up(self.now, c.id);
+                self.hub.hung_up(c.id);
             }
         }
     }
@@ -98,20 +97,22 @@ impl Net {
 
     /// Something that comes late for a socket: bytes, an end, an end behind bytes, or a break.
     pub fn late(&mut self, client: usize, what: u64) {
-        let (now, id) = (self.now, self.clients[client].id);
+        self.begin_turn();
+        let id = self.clients[client].id;
         match what {
-            0 => self.hub.received(now, id, b"l\nk\n0\n"),
-            1 => self.hub.finished(now, id),
-            2 => self.hub.hung_up(now, id),
-            _ => self.hub.closed(now, id),
+            0 => self.hub.received(id, b"l\nk\n0\n"),
+            1 => self.hub.finished(id),
+            2 => self.hub.hung_up(id),
+            _ => self.hub.closed(id),
         }
     }
 
     /// The connection breaks.
     pub fn reset_only(&mut self, client: usize) {
+        self.begin_turn();
         let c = &self.clients[client];
         if !c.closed {
-            self.hub.closed(self.now, c.id);
+            self.hub.closed(c.id);
         }
     }
 
@@ -122,29 +123,42 @@ impl Net {
         }
         self.tick(self.heard);
         loop {
-            self.hub.settle(self.now);
-            let Some(id) = self.hub.next_dirty() else {
+            self.hub.settle();
+            if !self.flush_one() {
                 break;
-            };
-            self.flush(id);
+            }
         }
         self.hub.end_turn();
     }
 
-    /// The clock's part of a turn.
-    pub fn tick(&mut self, heard: Us) {
-        self.hub.tick(self.now, heard);
+    /// What the hub hears from now on happens now.
+    fn begin_turn(&mut self) {
+        self.hub.begin_turn(self.now, 0, Vitals::default());
     }
 
-    fn flush(&mut self, id: SessionId) {
-        let client = self.client(id);
+    /// The clock's part of a turn.
+    pub fn tick(&mut self, heard: Us) {
+        self.begin_turn();
+        self.hub.tick(heard);
+    }
+
+    /// Writes to one client as much as it takes. False if none is to be written to.
+    fn flush_one(&mut self) -> bool {
+        let Some((id, output)) = self.hub.next_write() else {
+            return false;
+        };
+        let client = self.clients.iter().position(|c| c.id == id);
+        let client = client.expect("sessions are clients");
         let c = &mut self.clients[client];
         assert!(!c.closed, "a closed socket is not dirty");
-        let n = self.hub.output(id).len().min(c.appetite);
-        c.heard.extend_from_slice(&self.hub.output(id)[..n]);
+        let n = output.len().min(c.appetite);
+        c.heard.extend_from_slice(&output[..n]);
         c.appetite -= if c.appetite == usize::MAX { 0 } else { n };
-        self.hub.sent(self.now, id, n);
-        match self.hub.next(self.now, id) {
+        let wrote = match n == output.len() {
+            true => Wrote::All,
+            false => Wrote::Some(n),
+        };
+        match self.hub.wrote(id, wrote) {
             Next::Keep => {}
             Next::Shut => {
                 c.shut = true;
@@ -156,6 +170,7 @@ impl Net {
                 c.was_reset = !c.unread.is_empty();
             }
         }
+        true
     }
 
     /// Turns until the hub would sleep and every socket with room was read.
@@ -179,10 +194,9 @@ impl Net {
     /// The client takes up to `n` more bytes.
     pub fn feed_client(&mut self, client: usize, n: usize) {
         self.clients[client].appetite = n;
-        let id = self.clients[client].id;
-        if !self.clients[client].closed {
-            self.flush(id);
-        }
+        self.begin_turn();
+        self.hub.writable(self.clients[client].id);
+        self.turn();
     }
 
     /// Time goes on to this instant, with every wake-up on the way.
@@ -200,11 +214,12 @@ impl Net {
     }
 
     pub fn drain(&mut self) {
-        self.hub.drain(self.now);
+        self.begin_turn();
+        self.hub.drain();
     }
 
     pub fn is_drained(&self) -> bool {
-        self.hub.is_drained(self.now)
+        self.hub.is_drained()
     }
 
     pub fn is_behind(&self) -> bool {
@@ -228,9 +243,10 @@ impl Net {
         self.hub.output(self.clients[client].id)
     }
 
-    /// The next client whose socket the server would look after.
-    pub fn next_dirty(&mut self) -> Option<usize> {
-        self.hub.next_dirty().map(|id| self.client(id))
+    /// The next client that the server would write to.
+    pub fn next_write(&mut self) -> Option<usize> {
+        let (id, _) = self.hub.next_write()?;
+        Some(self.client(id))
     }
 
     fn client(&self, id: SessionId) -> usize {

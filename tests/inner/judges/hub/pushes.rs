@@ -24,7 +24,7 @@ const LEFT_BYTES_MAX: usize = 1024 * 1024;
 /// The longest line of a signal, without its LF.
 const LINE_MAX: usize = 65_536;
 /// So many requests of one client surely are one turn's.
-const ONE_TURN: usize = 100;
+const ONE_TURN: usize = 20;
 
 /// A pattern and a group.
 pub type Wish = (usize, usize);
@@ -409,13 +409,24 @@ impl Judge {
         }
     }
 
-    /// All hear in one order, in which all signal, too.
+    /// All hear what is signalled to one channel in one order.
     fn judge_order(&self, opened: &[usize]) {
+        for channel in 0..CHANNELS.len() {
+            self.judge_order_of(channel, opened);
+        }
+    }
+
+    fn judge_order_of(&self, channel: usize, opened: &[usize]) {
         let mut after: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         let mut before: BTreeMap<usize, usize> = BTreeMap::new();
         for &at in opened {
             let order = &self.peers[at].ear.order;
-            let new = |letter: &&usize| self.letters[**letter].turn.is_none();
+            let new = |letter: &&usize| {
+                let Letter {
+                    channel: to, turn, ..
+                } = self.letters[**letter];
+                to == channel && turn.is_none()
+            };
             let order: Vec<usize> = order.iter().filter(new).copied().collect();
             for &letter in &order {
                 before.entry(letter).or_default();

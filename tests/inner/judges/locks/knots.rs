@@ -3,7 +3,7 @@
 //! released by its end is not stuck, and who was refused because of it was perhaps right to be.
 
 use super::{Act, Hold, Judge, Slot};
-use dflockd::command::{Owner, Refusal, Reply, SessionId, Tie, Token, Us};
+use dflockd::command::{Owner, Refusal, Reply, SessionId, Token, Us, WaitEdge};
 use dflockd::locks::Locks;
 
 /// What owners are called; one is too long for the inside of a name.
@@ -119,7 +119,7 @@ impl Judge {
     }
 
     /// After the command: was each refusal right, and is nobody stuck who was not refused?
-    pub(super) fn judge_knots(&mut self, act: &Act, knots: Vec<Vec<Tie>>, locks: &Locks) {
+    pub(super) fn judge_knots(&mut self, act: &Act, knots: Vec<Vec<WaitEdge>>, locks: &Locks) {
         let refused = std::mem::take(&mut self.owners.refused);
         self.owners.refusals += refused.len() as u64;
         let counts = locks.counts();
@@ -168,8 +168,8 @@ impl Judge {
     }
 
     /// What the table says of a knot: each of its owners did wait for its key, and nobody else has held one.
-    fn judge_knot(&self, who: Who, key: usize, knot: &[Tie]) {
-        let tie = |tie: &Tie| {
+    fn judge_knot(&self, who: Who, key: usize, knot: &[WaitEdge]) {
+        let tie = |tie: &WaitEdge| {
             let is_it = |key: &super::Key| key.space == tie.space && key.name == tie.key;
             let key = self.keys.iter().position(is_it).expect("they are all here");
             let is_it = |name: &[u8]| tie.owner == Owner::Name(name.to_vec());

@@ -11,7 +11,7 @@ mod survey;
 
 pub use acts::Act;
 pub use claims::CLAIMANTS;
-use dflockd::command::{Notice, Outbox, Refusal, Reply, SessionId, Space, Tie, Token, Us};
+use dflockd::command::{Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us, WaitEdge};
 use dflockd::locks::{Locks, Settings};
 use knots::Owners;
 pub use knots::{NAMES, Who};
@@ -22,7 +22,7 @@ use survey::Survey;
 const FEW: u32 = 8;
 
 /// So few ends fit into a turn, or half of one: with fewer nothing may be put off.
-const FEW_ENDS: usize = 250;
+const FEW_ENDS: usize = 9;
 
 /// A key of the run, and the limit that most ask for.
 pub struct Key {
@@ -173,7 +173,7 @@ impl Judge {
         from: SessionId,
         act: &Act,
         out: Outbox,
-        knots: Vec<Vec<Tie>>,
+        knots: Vec<Vec<WaitEdge>>,
         locks: &Locks,
     ) {
         // S14: a clock that goes back stands still.

@@ -1,0 +1,270 @@
+//! From bytes to requests, from requests to answers: a frame is parsed in place and carried out, and its answer goes into
+//! the output of its session, perhaps much later. Invariant: a session has one request outstanding; what it sends
+//! meanwhile waits, unparsed, in its input.
+
+use super::Hub;
+use super::agenda::{BYTES_A_UNIT, REQUEST, Work};
+use super::listing::Listing;
+use super::session::{Busy, Phase};
+use crate::command::{Command, Notice, Refusal, Reply, SessionId};
+use crate::wire::{Parsed, Request, text};
+
+impl Hub {
+    /// Executes the requests at the head of what has just come for a session that had nothing to do.
+    pub(super) fn execute_in_place(&mut self, slot: u32, bytes: &[u8]) {
+        let used = self.execute(slot, bytes);
+        let session = &mut self.sessions[slot];
+        if session.phase.is_open() && used < bytes.len() {
+            let rest = &bytes[used..];
+            session.input.tail(&mut self.pool).extend_from_slice(rest);
+        }
+    }
+
+    /// Executes what a session has in its input, as far as it can go on.
+    pub(super) fn go_on(&mut self, slot: u32) {
+        let mut input = std::mem::take(&mut self.sessions[slot].input);
+        let used = self.execute(slot, input.bytes());
+        if self.sessions[slot].phase.is_open() {
+            input.consume(used, &mut self.pool);
+            self.sessions[slot].input = input;
+            self.resume(slot);
+        } else {
+            input.clear(&mut self.pool);
+        }
+    }
+
+    /// Executes the requests at the head of `bytes`, as far as the session can go on, and returns how many bytes
+    /// that were. The rest is for its input.
+    fn execute(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        let (mut used, mut spent) = (0, 0);
+        loop {
+            let session = &mut self.sessions[slot];
+            let rest = &bytes[used..];
+            if session.phase == Phase::Skip {
+                self.skip(slot, rest);
+                return bytes.len();
+            }
+            if session.phase != Phase::Open || session.is_blocked() {
+                return used;
+            }
+            if !self.agenda.may_go_on(&session.share, spent) {
+                if !session.share.queued {
+                    self.agenda.queue_again(slot, &mut session.share, spent);
+                }
+                return used;
+            }
+            if !session.greeted && text::is_http(rest) {
+                self.close(slot, false);
+                return used;
+            }
+            let cost = match session.face.parse(rest, session.trusted) {
+                Parsed::Partial { lines } => {
+                    self.wait_for_rest(slot, lines, !rest.is_empty());
+                    return used;
+                }
+                Parsed::TooLong {
+                    used: before,
+                    lines,
+                } => {
+                    used += before;
+                    self.begin_line(slot, lines, true);
+                    self.sessions[slot].phase = Phase::Skip;
+                    continue;
+                }
+                Parsed::Done {
+                    used: frame,
+                    request,
+                } => {
+                    used += frame;
+                    session.start_frame();
+                    self.request(slot, request) + bytes_cost(frame)
+                }
+                Parsed::Bad { .. } if !session.trusted => {
+                    self.reject(slot);
+                    0
+                }
+                Parsed::Bad { used: frame, why } => {
+                    used += frame;
+                    session.start_frame();
+                    let out = session.outlet.tail(&mut self.pool);
+                    session.face.write_mistake(why, out);
+                    self.answered(slot);
+                    bytes_cost(frame)
+                }
+            };
+            spent += REQUEST + cost;
+            let share = &mut self.sessions[slot].share;
+            self.agenda.charge(share, REQUEST + cost);
+        }
+    }
+
+    /// Carries a request out, or begins to, and returns what that cost beyond any request.
+    fn request(&mut self, slot: u32, request: Request) -> Work {
+        let session = &mut self.sessions[slot];
+        session.busy = Busy::Waiting;
+        match request {
+            Request::Auth(secret) => self.authenticate(slot, secret),
+            _ if !session.trusted => self.reject(slot),
+            Request::Ping => self.answer(slot, Reply::Done),
+            Request::Health if self.drain.is_some() => {
+                self.answer(slot, Reply::Refused(Refusal::Draining));
+            }
+            Request::Health => self.answer(slot, Reply::Done),
+            Request::Stats => {
+                let out = session.outlet.tail(&mut self.pool);
+                session.busy = Busy::Listing(Box::new(Listing::start(self.connections, out)));
+                self.mark_dirty(slot);
+                self.wake(slot);
+            }
+            Request::Listen { .. }
+            | Request::Unlisten { .. }
+            | Request::Signal { .. }
+            | Request::Command(Command::Declare { .. })
+                if self.drain.is_some() =>
+            {
+                self.answer(slot, Reply::Refused(Refusal::Draining));
+            }
+            Request::Listen { pattern, group } => return self.listen(slot, pattern, group),
+            Request::Unlisten { pattern, group } => return self.unlisten(slot, pattern, group),
+            Request::Signal { channel, payload } => self.signal(slot, channel, payload),
+            Request::Command(command) => {
+                self.locks
+                    .apply(self.now, session.id, command, &mut self.outbox);
+                self.route();
+                let session = &self.sessions[slot];
+                // Nobody is there to wait any more.
+                if session.waits() && (session.ended || session.hung_up) {
+                    self.close(slot, true);
+                }
+                return self.locks.take_work();
+            }
+        }
+        0
+    }
+
+    /// Hands every reply to its session, and acts on every notice. A session that is closing gets no reply; what it was
+    /// granted ends with it.
+    pub(super) fn route(&mut self) {
+        while !self.outbox.is_empty() {
+            while let Some((id, reply)) = self.outbox.replies.pop_front() {
+                let slot = self.kept(id);
+                let session = &self.sessions[slot];
+                if session.phase.is_open() {
+                    assert!(!session.is_idle(), "one answer for one request");
+                    self.answer(slot, reply);
+                }
+            }
+            if let Some((id, notice)) = self.outbox.notices.pop_front() {
+                self.notice(self.kept(id), notice);
+            }
+        }
+    }
+
+    /// The slot of a session of which the lock table has spoken.
+    fn kept(&self, id: SessionId) -> u32 {
+        let slot = id.slot();
+        assert!(
+            self.sessions[slot].id == id,
+            "a session is kept until the lock table has nothing of it"
+        );
+        slot
+    }
+
+    fn notice(&mut self, slot: u32, notice: Notice) {
+        let session = &mut self.sessions[slot];
+        let is_at_rest = session.phase.is_open() && session.is_idle();
+        match notice {
+            Notice::Closed => {
+                session.left_locks = true;
+                self.remove_if_left(slot);
+            }
+            // It was granted something after this was said.
+            Notice::Freed if !is_at_rest || self.locks.has(session.id) => {}
+            Notice::Freed if self.drain.is_some() => self.close_drained(slot),
+            // Between frames silence has an end again.
+            Notice::Freed if !session.begun => self.extend_deadline(slot),
+            Notice::Freed => {}
+        }
+    }
+
+    /// Appends the answer to the session's request.
+    pub(super) fn answer(&mut self, slot: u32, reply: Reply) {
+        let session = &mut self.sessions[slot];
+        let out = session.outlet.tail(&mut self.pool);
+        session.face.write(reply, out);
+        self.answered(slot);
+    }
+
+    /// The answer to the session's request is in its output: it may go on.
+    pub(super) fn answered(&mut self, slot: u32) {
+        self.sessions[slot].busy = Busy::No;
+        self.extend_deadline(slot);
+        self.mark_dirty(slot);
+        self.wake(slot);
+        if self.drain.is_some() && self.has_no_place_in_drain(slot) {
+            self.close_drained(slot);
+        }
+    }
+
+    /// What is left is not a whole frame.
+    fn wait_for_rest(&mut self, slot: u32, lines: u8, begun: bool) {
+        if self.sessions[slot].ended {
+            // What is left is not a request.
+            return self.close(slot, false);
+        }
+        self.begin_line(slot, lines, begun);
+    }
+
+    /// A line has begun, with or without bytes of it, after so many others of its frame. Each has a deadline of
+    /// its own, which bytes do not extend.
+    fn begin_line(&mut self, slot: u32, lines: u8, begun: bool) {
+        let session = &mut self.sessions[slot];
+        let new_line = lines > session.lines;
+        // Between frames a holder has no deadline; with the first byte it gets one.
+        let first_byte = begun && !session.begun;
+        session.lines = lines;
+        session.begun = begun;
+        session.greeted |= lines > 0;
+        if new_line || first_byte && self.is_engaged(slot) {
+            self.extend_deadline(slot);
+        }
+    }
+
+    /// The session may have a complete request, or an end to act on.
+    pub(super) fn wake(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot];
+        if session.share.queued || !session.can_go_on() {
+            return;
+        }
+        match session.busy {
+            Busy::Listing(_) => {
+                session.share.queued = true;
+                self.agenda.listings.push_back(slot);
+            }
+            _ => self.agenda.queue(slot, &mut session.share),
+        }
+    }
+
+    /// The session may have room for input again.
+    pub(super) fn resume(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot];
+        if session.paused && session.room() > 0 {
+            session.paused = false;
+            self.resumed.push(session.id);
+        }
+    }
+
+    /// The server must look after the session's socket before the turn ends.
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot];
+        if !session.dirty && !session.left_server {
+            session.dirty = true;
+            self.agenda.mark_dirty(slot);
+        }
+    }
+}
+
+/// What it costs to read a frame of so many bytes.
+fn bytes_cost(bytes: usize) -> Work {
+    (bytes / BYTES_A_UNIT) as Work
+}

@@ -1,0 +1,234 @@
+//! One connection's socket, and its edges. epoll tells of a change once, so what an edge has announced and the turn did not
+//! take is remembered here. It knows nothing of what the bytes mean. Invariant: bytes are read and written only as the hub
+//! says, once a turn.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use crate::command::SessionId;
+use crate::hub::{Hub, INPUT_MAX, Next, Wrote};
+
+/// A connected socket.
+struct Socket {
+    stream: TcpStream,
+    id: SessionId,
+    /// The peer has finished sending: a short read does not mean that all was read.
+    fin: bool,
+    /// It is to be read in the next turn, event or not.
+    again: bool,
+    /// It did not take all of the last write: an edge will say when there is room.
+    full: bool,
+}
+
+/// What is left to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Left {
+    /// Nothing, as far as is known: an edge will tell of more.
+    Nothing,
+    /// Perhaps more, of which no edge will tell.
+    More,
+}
+
+impl Socket {
+    /// A socket that was just accepted, and whether the system watches it.
+    fn new(mut stream: TcpStream, id: SessionId, registry: &Registry) -> (Socket, io::Result<()>) {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        let watched = registry.register(&mut stream, Token(id.slot() as usize), interest);
+        let socket = Socket {
+            stream,
+            id,
+            fin: false,
+            again: false,
+            full: false,
+        };
+        (socket, watched)
+    }
+
+    /// Acts on an event: reads once, and marks the session if there is room to write again.
+    fn event(&mut self, event: &Event, buffer: &mut [u8], hub: &mut Hub) -> Left {
+        let mut left = Left::Nothing;
+        // Not the end of both directions: one is ours, when we linger.
+        let is_broken = event.is_error();
+        self.fin |= is_broken || event.is_read_closed();
+        if event.is_readable() || self.fin {
+            left = self.read(buffer, hub);
+        }
+        if event.is_priority() {
+            // A read stops short at urgent data (tcp(7)), which is no sign that the socket is empty.
+            left = Left::More;
+        }
+        if is_broken {
+            hub.closed(self.id);
+        } else if event.is_writable() && self.full {
+            // Every edge says that there is room. The write itself has to wait for its turn.
+            hub.writable(self.id);
+        }
+        left
+    }
+
+    /// Reads once: a short read has emptied the socket, unless the peer has finished, when only 0 tells.
+    fn read(&mut self, buffer: &mut [u8], hub: &mut Hub) -> Left {
+        loop {
+            let room = hub.room(self.id).min(buffer.len());
+            if room == 0 {
+                if self.fin {
+                    hub.hung_up(self.id);
+                }
+                return Left::Nothing;
+            }
+            match self.stream.read(&mut buffer[..room]) {
+                Ok(0) => hub.finished(self.id),
+                Ok(n) => {
+                    hub.received(self.id, &buffer[..n]);
+                    if n == room {
+                        return Left::More;
+                    }
+                    if self.fin {
+                        continue;
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => hub.closed(self.id),
+            }
+            return Left::Nothing;
+        }
+    }
+
+    /// Writes once, and says what the kernel took.
+    fn write(&mut self, output: &[u8]) -> Wrote {
+        self.full = false;
+        if output.is_empty() {
+            return Wrote::All;
+        }
+        loop {
+            let n = match self.stream.write(output) {
+                Ok(n) if n == output.len() => return Wrote::All,
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
+                Err(_) => return Wrote::Broken,
+            };
+            self.full = true;
+            return Wrote::Some(n);
+        }
+    }
+
+    /// Ends the output; what the peer sends is still read.
+    fn shut(&self) {
+        // It fails if the peer has gone meanwhile, which the read will tell.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// All sockets, and those that are to be read although no event says so.
+pub(super) struct Sockets {
+    /// By slot of the session.
+    sockets: Vec<Option<Socket>>,
+    /// Sessions whose sockets may have more to read.
+    again: VecDeque<SessionId>,
+    /// What a read fills before the hub takes it.
+    buffer: Vec<u8>,
+}
+
+impl Sockets {
+    /// No sockets yet.
+    pub fn new() -> Sockets {
+        Sockets {
+            sockets: Vec::new(),
+            again: VecDeque::new(),
+            buffer: vec![0; INPUT_MAX],
+        }
+    }
+
+    /// The socket of a session that has just begun. Fails if the system cannot watch it.
+    pub fn insert(
+        &mut self,
+        stream: TcpStream,
+        id: SessionId,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        let slot = id.slot() as usize;
+        if self.sockets.len() <= slot {
+            self.sockets.resize_with(slot + 1, || None);
+        }
+        let (socket, watched) = Socket::new(stream, id, registry);
+        self.sockets[slot] = Some(socket);
+        watched
+    }
+
+    /// Acts on an event of the socket at this slot, if there still is one.
+    pub fn event(&mut self, slot: usize, event: &Event, hub: &mut Hub) {
+        if let Some(Some(socket)) = self.sockets.get_mut(slot) {
+            let id = socket.id;
+            if socket.event(event, &mut self.buffer, hub) == Left::More {
+                self.read_next_turn(id);
+            }
+        }
+    }
+
+    /// How many sockets are to be read although no event says so.
+    pub fn to_read(&self) -> usize {
+        self.again.len()
+    }
+
+    /// Reads up to `most` of them.
+    pub fn read_again(&mut self, most: usize, hub: &mut Hub) {
+        for _ in 0..most.min(self.again.len()) {
+            let id = self.again.pop_front().expect("counted");
+            let slot = id.slot() as usize;
+            if let Some(Some(socket)) = self.sockets.get_mut(slot).filter(|at| is_of(at, id)) {
+                socket.again = false;
+                if socket.read(&mut self.buffer, hub) == Left::More {
+                    self.read_next_turn(id);
+                }
+            }
+        }
+    }
+
+    /// The next turn reads this session's socket, event or not.
+    pub fn read_next_turn(&mut self, id: SessionId) {
+        let at = self.sockets.get_mut(id.slot() as usize);
+        if let Some(Some(socket)) = at.filter(|at| is_of(at, id))
+            && !socket.again
+        {
+            socket.again = true;
+            self.again.push_back(id);
+        }
+    }
+
+    /// Writes to every session whose turn it is, once, and does what the hub wants done with the socket then. `closed` is
+    /// told of each that is closed. Whether there was any.
+    pub fn flush(&mut self, hub: &mut Hub, mut closed: impl FnMut(SessionId)) -> bool {
+        let mut any = false;
+        while let Some((id, output)) = hub.next_write() {
+            any = true;
+            let slot = id.slot() as usize;
+            let Some(Some(socket)) = self.sockets.get_mut(slot) else {
+                continue;
+            };
+            let wrote = socket.write(output);
+            match hub.wrote(id, wrote) {
+                Next::Keep => {}
+                Next::Shut => {
+                    socket.shut();
+                    self.read_next_turn(id);
+                }
+                Next::Close => {
+                    self.sockets[slot] = None;
+                    closed(id);
+                }
+            }
+        }
+        any
+    }
+}
+
+fn is_of(socket: &Option<Socket>, id: SessionId) -> bool {
+    socket.as_ref().is_some_and(|socket| socket.id == id)
+}
