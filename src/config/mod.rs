@@ -1,7 +1,7 @@
-//! How the server is told what to do: one table, `OPTIONS`, a row for each option.
+//! The server's configuration: command line and environment in, a `Config` out.
 //!
-//! The parser, `--help`, the man page's test and the README's test all read the table, so an option
-//! exists in one place or nowhere. Not here: acting on any of it; no clock, no file, no socket.
+//! One table, `OPTIONS`, has a row for each option. The parser, `--help` and the man page's tests all read it, so an
+//! option cannot exist in one of them only. Not here: acting on the values; no clock, no file, no socket.
 //! Invariant: a `Config` from `parse` has every value in its range, and so has every default.
 
 mod options;
@@ -13,40 +13,40 @@ use crate::command::Us;
 use options::PLANNED;
 pub use options::{Flag, Group, OPTIONS, secret};
 
-/// What the server runs with; every field is in range.
+/// The settings that the server runs with; every field is in its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Address or host name to listen on.
     pub host: String,
-    /// TCP port; 0 lets the kernel choose.
+    /// TCP port; with 0 the kernel chooses one.
     pub port: u16,
-    /// The face for clients of distlockd, if there is one.
+    /// The face for clients of distlockd.
     pub distlockd: Distlockd,
     /// Lease of an acquire or a renewal that names none, in microseconds; at least a second.
     pub default_lease: Us,
-    /// Whether a wait that would never end is refused.
+    /// Whether a wait that could never end is refused.
     pub deadlock_detection: bool,
     /// How many keys may be held or waited for at once; at least 1.
     pub max_locks: usize,
-    /// How many may queue for one key; 0 is any number.
+    /// How many waiters one key may have; 0 sets no limit.
     pub max_waiters: u32,
-    /// How many patterns one connection may listen to; 0 is any number.
+    /// How many subscriptions one connection may have; 0 sets no limit.
     pub max_subscriptions: u32,
-    /// How many connections there may be; 0 is any number.
+    /// How many connections may be open; 0 sets no limit.
     pub max_connections: u32,
-    /// How many there may be from one address; 0 is any number.
+    /// How many connections one address may have open; 0 sets no limit.
     pub max_connections_per_ip: u32,
-    /// What clients have to say first, if anything.
+    /// Where the secret comes from that clients must send first.
     pub auth: Auth,
-    /// How long a key that nobody uses is remembered, in microseconds; 0 is not at all.
+    /// How long an unused key is remembered, in microseconds; 0 forgets it at once.
     pub max_idle: Us,
-    /// How long a client may read nothing, in microseconds; 0 is for ever.
+    /// How long a client may leave answers unread, in microseconds; 0 sets no limit.
     pub write_timeout: Us,
-    /// How long a client may take for one line, in microseconds; at least a second.
+    /// How long a client may take to send one line, in microseconds; at least a second.
     pub read_timeout: Us,
-    /// Whether the end of a connection releases what it holds.
+    /// Whether the end of a connection releases its holds.
     pub auto_release: bool,
-    /// How long a drain may take, in microseconds; 0 is for ever.
+    /// How long a drain may take, in microseconds; 0 sets no limit.
     pub shutdown_timeout: Us,
     /// Whether events of level debug are logged.
     pub debug: bool,
@@ -55,27 +55,27 @@ pub struct Config {
 /// The face for clients of distlockd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distlockd {
-    /// TCP port; 0 is none at all.
+    /// TCP port; 0 disables the face.
     pub port: u16,
-    /// Address or host name to listen on, if not that of the others.
+    /// Address or host name to listen on; without it, `Config::host`.
     pub host: Option<String>,
-    /// How long a lock lasts that is not acquired again, in microseconds; at least a second.
+    /// Lease of a lock, in microseconds; at least a second.
     pub lease: Us,
-    /// Whether it is there though its clients cannot say the secret that the others have to.
+    /// Whether its clients, which cannot send a secret, are let in although the other clients must send one.
     pub no_auth: bool,
 }
 
-/// Where the secret of the clients comes from: the token if there is one, else the file, else there is none.
+/// Where the secret comes from: the token if there is one, else the file. Without both there is no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Auth {
     /// The secret itself.
     pub token: Option<Vec<u8>>,
-    /// The path of a file that has it.
+    /// The path of a file that contains it.
     pub file: Option<String>,
 }
 
 impl Config {
-    /// Whether clients have to say a secret.
+    /// Whether clients must send a secret.
     pub fn has_auth(&self) -> bool {
         self.auth != Auth::default()
     }
@@ -110,7 +110,7 @@ impl Default for Config {
     }
 }
 
-/// What a command line asks for.
+/// The outcome of a valid command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// Serve.
@@ -130,7 +130,7 @@ pub enum Parsed {
 /// environment, the environment beats the default, the last of two equal flags wins.
 ///
 /// An error is one line of text without newline that names the flag or variable, the bad value and
-/// what is allowed; a value that something else overrides is judged like any other.
+/// the values that are allowed. A bad value is an error even where another source overrides it.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
@@ -150,7 +150,7 @@ pub fn parse(
     warnings.extend(exposure(&config));
     if config.distlockd.port > 0 && config.has_auth() && !config.distlockd.no_auth {
         return Err(
-            "--distlockd-port: its clients cannot say the auth token; --distlockd-no-auth lets them in without"
+            "--distlockd-port: distlockd clients cannot send the auth token: --distlockd-no-auth lets them in without it"
                 .to_string(),
         );
     }
@@ -170,8 +170,9 @@ pub fn help() -> String {
             text += &entry(option);
         }
     }
-    text += "\nA flag beats the environment, and the environment the default. Values follow\n\
-             as --flag value or --flag=value; booleans are --flag, --flag=false or --no-flag.\n";
+    text += "\nA flag overrides its environment variable, and that the default. Write a value\n\
+             as --flag value or --flag=value, and a boolean as --flag, --flag=false or\n\
+             --no-flag. A bad value stops the start. More is in the manual: man dflockd.\n";
     text
 }
 
@@ -203,8 +204,8 @@ fn entry(option: &Flag) -> String {
     text
 }
 
-/// `--help` and `--version` are looked for before anything is judged, because they must work
-/// whatever else is wrong; that includes an option in front of them that lacks its value.
+/// `--help` and `--version` are looked for before anything is checked, because they must work
+/// whatever else is wrong, even behind an option that lacks its value.
 fn asks(arg: &OsStr) -> Option<Parsed> {
     match arg.to_str()? {
         "--help" | "-h" => Some(Parsed::Help),
@@ -213,8 +214,8 @@ fn asks(arg: &OsStr) -> Option<Parsed> {
     }
 }
 
-/// Applies the environment, older names first so that the current one has the last word. An empty
-/// variable is an unset one.
+/// Applies the environment, older names first, so that the current name wins. An empty variable counts
+/// as unset.
 fn environment(
     config: &mut Config,
     env: impl Fn(&str) -> Option<OsString>,
@@ -222,7 +223,7 @@ fn environment(
     let mut warnings = Vec::new();
     for name in PLANNED.iter().flat_map(|planned| planned.1) {
         if env(name).is_some_and(|value| !value.is_empty()) {
-            return Err(format!("{name}: not in this version"));
+            return Err(planned(name));
         }
     }
     for option in OPTIONS {
@@ -248,25 +249,23 @@ fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> 
             Ok(Some(lexopt::Arg::Long(name))) => name.to_string(),
             Ok(Some(lexopt::Arg::Short(letter))) => {
                 return Err(format!(
-                    "unknown option starting with {:?}: options take two dashes",
+                    "unknown option that begins with {:?}: options have two dashes",
                     format!("-{letter}")
                 ));
             }
             Ok(Some(lexopt::Arg::Value(value))) => {
                 let hint = match value.to_str().map(options::boolean) {
-                    Some(Ok(_)) => {
-                        ": the value of a boolean follows after '=', as in --debug=false"
-                    }
-                    _ => "",
+                    Some(Ok(_)) => ": write the value of a boolean after '=', as in --debug=false",
+                    _ => ": dflockd takes only options",
                 };
                 return Err(format!("unexpected argument {value:?}{hint}"));
             }
-            // A value nobody asked for; each option below takes its own, so none is left over.
+            // A value left over by an option; each one below takes its own, so this does not come.
             Err(error) => return Err(format!("{:?}", error.to_string())),
         };
         let plain = name.strip_prefix("no-").unwrap_or(&name);
         if PLANNED.iter().any(|planned| planned.0 == plain) {
-            return Err(format!("--{name}: not in this version"));
+            return Err(planned(&format!("--{name}")));
         }
         let (option, negated) =
             find(&name).ok_or_else(|| format!("unknown option {:?}", format!("--{name}")))?;
@@ -287,7 +286,12 @@ fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> 
     }
 }
 
-/// The option of that name, and whether the name is its `--no-` form.
+/// Why an option or a variable of a later version stops the start.
+fn planned(name: &str) -> String {
+    format!("{name}: TLS is not in this version, and dflockd does not serve plain text instead")
+}
+
+/// The option with this name, and whether the name is its `--no-` form.
 fn find(name: &str) -> Option<(&'static Flag, bool)> {
     if let Some(option) = OPTIONS.iter().find(|option| option.name == name) {
         return Some((option, false));
@@ -298,7 +302,7 @@ fn find(name: &str) -> Option<(&'static Flag, bool)> {
     is_switch.then_some((option, true))
 }
 
-/// Hands a value to its option; `source` is the flag or variable an error has to name. The value is
+/// Hands a value to its option; `source` is the flag or variable that an error names. The value is
 /// shown as Rust's Debug shows it, which keeps any bytes on one line.
 fn apply(config: &mut Config, option: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
     let allowed = match value.to_str() {
@@ -309,13 +313,13 @@ fn apply(config: &mut Config, option: &Flag, source: &str, value: &OsStr) -> Res
         None => "valid UTF-8".to_string(),
     };
     if option.value == "TOKEN" {
-        // Nearly a secret.
+        // Probably a secret with a typing mistake: it must not reach a log.
         return Err(format!("{source}: bad value: want {allowed}"));
     }
     Err(format!("{source}: bad value {value:?}: want {allowed}"))
 }
 
-/// What is open to everybody who reaches an address that others can reach.
+/// The warning about an address that other hosts can reach: which protections are off.
 fn exposure(config: &Config) -> Option<String> {
     let distlockd = Some(&config.distlockd).filter(|face| face.port > 0);
     let other = distlockd.map(|face| face.host.as_ref().unwrap_or(&config.host));
@@ -325,9 +329,9 @@ fn exposure(config: &Config) -> Option<String> {
         .find(|host| !is_loopback(host))?;
     let mut open = Vec::new();
     if !config.has_auth() {
-        open.push("no --auth-token-file: whoever reaches the port can take any lock".to_string());
+        open.push("without --auth-token-file any client can take any lock".to_string());
     } else if other.is_some_and(|host| !is_loopback(host)) {
-        open.push("--distlockd-no-auth: whoever reaches that port can take any lock".to_string());
+        open.push("with --distlockd-no-auth any distlockd client can take any lock".to_string());
     }
     let limits = [
         ("--max-connections", config.max_connections),
@@ -341,13 +345,13 @@ fn exposure(config: &Config) -> Option<String> {
         .map(|limit| limit.0)
         .collect();
     if !unlimited.is_empty() {
-        open.push(format!("unlimited: {}", unlimited.join(", ")));
+        open.push(format!("without a limit: {}", unlimited.join(", ")));
     }
     let open = (!open.is_empty()).then(|| open.join("; "))?;
     Some(format!("host {host} is not a loopback address; {open}"))
 }
 
-/// Names are not resolved here, so only the one that always means loopback counts as such.
+/// Names are not resolved here: only "localhost" counts, because it always means loopback.
 fn is_loopback(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),

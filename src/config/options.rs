@@ -1,5 +1,5 @@
 //! The options: one table, and the grammar of their values. The parser, `--help` and the tests of the documents
-//! read the table, so an option exists in one place or nowhere. Invariant: every default is in its own range.
+//! read this table and no other. Invariant: every default is in its own range.
 
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
@@ -14,15 +14,15 @@ pub struct Flag {
     pub name: &'static str,
     /// Its names in the environment: the current one, then older ones that are still read.
     pub env: &'static [&'static str],
-    /// What stands for its value in usage texts; empty for a boolean.
+    /// The word that stands for its value in usage texts; empty for a boolean.
     pub value: &'static str,
-    /// The value it has when nobody says anything; empty if it has none.
+    /// Its value when neither a flag nor a variable sets it; empty if it has none.
     pub default: &'static str,
-    /// Under which heading it is listed.
+    /// The heading under which it is listed.
     pub group: Group,
-    /// What it does, with its range; lines of at most 72 columns.
+    /// What it does, with unit and range; lines of at most 72 columns.
     pub help: &'static str,
-    /// Parses a value and keeps it; an error says what would have been allowed.
+    /// Parses a value and stores it; an error says which values are allowed.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
 }
 
@@ -31,17 +31,17 @@ pub struct Flag {
 pub enum Group {
     /// Where clients reach the server.
     Listening,
-    /// What becomes of locks.
+    /// How long locks last, and what ends them.
     Locks,
-    /// What clients may take up.
+    /// How much of the server clients may use.
     Limits,
-    /// Who may be a client.
+    /// Which clients are let in.
     Security,
-    /// What the log tells.
+    /// What is logged.
     Logging,
-    /// Read for the sake of old configurations, without effect.
+    /// Accepted so that old configurations still start; without effect.
     Compatibility,
-    /// What is printed instead of serving.
+    /// Printed instead of serving.
     About,
 }
 
@@ -79,7 +79,7 @@ pub static OPTIONS: &[Flag] = &[
         value: "ADDRESS",
         default: "127.0.0.1",
         group: Group::Listening,
-        help: "Listen on this address or host name, without a port.",
+        help: "Listen on this address or host name, given without a port.",
         set: |config, text| host(text).map(|value| config.host = value),
     },
     Flag {
@@ -88,9 +88,11 @@ pub static OPTIONS: &[Flag] = &[
         value: "PORT",
         default: "6388",
         group: Group::Listening,
-        help: "Listen on this TCP port, 0 to 65535; 0 takes any free one, and the\n\
-               ready line in the log names it.",
-        set: |config, text| integer(text, 0..=65_535, "").map(|value| config.port = value as u16),
+        help: "Listen on this TCP port, 0 to 65535. With 0 the kernel chooses a free\n\
+               port, and the log names it.",
+        set: |config, text| {
+            integer(text, 0..=65_535, "a port").map(|value| config.port = value as u16)
+        },
     },
     Flag {
         name: "distlockd-port",
@@ -98,10 +100,10 @@ pub static OPTIONS: &[Flag] = &[
         value: "PORT",
         default: "0",
         group: Group::Listening,
-        help: "Listen on this TCP port for clients of the Python server distlockd, 1\n\
-               to 65535; 0 is not at all.",
+        help: "Listen on this TCP port too, for clients of the Python server\n\
+               distlockd, 0 to 65535; 0 disables it.",
         set: |config, text| {
-            integer(text, 0..=65_535, "").map(|value| config.distlockd.port = value as u16)
+            integer(text, 0..=65_535, "a port").map(|value| config.distlockd.port = value as u16)
         },
     },
     Flag {
@@ -110,7 +112,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "ADDRESS",
         default: "",
         group: Group::Listening,
-        help: "Listen for those on this address; that of --host if not said.",
+        help: "Listen for distlockd clients on this address or host name. Without it\n\
+               they share the address of --host.",
         set: |config, text| host(text).map(|value| config.distlockd.host = Some(value)),
     },
     Flag {
@@ -119,7 +122,7 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "10",
         group: Group::Locks,
-        help: "How long a lock lasts that such a client took and does not take again,\n\
+        help: "Lease of a lock that a distlockd client acquires, in whole seconds,\n\
                1 to 9223372036.",
         set: |config, text| seconds(text, 1).map(|value| config.distlockd.lease = value),
     },
@@ -129,8 +132,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "false",
         group: Group::Security,
-        help: "Let clients of distlockd, which cannot say a token, in without one;\n\
-               with a token and without this, --distlockd-port is refused.",
+        help: "Let distlockd clients in without the auth token, which they cannot\n\
+               send. With a token and without this option --distlockd-port is refused.",
         set: |config, text| boolean(text).map(|value| config.distlockd.no_auth = value),
     },
     Flag {
@@ -139,7 +142,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "33",
         group: Group::Locks,
-        help: "Lease of an acquire or a renewal that names none, 1 to 9223372036.",
+        help: "Lease of an acquire or a renewal that names none, in whole seconds,\n\
+               1 to 9223372036.",
         set: |config, text| seconds(text, 1).map(|value| config.default_lease = value),
     },
     Flag {
@@ -148,9 +152,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "true",
         group: Group::Locks,
-        help: "Release what a connection holds when it ends. With\n\
-               --no-auto-release-on-disconnect a lock whose client is gone stays held\n\
-               until its release or the end of its lease.",
+        help: "Release the locks of a connection when it ends. With\n\
+               --no-auto-release-on-disconnect they stay held until they are released\n\
+               or their lease ends.",
         set: |config, text| boolean(text).map(|value| config.auto_release = value),
     },
     Flag {
@@ -159,8 +163,7 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "true",
         group: Group::Locks,
-        help: "Refuse a wait at once, with error_deadlock, if all who could end it\n\
-               wait for who asks.",
+        help: "Answer error_deadlock at once to a wait that could never end.",
         set: |config, text| boolean(text).map(|value| config.deadlock_detection = value),
     },
     Flag {
@@ -169,8 +172,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "60",
         group: Group::Locks,
-        help: "How long a key that nobody uses is remembered, and with it the limit of\n\
-               a semaphore, 0 to 9223372036; 0 is not at all.",
+        help: "How long an unused key is remembered, and with it the limit of a\n\
+               semaphore, in whole seconds, 0 to 9223372036; 0 disables it.",
         set: |config, text| seconds(text, 0).map(|value| config.max_idle = value),
     },
     Flag {
@@ -179,8 +182,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "30",
         group: Group::Locks,
-        help: "After SIGTERM or SIGINT, cut the connections that still hold locks\n\
-               when this time is over, 0 to 9223372036; 0 waits for ever.",
+        help: "After SIGTERM or SIGINT, how long a connection that holds a lock may\n\
+               stay before it is closed, in whole seconds, 0 to 9223372036; 0 sets no\n\
+               limit.",
         set: |config, text| seconds(text, 0).map(|value| config.shutdown_timeout = value),
     },
     Flag {
@@ -189,12 +193,10 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "1024",
         group: Group::Limits,
-        help: "How many keys, locks and semaphores together, may be held or waited\n\
-               for at once, 1 to 1000000000; beyond that an acquire of a new key gets\n\
+        help: "How many keys may be held or waited for at once, locks and semaphores\n\
+               together, 1 to 1000000000. Over it, an acquire of a new key is answered\n\
                error_max_locks.",
-        set: |config, text| {
-            integer(text, 1..=COUNT_MAX, "").map(|value| config.max_locks = value as usize)
-        },
+        set: |config, text| count(text, 1).map(|value| config.max_locks = value as usize),
     },
     Flag {
         name: "max-waiters",
@@ -202,11 +204,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "0",
         group: Group::Limits,
-        help: "How many may wait for one key, 0 to 1000000000; beyond that an acquire\n\
-               gets error_max_waiters; 0 is any number.",
-        set: |config, text| {
-            integer(text, 0..=COUNT_MAX, "").map(|value| config.max_waiters = value as u32)
-        },
+        help: "How many waiters one key may have, 0 to 1000000000; 0 sets no limit.\n\
+               Over it, an acquire is answered error_max_waiters.",
+        set: |config, text| count(text, 0).map(|value| config.max_waiters = value as u32),
     },
     Flag {
         name: "max-subscriptions",
@@ -214,11 +214,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "0",
         group: Group::Limits,
-        help: "Patterns that one connection may listen to, each group counted, 0 to\n\
-               1000000000; one more gets error; 0 is any number.",
-        set: |config, text| {
-            integer(text, 0..=COUNT_MAX, "").map(|value| config.max_subscriptions = value as u32)
-        },
+        help: "How many subscriptions one connection may have, 0 to 1000000000; 0 sets\n\
+               no limit. Over it, a listen is answered error.",
+        set: |config, text| count(text, 0).map(|value| config.max_subscriptions = value as u32),
     },
     Flag {
         name: "max-connections",
@@ -226,11 +224,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "0",
         group: Group::Limits,
-        help: "How many connections there may be at once, 0 to 1000000000; one more is\n\
-               closed without a word; 0 is any number.",
-        set: |config, text| {
-            integer(text, 0..=COUNT_MAX, "").map(|value| config.max_connections = value as u32)
-        },
+        help: "How many connections may be open at once, 0 to 1000000000; 0 sets no\n\
+               limit. Over it, a new connection is closed without an answer.",
+        set: |config, text| count(text, 0).map(|value| config.max_connections = value as u32),
     },
     Flag {
         name: "max-connections-per-ip",
@@ -238,10 +234,10 @@ pub static OPTIONS: &[Flag] = &[
         value: "COUNT",
         default: "0",
         group: Group::Limits,
-        help: "The same for the connections from one address, 0 to 1000000000.",
+        help: "How many connections one address may have open, 0 to 1000000000; 0 sets\n\
+               no limit. Over it, a new connection is closed without an answer.",
         set: |config, text| {
-            integer(text, 0..=COUNT_MAX, "")
-                .map(|value| config.max_connections_per_ip = value as u32)
+            count(text, 0).map(|value| config.max_connections_per_ip = value as u32)
         },
     },
     Flag {
@@ -250,8 +246,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "23",
         group: Group::Limits,
-        help: "How long a client may take for a line, and how long one that neither\n\
-               holds, waits nor listens may be silent, 1 to 9223372036.",
+        help: "How long a client may take to send one line, and how long a connection\n\
+               may be silent that neither holds, waits nor listens, in whole seconds,\n\
+               1 to 9223372036.",
         set: |config, text| seconds(text, 1).map(|value| config.read_timeout = value),
     },
     Flag {
@@ -260,8 +257,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "5",
         group: Group::Limits,
-        help: "How long a client may read nothing of what it is sent before it is cut\n\
-               off, 0 to 9223372036; 0 is for ever.",
+        help: "How long a client may leave answers unread before it is disconnected,\n\
+               in whole seconds, 0 to 9223372036; 0 sets no limit.",
         set: |config, text| seconds(text, 0).map(|value| config.write_timeout = value),
     },
     Flag {
@@ -270,8 +267,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "FILE",
         default: "",
         group: Group::Security,
-        help: "Read from this file, once, what each client has to say before anything\n\
-               else.",
+        help: "Read the auth token from this file, once, at start. Each client must\n\
+               send it before anything else.",
         set: |config, text| secret_file(text).map(|value| config.auth.file = Some(value)),
     },
     Flag {
@@ -280,8 +277,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "TOKEN",
         default: "",
         group: Group::Security,
-        help: "What each client has to say before anything else. Other users of the\n\
-               host can see a command line: a file is better.",
+        help: "The auth token itself. Other users of the host can see a command line:\n\
+               --auth-token-file is safer.",
         set: |config, text| secret(text.as_bytes()).map(|value| config.auth.token = Some(value)),
     },
     Flag {
@@ -290,8 +287,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "false",
         group: Group::Logging,
-        help: "Log events of level debug as well: each deadlock, and each turn of the\n\
-               event loop that took longer than any before.",
+        help: "Log events of level debug too: each refused deadlock, and each turn of\n\
+               the event loop that took longer than any before.",
         set: |config, text| boolean(text).map(|value| config.debug = value),
     },
     Flag {
@@ -300,8 +297,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "1",
         group: Group::Compatibility,
-        help: "Checked, 1 to 9223372036, and without effect: leases end on time,\n\
-               nothing sweeps.",
+        help: "Accepted for old configurations, 1 to 9223372036 seconds, without\n\
+               effect: leases end on time and need no sweep.",
         set: |_, text| seconds(text, 1).map(drop),
     },
     Flag {
@@ -310,7 +307,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "5",
         group: Group::Compatibility,
-        help: "Checked, 1 to 9223372036, and without effect: nothing sweeps.",
+        help: "Accepted for old configurations, 1 to 9223372036 seconds, without\n\
+               effect: unused keys need no sweep.",
         set: |_, text| seconds(text, 1).map(drop),
     },
     Flag {
@@ -333,37 +331,43 @@ pub static OPTIONS: &[Flag] = &[
     },
 ];
 
-/// Options of the contract that this build does not have, and their variables: they are refused by name, since
-/// who asks for TLS must not get plain text.
+/// Options of the contract that this build does not have, and their variables. They are refused by name: a server
+/// that was asked for TLS must not serve plain text.
 pub(super) static PLANNED: &[(&str, &[&str])] = &[
     ("tls-cert", &["DFLOCKD_TLS_CERT"]),
     ("tls-key", &["DFLOCKD_TLS_KEY"]),
 ];
 
-/// Records are linked by 32-bit indices; this leaves them room, and is far beyond any memory.
+/// Records are linked by 32-bit indices. This leaves room for them, and no host has the memory for so many.
 const COUNT_MAX: i64 = 1_000_000_000;
 
-fn integer(text: &str, range: RangeInclusive<i64>, unit: &str) -> Result<i64, String> {
+/// A number in a range; `what` names it, with its unit, for the error.
+fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Result<i64, String> {
     // Rust's own grammar is the contract's: decimal, optional sign, leading zeros, nothing else.
     match text.parse() {
         Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("{} to {}{unit}", range.start(), range.end())),
+        _ => Err(format!("{what}, {} to {}", range.start(), range.end())),
     }
 }
 
+fn count(text: &str, least: i64) -> Result<i64, String> {
+    integer(text, least..=COUNT_MAX, "a whole number")
+}
+
 fn seconds(text: &str, least: i64) -> Result<Us, String> {
-    integer(text, least..=SECONDS_MAX as i64, " seconds").map(|value| value as Us * SECOND)
+    integer(text, least..=SECONDS_MAX as i64, "whole seconds").map(|value| value as Us * SECOND)
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "true" | "on" => Ok(true),
         "0" | "no" | "false" | "off" => Ok(false),
-        _ => Err("1, yes, true or on; 0, no, false or off".to_string()),
+        _ => Err("true or false (or 1, yes, on, 0, no, off)".to_string()),
     }
 }
 
-/// Brackets around an IPv6 address, as in a URL, are left away. What has a colon is such an address or has a port.
+/// Takes the brackets off an IPv6 address, as a URL has them. A text with a colon in it that is no such address has a
+/// port, and is refused.
 fn host(text: &str) -> Result<String, String> {
     let inside = text
         .strip_prefix('[')
@@ -385,7 +389,7 @@ fn secret_file(text: &str) -> Result<String, String> {
     }
 }
 
-/// A secret as it can be said on the line: trimmed, not empty, one line, not over the cap.
+/// A secret as a client can send it: blanks around it removed, 1 to `SECRET_MAX` bytes, without LF.
 pub fn secret(text: &[u8]) -> Result<Vec<u8>, String> {
     let secret = text.trim_ascii();
     if secret.is_empty() || secret.len() > SECRET_MAX || secret.contains(&b'\n') {

@@ -419,7 +419,7 @@ fn a_wrong_option_is_named_on_stderr_with_status_2() {
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
     let text = String::from_utf8_lossy(&output.stderr);
-    let wanted = "dflockd: --port: bad value \"x\": want 0 to 65535\n";
+    let wanted = "dflockd: --port: bad value \"x\": want a port, 0 to 65535\n";
     assert!(text.starts_with(wanted), "{text}");
 }
 
