@@ -117,26 +117,6 @@ pub static OPTIONS: &[Flag] = &[
         set: |config, text| host(text).map(|value| config.distlockd.host = Some(value)),
     },
     Flag {
-        name: "distlockd-lease",
-        env: &["DFLOCKD_DISTLOCKD_LEASE_S"],
-        value: "SECONDS",
-        default: "10",
-        group: Group::Locks,
-        help: "Lease of a lock that a distlockd client acquires, in whole seconds,\n\
-               1 to 9223372036.",
-        set: |config, text| seconds(text, 1).map(|value| config.distlockd.lease = value),
-    },
-    Flag {
-        name: "distlockd-no-auth",
-        env: &["DFLOCKD_DISTLOCKD_NO_AUTH"],
-        value: "",
-        default: "false",
-        group: Group::Security,
-        help: "Let distlockd clients in without the auth token, which they cannot\n\
-               send. With a token and without this option --distlockd-port is refused.",
-        set: |config, text| boolean(text).map(|value| config.distlockd.no_auth = value),
-    },
-    Flag {
         name: "default-lease-ttl",
         env: &["DFLOCKD_DEFAULT_LEASE_TTL_S"],
         value: "SECONDS",
@@ -145,6 +125,16 @@ pub static OPTIONS: &[Flag] = &[
         help: "Lease of an acquire or a renewal that names none, in whole seconds,\n\
                1 to 9223372036.",
         set: |config, text| seconds(text, 1).map(|value| config.default_lease = value),
+    },
+    Flag {
+        name: "distlockd-lease",
+        env: &["DFLOCKD_DISTLOCKD_LEASE_S"],
+        value: "SECONDS",
+        default: "10",
+        group: Group::Locks,
+        help: "Lease of a lock that a distlockd client acquires, in whole seconds,\n\
+               1 to 9223372036.",
+        set: |config, text| seconds(text, 1).map(|value| config.distlockd.lease = value),
     },
     Flag {
         name: "auto-release-on-disconnect",
@@ -280,6 +270,16 @@ pub static OPTIONS: &[Flag] = &[
         help: "The auth token itself. Other users of the host can see a command line:\n\
                --auth-token-file is safer.",
         set: |config, text| secret(text.as_bytes()).map(|value| config.auth.token = Some(value)),
+    },
+    Flag {
+        name: "distlockd-no-auth",
+        env: &["DFLOCKD_DISTLOCKD_NO_AUTH"],
+        value: "",
+        default: "false",
+        group: Group::Security,
+        help: "Let distlockd clients in without the auth token, which they cannot\n\
+               send. With a token and without this option --distlockd-port is refused.",
+        set: |config, text| boolean(text).map(|value| config.distlockd.no_auth = value),
     },
     Flag {
         name: "debug",
