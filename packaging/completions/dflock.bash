@@ -1,16 +1,17 @@
-# Completion for dflock(1) in bash. Goes to /usr/share/bash-completion/completions/dflock, or is sourced.
+# Completion for dflock(1) in bash. Copy it to /usr/share/bash-completion/completions/dflock, or source it.
 
 _dflock() {
     local cur=${COMP_WORDS[COMP_CWORD]} word i=1 key=
     COMPREPLY=()
-    # Over the options before the key; those with a value take the next word too.
+    # Skips the options before the key; an option with a value takes the next word too.
     while ((i < COMP_CWORD)); do
         word=${COMP_WORDS[i]}
         case $word in
         --server | --token-file | --id | --group | --lease | --min-hold | --max-hold | --kill-after | --on-lost | \
             --wait | --conflict-exit-code | --limit | --output | -[nqv]*[wElo] | -[wElo])
             ((i += 1))
-            # Where = splits words, it stands between the option and its value; where : does, a value is many.
+            # Bash splits words at = and at :, so = may stand between an option and its value, and a value
+            # with colons is several words.
             [[ ${COMP_WORDS[i]} == = ]] && ((i += 1))
             while [[ ${COMP_WORDS[i + 1]} == :* ]]; do ((i += 2)); done
             if ((i >= COMP_CWORD)); then
@@ -56,7 +57,7 @@ _dflock() {
     fi
 }
 
-# Options may stand anywhere behind a step; its keys and tokens nobody can guess.
+# Options may stand anywhere behind a step. Its keys and tokens cannot be completed.
 _dflock_step() {
     local word=${COMP_WORDS[COMP_CWORD - 1]} list
     [[ $word == = ]] && word=${COMP_WORDS[COMP_CWORD - 2]}
@@ -96,14 +97,14 @@ _dflock_value() {
         ;;
     --token-file | --report) _dflock_files "$2" ;;
     --server | --against)
-        # The port comes behind.
+        # The port follows without a space.
         compopt -o nospace 2>/dev/null
         COMPREPLY=($(compgen -A hostname -S : -- "$2"))
         ;;
     esac
 }
 
-# Only these are quoted as names of files.
+# Lets bash quote these words as names of files.
 _dflock_files() {
     compopt -o filenames 2>/dev/null
     COMPREPLY=($(compgen -f -- "$1"))

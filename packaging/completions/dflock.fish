@@ -1,8 +1,8 @@
-# Completion for dflock(1) in fish. Goes to a directory of $fish_complete_path.
+# Completion for dflock(1) in fish. Copy it into a directory of $fish_complete_path, as dflock.fish.
 
 set -g __dflock_steps acquire renew release ls stat ping signal listen bench version help
 
-# Prints the words from the key on; the last is the one being typed.
+# Prints the words from the key on; the last one is the word being typed.
 function __dflock_words
     set -l words (commandline -opc) (commandline -ct)
     set -e words[1]
@@ -24,7 +24,7 @@ function __dflock_wants_key
     test (count (__dflock_words)) -le 1
 end
 
-# Whether one of these steps stands before what is being typed.
+# True if one of these steps stands before the word being typed.
 function __dflock_behind
     set -l words (__dflock_words)
     test (count $words) -gt 1; and contains -- $words[1] $argv
@@ -33,12 +33,12 @@ function __dflock_behind
     end
 end
 
-# Where an option may stand: before the key, or behind one of these steps.
+# True where an option may stand: before the key, or behind one of these steps.
 function __dflock_for
     __dflock_wants_key; or __dflock_behind $argv
 end
 
-# The command being typed, as the shell completes commands.
+# Completes the command behind the key as the shell completes commands.
 function __dflock_command
     set -l words (__dflock_words)
     test (count $words) -gt 1; or return
@@ -55,51 +55,51 @@ end
 
 complete -c dflock -f
 complete -c dflock -n '__dflock_for acquire' -s n -l nonblock -d 'do not wait'
-complete -c dflock -n '__dflock_for acquire' -s w -l wait -x -d 'wait at most so many seconds'
+complete -c dflock -n '__dflock_for acquire' -s w -l wait -x -d 'wait up to this many seconds'
 complete -c dflock -n '__dflock_for acquire' -s E -l conflict-exit-code -x -d 'exit status when the lock is not free in time'
-complete -c dflock -n '__dflock_for acquire' -s q -l skip-ok -d 'exit 0 then, and say nothing'
-complete -c dflock -n '__dflock_for acquire renew release stat' -s l -l limit -x -d 'a semaphore that so many may hold at once'
-complete -c dflock -n '__dflock_for acquire renew' -l lease -x -d 'how long the lock outlives a failure'
-complete -c dflock -n __dflock_wants_key -l min-hold -x -d 'hold it at least so long'
-complete -c dflock -n __dflock_wants_key -l max-hold -x -d 'stop the command after so long'
-complete -c dflock -n __dflock_wants_key -l on-lost -x -a 'kill term ignore' -d 'what becomes of the command when the lock is lost'
-complete -c dflock -n __dflock_wants_key -l kill-after -x -d 'from TERM to KILL'
-complete -c dflock -n '__dflock_for $__dflock_steps' -l server -x -a '(__fish_print_hostnames):' -d 'where to ask'
-complete -c dflock -n '__dflock_for $__dflock_steps' -l token-file -r -F -d 'what to say to a server that wants a token'
-complete -c dflock -n '__dflock_for acquire renew release' -l id -x -d 'who waits and holds'
-complete -c dflock -n '__dflock_for listen' -l group -x -d 'with listen, those of a group take turns'
-complete -c dflock -n '__dflock_for acquire renew ls stat signal listen' -s o -l output -x -a 'sh json' -d 'how to print what is found'
-complete -c dflock -n '__dflock_for acquire renew release ls stat ping signal listen version' -s v -l verbose -d 'say on stderr what happens'
+complete -c dflock -n '__dflock_for acquire' -s q -l skip-ok -d 'exit 0 and print nothing if the lock is not free in time'
+complete -c dflock -n '__dflock_for acquire renew release stat' -s l -l limit -x -d 'use a semaphore with this many slots'
+complete -c dflock -n '__dflock_for acquire renew' -l lease -x -d 'time that a lock outlives a failure'
+complete -c dflock -n __dflock_wants_key -l min-hold -x -d 'hold the lock for at least this time'
+complete -c dflock -n __dflock_wants_key -l max-hold -x -d 'stop the command after this time'
+complete -c dflock -n __dflock_wants_key -l on-lost -x -a 'kill term ignore' -d 'what to do with the command when the lock is lost'
+complete -c dflock -n __dflock_wants_key -l kill-after -x -d 'time from SIGTERM to SIGKILL'
+complete -c dflock -n '__dflock_for $__dflock_steps' -l server -x -a '(__fish_print_hostnames):' -d 'the server'
+complete -c dflock -n '__dflock_for $__dflock_steps' -l token-file -r -F -d 'file with the auth token'
+complete -c dflock -n '__dflock_for acquire renew release' -l id -x -d 'owner of the lock'
+complete -c dflock -n '__dflock_for listen' -l group -x -d 'members of a group take turns'
+complete -c dflock -n '__dflock_for acquire renew ls stat signal listen' -s o -l output -x -a 'sh json' -d 'format of the output'
+complete -c dflock -n '__dflock_for acquire renew release ls stat ping signal listen version' -s v -l verbose -d 'tell on stderr what happens'
 complete -c dflock -n '__dflock_for $__dflock_steps' -s h -l help -d 'print the options'
 complete -c dflock -n __dflock_wants_key -s V -l version -d 'print the version'
-complete -c dflock -n __dflock_wants_key -a acquire -d 'take a lock, and print its token'
+complete -c dflock -n __dflock_wants_key -a acquire -d 'take a lock and print its token'
 complete -c dflock -n __dflock_wants_key -a renew -d 'begin the lease anew'
-complete -c dflock -n __dflock_wants_key -a release -d 'give the lock back'
-complete -c dflock -n __dflock_wants_key -a ls -d 'list the keys in use'
+complete -c dflock -n __dflock_wants_key -a release -d 'release the lock'
+complete -c dflock -n __dflock_wants_key -a ls -d 'list the keys that are held or waited for'
 complete -c dflock -n __dflock_wants_key -a stat -d 'show one key'
-complete -c dflock -n __dflock_wants_key -a ping -d 'see whether the servers answer'
-complete -c dflock -n __dflock_wants_key -a signal -d 'tell those who listen to a channel'
-complete -c dflock -n __dflock_wants_key -a listen -d 'print what is signalled'
+complete -c dflock -n __dflock_wants_key -a ping -d 'check that all servers answer'
+complete -c dflock -n __dflock_wants_key -a signal -d 'send a signal to a channel'
+complete -c dflock -n __dflock_wants_key -a listen -d 'print the signals of a pattern'
 complete -c dflock -n __dflock_wants_key -a bench -d 'measure servers'
 complete -c dflock -n __dflock_wants_key -a version -d 'print the version'
 complete -c dflock -n __dflock_wants_key -a help -d 'print the options'
-complete -c dflock -n '__dflock_behind bench' -l scenario -x -a 'uncontended contended pipelined many held churn expiry all' -d 'what to measure'
+complete -c dflock -n '__dflock_behind bench' -l scenario -x -a 'uncontended contended pipelined many held churn expiry all' -d 'scenarios to measure'
 complete -c dflock -n '__dflock_behind bench' -l workers -x -d 'connections at work'
-complete -c dflock -n '__dflock_behind bench' -l rounds -x -d 'pairs of lock and release of each'
-complete -c dflock -n '__dflock_behind bench' -l seconds -x -d 'so long instead'
+complete -c dflock -n '__dflock_behind bench' -l rounds -x -d 'pairs of lock and release for each worker'
+complete -c dflock -n '__dflock_behind bench' -l seconds -x -d 'time to work, instead of --rounds'
 complete -c dflock -n '__dflock_behind bench' -l connections -x -d 'all connections'
-complete -c dflock -n '__dflock_behind bench' -l shared-key -d 'all want one key'
+complete -c dflock -n '__dflock_behind bench' -l shared-key -d 'all workers want one key'
 complete -c dflock -n '__dflock_behind bench' -l pipeline -x -d 'locks under way on each connection'
-complete -c dflock -n '__dflock_behind bench' -l key -x -d 'what the keys begin with'
-complete -c dflock -n '__dflock_behind bench' -l timeout -x -d 'how long to wait for a lock'
-complete -c dflock -n '__dflock_behind bench' -l lease -x -d 'how long a lock is granted for'
-complete -c dflock -n '__dflock_behind bench' -l clients -x -d 'connections of many'
-complete -c dflock -n '__dflock_behind bench' -l locks -x -d 'keys of many and of held'
+complete -c dflock -n '__dflock_behind bench' -l key -x -d 'beginning of the keys'
+complete -c dflock -n '__dflock_behind bench' -l timeout -x -d 'time to wait for a lock'
+complete -c dflock -n '__dflock_behind bench' -l lease -x -d 'lease of each lock'
+complete -c dflock -n '__dflock_behind bench' -l clients -x -d 'connections of the scenario many'
+complete -c dflock -n '__dflock_behind bench' -l locks -x -d 'keys of the scenarios many and held'
 complete -c dflock -n '__dflock_behind bench' -l iterations -x -d 'as rounds'
-complete -c dflock -n '__dflock_behind bench' -l against -x -a '(__fish_print_hostnames):' -d 'another server'
-complete -c dflock -n '__dflock_behind bench' -l repeat -x -d 'runs of each'
+complete -c dflock -n '__dflock_behind bench' -l against -x -a '(__fish_print_hostnames):' -d 'another server to measure'
+complete -c dflock -n '__dflock_behind bench' -l repeat -x -d 'runs of each scenario'
 complete -c dflock -n '__dflock_behind bench' -l pause -x -d 'milliseconds until a server without a queue is asked again'
-complete -c dflock -n '__dflock_behind bench' -l server-pid -x -a '(__fish_complete_pids)' -d 'what the server costs'
+complete -c dflock -n '__dflock_behind bench' -l server-pid -x -a '(__fish_complete_pids)' -d 'process of the server, to measure its CPU and memory'
 complete -c dflock -n '__dflock_behind bench' -l json -d 'print one JSON object'
 complete -c dflock -n '__dflock_behind bench' -l report -r -F -d 'write a page of HTML'
 complete -c dflock -a '(__dflock_command)'
