@@ -163,7 +163,8 @@ pub static OPTIONS: &[Flag] = &[
         default: "60",
         group: Group::Locks,
         help: "How long an unused key is remembered, and with it the limit of a\n\
-               semaphore, in whole seconds, 0 to 9223372036; 0 disables it.",
+               semaphore, in whole seconds, 0 to 9223372036; with 0 it is forgotten\n\
+               at once.",
         set: |config, text| seconds(text, 0).map(|value| config.max_idle = value),
     },
     Flag {
