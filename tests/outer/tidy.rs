@@ -25,7 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/bench/plan", &["command"]),
     (
         "bin/dflock/bench/proto",
-        &["command", "failure", "talk", "wire"],
+        &["command", "failure", "steps", "wire"],
     ),
     ("bin/dflock/bench/report", &["command"]),
     ("bin/dflock/bench/watch", &["command"]),
@@ -33,19 +33,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/guard", &["command", "sys"]),
     ("bin/dflock/link", &["sys"]),
     (
-        "bin/dflock/listen",
-        &[
-            "client", "failure", "options", "steps", "sys", "talk", "wire",
-        ],
+        "bin/dflock/steps/listen",
+        &["client", "failure", "options", "sys", "wire"],
     ),
     (
         "bin/dflock/options",
         &["client", "command", "values", "wire"],
     ),
-    (
-        "bin/dflock/listing",
-        &["failure", "options", "steps", "talk"],
-    ),
+    ("bin/dflock/steps/listing", &["failure", "options"]),
     (
         "bin/dflock/run/mod",
         &["command", "failure", "options", "steps", "sys"],
@@ -53,7 +48,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "bin/dflock/run/acquire",
         &[
-            "client", "command", "failure", "link", "options", "sys", "talk", "wire",
+            "client", "command", "failure", "link", "options", "steps", "sys", "wire",
         ],
     ),
     (
@@ -67,13 +62,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &["command", "failure", "guard", "options", "sys"],
     ),
     (
-        "bin/dflock/steps",
-        &[
-            "client", "command", "failure", "listing", "options", "talk", "wire",
-        ],
+        "bin/dflock/steps/mod",
+        &["client", "command", "failure", "options", "wire"],
     ),
     (
-        "bin/dflock/talk",
+        "bin/dflock/steps/talk",
         &["client", "command", "failure", "options"],
     ),
     ("bin/dflock/values", &["client", "command", "config"]),

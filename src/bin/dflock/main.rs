@@ -5,12 +5,9 @@ mod bench;
 mod failure;
 mod guard;
 mod link;
-mod listen;
-mod listing;
 mod options;
 mod run;
 mod steps;
-mod talk;
 mod values;
 
 use std::ffi::OsStr;
@@ -29,7 +26,7 @@ fn main() -> ExitCode {
                 run::command(&options, key, command).map_err(|failure| hinted(failure, &command[0]))
             }
             Task::Hold { key } => run::hold(&options, key),
-            Task::Listen { pattern } => listen::listen(&options, pattern),
+            Task::Listen { pattern } => steps::listen(&options, pattern),
             Task::Bench { words } => bench::bench(&options, words),
             Task::Help => steps::print(HELP),
             Task::Version => steps::print(concat!("dflock ", env!("CARGO_PKG_VERSION"), "\n")),

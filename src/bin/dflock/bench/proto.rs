@@ -10,7 +10,7 @@ use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
 use dflockd::wire::{ask, text};
 
 use crate::failure::{Failure, PROTOCOL};
-use crate::talk::{no_token, unreachable, unwelcome};
+use crate::steps::talk::{no_token, unreachable, unwelcome};
 
 /// How long a server may take to connect, and to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use super::{LINK, World, tell};
 use crate::failure::{Failure, UNAVAILABLE};
 use crate::link::{Link, resolve};
 use crate::options::Options;
-use crate::talk;
+use crate::steps::talk;
 
 /// How long a server may take to connect and to say that it is there.
 const PATIENCE: Us = 10 * SECOND;

@@ -6,10 +6,10 @@ use std::iter;
 
 use serde_json::{Map, Value};
 
+use super::print;
+use super::talk::{Answers, Talk, ask_all, home, settings};
 use crate::failure::{Failure, USAGE};
 use crate::options::{Options, Output};
-use crate::steps::print;
-use crate::talk::{Answers, Talk, ask_all, home, settings};
 
 /// A key in use, as a listing shows it.
 struct Row {

@@ -2,6 +2,10 @@
 //! is one short conversation with a server over the client library. Invariant: nothing here holds a lock when it ends,
 //! but `acquire`, which says so by its token.
 
+mod listen;
+mod listing;
+pub mod talk;
+
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -14,9 +18,9 @@ use dflockd::command::{Refusal, Us};
 use dflockd::wire::text;
 
 use crate::failure::{Failure, LOST, OS_ERROR, USAGE, say};
-use crate::listing;
 use crate::options::{Options, Output, Task};
-use crate::talk::{Talk, ask_all, home, settings};
+pub use listen::listen;
+use talk::{Talk, ask_all, home, settings};
 
 /// Prints a text and is content. To a pipe that nobody reads it ends as SIGPIPE would end it.
 pub fn print(text: &str) -> Result<u8, Failure> {
