@@ -11,7 +11,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/main", &["sys"]),
     (
         "bin/dflock/bench/mod",
-        &["failure", "options", "steps", "sys"],
+        &["failure", "options", "print", "sys"],
     ),
     ("bin/dflock/bench/figures", &["command"]),
     ("bin/dflock/bench/lane", &["command"]),
@@ -33,17 +33,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bin/dflock/guard", &["command", "sys"]),
     ("bin/dflock/link", &["sys"]),
     (
+        "bin/dflock/print",
+        &["client", "failure", "options", "wire"],
+    ),
+    (
         "bin/dflock/steps/listen",
-        &["client", "failure", "options", "sys", "wire"],
+        &["client", "failure", "options", "print", "sys", "wire"],
     ),
     (
         "bin/dflock/options",
         &["client", "command", "values", "wire"],
     ),
-    ("bin/dflock/steps/listing", &["failure", "options"]),
+    ("bin/dflock/steps/listing", &["failure", "options", "print"]),
     (
         "bin/dflock/run/mod",
-        &["command", "failure", "options", "steps", "sys"],
+        &["command", "failure", "options", "print", "sys"],
     ),
     (
         "bin/dflock/run/acquire",
@@ -54,7 +58,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "bin/dflock/run/lease",
         &[
-            "client", "command", "failure", "link", "options", "steps", "sys", "wire",
+            "client", "command", "failure", "link", "options", "print", "sys", "wire",
         ],
     ),
     (
@@ -63,7 +67,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "bin/dflock/steps/mod",
-        &["client", "command", "failure", "options", "wire"],
+        &["client", "command", "failure", "options", "print", "wire"],
     ),
     (
         "bin/dflock/steps/talk",

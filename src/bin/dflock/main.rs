@@ -6,6 +6,7 @@ mod failure;
 mod guard;
 mod link;
 mod options;
+mod print;
 mod run;
 mod steps;
 mod values;
@@ -28,8 +29,8 @@ fn main() -> ExitCode {
             Task::Hold { key } => run::hold(&options, key),
             Task::Listen { pattern } => steps::listen(&options, pattern),
             Task::Bench { words } => bench::bench(&options, words),
-            Task::Help => steps::print(HELP),
-            Task::Version => steps::print(concat!("dflock ", env!("CARGO_PKG_VERSION"), "\n")),
+            Task::Help => print::print(HELP),
+            Task::Version => print::print(concat!("dflock ", env!("CARGO_PKG_VERSION"), "\n")),
             _ => steps::step(&options),
         });
     let failure = match result {

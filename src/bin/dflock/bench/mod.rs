@@ -21,7 +21,7 @@ use dflockd::sys;
 
 use crate::failure::{Failure, OS_ERROR, USAGE, say};
 use crate::options::Options;
-use crate::steps;
+use crate::print::print;
 use figures::{Figures, Summary};
 use options::{HELP, Scenario, Settings};
 use proto::Target;
@@ -38,7 +38,7 @@ struct Outcome {
 pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
     let mistake = |text| Failure::new(USAGE, format!("{text}\nTry 'dflock bench --help'."));
     let Some(settings) = options::parse(options, words).map_err(mistake)? else {
-        return steps::print(HELP);
+        return print(HELP);
     };
     if let Some(pid) = settings
         .pids
@@ -71,7 +71,7 @@ pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
     } else {
         report.text()
     };
-    steps::print(&text)?;
+    print(&text)?;
     if let Some(page) = page {
         page.write(&page::html(&report))?;
     }

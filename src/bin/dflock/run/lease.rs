@@ -17,7 +17,7 @@ use super::{LINK, World};
 use crate::failure::Failure;
 use crate::link::Link;
 use crate::options::Options;
-use crate::steps::digits;
+use crate::print::digits;
 
 /// How long after a failed attempt the server is asked again.
 const RETRY: Us = SECOND / 10;

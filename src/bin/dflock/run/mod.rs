@@ -19,7 +19,7 @@ use dflockd::sys::{self, Caught, Signals, Timer};
 
 use crate::failure::{Failure, LOST, say};
 use crate::options::Options;
-use crate::steps::{grant_line, print};
+use crate::print::{grant_line, print};
 use acquire::{acquire, end_by_signal};
 
 pub const LINK: Token = Token(0);

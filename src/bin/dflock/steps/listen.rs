@@ -18,10 +18,10 @@ use dflockd::client::{self, Client, Error, Signal};
 use dflockd::sys::Signals;
 use dflockd::wire::json;
 
-use super::print_bytes;
 use super::talk::{Talk, reason, settings};
 use crate::failure::{Failure, UNAVAILABLE, USAGE, say};
 use crate::options::{Options, Output};
+use crate::print::print_bytes;
 
 const SIGNALS: Token = Token(0);
 const STDOUT: Token = Token(1);

@@ -6,10 +6,10 @@ use std::iter;
 
 use serde_json::{Map, Value};
 
-use super::print;
 use super::talk::{Answers, Talk, ask_all, home, settings};
 use crate::failure::{Failure, USAGE};
 use crate::options::{Options, Output};
+use crate::print::print;
 
 /// A key in use, as a listing shows it.
 struct Row {
