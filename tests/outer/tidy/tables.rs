@@ -1,0 +1,238 @@
+//! What the house rules allow: who imports whom, and what may be long or in a circle, and why. No check is here.
+
+/// Which modules each file imports, no more and no fewer: `hub` is src/hub, for dflock(1) also its own `failure`, and
+/// `super::session` is a file in the same folder. What a file has of its parent or of its children needs no row.
+pub const IMPORTS: &[(&str, &str)] = &[
+    ("base/buffer", ""),
+    ("base/list", "super::slab"),
+    ("base/mod", ""),
+    ("base/name", ""),
+    ("base/slab", ""),
+    ("base/table", ""),
+    ("base/wheel", "command super::slab"),
+    ("bin/dflock/bench/figures", "command"),
+    ("bin/dflock/bench/lane", "command super::plan"),
+    (
+        "bin/dflock/bench/load",
+        "command super::figures super::lane super::peer super::plan super::proto sys",
+    ),
+    ("bin/dflock/bench/mod", "failure options print sys"),
+    (
+        "bin/dflock/bench/options",
+        "command options super::plan super::proto values",
+    ),
+    (
+        "bin/dflock/bench/page",
+        "super::figures super::options super::report",
+    ),
+    ("bin/dflock/bench/peer", ""),
+    ("bin/dflock/bench/plan", "command"),
+    ("bin/dflock/bench/proto", "command failure steps wire"),
+    (
+        "bin/dflock/bench/report",
+        "command super::figures super::options super::proto",
+    ),
+    ("bin/dflock/bench/watch", "command"),
+    ("bin/dflock/failure", ""),
+    ("bin/dflock/guard", "command sys"),
+    ("bin/dflock/link", "sys"),
+    ("bin/dflock/main", "sys"),
+    ("bin/dflock/options", "client command values wire"),
+    ("bin/dflock/print", "client failure options wire"),
+    (
+        "bin/dflock/run/acquire",
+        "client command failure link options steps super::lease sys wire",
+    ),
+    (
+        "bin/dflock/run/lease",
+        "client command failure link options print sys wire",
+    ),
+    ("bin/dflock/run/mod", "command failure options print sys"),
+    (
+        "bin/dflock/run/supervise",
+        "command failure guard options super::lease sys",
+    ),
+    (
+        "bin/dflock/steps/listen",
+        "client failure options print super::talk sys wire",
+    ),
+    (
+        "bin/dflock/steps/listing",
+        "failure options print super::talk",
+    ),
+    (
+        "bin/dflock/steps/mod",
+        "client command failure options print wire",
+    ),
+    ("bin/dflock/steps/talk", "client command failure options"),
+    ("bin/dflock/values", "client command config"),
+    ("client/error", "command"),
+    ("client/lock", "command sys"),
+    ("client/mod", "command sys wire"),
+    ("client/owner", "command sys wire"),
+    ("client/shard", ""),
+    ("client/signals", "command sys wire"),
+    ("command", ""),
+    ("config/mod", "command"),
+    ("config/options", "command wire"),
+    ("config/tests", "command"),
+    ("hub/backlog", ""),
+    ("hub/check", "super::listing super::session wire"),
+    ("hub/life", "command super::session wire"),
+    ("hub/listing", "command locks signals super::session wire"),
+    ("hub/mod", "base command locks signals wire"),
+    ("hub/post", "command signals super::session wire"),
+    (
+        "hub/session",
+        "base command super::backlog super::listing wire",
+    ),
+    ("lib", ""),
+    ("locks/acquire", "base command super::key super::ticket"),
+    ("locks/check", "base super::crowd"),
+    (
+        "locks/claim",
+        "base command super::acquire super::grant super::ticket",
+    ),
+    ("locks/counts", ""),
+    ("locks/crowd", "base command"),
+    ("locks/grant", "base command super::crowd super::ticket"),
+    ("locks/idle", "base command super::key"),
+    ("locks/key", "base command super::ticket"),
+    (
+        "locks/knot",
+        "command super::key super::owner super::ticket",
+    ),
+    ("locks/mod", "base command"),
+    ("locks/owner", "base command super::ticket"),
+    (
+        "locks/phases",
+        "base command super::acquire super::grant super::ticket",
+    ),
+    ("locks/secret", "command"),
+    ("locks/slices", "base command super::grant super::ticket"),
+    ("locks/ticket", "base command"),
+    ("locks/view", "command"),
+    ("log", "command sys"),
+    ("main", "config log server"),
+    ("server/limits", ""),
+    ("server/mod", "command config hub locks log sys wire"),
+    ("signals/check", "base"),
+    ("signals/emission", "base command"),
+    ("signals/mod", "base command"),
+    ("signals/patterns", "base"),
+    ("sys/mod", "command"),
+    ("sys/process", "command"),
+    ("wire/ask", "command super::text"),
+    ("wire/distlockd", "command super::text"),
+    ("wire/json", "command"),
+    ("wire/mod", "command"),
+    ("wire/text", "command"),
+    ("wire/text/tests", ""),
+];
+
+/// Siblings of which the first still imports the second though that closes a circle, in this folder, and why.
+pub const CIRCLES: &[(&str, &str, &str, &str)] = &[(
+    "hub",
+    "listing",
+    "session",
+    "a session keeps its half-written listing, which writes into that session's output",
+)];
+
+/// How many lines a file and a function may have without a reason.
+pub const FILE_MAX: usize = 600;
+pub const FUNCTION_MAX: usize = 60;
+
+/// Files, and functions in them, that are longer, and why. Whoever can cut one removes its row.
+pub const LONG: &[(&str, &str, &str)] = &[
+    (
+        "src/base/wheel",
+        "against_a_sorted_list",
+        "a model and what it is compared with, step by step",
+    ),
+    (
+        "src/bin/dflock/bench/options",
+        "plan",
+        "a match with the fields of a plan for each scenario",
+    ),
+    (
+        "src/bin/dflock/run/acquire",
+        "ask_one",
+        "one wait with all that can end it",
+    ),
+    (
+        "src/config/tests",
+        "each_variable_reaches_its_setting",
+        "a table with one row per variable",
+    ),
+    (
+        "src/hub/mod",
+        "",
+        "the API and what executes requests still stand together",
+    ),
+    ("src/locks/mod", "apply", "a match with one arm per command"),
+    (
+        "src/server/mod",
+        "",
+        "the loop, its doors and its sockets still stand together",
+    ),
+    (
+        "src/server/mod",
+        "start",
+        "listening, signals and timers are set up in one go",
+    ),
+    (
+        "tests/outer/client",
+        "",
+        "the whole library against a real server",
+    ),
+    (
+        "tests/shell/dflock",
+        "",
+        "the whole of holding a lock in a shell",
+    ),
+    (
+        "tests/inner/dialogue/contract/framing",
+        "a_wrong_number_of_arguments_is_an_error_and_executes_nothing",
+        "a table with one row per frame",
+    ),
+    (
+        "tests/inner/dialogue/contract/stats",
+        "any_key_leaves_stats_one_line_of_valid_json",
+        "a small reader of JSON is in it",
+    ),
+    (
+        "tests/inner/dialogue/distlockd",
+        "",
+        "one face, from its frames to its ends",
+    ),
+    (
+        "tests/shell/docs",
+        "the_scripts_of_the_clients_page_get_their_lock_and_give_it_back",
+        "one script of the page after the other",
+    ),
+    (
+        "tests/inner/hub_sim/words",
+        "ask",
+        "a match with one arm per command",
+    ),
+    (
+        "tests/inner/judges/hub/mod",
+        "answer",
+        "a match with one arm per command",
+    ),
+    (
+        "tests/inner/locks_sim",
+        "command",
+        "a match with one arm per command",
+    ),
+    (
+        "tests/outer/process",
+        "",
+        "every promise that only a real process can keep",
+    ),
+];
+
+/// Files and folders of the outer ring, which may read the clock and open files.
+pub const OUTER: [&str; 8] = [
+    "bin", "main", "lib", "server", "client", "sys", "config", "log",
+];
