@@ -1,7 +1,9 @@
 //! The ends of dflock that are not its command's: exit statuses and what is said on stderr. One line each; invariant:
 //! a failure has never status 0, unless that was asked for.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+
+use dflockd::client::Refusal;
 
 /// sysexits(3).
 pub const USAGE: u8 = 64;
@@ -16,6 +18,9 @@ pub const LOST: u8 = 120;
 pub const DEADLOCK: u8 = 121;
 pub const CANNOT_RUN: u8 = 126;
 pub const NOT_FOUND: u8 = 127;
+
+/// How a server is called that needs no name.
+pub const SERVER: &str = "the server";
 
 /// Why there is no command's exit status to hand on.
 #[derive(Debug)]
@@ -64,11 +69,74 @@ impl Failure {
             ..Failure::silent(128 + number as u8)
         }
     }
+
+    /// How a refusal of a server ends dflock, here and while it waits for a lock.
+    pub fn refused(refusal: Refusal, has_secret: bool) -> Failure {
+        let (status, text) = match refusal {
+            Refusal::Draining => (TRY_LATER, "the server is about to stop"),
+            Refusal::MaxWaiters => (TRY_LATER, "too many wait for the key already"),
+            Refusal::MaxLocks => (TRY_LATER, "the server has too many keys already"),
+            Refusal::LimitMismatch => (USAGE, "others use the key with another --limit"),
+            Refusal::Auth => return Failure::unwelcome(SERVER, has_secret),
+            Refusal::Deadlock => (
+                DEADLOCK,
+                "deadlock: those who hold the lock wait for what is held here",
+            ),
+            _ => (PROTOCOL, "the server refused the request"),
+        };
+        Failure::new(status, text)
+    }
+
+    /// The server wants to hear something, or something else.
+    pub fn unwelcome(server: &str, has_secret: bool) -> Failure {
+        let what = if has_secret { "another" } else { "a" };
+        let text = format!("{server} wants {what} token, see --token-file");
+        Failure::new(NO_PERMISSION, text)
+    }
+
+    /// It was told a token, and has none.
+    pub fn no_token(server: &str) -> Failure {
+        Failure::new(NO_PERMISSION, format!("{server} wants no token"))
+    }
+
+    /// The server said what is no answer; `quote` is printable.
+    pub fn nonsense(server: &str, quote: &str) -> Failure {
+        Failure::new(PROTOCOL, format!("{server} talks nonsense: {quote}"))
+    }
+
+    /// A connection to the server failed.
+    pub fn unreachable(server: &str, error: &io::Error) -> Failure {
+        if is_own(error) {
+            return Failure::refused_by_system(error);
+        }
+        Failure::cannot_reach(server, &reason(error))
+    }
+
+    /// The server is out of reach, for this reason.
+    pub fn cannot_reach(server: &str, why: &str) -> Failure {
+        Failure::new(UNAVAILABLE, format!("cannot reach {server}: {why}"))
+    }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         Failure::refused_by_system(&error)
+    }
+}
+
+/// Whether a connection failed for want of something that this host lacks, and not the server.
+pub fn is_own(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Why a server was not reached, or a connection was lost.
+pub fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        // A socket whose time is over says that it would block.
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer".to_string(),
+        ErrorKind::UnexpectedEof => "the connection ended".to_string(),
+        ErrorKind::NotFound => "it has no address".to_string(),
+        _ => error.to_string(),
     }
 }
 

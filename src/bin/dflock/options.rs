@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use lexopt::Arg;
 
 use dflockd::client::signals::checked;
-use dflockd::client::{Key, Owner, Signal};
+use dflockd::client::{Key, Owner, Servers, Signal};
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
 use dflockd::wire::text::LIMIT_MAX;
 
@@ -143,6 +143,14 @@ pub struct Options {
     pub secret: Option<Vec<u8>>,
     pub output: Output,
     pub verbose: bool,
+}
+
+impl Options {
+    /// The server that has this key, or this channel.
+    pub fn home(&self, key: &[u8]) -> String {
+        let servers = Servers::new(self.servers.clone()).expect("there is one at least");
+        servers.pick(key).to_string()
+    }
 }
 
 /// What has been said so far.

@@ -27,13 +27,13 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     ("bin/dflock/bench/peer", ""),
     ("bin/dflock/bench/plan", "command"),
-    ("bin/dflock/bench/proto", "command failure steps wire"),
+    ("bin/dflock/bench/proto", "command failure wire"),
     (
         "bin/dflock/bench/report",
         "command super::figures super::options super::proto",
     ),
     ("bin/dflock/bench/watch", "command"),
-    ("bin/dflock/failure", ""),
+    ("bin/dflock/failure", "client"),
     ("bin/dflock/guard", "command sys"),
     ("bin/dflock/link", "sys"),
     ("bin/dflock/main", "sys"),
@@ -41,7 +41,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/print", "client failure options wire"),
     (
         "bin/dflock/run/acquire",
-        "client command failure link options steps super::lease sys wire",
+        "client command failure link options super::lease sys wire",
     ),
     (
         "bin/dflock/run/lease",

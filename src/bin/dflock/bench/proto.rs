@@ -10,7 +10,6 @@ use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
 use dflockd::wire::{ask, text};
 
 use crate::failure::{Failure, PROTOCOL};
-use crate::steps::talk::{no_token, unreachable, unwelcome};
 
 /// How long a server may take to connect, and to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -108,7 +107,7 @@ impl Target {
     /// Finds out whether the server is there and speaks its protocol.
     pub fn reach(server: &str, secret: Option<&[u8]>) -> Result<Target, Failure> {
         let (protocol, address) = split(server);
-        let (stream, addr) = connect(address).map_err(|e| unreachable(server, &e))?;
+        let (stream, addr) = connect(address).map_err(|e| Failure::unreachable(server, &e))?;
         let mut target = Target {
             name: server.to_string(),
             protocol,
@@ -120,13 +119,13 @@ impl Target {
             ask::auth(secret, &mut target.hello);
         }
         target.greet(stream).map_err(|e| match e.kind() {
-            ErrorKind::PermissionDenied => unwelcome(server, secret.is_some()),
-            ErrorKind::Unsupported => no_token(server),
+            ErrorKind::PermissionDenied => Failure::unwelcome(server, secret.is_some()),
+            ErrorKind::Unsupported => Failure::no_token(server),
             ErrorKind::InvalidData => Failure::new(
                 PROTOCOL,
                 format!("{server} does not speak {}", protocol.name()),
             ),
-            _ => unreachable(server, &e),
+            _ => Failure::unreachable(server, &e),
         })?;
         Ok(target)
     }

@@ -5,17 +5,16 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::thread;
 
-use dflockd::client::{Owner, Servers, quote};
+use dflockd::client::{Owner, quote};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
 use super::lease::Lease;
 use super::{LINK, World, tell};
-use crate::failure::{Failure, UNAVAILABLE};
+use crate::failure::{Failure, SERVER, is_own};
 use crate::link::{Link, resolve};
 use crate::options::Options;
-use crate::steps::talk;
 
 /// How long a server may take to connect and to say that it is there.
 const PATIENCE: Us = 10 * SECOND;
@@ -30,8 +29,7 @@ const GLANCES: (Us, Us) = (SECOND / 5000, SECOND / 50);
 pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease, Failure> {
     let start = sys::now();
     let over = start.saturating_add(options.wait);
-    let servers = Servers::new(options.servers.clone()).expect("the options have one at least");
-    let server = servers.pick(key);
+    let server = &options.home(key);
     let addresses = find(
         world,
         server,
@@ -58,7 +56,7 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
                 continue;
             }
             Err(Unheard::Connection(why) | Unheard::Lost(why)) => {
-                return Err(unreachable(server, &why));
+                return Err(Failure::cannot_reach(server, &why));
             }
         };
         let is_fresh = sys::now() - lease.sent < lease.span / FRESH;
@@ -70,10 +68,6 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
             "the lock was granted and lost while its answer was on its way",
         );
     }
-}
-
-fn unreachable(server: &str, why: &str) -> Failure {
-    Failure::new(UNAVAILABLE, format!("cannot reach {server}: {why}"))
 }
 
 /// Sleeps a moment.
@@ -107,14 +101,17 @@ fn find(world: &mut World, server: &str, until: Us) -> Result<Vec<SocketAddr>, F
     while !search.is_finished() {
         let now = sys::now();
         if now >= until {
-            return Err(unreachable(server, "its name was not found in time"));
+            return Err(Failure::cannot_reach(
+                server,
+                "its name was not found in time",
+            ));
         }
         world.sleep(until.min(now + glance))?;
         glance = GLANCES.1.min(glance * 2);
         end_by_signal(world)?;
     }
     let found = search.join().expect("a lookup does not panic");
-    found.map_err(|e| unreachable(server, &e.to_string()))
+    found.map_err(|e| Failure::cannot_reach(server, &e.to_string()))
 }
 
 /// Asks the first address that answers.
@@ -161,10 +158,7 @@ fn ask_one(
     let start = sys::now();
     let mut link = match Link::open(addr, world.registry(), LINK) {
         Ok(link) => link,
-        // That is this host's want, not the server's.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-            return Err(Unheard::Failure(e.into()));
-        }
+        Err(e) if is_own(&e) => return Err(Unheard::Failure(e.into())),
         Err(e) => return Err(Unheard::Connection(e.to_string())),
     };
     let (space, limit) = match options.limit {
@@ -209,7 +203,7 @@ fn ask_one(
                     return Err(Unheard::Lost("the connection ended".to_string()));
                 }
                 Some(Reply::Refused(Refusal::Error)) if oks == all && options.secret.is_some() => {
-                    return Err(Unheard::Failure(talk::no_token(talk::SERVER)));
+                    return Err(Unheard::Failure(Failure::no_token(SERVER)));
                 }
                 // An older server knows no owners, and goes on without.
                 Some(Reply::Refused(Refusal::Error)) if oks == 2 && owner.is_some() => {
@@ -268,8 +262,8 @@ fn busy(options: &Options) -> Failure {
 
 fn refused(options: &Options, key: &[u8], line: &[u8], reply: Option<Reply>) -> Failure {
     match reply {
-        Some(Reply::Refused(refusal)) => talk::refused(refusal, options.secret.is_some()),
-        _ => talk::nonsense(&talk::home(options, key), &quote(line)),
+        Some(Reply::Refused(refusal)) => Failure::refused(refusal, options.secret.is_some()),
+        _ => Failure::nonsense(&options.home(key), &quote(line)),
     }
 }
 

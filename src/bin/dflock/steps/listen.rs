@@ -18,8 +18,8 @@ use dflockd::client::{self, Client, Error, Signal};
 use dflockd::sys::Signals;
 use dflockd::wire::json;
 
-use super::talk::{Talk, reason, settings};
-use crate::failure::{Failure, UNAVAILABLE, USAGE, say};
+use super::talk::{Talk, settings};
+use crate::failure::{Failure, UNAVAILABLE, USAGE, reason, say};
 use crate::options::{Options, Output};
 use crate::print::print_bytes;
 

@@ -6,7 +6,7 @@ use std::iter;
 
 use serde_json::{Map, Value};
 
-use super::talk::{Answers, Talk, ask_all, home, settings};
+use super::talk::{Answers, Talk, ask_all, settings};
 use crate::failure::{Failure, USAGE};
 use crate::options::{Options, Output};
 use crate::print::print;
@@ -56,7 +56,7 @@ pub fn list(options: &Options, prefix: &[u8]) -> Result<u8, Failure> {
 
 /// Shows the lock of this name, and the semaphore; with a limit the semaphore alone.
 pub fn stat(options: &Options, key: &[u8]) -> Result<u8, Failure> {
-    let server = home(options, key);
+    let server = options.home(key);
     let stats = Talk::open(&server, &settings(options))?.stats()?;
     let text = String::from_utf8_lossy(key);
     let is_it = |row: &Row| row.key == text && (row.semaphore || options.limit.is_none());

@@ -4,7 +4,7 @@
 
 mod listen;
 mod listing;
-pub mod talk;
+mod talk;
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::failure::{Failure, LOST, USAGE, say};
 use crate::options::{Options, Output, Task};
 use crate::print::{grant_line, print};
 pub use listen::listen;
-use talk::{Talk, ask_all, home, settings};
+use talk::{Talk, ask_all, settings};
 
 /// Carries out the task, which is one of those that do not hold on.
 pub fn step(options: &Options) -> Result<u8, Failure> {
@@ -41,7 +41,7 @@ fn acquire(options: &Options, key: &[u8]) -> Result<u8, Failure> {
         id: Some(owner),
         ..settings(options)
     };
-    let mut talk = Talk::open(&home(options, key), &settings)?;
+    let mut talk = Talk::open(&options.home(key), &settings)?;
     if talk.stats()?["auto_release"] != Value::Bool(false) {
         let text = "the server releases a lock when its connection ends, as this one would: \
                     use dflock KEY COMMAND, or start dflockd with --no-auto-release-on-disconnect";
@@ -99,7 +99,7 @@ fn send(options: &Options, signal: &Signal) -> Result<u8, Failure> {
 }
 
 fn talk_about(options: &Options, key: &[u8]) -> Result<Talk, Failure> {
-    Talk::open(&home(options, key), &settings(options))
+    Talk::open(&options.home(key), &settings(options))
 }
 
 fn name<'a>(options: &Options, key: &'a [u8]) -> Result<Key<'a>, Failure> {

@@ -2,21 +2,15 @@
 //! who holds a lock, which needs a loop and not a connection that blocks. Invariant: each failure is one line, and who
 //! reads it knows which server it was.
 
-use std::io::{self, ErrorKind};
 use std::thread;
 
 use serde_json::Value;
 
-use dflockd::client::{self, Client, Error, Servers};
+use dflockd::client::{self, Client, Error};
 use dflockd::command::Refusal;
 
-use crate::failure::{
-    DEADLOCK, Failure, NO_PERMISSION, PROTOCOL, TRY_LATER, UNAVAILABLE, USAGE, say,
-};
+use crate::failure::{Failure, SERVER, USAGE, say};
 use crate::options::Options;
-
-/// How a server is called that needs no name.
-pub const SERVER: &str = "the server";
 
 /// A connection, whose server has a name.
 pub struct Talk {
@@ -33,18 +27,12 @@ pub fn settings(options: &Options) -> client::Options {
     }
 }
 
-/// The server that has this key, or this channel.
-pub fn home(options: &Options, key: &[u8]) -> String {
-    let servers = Servers::new(options.servers.clone()).expect("the options have one at least");
-    servers.pick(key).to_string()
-}
-
 impl Talk {
     pub fn open(server: &str, settings: &client::Options) -> Result<Talk, Failure> {
         let has_secret = settings.secret.is_some();
         let client = Client::connect(server, settings).map_err(|e| match e {
             // Nothing else has been asked that it could refuse.
-            Error::Refused(Refusal::Error) if has_secret => no_token(SERVER),
+            Error::Refused(Refusal::Error) if has_secret => Failure::no_token(SERVER),
             e => failure(server, has_secret, e),
         })?;
         Ok(Talk {
@@ -74,7 +62,8 @@ impl Talk {
 
     pub fn stats(&mut self) -> Result<Value, Failure> {
         let json = self.ask(Client::stats)?;
-        serde_json::from_str(&json).map_err(|_| nonsense(&self.server, "stats that are no JSON"))
+        serde_json::from_str(&json)
+            .map_err(|_| Failure::nonsense(&self.server, "stats that are no JSON"))
     }
 }
 
@@ -125,65 +114,9 @@ pub fn ask_all<T: Send>(
 
 fn failure(server: &str, has_secret: bool, error: Error) -> Failure {
     match error {
-        Error::Refused(refusal) => refused(refusal, has_secret),
-        Error::Io(e) => unreachable(server, &e),
-        Error::Nonsense(quote) => nonsense(server, &quote),
+        Error::Refused(refusal) => Failure::refused(refusal, has_secret),
+        Error::Io(e) => Failure::unreachable(server, &e),
+        Error::Nonsense(quote) => Failure::nonsense(server, &quote),
         error => Failure::new(USAGE, error.to_string()),
-    }
-}
-
-/// How a refusal ends dflock, here and while it waits for a lock.
-pub fn refused(refusal: Refusal, has_secret: bool) -> Failure {
-    let (status, text) = match refusal {
-        Refusal::Draining => (TRY_LATER, "the server is about to stop"),
-        Refusal::MaxWaiters => (TRY_LATER, "too many wait for the key already"),
-        Refusal::MaxLocks => (TRY_LATER, "the server has too many keys already"),
-        Refusal::LimitMismatch => (USAGE, "others use the key with another --limit"),
-        Refusal::Auth => return unwelcome(SERVER, has_secret),
-        Refusal::Deadlock => (
-            DEADLOCK,
-            "deadlock: those who hold the lock wait for what is held here",
-        ),
-        _ => (PROTOCOL, "the server refused the request"),
-    };
-    Failure::new(status, text)
-}
-
-/// The server wants to hear something, or something else.
-pub fn unwelcome(server: &str, has_secret: bool) -> Failure {
-    let what = if has_secret { "another" } else { "a" };
-    let text = format!("{server} wants {what} token, see --token-file");
-    Failure::new(NO_PERMISSION, text)
-}
-
-/// It was told a token, and has none.
-pub fn no_token(server: &str) -> Failure {
-    Failure::new(NO_PERMISSION, format!("{server} wants no token"))
-}
-
-/// The server said what is no answer; `quote` is printable.
-pub fn nonsense(server: &str, quote: &str) -> Failure {
-    Failure::new(PROTOCOL, format!("{server} talks nonsense: {quote}"))
-}
-
-pub fn unreachable(server: &str, error: &io::Error) -> Failure {
-    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
-        // That is this host's want, not the server's.
-        return Failure::refused_by_system(error);
-    }
-    Failure::new(
-        UNAVAILABLE,
-        format!("cannot reach {server}: {}", reason(error)),
-    )
-}
-
-/// Why a server was not reached, or a connection was lost.
-pub fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        // A socket whose time is over says that it would block.
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer".to_string(),
-        ErrorKind::UnexpectedEof => "the connection ended".to_string(),
-        ErrorKind::NotFound => "it has no address".to_string(),
-        _ => error.to_string(),
     }
 }
