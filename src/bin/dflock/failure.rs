@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use dflockd::client::Refusal;
+use dflockd::sys;
 
 /// sysexits(3).
 pub const USAGE: u8 = 64;
@@ -144,4 +145,18 @@ pub fn reason(error: &io::Error) -> String {
 pub fn say(text: &str) {
     // One write: many may share one file.
     let _ = io::stderr().write_all(format!("dflock: {text}\n").as_bytes());
+}
+
+/// Says what happens, unless nobody reads it: who holds a lock waits for no reader.
+pub fn report(text: &str) {
+    if sys::can_log() {
+        say(text);
+    }
+}
+
+/// Says what happens, if that was asked for.
+pub fn tell(verbose: bool, text: &str) {
+    if verbose {
+        report(text);
+    }
 }

@@ -33,7 +33,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "command super::figures super::options super::proto",
     ),
     ("bin/dflock/bench/watch", "command"),
-    ("bin/dflock/failure", "client"),
+    ("bin/dflock/failure", "client sys"),
     ("bin/dflock/guard", "command sys"),
     ("bin/dflock/link", "sys"),
     ("bin/dflock/main", "sys"),
@@ -41,17 +41,22 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/print", "client failure options wire"),
     (
         "bin/dflock/run/acquire",
-        "client command failure link options super::lease sys wire",
+        "client command failure link options super::lease super::world sys wire",
+    ),
+    (
+        "bin/dflock/run/hold",
+        "failure options print super::acquire super::world sys",
     ),
     (
         "bin/dflock/run/lease",
-        "client command failure link options print sys wire",
+        "client command failure link options print super::world sys wire",
     ),
-    ("bin/dflock/run/mod", "command failure options print sys"),
+    ("bin/dflock/run/mod", "failure options"),
     (
         "bin/dflock/run/supervise",
-        "command failure guard options super::lease sys",
+        "command failure guard options super::lease super::world sys",
     ),
+    ("bin/dflock/run/world", "command failure sys"),
     (
         "bin/dflock/steps/listen",
         "client failure options print super::talk sys wire",

@@ -11,8 +11,8 @@ use dflockd::sys;
 use dflockd::wire::ask;
 
 use super::lease::Lease;
-use super::{LINK, World, tell};
-use crate::failure::{Failure, SERVER, is_own};
+use super::world::{LINK, World};
+use crate::failure::{Failure, SERVER, is_own, tell};
 use crate::link::{Link, resolve};
 use crate::options::Options;
 
@@ -51,7 +51,7 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
                 if sys::now() < over && (queued || matches!(unheard, Unheard::Lost(_))) =>
             {
                 queued = true;
-                tell(options, "the server is gone: trying again");
+                tell(options.verbose, "the server is gone: trying again");
                 pause(world)?;
                 continue;
             }
@@ -64,7 +64,7 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
             return Ok(lease);
         }
         tell(
-            options,
+            options.verbose,
             "the lock was granted and lost while its answer was on its way",
         );
     }
@@ -75,17 +75,7 @@ fn pause(world: &mut World) -> Result<(), Failure> {
     let until = sys::now().saturating_add(RETRY);
     while sys::now() < until {
         world.sleep(until)?;
-        end_by_signal(world)?;
-    }
-    Ok(())
-}
-
-/// While there is no command yet a signal is for us.
-pub fn end_by_signal(world: &World) -> Result<(), Failure> {
-    while let Some(caught) = world.caught() {
-        if caught.number != libc::SIGCHLD {
-            return Err(Failure::by_signal(caught.number, caught.by_terminal));
-        }
+        world.end_by_signal()?;
     }
     Ok(())
 }
@@ -108,7 +98,7 @@ fn find(world: &mut World, server: &str, until: Us) -> Result<Vec<SocketAddr>, F
         }
         world.sleep(until.min(now + glance))?;
         glance = GLANCES.1.min(glance * 2);
-        end_by_signal(world)?;
+        world.end_by_signal()?;
     }
     let found = search.join().expect("a lookup does not panic");
     found.map_err(|e| Failure::cannot_reach(server, &e.to_string()))
@@ -211,7 +201,7 @@ fn ask_one(
                     oks -= 1;
                 }
                 Some(Reply::Granted { token, lease }) if oks == 0 => {
-                    tell(options, "the lock is ours");
+                    tell(options.verbose, "the lock is ours");
                     return Ok(Lease::new(
                         link,
                         (addr, owner.clone()),
@@ -229,7 +219,7 @@ fn ask_one(
             }
         }
         if oks == 0 && wait > 0 && !std::mem::replace(&mut told, true) {
-            tell(options, "the lock is not free: waiting");
+            tell(options.verbose, "the lock is not free: waiting");
         }
         let now = sys::now();
         if link.is_ended() {
@@ -251,12 +241,12 @@ fn ask_one(
         }
         let until = if oks > 0 || wait == 0 { patience } else { over };
         world.sleep(until).map_err(|e| Unheard::Failure(e.into()))?;
-        end_by_signal(world).map_err(Unheard::Failure)?;
+        world.end_by_signal().map_err(Unheard::Failure)?;
     }
 }
 
 fn busy(options: &Options) -> Failure {
-    tell(options, "the lock is not free");
+    tell(options.verbose, "the lock is not free");
     Failure::silent(options.conflict)
 }
 
@@ -281,6 +271,6 @@ fn confirm(world: &mut World, lease: &mut Lease) -> Result<bool, Failure> {
             return Ok(true);
         }
         world.sleep(patience)?;
-        end_by_signal(world)?;
+        world.end_by_signal()?;
     }
 }

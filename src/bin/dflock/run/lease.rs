@@ -13,7 +13,7 @@ use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
-use super::{LINK, World};
+use super::world::{LINK, World};
 use crate::failure::Failure;
 use crate::link::Link;
 use crate::options::Options;

@@ -10,8 +10,8 @@ use dflockd::sys;
 use dflockd::sys::process::{self, Change, Pid};
 
 use super::lease::Lease;
-use super::{World, report, tell};
-use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND};
+use super::world::World;
+use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, report, tell};
 use crate::guard::{Guard, outlive};
 use crate::options::{OnLost, Options};
 
@@ -254,7 +254,10 @@ impl Supervisor<'_> {
         match reason {
             Reason::Lost => report("the lock is lost: stopping the command"),
             Reason::MaxHold => report("the lock was held for --max-hold: stopping the command"),
-            Reason::LeftBehind => tell(self.options, "stopping what the command has left behind"),
+            Reason::LeftBehind => tell(
+                self.options.verbose,
+                "stopping what the command has left behind",
+            ),
         }
     }
 
@@ -446,7 +449,7 @@ impl Supervisor<'_> {
                 break;
             }
         }
-        tell(self.options, "the lock is given back");
+        tell(self.options.verbose, "the lock is given back");
         self.lease.give_back(world)?;
         match self.killed {
             // The terminal's signal was for all of our job.

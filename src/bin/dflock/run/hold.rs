@@ -1,0 +1,66 @@
+//! `dflock KEY` without a command: prints what proves the lock and holds it until stdin ends. Invariant: whoever has read
+//! the proof finds the lock released when this has ended, or is told that it was lost.
+
+use std::io::{self, ErrorKind, Read};
+
+use dflockd::sys;
+
+use super::acquire::acquire;
+use super::world::World;
+use crate::failure::{Failure, LOST, report};
+use crate::options::Options;
+use crate::print::{grant_line, print};
+
+/// Prints what proves the lock and holds it until stdin ends or a signal comes.
+pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
+    let mut world = World::new()?;
+    let mut lease = acquire(&mut world, options, key)?;
+    let line = grant_line(options.output, &lease.grant());
+    if let Err(failure) = print(&line) {
+        // Nobody knows of it.
+        lease.give_back(&mut world)?;
+        return Err(failure);
+    }
+    // A file cannot be polled, and need not be: its end is there already.
+    let mut ended = world.hear_stdin(false).is_err();
+    let over = lease.granted.saturating_add(options.max_hold);
+    let least = lease.granted.saturating_add(options.min_hold);
+    loop {
+        let now = sys::now();
+        if (ended && now >= least) || now >= over {
+            if now >= over {
+                report("the lock was held for --max-hold: it is given back");
+            }
+            lease.give_back(&mut world)?;
+            return Ok(0);
+        }
+        if lease.is_lost(now) {
+            return Err(Failure::new(LOST, "the lock is lost"));
+        }
+        let next = if ended { least } else { over };
+        world.sleep(next.min(lease.next()))?;
+        lease.move_on(&world);
+        if let Err(failure) = world.end_by_signal() {
+            lease.give_back(&mut world)?;
+            return Err(failure);
+        }
+        if world.stdin && !ended {
+            ended = has_ended()?;
+            world.stdin = false;
+            if !ended {
+                // There may be more, of which no edge tells.
+                world.hear_stdin(true)?;
+            }
+        }
+    }
+}
+
+/// Reads what is on stdin, which nobody needs, and says whether that was all.
+fn has_ended() -> Result<bool, Failure> {
+    let mut chunk = [0; 4096];
+    match io::stdin().lock().read(&mut chunk) {
+        Ok(n) => Ok(n == 0),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
