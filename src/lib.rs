@@ -28,7 +28,7 @@
 //! phases, then `locks/owner.rs` and `locks/knot.rs`, deadlocks), [`signals`] (with `signals/patterns.rs` and
 //! `signals/emission.rs`, how a signal finds who listens), [`hub`] (with `hub/life.rs`, how a session ends, and
 //! `hub/post.rs`), [`wire::Face`], [`wire::text`], [`wire::distlockd`], [`server`], then what they stand on:
-//! [`base`] (wheel, slab, list, table, name, buffer), [`sys`], [`config`], [`log`]. And by
+//! [`base`] (wheel, slab, list, table, name, buffer, date), [`sys`], [`config`], [`log`]. And by
 //! itself: [`client`], with [`client::lock`], [`client::signals`] and [`client::shard`].
 //!
 //! # One request's journey

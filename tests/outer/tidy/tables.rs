@@ -4,6 +4,7 @@
 /// `super::session` is a file in the same folder. What a file has of its parent or of its children needs no row.
 pub const IMPORTS: &[(&str, &str)] = &[
     ("base/buffer", ""),
+    ("base/date", ""),
     ("base/list", "super::slab"),
     ("base/mod", ""),
     ("base/name", ""),
@@ -30,7 +31,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/bench/proto", "command failure wire"),
     (
         "bin/dflock/bench/report",
-        "command super::figures super::options super::proto",
+        "base command super::figures super::options super::proto",
     ),
     ("bin/dflock/bench/watch", "command"),
     ("bin/dflock/failure", "client sys"),
@@ -117,7 +118,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("locks/slices", "base command super::grant super::ticket"),
     ("locks/ticket", "base command"),
     ("locks/view", "command"),
-    ("log", "command sys"),
+    ("log", "base command sys"),
     ("main", "config log server"),
     ("server/limits", ""),
     ("server/mod", "command config hub locks log sys wire"),

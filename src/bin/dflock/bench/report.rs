@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use dflockd::base::date::Date;
 use dflockd::command::SECOND;
 
 use super::Outcome;
@@ -197,19 +198,14 @@ pub fn whole(value: f64) -> String {
     format!("{value:.0}")
 }
 
-/// Seconds since 1970 as a date: the days are Hinnant's civil_from_days.
+/// When, to the minute, from nanoseconds since 1970.
 pub fn date(unix_ns: u64) -> String {
-    let seconds = unix_ns / 1_000_000_000;
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let in_year = day - (365 * year + year / 4 - year / 100);
-    let march = (5 * in_year + 2) / 153;
-    let day = in_year - (153 * march + 2) / 5 + 1;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+    let at = Date::of_unix_ms(unix_ns / 1_000_000);
+    let (year, month, day) = (at.year, at.month, at.day);
+    format!(
+        "{year}-{month:02}-{day:02} {:02}:{:02} UTC",
+        at.hour, at.minute
+    )
 }
 
 #[cfg(test)]
