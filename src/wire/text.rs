@@ -364,7 +364,8 @@ pub(super) fn write_seconds(span: Us, out: &mut Vec<u8>) {
     write_number(span / SECOND, out);
 }
 
-fn write_number(mut value: u64, out: &mut Vec<u8>) {
+/// Appends a whole number in decimal.
+pub fn write_number(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

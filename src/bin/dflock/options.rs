@@ -14,8 +14,8 @@ use dflockd::wire::text::LIMIT_MAX;
 
 use crate::values::{addresses, number, owner, secret, span, want};
 
-/// Where a server listens if nobody says.
-const SERVER: &str = "127.0.0.1:6388";
+/// The host to ask if nobody names a server.
+const HOST: &str = "127.0.0.1";
 /// The first words that stand for no key but for a step, unless `--` or `-c` comes behind. `bench` is the other one.
 const STEPS: [&[u8]; 10] = [
     b"acquire", b"renew", b"release", b"ls", b"stat", b"ping", b"signal", b"listen", b"version",
@@ -225,7 +225,7 @@ impl<'a> Said<'a> {
                 verbose: false,
             },
             names: Vec::new(),
-            servers: from("DFLOCK_SERVER").unwrap_or_else(|| ("--server", SERVER.into())),
+            servers: from("DFLOCK_SERVER").unwrap_or_else(|| ("--server", HOST.into())),
             token_file: from("DFLOCK_TOKEN_FILE"),
             id: from("DFLOCK_ID"),
         }

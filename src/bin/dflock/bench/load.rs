@@ -482,29 +482,19 @@ impl<'a> Load<'a> {
     }
 
     fn ask_again(&mut self) {
-        while let Some(&(due, lane)) = self.pauses.front() {
-            if due > self.now {
-                break;
-            }
-            self.pauses.pop_front();
-            let (at, peer) = (lane as usize, self.lanes[lane as usize].peer);
+        while let Some(at) = due(&mut self.pauses, self.now) {
             if self.lanes[at].step == Step::Asking {
                 self.ask(at);
-                self.peers[peer].flush();
+                self.peers[self.lanes[at].peer].flush();
             }
         }
     }
 
     fn end_holds(&mut self) {
-        while let Some(&(until, lane)) = self.holds.front() {
-            if until > self.now {
-                break;
-            }
-            self.holds.pop_front();
-            let (at, peer) = (lane as usize, self.lanes[lane as usize].peer);
+        while let Some(at) = due(&mut self.holds, self.now) {
             if self.lanes[at].step == Step::Holding {
                 self.release(at);
-                self.peers[peer].flush();
+                self.peers[self.lanes[at].peer].flush();
             }
         }
     }
@@ -547,4 +537,11 @@ impl<'a> Load<'a> {
         self.dice ^= self.dice << 17;
         self.dice
     }
+}
+
+/// Takes the first lane whose time has come.
+fn due(lanes: &mut VecDeque<(Us, u32)>, now: Us) -> Option<usize> {
+    let &(_, lane) = lanes.front().filter(|(due, _)| *due <= now)?;
+    lanes.pop_front();
+    Some(lane as usize)
 }

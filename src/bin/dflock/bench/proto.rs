@@ -201,8 +201,7 @@ impl Target {
                 word(key, out);
                 write_me(me, out);
                 out.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
-                let mut digits = [0; 20];
-                word(decimal(lease / 1000, &mut digits), out);
+                number(lease / 1000, out);
             }
             Protocol::Distlockd => frame(1, key, me, out),
         }
@@ -285,9 +284,8 @@ fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
 
 /// The first of so many words of a RESP request.
 fn words(first: &[&[u8]], count: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
     out.push(b'*');
-    out.extend_from_slice(decimal(count, &mut digits));
+    text::write_number(count, out);
     out.extend_from_slice(b"\r\n");
     for one in first {
         word(one, out);
@@ -295,11 +293,20 @@ fn words(first: &[&[u8]], count: u64, out: &mut Vec<u8>) {
 }
 
 fn word(word: &[u8], out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
     out.push(b'$');
-    out.extend_from_slice(decimal(word.len() as u64, &mut digits));
+    text::write_number(word.len() as u64, out);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(word);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A number as a word.
+fn number(value: u64, out: &mut Vec<u8>) {
+    let digits = 1 + value.checked_ilog10().unwrap_or(0);
+    out.push(b'$');
+    text::write_number(digits.into(), out);
+    out.extend_from_slice(b"\r\n");
+    text::write_number(value, out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -320,19 +327,24 @@ fn frame(command: u8, key: &[u8], me: Token, out: &mut Vec<u8>) {
     text::write_token(me, out);
 }
 
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
 /// How long it is until a server without a queue is asked again, in words.
 pub fn pause_text(pause: Us) -> String {
     format!("{} ms", pause as f64 * 1000.0 / SECOND as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_a_word_of_its_digits() {
+        for (value, said) in [(0, "$1\r\n0\r\n"), (9, "$1\r\n9\r\n"), (10, "$2\r\n10\r\n")] {
+            let mut out = Vec::new();
+            number(value, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), said);
+        }
+        let mut out = Vec::new();
+        number(u64::MAX, &mut out);
+        assert_eq!(out, b"$20\r\n18446744073709551615\r\n");
+    }
 }
