@@ -1,16 +1,12 @@
 //! dflockd(8): flags and environment to a configuration, a configuration to a server, errors to an exit status:
 //! 0 after a clean stop, 1 if it cannot start or run, 2 for a mistake in flags or environment.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use dflockd::config::{self, Config, Parsed};
+use dflockd::config::{self, Auth, Config, NoSecret, Parsed};
 use dflockd::log::Log;
 use dflockd::server;
-
-/// More than a token file may have, blanks around the token included.
-const SECRET_FILE_MAX: u64 = 128 * 1024;
 
 fn main() -> ExitCode {
     let (config, warnings) =
@@ -33,21 +29,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// What clients have to say first. A file that cannot be read is an error of the world, one that says nothing a
-/// mistake.
+/// The secret that clients must say first, if there is one. With an error comes the exit status.
 fn secret(config: &Config) -> Result<Option<Vec<u8>>, (u8, String)> {
-    if let Some(token) = &config.auth.token {
-        return Ok(Some(token.clone()));
+    let Auth {
+        token,
+        file,
+        file_from,
+    } = &config.auth;
+    match (token, file) {
+        (Some(token), _) => Ok(Some(token.clone())),
+        (None, None) => Ok(None),
+        (None, Some(path)) => match config::secret_in(file_from, path.as_ref()) {
+            Ok(secret) => Ok(Some(secret)),
+            Err(NoSecret::Unread(text)) => Err((1, text)),
+            Err(NoSecret::Bad(text)) => Err((2, text)),
+        },
     }
-    let Some(path) = &config.auth.file else {
-        return Ok(None);
-    };
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(SECRET_FILE_MAX).read_to_end(&mut text));
-    read.map_err(|e| (1, format!("cannot read the token file {path:?}: {e}")))?;
-    let secret =
-        config::secret(&text).map_err(|want| (2, format!("token file {path:?}: want {want}")))?;
-    Ok(Some(secret))
 }
 
 fn print(text: &str) -> ExitCode {

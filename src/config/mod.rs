@@ -1,17 +1,20 @@
 //! The server's configuration: command line and environment in, a `Config` out.
 //!
 //! One table, `OPTIONS`, has a row for each option. The parser, `--help` and the man page's tests all read it, so an
-//! option cannot exist in one of them only. Not here: acting on the values; no clock, no file, no socket.
+//! option cannot exist in one of them only. Not here: acting on the values; no
+//! clock, no socket, and of files only the one that has the secret (`secret.rs`).
 //! Invariant: a `Config` from `parse` has every value in its range, and so has every default.
 
 mod options;
+mod secret;
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 
 use crate::command::Us;
 use options::PLANNED;
-pub use options::{Flag, Group, OPTIONS, secret};
+pub use options::{Flag, Group, OPTIONS};
+pub use secret::{NoSecret, secret_in};
 
 /// The settings that the server runs with; every field is in its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,8 @@ pub struct Auth {
     pub token: Option<Vec<u8>>,
     /// The path of a file that contains it.
     pub file: Option<String>,
+    /// The option or the variable that named the file, for messages; empty if there is none.
+    pub file_from: String,
 }
 
 impl Config {
@@ -307,7 +312,12 @@ fn find(name: &str) -> Option<(&'static Flag, bool)> {
 fn apply(config: &mut Config, option: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
     let allowed = match value.to_str() {
         Some(text) => match (option.set)(config, text) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                if option.name == "auth-token-file" {
+                    config.auth.file_from = source.to_string();
+                }
+                return Ok(());
+            }
             Err(allowed) => allowed,
         },
         None => "valid UTF-8".to_string(),

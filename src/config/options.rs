@@ -5,8 +5,8 @@ use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
 use super::Config;
+use super::secret::secret;
 use crate::command::{SECOND, SECONDS_MAX, Us};
-use crate::wire::text::SECRET_MAX;
 
 /// One option: everything that is known about it.
 pub struct Flag {
@@ -388,13 +388,4 @@ fn secret_file(text: &str) -> Result<String, String> {
     } else {
         Ok(text.to_string())
     }
-}
-
-/// A secret as a client can send it: blanks around it removed, 1 to `SECRET_MAX` bytes, without LF.
-pub fn secret(text: &[u8]) -> Result<Vec<u8>, String> {
-    let secret = text.trim_ascii();
-    if secret.is_empty() || secret.len() > SECRET_MAX || secret.contains(&b'\n') {
-        return Err(format!("1 to {SECRET_MAX} bytes on one line"));
-    }
-    Ok(secret.to_vec())
 }

@@ -224,7 +224,8 @@ fn each_variable_reaches_its_setting() {
             max_connections_per_ip: 5,
             auth: Auth {
                 token: Some(b"said".to_vec()),
-                file: Some("read".to_string())
+                file: Some("read".to_string()),
+                file_from: "DFLOCKD_AUTH_TOKEN_FILE".to_string(),
             },
             max_idle: 0,
             write_timeout: 0,
@@ -406,6 +407,7 @@ fn a_secret_comes_from_flag_flag_file_variable_or_variable_file_in_this_order() 
         (token(&config), config.auth.file.as_deref()),
         (None, Some("f"))
     );
+    assert_eq!(config.auth.file_from, "--auth-token-file");
     let (config, _) = run(&[], &env);
     assert_eq!(token(&config).as_deref(), Some("env"));
     let (config, _) = run(&[], &env[1..]);
@@ -413,6 +415,7 @@ fn a_secret_comes_from_flag_flag_file_variable_or_variable_file_in_this_order() 
         (token(&config), config.auth.file.as_deref()),
         (None, Some("env-file"))
     );
+    assert_eq!(config.auth.file_from, "DFLOCKD_AUTH_TOKEN_FILE");
     assert!(!run(&[], &[]).0.has_auth());
 }
 

@@ -2,19 +2,15 @@
 //! the option or the variable it came from. Invariant: what is returned is within its range.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddrV6;
 use std::os::unix::ffi::OsStrExt;
 
 use dflockd::client::Owner;
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
-use dflockd::config;
+use dflockd::config::{self, NoSecret};
 
 /// Where a server listens if nobody says.
 pub const PORT: u16 = 6388;
-/// More than a token file may have.
-const SECRET_FILE_MAX: u64 = 128 * 1024;
 
 /// Takes a list of servers apart; a port that is missing is dflockd's.
 pub fn addresses(name: &str, list: &OsStr) -> Result<Vec<String>, String> {
@@ -44,12 +40,9 @@ pub fn address(text: &str, port: Option<u16>) -> Option<String> {
     is_good.then_some(address)
 }
 
-/// What a token file has, blanks around it removed.
+/// The token in a file.
 pub fn secret(name: &str, path: &OsStr) -> Result<Vec<u8>, String> {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(SECRET_FILE_MAX).read_to_end(&mut text));
-    read.map_err(|e| format!("{name}: cannot read {path:?}: {e}"))?;
-    config::secret(&text).map_err(|wanted| format!("{name}: {path:?}: want {wanted}"))
+    config::secret_in(name, path).map_err(|(NoSecret::Unread(text) | NoSecret::Bad(text))| text)
 }
 
 pub fn owner(name: &str, id: &OsStr) -> Result<Owner, String> {
