@@ -33,10 +33,11 @@ pub mod lock;
 mod owner;
 pub mod shard;
 pub mod signals;
+pub mod stream;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::command::{Command, Reply, SECOND, SECONDS_MAX, Space};
@@ -51,6 +52,7 @@ pub use owner::Owner;
 pub use shard::Servers;
 use signals::Heard;
 pub use signals::Signal;
+use stream::{dial, left};
 
 /// The longest answer to `stats`, in bytes.
 const STATS_MAX: usize = 1 << 30;
@@ -480,33 +482,11 @@ impl Client {
     }
 }
 
-/// Connects to the first address that answers. Each gets an equal part of the time that the ones before it left.
-fn dial(server: &str, until: Us) -> io::Result<TcpStream> {
-    let addrs: Vec<_> = server.to_socket_addrs()?.collect();
-    let mut last = ErrorKind::NotFound.into();
-    for (done, addr) in addrs.iter().enumerate() {
-        let part = left(until)? / (addrs.len() - done) as u32;
-        match TcpStream::connect_timeout(addr, part.max(Duration::from_micros(1))) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 /// How long the answer to a wait may take, which the server hears rounded up to seconds.
 fn beyond(wait: Us, patience: Us) -> Us {
     wait.div_ceil(SECOND)
         .saturating_mul(SECOND)
         .saturating_add(patience)
-}
-
-/// The time that is left until an instant, never nothing.
-fn left(until: Us) -> io::Result<Duration> {
-    match until.saturating_sub(sys::now()) {
-        0 => Err(ErrorKind::TimedOut.into()),
-        left => Ok(Duration::from_micros(left)),
-    }
 }
 
 /// A socket whose time is over says that it would block.

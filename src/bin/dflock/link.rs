@@ -2,7 +2,7 @@
 //! Invariant: after an end or an error it stays ended, and what was not read by then is gone.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -21,14 +21,6 @@ pub struct Link {
     ended: bool,
     /// Why, if it was no ordinary end.
     why: Option<io::Error>,
-}
-
-/// Every address that a server's name has.
-///
-/// # Errors
-/// The name is unknown.
-pub fn resolve(server: &str) -> io::Result<Vec<SocketAddr>> {
-    Ok(server.to_socket_addrs()?.collect())
 }
 
 impl Link {

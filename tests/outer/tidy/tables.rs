@@ -28,7 +28,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     ("bin/dflock/bench/peer", ""),
     ("bin/dflock/bench/plan", "command"),
-    ("bin/dflock/bench/proto", "command failure wire"),
+    ("bin/dflock/bench/proto", "client command failure sys wire"),
     (
         "bin/dflock/bench/report",
         "base command super::figures super::options super::proto",
@@ -78,6 +78,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("client/owner", "command sys wire"),
     ("client/shard", ""),
     ("client/signals", "command sys wire"),
+    ("client/stream", "command sys"),
     ("command", ""),
     ("config/mod", "command"),
     ("config/options", "command super::secret"),

@@ -3,16 +3,18 @@
 //! Invariant: nothing is allocated to write a request or to read an answer.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use dflockd::client::stream::dial;
 use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
+use dflockd::sys;
 use dflockd::wire::{ask, text};
 
 use crate::failure::{Failure, PROTOCOL};
 
 /// How long a server may take to connect, and to say that it is there.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Us = 5 * SECOND;
 /// Deletes a key if its value is ours still: the release that redis has no command for.
 const SCRIPT: &str =
     "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end";
@@ -261,17 +263,10 @@ impl Target {
 }
 
 fn connect(address: &str) -> io::Result<(TcpStream, SocketAddr)> {
-    let mut last = io::Error::from(ErrorKind::NotFound);
-    for addr in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&addr, PATIENCE) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                return Ok((stream, addr));
-            }
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
+    let stream = dial(address, sys::now().saturating_add(PATIENCE))?;
+    stream.set_read_timeout(Some(Duration::from_micros(PATIENCE)))?;
+    let addr = stream.peer_addr()?;
+    Ok((stream, addr))
 }
 
 fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::thread;
 
+use dflockd::client::stream::resolve;
 use dflockd::client::{Owner, quote};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
@@ -13,7 +14,7 @@ use dflockd::wire::ask;
 use super::lease::Lease;
 use super::world::{LINK, World};
 use crate::failure::{Failure, SERVER, is_own, tell};
-use crate::link::{Link, resolve};
+use crate::link::Link;
 use crate::options::Options;
 
 /// How long a server may take to connect and to say that it is there.
