@@ -22,8 +22,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Client, Error, Grant, Key, NAP, Owner, Refusal, Token};
-use crate::command::{Space, Us};
+use super::lease::{Lease, Step};
+use super::{Client, Error, Key, NAP, Owner, Refusal, Token, micros};
+use crate::command::Space;
 use crate::sys;
 
 /// A lock or a slot of a semaphore, held and renewed until it is dropped, released or lost.
@@ -75,18 +76,21 @@ impl Lock {
             }
         }
         let grant = client.acquire(&key, wait, lease)?;
-        let shared = Arc::new(Shared::new(grant.until));
+        let lease = micros(grant.lease);
+        let lease = Lease::new(grant.until.saturating_sub(lease), lease);
+        let shared = Arc::new(Shared::new(lease));
         let mut keeper = Keeper {
             client,
             name: key.name.to_vec(),
             space: key.space,
             limit: key.limit,
             token: grant.token,
+            wish: grant.lease,
             shared: Arc::clone(&shared),
         };
         let keeper = thread::Builder::new()
             .name("dflock-keeper".to_string())
-            .spawn(move || keeper.keep(grant, on_lost))?;
+            .spawn(move || keeper.keep(on_lost))?;
         Ok(Lock {
             token: grant.token,
             shared,
@@ -108,7 +112,7 @@ impl Lock {
     /// the end of the lease on the clock of [`sys::now`], counted from when the last renewal that was answered was
     /// sent, so it is never later than the server's. Once true it stays true. Asks the clock and not the server.
     pub fn is_lost(&self) -> bool {
-        self.shared.phase() == Phase::Lost
+        self.shared.lease().is_lost(sys::now())
     }
 
     /// Gives it back and waits for the answer, no longer than the patience of the client.
@@ -140,85 +144,58 @@ impl Drop for Lock {
     }
 }
 
-/// What became of the hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Held,
-    /// To be given back: nothing is renewed any more.
-    Ending,
-    /// For good.
-    Lost,
-}
-
-#[derive(Debug)]
-struct State {
-    phase: Phase,
-    until: Us,
-}
-
 /// What the value and its thread both see. Nobody keeps the mutex for longer than it takes to look and to write.
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
-    /// The phase has changed.
+    lease: Mutex<Lease>,
+    /// The hold is to be given back.
     changed: Condvar,
 }
 
+/// Why the thread woke up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wake {
+    Renew,
+    Release,
+    Lost,
+}
+
 impl Shared {
-    fn new(until: Us) -> Shared {
-        let phase = Phase::Held;
+    fn new(lease: Lease) -> Shared {
         Shared {
-            state: Mutex::new(State { phase, until }),
+            lease: Mutex::new(lease),
             changed: Condvar::new(),
         }
     }
 
-    /// The state as of now: a deadline that has passed ends what is held.
-    fn look(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().expect("nobody panics with it");
-        if state.phase == Phase::Held && sys::now() >= state.until {
-            state.phase = Phase::Lost;
-            self.changed.notify_all();
-        }
-        state
-    }
-
-    fn phase(&self) -> Phase {
-        self.look().phase
+    fn lease(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().expect("nobody panics with it")
     }
 
     /// Whether there is anything to release.
     fn begin_release(&self) -> bool {
-        let mut state = self.look();
-        if state.phase == Phase::Held {
-            state.phase = Phase::Ending;
-            self.changed.notify_all();
-        }
-        state.phase == Phase::Ending
+        let is_held = self.lease().release(sys::now());
+        self.changed.notify_all();
+        is_held
     }
 
-    fn renewed(&self, until: Us) {
-        self.look().until = until;
-    }
-
-    fn lose(&self) {
-        let mut state = self.look();
-        if state.phase == Phase::Held {
-            state.phase = Phase::Lost;
-        }
-    }
-
-    /// Sleeps until `due`, or until it is not held any more, with an eye on the clock.
-    fn sleep(&self, due: Us) -> Phase {
+    /// Sleeps until there is something to do, with an eye on the clock.
+    fn sleep(&self) -> Wake {
+        let mut lease = self.lease();
         loop {
-            let state = self.look();
             let now = sys::now();
-            if state.phase != Phase::Held || now >= due {
-                return state.phase;
-            }
-            let left = Duration::from_micros(due.min(state.until).saturating_sub(now));
-            // Why it woke up is seen above.
-            drop(self.changed.wait_timeout(state, left.min(NAP)));
+            let until = match lease.step(now) {
+                Step::Wait(until) => until,
+                // No other answer will come on this connection, but until then the hold may last.
+                Step::Overdue => lease.until(),
+                Step::Renew => return Wake::Renew,
+                Step::Released => return Wake::Release,
+                // The thread never connects again.
+                Step::Lost | Step::Connect => return Wake::Lost,
+            };
+            let nap = Duration::from_micros(until.saturating_sub(now)).min(NAP);
+            let woken = self.changed.wait_timeout(lease, nap);
+            (lease, _) = woken.expect("nobody panics with it");
         }
     }
 }
@@ -230,48 +207,50 @@ struct Keeper {
     space: Space,
     limit: u32,
     token: Token,
+    /// The lease to ask for.
+    wish: Duration,
     shared: Arc<Shared>,
 }
 
 impl Keeper {
     /// Renews until there is an end, and sees to it.
-    fn keep(&mut self, first: Grant, on_lost: impl FnOnce()) -> Result<(), Error> {
-        let (token, mut due) = (self.token, half_time(first));
+    fn keep(&mut self, on_lost: impl FnOnce()) -> Result<(), Error> {
         loop {
-            match self.shared.sleep(due) {
-                Phase::Held => due = self.renew(first.lease),
-                Phase::Ending => break,
-                Phase::Lost => {
+            match self.shared.sleep() {
+                Wake::Renew => self.renew(),
+                Wake::Release => break,
+                Wake::Lost => {
                     on_lost();
                     return Err(Error::Refused(Refusal::LeaseExpired));
                 }
             }
         }
+        let token = self.token;
         let (client, key) = self.parts();
         client.release(&key, token)
     }
 
-    /// Renews once and returns when to do so again.
-    fn renew(&mut self, lease: Duration) -> Us {
-        let (token, until) = (self.token, self.shared.look().until);
+    fn renew(&mut self) {
+        let (token, wish) = (self.token, self.wish);
+        let left = {
+            let (mut lease, now) = (self.shared.lease(), sys::now());
+            lease.renewing(now, micros(wish));
+            lease.until().saturating_sub(now)
+        };
         // An answer after the deadline would be for nothing.
-        let within = until.saturating_sub(sys::now()).min(self.client.patience);
+        let within = left.min(self.client.patience);
         if within == 0 {
-            return until;
+            return;
         }
         let (client, key) = self.parts();
-        match client.renew_within(&key, token, Some(lease), within) {
-            Ok(grant) => {
-                self.shared.renewed(grant.until);
-                half_time(grant)
-            }
-            // It may still be ours until then, but no other answer will come on this connection.
-            Err(Error::Io(e)) if e.kind() == ErrorKind::TimedOut => until,
+        let result = client.renew_within(&key, token, Some(wish), within);
+        let mut lease = self.shared.lease();
+        match result {
+            Ok(grant) => lease.renewed(sys::now(), micros(grant.lease)),
+            // The lease takes it for overdue.
+            Err(Error::Io(e)) if e.kind() == ErrorKind::TimedOut => {}
             // Refused, or the connection is gone, and with it, as a rule, the lock.
-            Err(_) => {
-                self.shared.lose();
-                until
-            }
+            Err(_) => lease.lose(),
         }
     }
 
@@ -285,56 +264,35 @@ impl Keeper {
     }
 }
 
-fn half_time(grant: Grant) -> Us {
-    let lease = Us::try_from(grant.lease.as_micros()).unwrap_or(Us::MAX);
-    grant.until.saturating_sub(lease / 2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::SECOND;
+    use crate::command::{SECOND, Us};
+
+    fn shared(until: Us) -> Shared {
+        Shared::new(Lease::new(until - 10 * SECOND, 10 * SECOND))
+    }
 
     #[test]
     fn a_deadline_that_has_passed_is_lost_without_the_thread() {
-        assert_eq!(Shared::new(sys::now() + 100 * SECOND).phase(), Phase::Held);
-        assert_eq!(Shared::new(sys::now()).phase(), Phase::Lost);
-        assert!(!Shared::new(sys::now()).begin_release());
+        let is_lost = |shared: &Shared| shared.lease().is_lost(sys::now());
+        assert!(!is_lost(&shared(sys::now() + 100 * SECOND)));
+        assert!(is_lost(&shared(sys::now())));
+        assert!(!shared(sys::now()).begin_release());
     }
 
     #[test]
-    fn what_is_lost_stays_lost_when_a_renewal_comes_late() {
-        let shared = Shared::new(sys::now());
-        shared.renewed(sys::now() + 100 * SECOND);
-        assert_eq!(shared.phase(), Phase::Lost);
-        assert_eq!(shared.sleep(Us::MAX), Phase::Lost);
-    }
-
-    #[test]
-    fn what_is_being_released_is_not_lost_any_more() {
-        let shared = Shared::new(sys::now() + 100 * SECOND);
-        assert!(shared.begin_release());
-        shared.lose();
-        shared.renewed(sys::now());
-        assert_eq!(shared.phase(), Phase::Ending);
-    }
-
-    #[test]
-    fn a_sleep_ends_at_its_time_at_the_deadline_and_at_a_release() {
-        let shared = Shared::new(sys::now() + SECOND / 10);
-        assert_eq!(shared.sleep(sys::now()), Phase::Held);
-        assert_eq!(shared.sleep(Us::MAX), Phase::Lost);
-        let shared = Shared::new(Us::MAX);
+    fn a_sleep_ends_at_half_time_at_the_deadline_and_at_a_release() {
+        assert_eq!(shared(sys::now() + SECOND).sleep(), Wake::Renew);
+        let late = shared(sys::now() + SECOND / 10);
+        // Its one renewal has no answer.
+        late.lease().renewing(sys::now() - 9 * SECOND, 20 * SECOND);
+        assert_eq!(late.sleep(), Wake::Lost);
+        let long = shared(sys::now() + 10 * SECOND);
         thread::scope(|scope| {
-            let sleeper = scope.spawn(|| shared.sleep(Us::MAX));
-            assert!(shared.begin_release());
-            assert_eq!(sleeper.join().unwrap(), Phase::Ending);
+            let sleeper = scope.spawn(|| long.sleep());
+            assert!(long.begin_release());
+            assert_eq!(sleeper.join().unwrap(), Wake::Release);
         });
-    }
-
-    #[test]
-    fn half_time_is_half_a_lease_after_the_request() {
-        let grant = Grant::new(Token::default(), 7 * SECOND, 100);
-        assert_eq!(half_time(grant), 100 + 3_500_000);
     }
 }

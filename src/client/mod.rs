@@ -29,6 +29,7 @@
 //! ```
 
 mod error;
+pub mod lease;
 pub mod lock;
 mod owner;
 pub mod shard;
@@ -47,6 +48,7 @@ use crate::wire::ask;
 use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX, SIGNAL_MAX};
 
 pub use error::{Error, quote};
+use lease::is_sharp;
 pub use lock::Lock;
 pub use owner::Owner;
 pub use shard::Servers;
@@ -351,7 +353,7 @@ impl Client {
             Reply::Timeout => return Err(Error::Timeout),
             other => return Err(self.out_of_step(other)),
         };
-        if sys::now().saturating_sub(sent) <= (grant.until - sent) / 10 {
+        if is_sharp(sent, sys::now(), micros(grant.lease)) {
             return Ok(grant);
         }
         match self.renew(key, grant.token, Some(grant.lease)) {

@@ -42,20 +42,20 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/print", "client failure options wire"),
     (
         "bin/dflock/run/acquire",
-        "client command failure link options super::lease super::world sys wire",
+        "client command failure link options super::keeper super::world sys wire",
     ),
     (
         "bin/dflock/run/hold",
         "failure options print super::acquire super::world sys",
     ),
     (
-        "bin/dflock/run/lease",
+        "bin/dflock/run/keeper",
         "client command failure link options print super::world sys wire",
     ),
     ("bin/dflock/run/mod", "failure options"),
     (
         "bin/dflock/run/supervise",
-        "command failure guard options super::lease super::world sys",
+        "command failure guard options super::keeper super::world sys",
     ),
     ("bin/dflock/run/world", "command failure sys"),
     (
@@ -73,7 +73,8 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/steps/talk", "client command failure options"),
     ("bin/dflock/values", "client command config"),
     ("client/error", "command"),
-    ("client/lock", "command sys"),
+    ("client/lease", "command"),
+    ("client/lock", "command super::lease sys"),
     ("client/mod", "command sys wire"),
     ("client/owner", "command sys wire"),
     ("client/shard", ""),

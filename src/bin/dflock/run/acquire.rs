@@ -11,7 +11,7 @@ use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
-use super::lease::Lease;
+use super::keeper::Keeper;
 use super::world::{LINK, World};
 use crate::failure::{Failure, SERVER, is_own, tell};
 use crate::link::Link;
@@ -19,15 +19,13 @@ use crate::options::Options;
 
 /// How long a server may take to connect and to say that it is there.
 const PATIENCE: Us = 10 * SECOND;
-/// After waiting for more than this share of a lease, nobody knows how much of it is left.
-const FRESH: Us = 10;
 /// How often a server is asked again that went while we stood in its queue.
 const RETRY: Us = SECOND / 5;
 /// How often a lookup is asked whether it has ended: soon, then less and less.
 const GLANCES: (Us, Us) = (SECOND / 5000, SECOND / 50);
 
 /// Waits for the lock as long as the options allow.
-pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease, Failure> {
+pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Keeper, Failure> {
     let start = sys::now();
     let over = start.saturating_add(options.wait);
     let server = &options.home(key);
@@ -44,8 +42,8 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
     let mut queued = false;
     loop {
         let wait = over.saturating_sub(sys::now());
-        let mut lease = match queue(world, options, key, &addresses, wait, &mut owner) {
-            Ok(lease) => lease,
+        let mut keeper = match queue(world, options, key, &addresses, wait, &mut owner) {
+            Ok(keeper) => keeper,
             Err(Unheard::Failure(failure)) => return Err(failure),
             // Its server went while we stood in the queue: another may come up in its place.
             Err(unheard)
@@ -60,9 +58,8 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Lease
                 return Err(Failure::cannot_reach(server, &why));
             }
         };
-        let is_fresh = sys::now() - lease.sent < lease.span / FRESH;
-        if is_fresh || confirm(world, &mut lease)? {
-            return Ok(lease);
+        if keeper.lease.is_sure() || confirm(world, &mut keeper)? {
+            return Ok(keeper);
         }
         tell(
             options.verbose,
@@ -113,7 +110,7 @@ fn queue(
     addresses: &[SocketAddr],
     wait: Us,
     owner: &mut Option<Owner>,
-) -> Result<Lease, Unheard> {
+) -> Result<Keeper, Unheard> {
     let mut last = Unheard::Connection("it has no address".to_string());
     for &addr in addresses {
         let declared = owner.is_some();
@@ -145,7 +142,7 @@ fn ask_one(
     addr: SocketAddr,
     wait: Us,
     owner: &mut Option<Owner>,
-) -> Result<Lease, Unheard> {
+) -> Result<Keeper, Unheard> {
     let start = sys::now();
     let mut link = match Link::open(addr, world.registry(), LINK) {
         Ok(link) => link,
@@ -203,14 +200,13 @@ fn ask_one(
                 }
                 Some(Reply::Granted { token, lease }) if oks == 0 => {
                     tell(options.verbose, "the lock is ours");
-                    return Ok(Lease::new(
+                    return Ok(Keeper::new(
                         link,
                         (addr, owner.clone()),
                         options,
                         (space, key),
                         token,
-                        lease,
-                        start,
+                        (start, lease),
                     ));
                 }
                 Some(Reply::Timeout) if oks == 0 && options.wait != Us::MAX => {
@@ -259,17 +255,21 @@ fn refused(options: &Options, key: &[u8], line: &[u8], reply: Option<Reply>) -> 
 }
 
 /// Renews a hold whose lease may have begun long after it was asked for. Returns whether it is there.
-fn confirm(world: &mut World, lease: &mut Lease) -> Result<bool, Failure> {
-    lease.renew_now();
+fn confirm(world: &mut World, keeper: &mut Keeper) -> Result<bool, Failure> {
+    keeper.renew();
     let patience = sys::now().saturating_add(PATIENCE);
     loop {
-        // By our own count it may be over already; the answer says what is left.
-        lease.listen();
-        if lease.is_broken() || lease.is_refused() || sys::now() >= patience {
+        keeper.listen();
+        let now = sys::now();
+        if keeper.is_broken() || now >= patience {
             return Ok(false);
         }
-        if !lease.is_renewing() {
+        // An answer that came after its own lease is no refusal: what is left of that is seen before the command starts.
+        if keeper.lease.is_sure() {
             return Ok(true);
+        }
+        if keeper.lease.is_lost(now) {
+            return Ok(false);
         }
         world.sleep(patience)?;
         world.end_by_signal()?;

@@ -14,34 +14,34 @@ use crate::print::{grant_line, print};
 /// Prints what proves the lock and holds it until stdin ends or a signal comes.
 pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let mut world = World::new()?;
-    let mut lease = acquire(&mut world, options, key)?;
-    let line = grant_line(options.output, &lease.grant());
+    let mut keeper = acquire(&mut world, options, key)?;
+    let line = grant_line(options.output, &keeper.grant());
     if let Err(failure) = print(&line) {
         // Nobody knows of it.
-        lease.give_back(&mut world)?;
+        keeper.give_back(&mut world)?;
         return Err(failure);
     }
     // A file cannot be polled, and need not be: its end is there already.
     let mut ended = world.hear_stdin(false).is_err();
-    let over = lease.granted.saturating_add(options.max_hold);
-    let least = lease.granted.saturating_add(options.min_hold);
+    let over = keeper.granted.saturating_add(options.max_hold);
+    let least = keeper.granted.saturating_add(options.min_hold);
     loop {
         let now = sys::now();
         if (ended && now >= least) || now >= over {
             if now >= over {
                 report("the lock was held for --max-hold: it is given back");
             }
-            lease.give_back(&mut world)?;
+            keeper.give_back(&mut world)?;
             return Ok(0);
         }
-        if lease.is_lost(now) {
+        if keeper.lease.is_lost(now) {
             return Err(Failure::new(LOST, "the lock is lost"));
         }
         let next = if ended { least } else { over };
-        world.sleep(next.min(lease.next()))?;
-        lease.move_on(&world);
+        world.sleep(next.min(keeper.next(now)))?;
+        keeper.move_on(&world);
         if let Err(failure) = world.end_by_signal() {
-            lease.give_back(&mut world)?;
+            keeper.give_back(&mut world)?;
             return Err(failure);
         }
         if world.stdin && !ended {

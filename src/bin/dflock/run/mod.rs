@@ -4,7 +4,7 @@
 
 mod acquire;
 mod hold;
-mod lease;
+mod keeper;
 mod supervise;
 mod world;
 
@@ -19,6 +19,6 @@ use world::World;
 /// Runs the command under the lock and returns its exit status.
 pub fn command(options: &Options, key: &[u8], command: &[OsString]) -> Result<u8, Failure> {
     let mut world = World::new()?;
-    let lease = acquire(&mut world, options, key)?;
-    supervise::run(&mut world, options, lease, command)
+    let keeper = acquire(&mut world, options, key)?;
+    supervise::run(&mut world, options, keeper, command)
 }

@@ -9,7 +9,7 @@ use dflockd::command::{SECOND, Us};
 use dflockd::sys;
 use dflockd::sys::process::{self, Change, Pid};
 
-use super::lease::Lease;
+use super::keeper::Keeper;
 use super::world::World;
 use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, report, tell};
 use crate::guard::{Guard, outlive};
@@ -25,7 +25,7 @@ const LOOKS: (Us, Us) = (SECOND / 500, SECOND / 10);
 
 struct Supervisor<'a> {
     options: &'a Options,
-    lease: Lease,
+    keeper: Keeper,
     /// None where the loss of the lock is to be ignored.
     guard: Option<Guard>,
     /// The guard that has the connection before: it is not to end before the hold has moved.
@@ -61,7 +61,7 @@ enum Reason {
 pub fn run(
     world: &mut World,
     options: &Options,
-    lease: Lease,
+    keeper: Keeper,
     command: &[OsString],
 ) -> Result<u8, Failure> {
     let guard = match options.on_lost {
@@ -70,14 +70,14 @@ pub fn run(
         OnLost::Kill | OnLost::Term => match Guard::start() {
             Ok(guard) => Some(guard),
             Err(e) => {
-                lease.give_back(world)?;
+                keeper.give_back(world)?;
                 return Err(e.into());
             }
         },
     };
     let mut supervisor = Supervisor {
         options,
-        lease,
+        keeper,
         guard,
         former: None,
         told: 0,
@@ -103,7 +103,7 @@ pub fn run(
         .and_then(|()| supervisor.watch(world));
     if result.is_err() {
         // Without a guard, or whatever else there has to be, it must not run on.
-        outlive(supervisor.group, supervisor.lease.until);
+        outlive(supervisor.group, supervisor.keeper.lease.until());
     }
     supervisor.take_terminal_back();
     supervisor.finish(world, result?)
@@ -116,7 +116,7 @@ impl Supervisor<'_> {
         let has_terminal = self.has_terminal;
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
-        self.lease.describe(&mut command);
+        self.keeper.describe(&mut command);
         command.env("DFLOCK_SERVER", self.options.servers.join(","));
         let until = self.kill_at();
         let guard_until = self.guard_until();
@@ -159,19 +159,19 @@ impl Supervisor<'_> {
             guard.dismiss();
         }
         self.take_terminal_back();
-        self.lease.give_back(world)?;
+        self.keeper.give_back(world)?;
         Err(failure)
     }
 
     /// Waits for the end of the command and of all that it has started in its group.
     fn watch(&mut self, world: &mut World) -> Result<u8, Failure> {
         loop {
-            self.lease.move_on(world);
+            self.keeper.move_on(world);
             self.change_guard()?;
             self.tell_guard()?;
             self.hear_signals(world)?;
             let now = sys::now();
-            if !self.lost && (self.lease.is_lost(now) || now >= self.term_at()) {
+            if !self.lost && (self.keeper.lease.is_lost(now) || now >= self.term_at()) {
                 self.lose(now);
             }
             if let Some(status) = self.status {
@@ -180,7 +180,7 @@ impl Supervisor<'_> {
                 }
                 self.stop(Reason::LeftBehind, now);
             }
-            if now >= self.lease.granted.saturating_add(self.options.max_hold) {
+            if now >= self.keeper.granted.saturating_add(self.options.max_hold) {
                 self.stop(Reason::MaxHold, now);
             }
             self.kill_in_time(now);
@@ -196,12 +196,12 @@ impl Supervisor<'_> {
             self.look = LOOKS.1.min(look * 2);
             return now.saturating_add(look);
         }
-        let mut next = self.lease.granted.saturating_add(self.options.max_hold);
+        let mut next = self.keeper.granted.saturating_add(self.options.max_hold);
         if now >= next {
             next = Us::MAX;
         }
         if !self.lost {
-            next = next.min(self.lease.next()).min(self.term_at());
+            next = next.min(self.keeper.next(now)).min(self.term_at());
         }
         match self.stopping {
             Some((_, kill_at)) => next.min(kill_at),
@@ -211,20 +211,20 @@ impl Supervisor<'_> {
 
     /// By when the command must be dead.
     fn kill_at(&self) -> Us {
-        let margin = (self.lease.span / 20).clamp(MARGINS.0, MARGINS.1);
-        self.lease.until.saturating_sub(margin)
+        let margin = (self.keeper.lease.span() / 20).clamp(MARGINS.0, MARGINS.1);
+        self.keeper.lease.until().saturating_sub(margin)
     }
 
     /// When it must begin to die, unless the lock was renewed by then.
     fn term_at(&self) -> Us {
         match self.options.on_lost {
-            OnLost::Ignore => self.lease.until,
+            OnLost::Ignore => self.keeper.lease.until(),
             OnLost::Kill | OnLost::Term => self.kill_at().saturating_sub(self.grace()),
         }
     }
 
     fn grace(&self) -> Us {
-        self.options.kill_after.min(self.lease.span / 4)
+        self.options.kill_after.min(self.keeper.lease.span() / 4)
     }
 
     fn lose(&mut self, now: Us) {
@@ -371,7 +371,7 @@ impl Supervisor<'_> {
 
     /// By when the guard is to have the command dead, should we not: later than we, and before the lease ends.
     fn guard_until(&self) -> Us {
-        let late = |at: Us| at.saturating_add(self.lease.until.saturating_sub(at) / 2);
+        let late = |at: Us| at.saturating_add(self.keeper.lease.until().saturating_sub(at) / 2);
         match self.stopping {
             Some((Reason::Lost, kill_at)) if kill_at < self.kill_at() => {
                 kill_at.saturating_add(MARGINS.0)
@@ -390,7 +390,7 @@ impl Supervisor<'_> {
     /// The guard needs the connection that the hold moves to, and needs it before: if we died in between, that would end
     /// before the command.
     fn change_guard(&mut self) -> Result<(), Failure> {
-        if self.lease.is_moving()
+        if self.keeper.is_moving()
             && let Some(guard) = self.guard.take()
         {
             if self.former.is_none() {
@@ -402,7 +402,7 @@ impl Supervisor<'_> {
             self.guard = Some(Guard::start()?);
             self.told = 0;
         }
-        if self.lease.is_settled()
+        if self.keeper.is_settled()
             && let Some(former) = self.former.take()
         {
             former.dismiss();
@@ -437,10 +437,10 @@ impl Supervisor<'_> {
         if self.lost && self.options.on_lost != OnLost::Ignore {
             return Err(Failure::silent(LOST));
         }
-        let least = self.lease.granted.saturating_add(self.options.min_hold);
-        while sys::now() < least && !self.lease.is_lost(sys::now()) {
-            world.sleep(least.min(self.lease.next()))?;
-            self.lease.move_on(world);
+        let least = self.keeper.granted.saturating_add(self.options.min_hold);
+        while sys::now() < least && !self.keeper.lease.is_lost(sys::now()) {
+            world.sleep(least.min(self.keeper.next(sys::now())))?;
+            self.keeper.move_on(world);
             // SIGCHLD is the guard's end; the others end the wait.
             if world
                 .caught()
@@ -450,7 +450,7 @@ impl Supervisor<'_> {
             }
         }
         tell(self.options.verbose, "the lock is given back");
-        self.lease.give_back(world)?;
+        self.keeper.give_back(world)?;
         match self.killed {
             // The terminal's signal was for all of our job.
             Some(signal @ (libc::SIGINT | libc::SIGQUIT))

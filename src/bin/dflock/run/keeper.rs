@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process;
 use std::time::Duration;
 
+use dflockd::client::lease::{Lease, Step, is_sharp};
 use dflockd::client::{Grant, Owner};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
@@ -19,14 +20,11 @@ use crate::link::Link;
 use crate::options::Options;
 use crate::print::digits;
 
-/// How long after a failed attempt the server is asked again.
-const RETRY: Us = SECOND / 10;
-/// After this share of a lease without an answer a connection is taken for mute, and another is opened.
-const MUTE: Us = 8;
 /// How long the answer to a release may take: without it the lease ends by itself.
 const GOODBYE: Us = SECOND;
 
-pub struct Lease {
+/// What holds a lock.
+pub struct Keeper {
     /// None while there is no connection.
     link: Option<Link>,
     /// Connections on which a renewal was not answered.
@@ -40,36 +38,31 @@ pub struct Lease {
     /// The lease to ask for.
     wish: Option<Us>,
     pub token: Token,
-    /// How long it was granted for, last time.
-    pub span: Us,
     /// When we heard of the grant.
     pub granted: Us,
-    /// When the last good request was sent.
-    pub sent: Us,
-    /// Our own deadline.
-    pub until: Us,
-    /// When the renewal was sent that is not answered yet.
-    renewing: Option<Us>,
+    pub lease: Lease,
     /// The connection is new, and nothing has been said yet.
     fresh: bool,
     /// Answers to the secret and to the owner that are still to come.
     greetings: u8,
-    refused: bool,
-    /// When to connect again.
-    retry: Us,
 }
 
-impl Lease {
+impl Keeper {
+    /// Keeps what was granted to a request sent at `sent`, for `span`.
     pub fn new(
         link: Link,
         (addr, owner): (SocketAddr, Option<Owner>),
         options: &Options,
         (space, key): (Space, &[u8]),
         token: Token,
-        span: Us,
-        sent: Us,
-    ) -> Lease {
-        Lease {
+        (sent, span): (Us, Us),
+    ) -> Keeper {
+        let granted = sys::now();
+        let lease = match is_sharp(sent, granted, span) {
+            true => Lease::new(sent, span),
+            false => Lease::unsure(granted, span),
+        };
+        Keeper {
             link: Some(link),
             mute: Vec::new(),
             addr,
@@ -79,15 +72,10 @@ impl Lease {
             key: key.to_vec(),
             wish: options.lease,
             token,
-            span,
-            granted: sys::now(),
-            sent,
-            until: sent.saturating_add(span),
-            renewing: None,
+            granted,
+            lease,
             fresh: false,
             greetings: 0,
-            refused: false,
-            retry: 0,
         }
     }
 
@@ -95,8 +83,8 @@ impl Lease {
     pub fn grant(&self) -> Grant {
         Grant {
             token: self.token,
-            lease: Duration::from_micros(self.span),
-            until: self.until,
+            lease: Duration::from_micros(self.lease.span()),
+            until: self.lease.until(),
         }
     }
 
@@ -105,78 +93,48 @@ impl Lease {
         command.env("DFLOCK_KEY", OsStr::from_bytes(&self.key));
         command.env("DFLOCK_TOKEN", digits(self.token));
         command.env("DFLOCK_FENCE", self.token.fence.to_string());
-        command.env("DFLOCK_LEASE", (self.span / SECOND).to_string());
+        command.env("DFLOCK_LEASE", (self.lease.span() / SECOND).to_string());
     }
 
-    /// Whether somebody else may have the lock.
-    pub fn is_lost(&self, now: Us) -> bool {
-        self.refused || now >= self.until
-    }
-
-    pub fn is_refused(&self) -> bool {
-        self.refused
-    }
-
-    pub fn is_renewing(&self) -> bool {
-        self.renewing.is_some()
-    }
-
+    /// Whether there is no connection.
     pub fn is_broken(&self) -> bool {
         self.link.is_none()
     }
 
     /// Whether the hold is about to move to a connection that is new. It says nothing before the next
-    /// [`Lease::move_on`], so that whoever must have the connection too can get it first.
+    /// [`Keeper::move_on`], so that whoever must have the connection too can get it first.
     pub fn is_moving(&self) -> bool {
         self.fresh && self.owner.is_some()
     }
 
     /// Whether the hold is with this connection, as far as it goes with any.
     pub fn is_settled(&self) -> bool {
-        self.link.is_some() && !self.fresh && self.renewing.is_none()
+        self.link.is_some() && !self.fresh && !self.lease.is_renewing()
     }
 
     /// When there is something to do, if nothing comes before.
-    pub fn next(&self) -> Us {
-        let next = match self.link {
-            None => self.retry,
-            Some(_) if self.renewing.is_none() => self.half_time(),
-            Some(_) => self
-                .renewing
-                .map_or(Us::MAX, |sent| sent.saturating_add(self.span / MUTE)),
-        };
-        next.min(self.until)
+    pub fn next(&self, now: Us) -> Us {
+        match self.lease.step(now) {
+            Step::Wait(until) => until,
+            Step::Lost | Step::Released => Us::MAX,
+            Step::Renew | Step::Connect | Step::Overdue => now,
+        }
     }
 
-    fn half_time(&self) -> Us {
-        self.sent.saturating_add(self.span / 2)
-    }
-
-    /// Hears what the server says, renews at half time, and connects again if need be. Does nothing once lost.
+    /// Hears what the server says, renews in time, and connects again if need be. Does nothing once lost.
     pub fn move_on(&mut self, world: &World) {
-        let now = sys::now();
-        if self.is_lost(now) {
-            return;
-        }
-        if self.link.is_none() && now >= self.retry {
-            self.retry = now.saturating_add(RETRY);
-            return self.connect(world);
-        }
-        if self.fresh {
-            self.greet();
-        }
-        if self.renewing.is_none() && self.link.is_some() && now >= self.half_time() {
-            self.renew_now();
-        }
-        if self
-            .renewing
-            .is_some_and(|sent| now >= sent.saturating_add(self.span / MUTE))
-        {
-            // The path may be mute. It stays open: its end must not be taken for ours before the hold has moved, and what
-            // was asked there may yet arrive and move the hold back.
-            self.mute.extend(self.link.take());
-            self.renewing = None;
-            return self.connect(world);
+        match self.lease.step(sys::now()) {
+            Step::Lost | Step::Released => return,
+            Step::Connect => return self.connect(world),
+            Step::Overdue => {
+                // The path may be mute. It stays open: its end must not be taken for ours before the hold has moved, and
+                // what was asked there may yet arrive and move the hold back.
+                self.mute.extend(self.link.take());
+                return self.connect(world);
+            }
+            Step::Renew if self.fresh => self.greet(),
+            Step::Renew => self.renew(),
+            Step::Wait(_) => {}
         }
         self.listen();
     }
@@ -190,28 +148,33 @@ impl Lease {
         }
         if self.link.as_ref().is_some_and(Link::is_ended) {
             self.link = None;
-            self.renewing = None;
+            self.lease.disconnected();
         }
     }
 
-    /// Renews without waiting for half time.
-    pub fn renew_now(&mut self) {
+    /// Sends a renewal.
+    pub fn renew(&mut self) {
         let Some(link) = &mut self.link else { return };
+        let span = self.wish.unwrap_or(self.lease.span());
         let command = Command::Renew {
             space: self.space,
             key: &self.key,
             token: self.token,
-            lease: Some(self.wish.unwrap_or(self.span)),
+            lease: Some(span),
         };
         ask::command(&command, link.output());
-        self.renewing = Some(sys::now());
+        self.lease.renewing(sys::now(), span);
         link.move_on();
     }
 
-    /// Opens another connection; its first event lets [`Lease::move_on`] go on.
+    /// Begins another connection; the next [`Keeper::move_on`] speaks on it.
     fn connect(&mut self, world: &World) {
         self.link = Link::open(self.addr, world.registry(), LINK).ok();
+        self.lease.reconnecting(sys::now());
         self.fresh = self.link.is_some();
+        if self.link.is_none() {
+            self.lease.disconnected();
+        }
     }
 
     /// Says what comes before everything else, and renews: that moves the hold here.
@@ -227,7 +190,7 @@ impl Lease {
             ask::command(&Command::Declare { owner }, link.output());
             self.greetings += 1;
         }
-        self.renew_now();
+        self.renew();
     }
 
     fn hear(&mut self, line: &[u8]) {
@@ -237,14 +200,9 @@ impl Lease {
             Some(Reply::Refused(Refusal::Error)) if self.greetings == 1 && self.owner.is_some() => {
                 (self.greetings, self.owner) = (0, None);
             }
-            Some(Reply::Renewed { lease }) => {
-                if let Some(sent) = self.renewing.take() {
-                    (self.span, self.sent) = (lease, sent);
-                    self.until = sent.saturating_add(lease);
-                }
-            }
+            Some(Reply::Renewed { lease }) => self.lease.renewed(sys::now(), lease),
             // Whatever else it says, it does not say that the lock is ours.
-            _ => self.refused = true,
+            _ => self.lease.lose(),
         }
     }
 
@@ -253,6 +211,7 @@ impl Lease {
         let Some(mut link) = self.link.take() else {
             return Ok(());
         };
+        let mut late = self.lease.is_renewing();
         let command = Command::Release {
             space: self.space,
             key: &self.key,
@@ -260,7 +219,6 @@ impl Lease {
         };
         ask::command(&command, link.output());
         let patience = sys::now().saturating_add(GOODBYE);
-        let mut late = self.is_renewing();
         loop {
             link.move_on();
             while let Some(line) = link.line() {
