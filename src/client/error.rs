@@ -1,40 +1,40 @@
-//! What can go wrong for a client, and how that reads. Invariant: a text says what happened, in words for whoever asked
-//! for the lock, and has no token in it, even if a server that makes no sense has said one.
+//! What can go wrong for a client, and how that reads. Invariant: a message tells the person who wants the lock what
+//! happened, and shows no token, even if a server has sent one where none belongs.
 
 use std::{fmt, io};
 
 use crate::command::Refusal;
 
-/// How much of nonsense an error quotes, in bytes.
+/// How much of an answer an error quotes, in bytes.
 const QUOTE_MAX: usize = 80;
-/// Digits of a fence, and where the secret of a token begins.
+/// Hexadecimal digits of a fence, which are no secret; the digits of a token that follow are.
 const FENCE: u32 = 16;
 const HIDDEN: u32 = FENCE + 1;
 
-/// What can go wrong. After [`Error::Io`] and [`Error::Nonsense`] the connection is of no use: every further call says
-/// so at once, and all that is left is to connect again. After the others it goes on.
+/// What can go wrong. After [`Error::Io`] and [`Error::Protocol`] the connection is of no use: every further call fails
+/// at once, and you have to connect again. After the others it goes on.
 #[derive(Debug)]
 pub enum Error {
-    /// The key cannot be one, and why. Nothing was sent.
+    /// This cannot be a key, and why. Nothing was sent.
     Key(&'static str),
-    /// The pattern cannot be one, and why. Nothing was sent.
+    /// This cannot be a pattern, and why. Nothing was sent.
     Pattern(&'static str),
-    /// The group cannot be one, and why. Nothing was sent.
+    /// This cannot be a group, and why. Nothing was sent.
     Group(&'static str),
-    /// The channel cannot be one, and why. Nothing was sent.
+    /// This cannot be a channel, and why. Nothing was sent.
     Channel(&'static str),
-    /// The payload cannot be one, and why. Nothing was sent.
+    /// This cannot be a payload, and why. Nothing was sent.
     Payload(&'static str),
-    /// The owner cannot be one, and why. Nothing was sent.
+    /// This cannot be an owner, and why. Nothing was sent.
     Owner(&'static str),
-    /// The connection failed, or no answer came in time. Whether the request was carried out is not known.
+    /// The connection failed, or no answer came in time. The server may or may not have carried out the request.
     Io(io::Error),
-    /// The wait is over, without a grant.
+    /// The wait ended without a grant.
     Timeout,
     /// The server refused.
     Refused(Refusal),
-    /// The server said what is no answer to this question; the beginning of that, by [`quote`].
-    Nonsense(String),
+    /// The server sent something that is no answer to this question. The text says what, as in `it answered "HTTP/1.1"`.
+    Protocol(String),
 }
 
 impl fmt::Display for Error {
@@ -49,7 +49,7 @@ impl fmt::Display for Error {
             Error::Io(error) => error.fmt(f),
             Error::Timeout => f.write_str("the wait is over"),
             Error::Refused(refusal) => f.write_str(reason(*refusal)),
-            Error::Nonsense(quote) => write!(f, "the server talks nonsense: {quote}"),
+            Error::Protocol(what) => write!(f, "the server is not a dflockd server: {what}"),
         }
     }
 }
@@ -62,9 +62,13 @@ impl From<io::Error> for Error {
     }
 }
 
-/// The beginning of a line that is no answer: printable, in one line, and of what may be a token only the fence, which
-/// is no secret.
-pub fn quote(line: &[u8]) -> String {
+/// What a server has done that sent a line which is no answer, for [`Error::Protocol`].
+pub fn answered(line: &[u8]) -> String {
+    format!("it answered \"{}\"", quote(line))
+}
+
+/// The beginning of a line: printable, on one line, and of every possible token only the fence.
+fn quote(line: &[u8]) -> String {
     let (mut text, mut digits) = (String::new(), 0);
     for &byte in &line[..line.len().min(QUOTE_MAX)] {
         digits = if byte.is_ascii_hexdigit() {
@@ -91,7 +95,7 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::NotEnqueued => "this connection is not in the queue",
         Refusal::LeaseExpired => "the lease is over",
         Refusal::Auth => "the server wants another secret",
-        Refusal::Deadlock => "those who hold it wait for what is held here",
+        Refusal::Deadlock => "deadlock: the holders of the key wait for a lock that is held here",
         Refusal::Draining => "the server is about to stop",
     }
 }

@@ -1,12 +1,12 @@
-//! A client that blocks: a connection to one server, where every command is a question and waits for its answer. It
-//! renews nothing by itself, which [`Lock`] does, and never connects again. Invariant: an answer belongs to the
+//! A client that blocks: a connection to one server, where every call sends a question and waits for its answer. A
+//! [`Client`] renews nothing by itself ([`Lock`] does) and never connects again. Invariant: an answer belongs to the
 //! question before it, or the connection is of no further use.
 //!
-//! Keys are locks or semaphores. A [`Grant`] is proved by its token and ends at its `until`, by the clock of this
-//! machine, unless it was renewed before. It also ends with the connection, unless the server was told otherwise.
-//! Waits and leases are whole seconds on the wire: a wait is rounded up, a lease is rounded down, but not below 1 s.
+//! A [`Key`] is a lock or a semaphore. A [`Grant`] is proved by its token. It ends at its `until` unless it is renewed
+//! before; it also ends with the connection, unless the server was told otherwise. Waits and leases are whole seconds on
+//! the wire: a wait is rounded up, a lease is rounded down, but not below 1 s.
 //!
-//! Two phases: take a place in the queue, do something else, then wait for the turn.
+//! An acquire can be cut in two phases: take a place in the queue, do something else, then wait for the turn.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -20,7 +20,7 @@
 //! if let Place::Queued = client.enqueue(&key, Some(Duration::from_secs(60)))? {
 //!     prepare();
 //! }
-//! // The turn may have come meanwhile, and its lease be half over: to wait for it starts the lease again.
+//! // The turn may have come meanwhile, and half of its lease may be over: the wait starts the lease again.
 //! let grant = client.wait(&key, Duration::from_secs(30))?;
 //! work(grant.token.fence);
 //! client.release(&key, grant.token)?;
@@ -47,7 +47,7 @@ use crate::sys;
 use crate::wire::ask;
 use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX, SIGNAL_MAX};
 
-pub use error::{Error, quote};
+pub use error::{Error, answered};
 use lease::is_sharp;
 pub use lock::Lock;
 pub use owner::Owner;
@@ -60,20 +60,21 @@ use stream::{dial, left};
 const STATS_MAX: usize = 1 << 30;
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 16 * 1024;
-/// The longest sleep. Sockets and condition variables wait by a clock that stops while the machine is suspended; ours
-/// goes on, so it is asked that often.
+/// The longest sleep. Sockets and condition variables wait by a clock that stops while the machine is suspended. Ours
+/// goes on, so it is read that often.
 const NAP: Duration = Duration::from_secs(1);
 
 /// How to connect.
 #[derive(Clone)]
 pub struct Options {
-    /// What a server with a secret wants to hear first: 1 to 65,536 bytes without LF. Blanks around it do not count.
+    /// The secret, if the server has one: 1 to 65,536 bytes without LF. Blanks around it do not count.
     pub secret: Option<Vec<u8>>,
-    /// Whose the waits and holds of this connection are: said after the secret, so that a renewal moves a hold of the
-    /// same owner here. Without it the connection is an owner by itself. A server that knows no owners is used without.
+    /// The owner of the waits and holds of this connection, declared after the secret. A renewal moves a hold of the same
+    /// owner to this connection. With None the connection is an owner by itself. A server that knows no owners is used
+    /// without one.
     pub id: Option<Owner>,
-    /// How long it may take to connect, all addresses and the secret included, and then to get an answer: of any
-    /// question, beyond the wait that it asked for. To look up a name may take longer; that is the system's part.
+    /// How long a connect may take, with all addresses and the secret, and then how long each answer may take, beyond
+    /// the wait that was asked for. The lookup of a name may take longer; that is up to the system.
     pub patience: Duration,
 }
 
@@ -88,7 +89,7 @@ impl Default for Options {
     }
 }
 
-/// The name of a lock or of a semaphore; the same name may be used for both.
+/// A lock or a semaphore by its name. The same name may be used for both.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key<'a> {
     space: Space,
@@ -97,14 +98,14 @@ pub struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// A lock, which one at a time can hold. The name is 1 to 256 bytes, none of them SP, TAB, CR or LF;
+    /// A lock, which has one holder at a time. The name is 1 to 256 bytes, none of them SP, TAB, CR or LF;
     /// [`Error::Key`] if not.
     pub fn lock(name: &'a [u8]) -> Result<Key<'a>, Error> {
         Key::new(Space::Lock, name, 1)
     }
 
-    /// A semaphore, which `limit` at a time can hold: 1 to 1,048,576. All who use it must say the same limit. The name
-    /// is as for a lock; [`Error::Key`] if either is not.
+    /// A semaphore, which has up to `limit` holders at a time: 1 to 1,048,576. All its users must give the same limit. The
+    /// name is as for a lock; [`Error::Key`] if the name or the limit is not.
     pub fn semaphore(name: &'a [u8], limit: u32) -> Result<Key<'a>, Error> {
         if !(1..=LIMIT_MAX).contains(&u64::from(limit)) {
             return Err(Error::Key("a limit is 1 to 1,048,576"));
@@ -126,12 +127,12 @@ impl<'a> Key<'a> {
 /// A hold, as of when it was granted or last renewed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Grant {
-    /// Proves it. Its fence goes to the resource that the lock guards.
+    /// The proof of the hold. Hand its fence to the resource that the lock guards.
     pub token: Token,
-    /// How long it lasts: what the server granted, which need not be what was asked for. Whole seconds, at least 1.
+    /// How long the hold lasts. The server may grant another lease than was asked for. Whole seconds, at least 1.
     pub lease: Duration,
-    /// When it ends unless renewed, in microseconds on the clock of [`sys::now`]. The lease is counted from when the
-    /// request was sent, so this is never later than the end that the server has in mind.
+    /// When the hold ends unless it is renewed, in microseconds on the clock of [`sys::now`]. The lease counts from when
+    /// the request was sent, so this is never later than the server's deadline.
     pub until: Us,
 }
 
@@ -145,38 +146,38 @@ impl Grant {
     }
 }
 
-/// What the first of two phases brings.
+/// The answer to the first of two phases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// The hold, at once. It runs; a [`Client::wait`] starts its lease again.
+    /// The hold, at once. Its lease runs; a [`Client::wait`] starts it again.
     Granted(Grant),
-    /// A place in the queue. When the turn comes the lease starts, whether or not anybody waits.
+    /// A place in the queue. When the turn comes the lease starts, whether or not you wait for it.
     Queued,
 }
 
-/// A connection to one server. To drop it closes it, and so ends the holds that it was granted.
+/// A connection to one server. Dropping it closes it, which ends the holds that were granted on it.
 ///
-/// The server closes a connection that says nothing and holds nothing after its `--read-timeout`, with a last `error`.
-/// The next call brings that as [`Refusal::Error`], the one after it [`Error::Io`].
+/// After its `--read-timeout` the server closes a connection that sends nothing and holds nothing, with a last `error`.
+/// The next call returns that as [`Refusal::Error`], the call after it [`Error::Io`].
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
-    /// What has come and was not needed yet: behind the answer to one question, nothing before the next.
+    /// Bytes that have arrived and were not needed yet.
     input: Vec<u8>,
     patience: Us,
     is_broken: bool,
-    /// What it has declared.
+    /// The owner that it has declared.
     owner: Option<Owner>,
-    /// None if it never listened.
+    /// Signals that have arrived; None if it never listened.
     heard: Option<Heard>,
 }
 
 impl Client {
-    /// Connects to `HOST:PORT`, trying every address of the host, and says the secret and the owner if there are.
+    /// Connects to `HOST:PORT`, trying every address of the host, and sends the secret and the owner if you gave them.
     ///
-    /// [`Error::Refused`] with [`Refusal::Auth`] if it is the wrong secret, with [`Refusal::Error`] if the server has
-    /// none; [`Error::Io`] if nobody is there, with [`ErrorKind::InvalidInput`] for a server or a secret that cannot
-    /// be one.
+    /// [`Error::Refused`] with [`Refusal::Auth`] if the secret is wrong, with [`Refusal::Error`] if the server has none.
+    /// [`Error::Io`] if no server answers; its kind is [`ErrorKind::InvalidInput`] if `server` is no `HOST:PORT` or the
+    /// secret cannot be one.
     pub fn connect(server: &str, options: &Options) -> Result<Client, Error> {
         let until = sys::now().saturating_add(micros(options.patience));
         let mut client = Client::open(server, options, until)?;
@@ -185,7 +186,7 @@ impl Client {
         };
         match client.declare(owner.clone(), until) {
             Ok(()) => Ok(client),
-            // It knows no owners, and may have closed the connection that said such a thing.
+            // It knows no owners, and may have closed the connection that declared one.
             Err(Error::Refused(Refusal::Error)) => Client::open(server, options, until),
             Err(error) => Err(error),
         }
@@ -209,17 +210,18 @@ impl Client {
         Ok(client)
     }
 
-    /// Takes a slot of `key`, queueing for up to `wait`; a wait of zero is a try. The hold lasts for `lease`, the
-    /// server's default if None, 1 to 9,223,372,036 s.
+    /// Takes a slot of `key`, queueing for up to `wait`; a wait of zero is a try. The hold lasts for `lease`, 1 to
+    /// 9,223,372,036 s, or for the server's default if that is None.
     ///
-    /// A grant that took long to come began at a time that nobody here knows. It is then renewed once on receipt, and
-    /// `until` counts from that; if it ended before that, it is [`Refusal::LeaseExpired`].
+    /// A grant that took long to come began at a time that is not known here. It is renewed once on receipt, and `until`
+    /// counts from that renewal. [`Refusal::LeaseExpired`] if it had ended by then.
     ///
     /// [`Error::Timeout`] when the wait is over. The server may refuse with [`Refusal::MaxLocks`],
-    /// [`Refusal::MaxWaiters`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`]. With [`Refusal::Deadlock`] this
-    /// owner holds something that those who hold `key` wait for, directly or through others, so that nobody of them
-    /// would ever go on. Nothing has changed: it stands in no queue and keeps what it holds, which is what it should
-    /// give back before it tries again. Nobody else was told. The owner is [`Options::id`], or else this connection.
+    /// [`Refusal::MaxWaiters`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`].
+    ///
+    /// [`Refusal::Deadlock`] if this owner ([`Options::id`], or else this connection) holds something that the holders of
+    /// `key` wait for, directly or through others: none of them would ever go on. This owner then stands in no queue and
+    /// keeps its holds. Release them before you try again; no other owner was told.
     pub fn acquire(
         &mut self,
         key: &Key<'_>,
@@ -241,7 +243,8 @@ impl Client {
     /// The first of two phases: takes a slot of `key` or a place in its queue, and does not wait. The lease is as in
     /// [`Client::acquire`].
     ///
-    /// [`Refusal::AlreadyEnqueued`] if this connection has done so and not waited since; else as for an acquire.
+    /// [`Refusal::AlreadyEnqueued`] if this connection has enqueued for `key` and not waited since; otherwise the errors
+    /// of an acquire.
     pub fn enqueue(&mut self, key: &Key<'_>, lease: Option<Duration>) -> Result<Place, Error> {
         let command = Command::Enqueue {
             space: key.space,
@@ -258,12 +261,12 @@ impl Client {
         }
     }
 
-    /// The second of two phases: waits for up to `wait` for what was enqueued. A hold that is there is answered at
-    /// once, and its lease starts again; one that took long to come is renewed, as in [`Client::acquire`].
+    /// The second of two phases: waits for up to `wait` for the turn. If the turn has come already, the answer comes at
+    /// once and the lease starts again. A grant that took long to come is renewed, as in [`Client::acquire`].
     ///
-    /// [`Error::Timeout`] when the wait is over, and the place in the queue is gone. [`Refusal::NotEnqueued`] if there
-    /// was none, [`Refusal::LeaseExpired`] if the turn had come and its lease is over, [`Refusal::Draining`].
-    /// [`Refusal::Deadlock`] as for an acquire, at once or, if this owner is granted something else meanwhile, later; the
+    /// [`Error::Timeout`] when the wait is over; the place in the queue is gone. [`Refusal::NotEnqueued`] if there was no
+    /// place, [`Refusal::LeaseExpired`] if the turn came and its lease is over, [`Refusal::Draining`].
+    /// [`Refusal::Deadlock`] as for an acquire, at once or later, when this owner is granted something else meanwhile; the
     /// place in the queue is gone.
     pub fn wait(&mut self, key: &Key<'_>, wait: Duration) -> Result<Grant, Error> {
         let wait = span(wait);
@@ -276,10 +279,10 @@ impl Client {
         self.granted(key, sent, reply)
     }
 
-    /// Lets a hold last for `lease` from now, the server's default if None, from whatever connection it was granted
-    /// to. It stays with that connection, unless both have declared the same owner: then it is this one's from now on.
+    /// Lets a hold last for `lease` from now, or for the server's default if that is None. The hold may have been granted
+    /// to another connection. It stays with that connection, unless both have declared the same owner: then it moves here.
     ///
-    /// [`Refusal::Error`] if the token is not held, or not any more.
+    /// [`Refusal::Error`] if nothing is held by this token.
     pub fn renew(
         &mut self,
         key: &Key<'_>,
@@ -289,9 +292,9 @@ impl Client {
         self.renew_within(key, token, lease, self.patience)
     }
 
-    /// Gives a hold back, from whatever connection it was granted to.
+    /// Gives a hold back, which may have been granted to another connection.
     ///
-    /// [`Refusal::Error`] if the token is not held, or not any more.
+    /// [`Refusal::Error`] if nothing is held by this token.
     pub fn release(&mut self, key: &Key<'_>, token: Token) -> Result<(), Error> {
         let command = Command::Release {
             space: key.space,
@@ -304,14 +307,14 @@ impl Client {
         }
     }
 
-    /// Asks whether the server is there. [`Refusal::Auth`] if it first wants a secret that was not said.
+    /// Asks whether the server is there. [`Refusal::Auth`] if it wants a secret and none was sent.
     pub fn ping(&mut self) -> Result<(), Error> {
         let mut request = Vec::new();
         ask::ping(&mut request);
         self.is_told_ok(&request, sys::now().saturating_add(self.patience))
     }
 
-    /// What the server has to say about itself: one line of JSON, as in dflockd-protocol(7), of at most 1 GiB.
+    /// The state of the server: one line of JSON, as in dflockd-protocol(7), of at most 1 GiB.
     pub fn stats(&mut self) -> Result<String, Error> {
         let mut request = Vec::new();
         ask::stats(&mut request);
@@ -322,10 +325,10 @@ impl Client {
             return Err(self.out_of_step(reply));
         }
         line.drain(..b"ok ".len());
-        String::from_utf8(line).map_err(|error| self.nonsense(error.as_bytes()))
+        String::from_utf8(line).map_err(|error| self.not_understood(error.as_bytes()))
     }
 
-    /// As [`Client::renew`], but no longer than this for the answer.
+    /// As [`Client::renew`], but waits for the answer no longer than `within`.
     fn renew_within(
         &mut self,
         key: &Key<'_>,
@@ -345,8 +348,8 @@ impl Client {
         }
     }
 
-    /// The hold that an acquire or a wait ends with. Out of the queue it is younger than the request, nobody here knows
-    /// by how much; counted from the request its deadline would be early, up to long over. A renewal makes it sharp.
+    /// The hold that an acquire or a wait has brought. A grant out of the queue is younger than its request: counted from
+    /// the request its deadline would be early, perhaps long over. A renewal makes it sharp.
     fn granted(&mut self, key: &Key<'_>, sent: Us, reply: Reply) -> Result<Grant, Error> {
         let grant = match reply {
             Reply::Granted { token, lease } => Grant::new(token, lease, sent),
@@ -380,7 +383,7 @@ impl Client {
         }
     }
 
-    /// Sends a command whose answer may take so long. Returns when it was sent, before its first byte, and the answer.
+    /// Sends a command whose answer may take `within`. Returns the instant before its first byte was sent, and the answer.
     fn ask(&mut self, command: &Command<'_>, within: Us) -> Result<(Us, Reply), Error> {
         let mut request = Vec::new();
         ask::command(command, &mut request);
@@ -393,22 +396,23 @@ impl Client {
         match ask::answer(line) {
             Some(Reply::Refused(refusal)) => Err(Error::Refused(refusal)),
             Some(reply) => Ok(reply),
-            None => Err(self.nonsense(line)),
+            None => Err(self.not_understood(line)),
         }
     }
 
     fn exchange(&mut self, request: &[u8], line_max: usize, until: Us) -> Result<Vec<u8>, Error> {
         self.demand_whole()?;
-        // Until the answer is here it is not known to be good.
+        // It counts as broken until the answer is here.
         self.is_broken = true;
         if !self.keep_heard()? {
-            // Nothing else may come unasked but a refusal before the end.
-            let nothing = Error::Nonsense("an answer to no question".to_string());
-            return Err(self.last_word(until).unwrap_or(nothing));
+            // The only line that may come unasked is the refusal before the end.
+            let line = self.input.split(|&byte| byte == b'\n').next();
+            let what = format!("{} before it was asked", answered(line.unwrap_or_default()));
+            return Err(self.last_word(until).unwrap_or(Error::Protocol(what)));
         }
         let line = match self.stream.write_all(request) {
             Ok(()) => self.answer(line_max, until)?,
-            // Why it closed may have come before, and says more.
+            // The server may have said why before it closed.
             Err(error) => return Err(self.last_word(until).unwrap_or(late(error).into())),
         };
         self.is_broken = false;
@@ -423,7 +427,7 @@ impl Client {
         Ok(())
     }
 
-    /// The refusal that a server may send before it closes.
+    /// The refusal that a server may have sent before it closed.
     fn last_word(&mut self, until: Us) -> Option<Error> {
         let line = self.answer(LINE_MAX, until).ok()?;
         match ask::answer(&line)? {
@@ -441,7 +445,7 @@ impl Client {
             let line_max = if is_push { SIGNAL_MAX } else { line_max };
             if end.unwrap_or(self.input.len()) > line_max {
                 let line = mem::take(&mut self.input);
-                return Err(self.nonsense(&line));
+                return Err(self.not_understood(&line));
             }
             if let Some(end) = end {
                 let rest = self.input.split_off(end + 1);
@@ -454,7 +458,7 @@ impl Client {
         }
     }
 
-    /// Reads what is there, or waits for it.
+    /// Reads once, and waits if nothing has arrived.
     fn read(&mut self, until: Us) -> io::Result<()> {
         let mut chunk = [0; CHUNK];
         loop {
@@ -475,23 +479,23 @@ impl Client {
     fn out_of_step(&mut self, reply: Reply) -> Error {
         let mut line = Vec::new();
         text::write(reply, &mut line);
-        self.nonsense(line.trim_ascii_end())
+        self.not_understood(line.trim_ascii_end())
     }
 
-    fn nonsense(&mut self, line: &[u8]) -> Error {
+    fn not_understood(&mut self, line: &[u8]) -> Error {
         self.is_broken = true;
-        Error::Nonsense(quote(line))
+        Error::Protocol(answered(line))
     }
 }
 
-/// How long the answer to a wait may take, which the server hears rounded up to seconds.
+/// How long the answer to a wait may take. On the wire the wait is rounded up to seconds.
 fn beyond(wait: Us, patience: Us) -> Us {
     wait.div_ceil(SECOND)
         .saturating_mul(SECOND)
         .saturating_add(patience)
 }
 
-/// A socket whose time is over says that it would block.
+/// The error of a socket: when its time is over it says `WouldBlock`.
 fn late(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
@@ -499,9 +503,9 @@ fn late(error: io::Error) -> io::Error {
     }
 }
 
-/// A wait or a lease, no longer than the protocol can say.
+/// A wait or a lease, cut to the longest that the protocol has.
 fn span(duration: Duration) -> Us {
-    // Rounded up, so that a nanosecond is not a try.
+    // Rounded up, so that a wait of a nanosecond is no try.
     let duration = duration.saturating_add(Duration::from_nanos(999));
     micros(duration).min(SECONDS_MAX * SECOND)
 }
@@ -561,8 +565,8 @@ mod tests {
                 "the server is about to stop",
             ),
             (
-                Error::Nonsense("HTTP/1.1".to_string()),
-                "the server talks nonsense: HTTP/1.1",
+                Error::Protocol(answered(b"HTTP/1.1")),
+                "the server is not a dflockd server: it answered \"HTTP/1.1\"",
             ),
         ];
         for (error, text) in errors {

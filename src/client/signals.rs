@@ -1,9 +1,9 @@
-//! Signals: a connection that listens to patterns is told what is signalled to channels, at any time between two answers.
-//! What comes while it asks for something else is kept for [`Client::hear`], up to a bound. Invariant: signals come out in
-//! the order in which they came in, and those that there was no room for are counted.
+//! Signals: a connection that listens to a pattern receives what is signalled to the channels that match. A signal that
+//! arrives while the client waits for another answer is kept for [`Client::hear`], up to a bound. Invariant: signals are
+//! heard in the order in which they arrived, and those that found no room are counted.
 //!
-//! The server keeps no signal: who does not listen at that moment does not get it, and whoever does not read for long is
-//! cut off. So a signal is a reason to look, and never the only one.
+//! The server keeps no signal: a client that does not listen at that moment misses it, and a client that does not read
+//! for long is disconnected. So look when a signal comes, and look now and then without one.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -17,7 +17,7 @@
 //! loop {
 //!     match client.hear(Duration::from_secs(30))? {
 //!         Some(signal) => look(Some(&signal.payload)),
-//!         // It is silent: is the server still there?
+//!         // Nothing came: is the server still there?
 //!         None => client.ping()?,
 //!     }
 //! }
@@ -46,17 +46,17 @@ use crate::wire::text::{self, LINE_MAX};
 
 /// How many signals are kept at most between two calls of [`Client::hear`].
 pub const KEPT_MAX: usize = 1024;
-/// And how many bytes of channels and payloads.
+/// How many bytes of channels and payloads are kept at most.
 pub const KEPT_BYTES_MAX: usize = 1 << 20;
-/// The shortest wait for a signal: it looks whether there is one.
+/// The shortest wait for a signal, so that a wait of zero reads the socket once.
 const LOOK: Us = 1000;
 
-/// What was signalled.
+/// A payload and the channel that it was signalled to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Signal {
-    /// Where to.
+    /// The channel.
     pub channel: Vec<u8>,
-    /// What, as it was sent: any bytes but LF, up to 65,536 with the channel.
+    /// The payload as it was sent: any bytes but LF, up to 65,536 with the channel.
     pub payload: Vec<u8>,
 }
 
@@ -87,9 +87,9 @@ impl Heard {
 }
 
 impl Signal {
-    /// A signal that can be sent. [`Error::Channel`] unless the channel is 1 to 256 bytes and has no SP, TAB, CR, LF, `*`
-    /// or `>`; [`Error::Payload`] unless the payload has something that is no blank in it, no LF, no CR at its end, and
-    /// with its channel not more than 65,531 bytes.
+    /// A signal that can be sent. [`Error::Channel`] unless the channel is 1 to 256 bytes without SP, TAB, CR, LF, `*` and
+    /// `>`. [`Error::Payload`] unless the payload has a byte that is no blank, has no LF and no CR at its end, and is, with
+    /// its channel, at most 65,531 bytes.
     pub fn new(channel: &[u8], payload: &[u8]) -> Result<Signal, Error> {
         check(channel, payload)?;
         Ok(Signal {
@@ -112,15 +112,14 @@ impl Signal {
 }
 
 impl Client {
-    /// From now on hears what is signalled to channels like `pattern`: parts with dots between them, of which `*` is any
-    /// one, and `>`, as the last, any one or more. Those who say the same pattern and the same group take turns; without
-    /// a group each hears everything, and once, however many of its patterns match. To say so again changes nothing.
+    /// Listens to the channels that match `pattern`: parts with dots between them, where `*` stands for any one part and
+    /// `>`, as the last, for one or more. Without a group this connection hears each signal once, however many of its
+    /// patterns match. Connections with the same pattern and the same group take turns. Listening again changes nothing.
     ///
-    /// A connection that listens is better used for nothing else for long: who gives it to a [`super::Lock`] cannot hear
-    /// any more.
+    /// Keep the connection for listening: once a [`super::Lock`] has it, nothing can be heard on it any more.
     ///
-    /// [`Error::Pattern`] and [`Error::Group`] if they cannot be one, [`super::Refusal::Error`] if the server has enough
-    /// of this connection, or knows no signals; [`super::Refusal::Draining`].
+    /// [`Error::Pattern`] and [`Error::Group`] if they cannot be one. [`super::Refusal::Error`] if this connection has as
+    /// many subscriptions as the server allows, or the server knows no signals; [`super::Refusal::Draining`].
     pub fn listen(&mut self, pattern: &[u8], group: Option<&[u8]>) -> Result<(), Error> {
         let (pattern, group) = checked(pattern, group)?;
         let mut request = Vec::new();
@@ -130,8 +129,8 @@ impl Client {
         Ok(())
     }
 
-    /// Takes a [`Client::listen`] back, which may not have been; its errors are the same. What came before can still be
-    /// heard.
+    /// Ends a [`Client::listen`], with the same errors; if there was none, nothing changes. Signals that have arrived can
+    /// still be heard.
     pub fn unlisten(&mut self, pattern: &[u8], group: Option<&[u8]>) -> Result<(), Error> {
         let (pattern, group) = checked(pattern, group)?;
         let mut request = Vec::new();
@@ -139,8 +138,8 @@ impl Client {
         self.is_told_ok(&request, sys::now().saturating_add(self.patience))
     }
 
-    /// Tells everybody who listens to `channel`, which has no wildcards. Returns how many were told: connections that
-    /// listen without a group, and groups. That they were told does not mean that they read it.
+    /// Sends a signal to `channel`, which has no wildcards. Returns how many received it: connections that listen without
+    /// a group, and groups. To receive a signal is not yet to read it.
     ///
     /// [`Error::Channel`] and [`Error::Payload`] as in [`Signal::new`], [`super::Refusal::Draining`].
     pub fn signal(&mut self, channel: &[u8], payload: &[u8]) -> Result<u64, Error> {
@@ -156,11 +155,11 @@ impl Client {
         Err(self.out_of_step(reply))
     }
 
-    /// The next signal, as soon as it is there, or None when none came for so long; a wait of zero looks whether one has
-    /// come. What came while something else was asked comes first, also once the connection has failed.
+    /// Waits for the next signal; None if none came within `wait`. A wait of zero looks whether one has arrived. Signals
+    /// that were kept come first, even when the connection has failed.
     ///
-    /// Silence does not say that the server is there: [`Client::ping`] does. [`Error::Io`] when the connection ends, also
-    /// because it was not read for long.
+    /// None does not mean that the server is there: a [`Client::ping`] asks it. [`Error::Io`] when the connection ends,
+    /// also because it was not read for long.
     pub fn hear(&mut self, wait: Duration) -> Result<Option<Signal>, Error> {
         if let Some(signal) = self.heard.as_mut().and_then(Heard::take) {
             return Ok(Some(signal));
@@ -182,18 +181,18 @@ impl Client {
         }
         self.is_broken = true;
         match ask::answer(&line) {
-            // Its last word.
+            // The server has said why it closes.
             Some(Reply::Refused(refusal)) => Err(Error::Refused(refusal)),
-            _ => Err(self.nonsense(&line)),
+            _ => Err(self.not_understood(&line)),
         }
     }
 
-    /// How many signals came while something else was asked, and found no room: 1024 are kept, and 1 MiB.
+    /// How many signals found no room while another answer was awaited: 1024 are kept, and 1 MiB.
     pub fn missed(&self) -> u64 {
         self.heard.as_ref().map_or(0, |heard| heard.missed)
     }
 
-    /// Keeps what came since the last answer. False if that is not signals alone.
+    /// Keeps the signals that came since the last answer. False if anything else came.
     pub(super) fn keep_heard(&mut self) -> Result<bool, Error> {
         while self.heard.is_some()
             && ask::is_push(&self.input)
@@ -207,7 +206,7 @@ impl Client {
         Ok(rest.is_empty() || (self.heard.is_some() && is_push))
     }
 
-    /// The next line that is no signal; those are kept.
+    /// The next line that is no signal; signals before it are kept.
     pub(super) fn answer(&mut self, line_max: usize, until: Us) -> Result<Vec<u8>, Error> {
         loop {
             let line = self.line(line_max, until)?;
@@ -221,7 +220,7 @@ impl Client {
     fn keep(&mut self, line: &[u8]) -> Result<(), Error> {
         match (&mut self.heard, Signal::of(line)) {
             (Some(heard), Some(signal)) => heard.keep(signal),
-            _ => return Err(self.nonsense(line)),
+            _ => return Err(self.not_understood(line)),
         }
         Ok(())
     }
@@ -242,8 +241,8 @@ fn check(channel: &[u8], payload: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether that can be listened to, without doing so: the pattern as it is sent, and the group, empty for None.
-/// [`Error::Pattern`] and [`Error::Group`] if not.
+/// Checks what [`Client::listen`] would check and sends nothing: the pattern as it is sent, and the group, empty for None.
+/// [`Error::Pattern`] and [`Error::Group`] if they cannot be one.
 pub fn checked<'a>(
     pattern: &'a [u8],
     group: Option<&'a [u8]>,

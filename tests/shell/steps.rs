@@ -112,7 +112,9 @@ fn errors_name_the_server() {
         let head = format!("dflock: cannot reach {gone}: Connection refused");
         assert!(end.status == 69 && end.err.starts_with(&head), "{end:?}");
         let end = list(&[&nonsense], args);
-        let line = format!("dflock: {nonsense} talks nonsense: ok 18e9eb98d4e91d15... 33\n");
+        let line = format!(
+            "dflock: {nonsense} is not a dflockd server: it answered \"ok 18e9eb98d4e91d15... 33\"\n"
+        );
         assert_eq!((end.status, &end.err), (76, &line), "{end:?}");
     }
     fails(
@@ -127,7 +129,7 @@ fn errors_name_the_server() {
         &format!("cannot reach {addr}: no answer"),
     );
     let other = says("ok {\n");
-    let text = format!("{other} talks nonsense: stats that are no JSON");
+    let text = format!("{other} is not a dflockd server: its stats are not JSON");
     fails(at(other, &["ls"]), 76, &text);
 }
 

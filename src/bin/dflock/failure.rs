@@ -1,12 +1,12 @@
-//! The ends of dflock that are not its command's: exit statuses and what is said on stderr. One line each; invariant:
-//! a failure has never status 0, unless that was asked for.
+//! Why dflock ends, if not with the exit status of its command: statuses, and the messages on stderr. Invariant: a message
+//! is one line, and a failure has status 0 only if `-q` or `-E 0` asked for that.
 
 use std::io::{self, ErrorKind, Write};
 
 use dflockd::client::Refusal;
 use dflockd::sys;
 
-/// sysexits(3).
+/// From sysexits(3).
 pub const USAGE: u8 = 64;
 pub const UNAVAILABLE: u8 = 69;
 pub const OS_ERROR: u8 = 71;
@@ -15,23 +15,23 @@ pub const PROTOCOL: u8 = 76;
 pub const NO_PERMISSION: u8 = 77;
 /// The lock was lost while the command ran, and it was stopped.
 pub const LOST: u8 = 120;
-/// Those who hold the lock wait for what its owner holds.
+/// The holders of the lock wait for a lock that its owner holds.
 pub const DEADLOCK: u8 = 121;
 pub const CANNOT_RUN: u8 = 126;
 pub const NOT_FOUND: u8 = 127;
 
-/// How a server is called that needs no name.
+/// What messages call a server that needs no name.
 pub const SERVER: &str = "the server";
 
-/// Why there is no command's exit status to hand on.
+/// An end of dflock without an exit status of the command.
 #[derive(Debug)]
 pub struct Failure {
     pub status: u8,
-    /// What to say on stderr, if anything.
+    /// The message for stderr, if there is one.
     pub text: Option<String>,
-    /// The terminal's signal of which to die, as if we had not caught it.
+    /// The signal of the terminal that dflock dies of, as if it had not caught it.
     pub signal: Option<i32>,
-    /// All of our group has to hear of it too: the terminal has told the command alone.
+    /// Whether dflock's group has to get that signal too: the terminal has sent it to the command alone.
     pub for_all: bool,
 }
 
@@ -54,7 +54,7 @@ impl Failure {
         }
     }
 
-    /// The system refused something; says so, and what helps if that is known.
+    /// The system refused something. The message has a hint if one is known.
     pub fn refused_by_system(error: &io::Error) -> Failure {
         let hint = match error.raw_os_error() {
             Some(libc::EMFILE) => ", see ulimit -n",
@@ -63,7 +63,7 @@ impl Failure {
         Failure::new(OS_ERROR, format!("{error}{hint}"))
     }
 
-    /// A signal ends us. A shell goes on with its script when we merely exit, which is not what who has pressed ^C wants.
+    /// A signal ends dflock. After ^C dflock must die of the signal: if it merely exits, a shell goes on with its script.
     pub fn by_signal(number: i32, by_terminal: bool) -> Failure {
         Failure {
             signal: Some(number).filter(|_| by_terminal),
@@ -71,7 +71,7 @@ impl Failure {
         }
     }
 
-    /// How a refusal of a server ends dflock, here and while it waits for a lock.
+    /// A server refused the request.
     pub fn refused(refusal: Refusal, has_secret: bool) -> Failure {
         let (status, text) = match refusal {
             Refusal::Draining => (TRY_LATER, "the server is about to stop"),
@@ -81,31 +81,34 @@ impl Failure {
             Refusal::Auth => return Failure::unwelcome(SERVER, has_secret),
             Refusal::Deadlock => (
                 DEADLOCK,
-                "deadlock: those who hold the lock wait for what is held here",
+                "deadlock: the holders of the lock wait for a lock that is held here",
             ),
             _ => (PROTOCOL, "the server refused the request"),
         };
         Failure::new(status, text)
     }
 
-    /// The server wants to hear something, or something else.
+    /// The server wants a token, or another one.
     pub fn unwelcome(server: &str, has_secret: bool) -> Failure {
         let what = if has_secret { "another" } else { "a" };
         let text = format!("{server} wants {what} token, see --token-file");
         Failure::new(NO_PERMISSION, text)
     }
 
-    /// It was told a token, and has none.
+    /// The server was sent a token and has none.
     pub fn no_token(server: &str) -> Failure {
         Failure::new(NO_PERMISSION, format!("{server} wants no token"))
     }
 
-    /// The server said what is no answer; `quote` is printable.
-    pub fn nonsense(server: &str, quote: &str) -> Failure {
-        Failure::new(PROTOCOL, format!("{server} talks nonsense: {quote}"))
+    /// The server has sent something that no dflockd sends; `what` says that, and is printable.
+    pub fn not_dflockd(server: &str, what: &str) -> Failure {
+        Failure::new(
+            PROTOCOL,
+            format!("{server} is not a dflockd server: {what}"),
+        )
     }
 
-    /// A connection to the server failed.
+    /// A connection to the server failed with this error.
     pub fn unreachable(server: &str, error: &io::Error) -> Failure {
         if is_own(error) {
             return Failure::refused_by_system(error);
@@ -125,15 +128,15 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Whether a connection failed for want of something that this host lacks, and not the server.
+/// Whether a connection failed because this process has no file descriptor left: that is not the server's fault.
 pub fn is_own(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Why a server was not reached, or a connection was lost.
+/// Why a server was not reached or a connection was lost, in words.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
-        // A socket whose time is over says that it would block.
+        // A blocking socket reports WouldBlock when its time is over.
         ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer".to_string(),
         ErrorKind::UnexpectedEof => "the connection ended".to_string(),
         ErrorKind::NotFound => "it has no address".to_string(),
@@ -141,20 +144,20 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Says something on stderr; if that is closed nobody is left to be told.
+/// Writes a line to stderr. If that is closed, the exit status has to do.
 pub fn say(text: &str) {
-    // One write: many may share one file.
+    // One write, so that the lines of several processes do not mix in one file.
     let _ = io::stderr().write_all(format!("dflock: {text}\n").as_bytes());
 }
 
-/// Says what happens, unless nobody reads it: who holds a lock waits for no reader.
+/// Writes a line to stderr unless that would wait for its reader: while a lock is held nothing may wait.
 pub fn report(text: &str) {
     if sys::can_log() {
         say(text);
     }
 }
 
-/// Says what happens, if that was asked for.
+/// As [`report`], but only with `--verbose`.
 pub fn tell(verbose: bool, text: &str) {
     if verbose {
         report(text);

@@ -164,11 +164,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "a match with the fields of a plan for each scenario",
     ),
     (
-        "src/bin/dflock/run/acquire",
-        "ask_one",
-        "one wait with all that can end it",
-    ),
-    (
         "src/config/tests",
         "each_variable_reaches_its_setting",
         "a table with one row per variable",

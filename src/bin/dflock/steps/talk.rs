@@ -1,6 +1,5 @@
-//! One server that is asked something, over the client library, and what its refusals and failures read like. Not for
-//! who holds a lock, which needs a loop and not a connection that blocks. Invariant: each failure is one line, and who
-//! reads it knows which server it was.
+//! A conversation of a step with one server, or with all, over the client library. Not here: holding a lock, which needs
+//! an event loop and not a connection that blocks. Invariant: of several servers each failure names its server.
 
 use std::thread;
 
@@ -12,14 +11,14 @@ use dflockd::command::Refusal;
 use crate::failure::{Failure, SERVER, USAGE, say};
 use crate::options::Options;
 
-/// A connection, whose server has a name.
+/// A connection to a server.
 pub struct Talk {
     client: Client,
     server: String,
     has_secret: bool,
 }
 
-/// How every step connects, unless it says whose it is.
+/// How a step connects: with the secret, without an owner.
 pub fn settings(options: &Options) -> client::Options {
     client::Options {
         secret: options.secret.clone(),
@@ -31,7 +30,7 @@ impl Talk {
     pub fn open(server: &str, settings: &client::Options) -> Result<Talk, Failure> {
         let has_secret = settings.secret.is_some();
         let client = Client::connect(server, settings).map_err(|e| match e {
-            // Nothing else has been asked that it could refuse.
+            // The secret is the only thing that it was sent.
             Error::Refused(Refusal::Error) if has_secret => Failure::no_token(SERVER),
             e => failure(server, has_secret, e),
         })?;
@@ -42,7 +41,7 @@ impl Talk {
         })
     }
 
-    /// Asks something, which fails as [`Talk::failure`] says.
+    /// Asks a question; an error becomes a failure by [`Talk::failure`].
     pub fn ask<T>(
         &mut self,
         question: impl FnOnce(&mut Client) -> Result<T, Error>,
@@ -50,12 +49,12 @@ impl Talk {
         question(&mut self.client).map_err(|e| self.failure(e))
     }
 
-    /// The same for who knows better what some errors mean.
+    /// The client, for a step that gives some errors a meaning of their own.
     pub fn client(&mut self) -> &mut Client {
         &mut self.client
     }
 
-    /// What becomes of an error here.
+    /// The failure that an error becomes.
     pub fn failure(&self, error: Error) -> Failure {
         failure(&self.server, self.has_secret, error)
     }
@@ -63,19 +62,19 @@ impl Talk {
     pub fn stats(&mut self) -> Result<Value, Failure> {
         let json = self.ask(Client::stats)?;
         serde_json::from_str(&json)
-            .map_err(|_| Failure::nonsense(&self.server, "stats that are no JSON"))
+            .map_err(|_| Failure::not_dflockd(&self.server, "its stats are not JSON"))
     }
 }
 
-/// What several servers have answered.
+/// The answers of several servers.
 pub struct Answers<'a, T> {
     /// Each with its server, in the order of the list.
     pub given: Vec<(&'a str, T)>,
-    /// How it ends: as the first failure says, if there is one.
+    /// The status of the first failure, or 0.
     pub status: u8,
 }
 
-/// Asks all servers at once, and says of each that does not answer why not.
+/// Asks all servers at once. Of each that fails a line on stderr says why.
 pub fn ask_all<T: Send>(
     options: &Options,
     question: impl Fn(&mut Talk) -> Result<T, Failure> + Sync,
@@ -91,7 +90,8 @@ pub fn ask_all<T: Send>(
         let begin = |server| scope.spawn(move || one(server));
         let asked: Vec<_> = options.servers.iter().map(|name| begin(name)).collect();
         let end = asked.into_iter().map(|asked| asked.join());
-        end.map(|end| end.expect("a panic ends us all")).collect()
+        end.map(|end| end.expect("a panic aborts the process"))
+            .collect()
     });
     let (mut given, mut status) = (Vec::new(), 0);
     for (server, result) in options.servers.iter().zip(results) {
@@ -116,7 +116,7 @@ fn failure(server: &str, has_secret: bool, error: Error) -> Failure {
     match error {
         Error::Refused(refusal) => Failure::refused(refusal, has_secret),
         Error::Io(e) => Failure::unreachable(server, &e),
-        Error::Nonsense(quote) => Failure::nonsense(server, &quote),
+        Error::Protocol(what) => Failure::not_dflockd(server, &what),
         error => Failure::new(USAGE, error.to_string()),
     }
 }
