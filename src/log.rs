@@ -1,8 +1,8 @@
 //! The log: one event, one line, one write to stderr.
 //!
-//! `2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388`: time in UTC, level,
-//! program, event, then key=value. Not here: the clock (time is an argument), files, rotation; a
-//! supervisor does that better. Invariant: an event stays one line, whatever its values contain.
+//! `2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388`: time in UTC, level, program, event, then
+//! key=value. Not here: the clock (time is an argument), files, rotation; a supervisor does that better. Invariant: an
+//! event stays one line, whatever its values contain.
 
 use std::fmt::{self, Display};
 use std::io::{self, Write as _};
@@ -11,7 +11,7 @@ use crate::base::date::Date;
 use crate::command::{SECOND, Us};
 use crate::sys;
 
-/// Where events go, and which.
+/// Writes events to stderr, those of level debug only if wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
     /// Whether events of level debug are written.
@@ -22,22 +22,22 @@ pub struct Log {
 pub type Fields<'a> = &'a [(&'a str, &'a dyn Display)];
 
 impl Log {
-    /// The server cannot go on. `unix_us` is the time of the event in microseconds since 1970.
+    /// Logs that the server cannot go on. `unix_us` is the time of the event in microseconds since 1970.
     pub fn error(&self, unix_us: u64, event: &str, fields: Fields) {
         write(&line(unix_us, "error", event, fields));
     }
 
-    /// Somebody should look at this.
+    /// Logs something that an administrator should look at.
     pub fn warn(&self, unix_us: u64, event: &str, fields: Fields) {
         write(&line(unix_us, "warn", event, fields));
     }
 
-    /// Starts and stops; quiet in between.
+    /// Logs a start or a stop; when all is well nothing in between.
     pub fn info(&self, unix_us: u64, event: &str, fields: Fields) {
         write(&line(unix_us, "info", event, fields));
     }
 
-    /// Only for whoever asked with `--debug`.
+    /// Logs an event under `--debug` alone.
     pub fn debug(&self, unix_us: u64, event: &str, fields: Fields) {
         if self.debug {
             write(&line(unix_us, "debug", event, fields));
@@ -45,7 +45,7 @@ impl Log {
     }
 }
 
-/// Lets one event a second through, and counts, for something that may happen in every turn.
+/// Limits an event that may happen in every turn to one line a second, which says how often it happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
     count: u64,
@@ -53,19 +53,18 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Counts one more. Once a second it answers how many there were since it last answered, this
-    /// one included: the moment to log.
+    /// Counts one event. Once a second it returns how many there were since it last did, this one included: log then.
     pub fn tick(&mut self, now: Us) -> Option<u64> {
         self.count += 1;
         self.rest(now)
     }
 
-    /// When there will be something to say, though nothing more happens.
+    /// When a count will be due though nothing more happens; None if there is none.
     pub fn deadline(&self) -> Option<Us> {
         (self.count > 0).then_some(self.next)
     }
 
-    /// How many were counted and not answered yet, if there are any and a second has passed.
+    /// The count, if there is one and its second has passed.
     pub fn rest(&mut self, now: Us) -> Option<u64> {
         if self.count == 0 || now < self.next {
             return None;
@@ -76,9 +75,8 @@ impl Pace {
 }
 
 fn write(line: &str) {
-    // stderr is unbuffered in std, so a line is one write(2), and whole beside other writers of the
-    // same pipe. Nobody is left to be told when it fails, and a lock server must neither stop for
-    // want of a log nor wait for who reads it: a line that has no room is dropped.
+    // stderr is unbuffered in std, so a line is one write(2), and whole beside other writers of the same pipe. A lock server
+    // must neither stop because its log fails nor wait for the log's reader: a line that finds no room is dropped.
     if !sys::can_log() {
         return;
     }
@@ -97,7 +95,7 @@ fn line(unix_us: u64, level: &str, event: &str, fields: Fields) -> String {
     line
 }
 
-/// A value of visible ASCII stands as it is; any other is quoted, with escapes as in Rust.
+/// A value of visible ASCII is written as it is; any other is quoted, with escapes as in Rust.
 fn push_value(line: &mut String, value: &str) {
     let is_plain = |c: char| c.is_ascii_graphic() && c != '"';
     if !value.is_empty() && value.chars().all(is_plain) {

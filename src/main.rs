@@ -55,7 +55,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(status: u8, text: &str) -> ExitCode {
-    // Nobody is left to be told if stderr is closed; the status says it too.
+    // If stderr is closed, the exit status still says it.
     let _ = writeln!(io::stderr(), "dflockd: {text}");
     ExitCode::from(status)
 }

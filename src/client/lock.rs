@@ -1,7 +1,7 @@
-//! A guard: a hold that a thread of its own renews at half time, and that ends with its value. The thread never
-//! connects again: when a renewal finds the connection broken, the lock is lost. Nothing here stops the work that the
-//! lock guards, which `on_lost` or [`Lock::is_lost`] must. Invariant: once lost it stays lost, and it is lost as soon
-//! as its deadline has passed, whatever the thread is doing.
+//! A guard: a hold that a thread of its own renews, and that ends with its value. When to renew and when the lock is lost
+//! is decided in [`super::lease`]. The thread never connects again: when a renewal finds the connection broken, the lock
+//! is lost. Nothing here stops the work that the lock guards: your `on_lost` does, or your loop asks [`Lock::is_lost`].
+//! Invariant: a lock is lost as soon as its deadline has passed, whatever the thread is doing.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -29,22 +29,22 @@ use crate::sys;
 
 /// A lock or a slot of a semaphore, held and renewed until it is dropped, released or lost.
 ///
-/// To drop it is to release it without asking how that went; it waits for the answer no longer than the patience of
-/// the client.
+/// Dropping it releases it, and ignores whether that went well; the drop waits for the answer no longer than the
+/// patience of the client.
 #[derive(Debug)]
 pub struct Lock {
     token: Token,
     shared: Arc<Shared>,
-    /// None once it was waited for.
+    /// The thread; None once it was joined.
     keeper: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Lock {
-    /// Acquires `key` on a connection of its own, as [`Client::acquire`] does and with its errors, and keeps it. With
-    /// an error the connection is closed. [`Error::Io`] also if there can be no more threads.
+    /// Acquires `key` as [`Client::acquire`] does, with the same errors, and keeps it renewed. The connection serves this
+    /// lock alone from then on; after an error it is closed. [`Error::Io`] also if the system allows no more threads.
     ///
-    /// A connection that has declared no owner declares a unique one, by which the server's listing shows the host and
-    /// the process; unless it holds something already, or the server knows no owners.
+    /// If the connection has declared no owner, it declares a unique one, so that the server's listing shows host and
+    /// process. A connection that holds something already, or whose server knows no owners, goes on without.
     pub fn acquire(
         client: Client,
         key: Key<'_>,
@@ -55,12 +55,14 @@ impl Lock {
     }
 
     /// As [`Lock::acquire`]; `on_lost` runs if the lock is lost before it is released, once, on the thread that renews.
-    /// It is lost when a renewal is refused or finds the connection broken, or at its deadline if none was answered:
-    /// the server is frozen or out of reach, or this machine was suspended, in which case it runs within a second
-    /// after that. Then the connection is closed, after `on_lost`.
+    /// The connection is closed after it.
     ///
-    /// A server that closes the connection gives the lock to the next in line at once, unless told otherwise. Nobody
-    /// here hears of that before the next renewal: what must not be done twice needs the fence.
+    /// The lock is lost when a renewal is refused or finds the connection broken. It is lost at its deadline if no
+    /// renewal was answered, because the server is frozen or out of reach. If this machine was suspended, `on_lost` runs
+    /// within a second after it wakes up.
+    ///
+    /// A server whose connection has ended gives the lock to the next in line at once, unless it was told not to. This
+    /// side hears of that at the next renewal only: work that must not be done twice needs the fence.
     pub fn acquire_with(
         mut client: Client,
         key: Key<'_>,
@@ -98,34 +100,36 @@ impl Lock {
         })
     }
 
-    /// Proves the hold.
+    /// The proof of the hold.
     pub fn token(&self) -> Token {
         self.token
     }
 
-    /// Rises with every grant: for the resource that the lock guards, which refuses what comes with a lower one.
+    /// A number that rises with every grant. Hand it to the resource that the lock guards, which refuses a lower one.
     pub fn fence(&self) -> u64 {
         self.token.fence
     }
 
-    /// Whether the hold has ended, or may have: a renewal was refused, or the deadline has passed. The deadline is
-    /// the end of the lease on the clock of [`sys::now`], counted from when the last renewal that was answered was
-    /// sent, so it is never later than the server's. Once true it stays true. Asks the clock and not the server.
+    /// Whether the hold has ended, or may have ended: a renewal was refused, or the deadline has passed. Once true, it
+    /// stays true. This reads the clock of [`sys::now`] and asks no server.
+    ///
+    /// The deadline is never later than the server's: it counts from when the last answered renewal was sent.
     pub fn is_lost(&self) -> bool {
         self.shared.lease().is_lost(sys::now())
     }
 
-    /// Gives it back and waits for the answer, no longer than the patience of the client.
+    /// Gives the lock back and waits for the answer, no longer than the patience of the client.
     ///
-    /// [`Refusal::LeaseExpired`] if it was lost before; else as [`Client::release`]. With [`Error::Io`] it is not known
-    /// whether the hold has ended; as the connection is closed now, it ends soon, and at its deadline at the latest.
+    /// [`Refusal::LeaseExpired`] if the lock was lost before; otherwise the errors of [`Client::release`]. After
+    /// [`Error::Io`] nobody knows whether the hold has ended; the connection is closed, so it ends soon, and at its
+    /// deadline at the latest.
     pub fn release(mut self) -> Result<(), Error> {
         self.end()
     }
 
     fn end(&mut self) -> Result<(), Error> {
         if !self.shared.begin_release() {
-            // The thread may be in `on_lost`, which may be what ends this value: it is not waited for.
+            // The thread may be in `on_lost`, and `on_lost` may be what drops this value: joining it could wait for ever.
             self.keeper = None;
         }
         match self.keeper.take() {
@@ -138,17 +142,17 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if self.keeper.is_some() {
-            // Whatever came of it, the connection is closed, and there is nobody left to tell.
+            // The connection is closed either way, and a drop has nobody to report to.
             let _ = self.end();
         }
     }
 }
 
-/// What the value and its thread both see. Nobody keeps the mutex for longer than it takes to look and to write.
+/// What the value and its thread share. Neither keeps the mutex while it waits for the server.
 #[derive(Debug)]
 struct Shared {
     lease: Mutex<Lease>,
-    /// The hold is to be given back.
+    /// Notified when the hold is to be given back.
     changed: Condvar,
 }
 
@@ -172,21 +176,22 @@ impl Shared {
         self.lease.lock().expect("nobody panics with it")
     }
 
-    /// Whether there is anything to release.
+    /// Tells the thread to release; false if the lock is lost, so that there is nothing to release.
     fn begin_release(&self) -> bool {
         let is_held = self.lease().release(sys::now());
         self.changed.notify_all();
         is_held
     }
 
-    /// Sleeps until there is something to do, with an eye on the clock.
+    /// Sleeps until there is something to do. A condition variable waits by a clock that stops while the machine is
+    /// suspended, so ours is read at each [`NAP`].
     fn sleep(&self) -> Wake {
         let mut lease = self.lease();
         loop {
             let now = sys::now();
             let until = match lease.step(now) {
                 Step::Wait(until) => until,
-                // No other answer will come on this connection, but until then the hold may last.
+                // The connection may be mute, and there will be no other; the hold may last until its deadline.
                 Step::Overdue => lease.until(),
                 Step::Renew => return Wake::Renew,
                 Step::Released => return Wake::Release,
@@ -200,7 +205,7 @@ impl Shared {
     }
 }
 
-/// What the thread owns.
+/// What the thread owns and does.
 struct Keeper {
     client: Client,
     name: Vec<u8>,
@@ -213,7 +218,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Renews until there is an end, and sees to it.
+    /// Renews until the lock is released or lost. Returns what [`Lock::release`] answers.
     fn keep(&mut self, on_lost: impl FnOnce()) -> Result<(), Error> {
         loop {
             match self.shared.sleep() {
@@ -247,7 +252,7 @@ impl Keeper {
         let mut lease = self.shared.lease();
         match result {
             Ok(grant) => lease.renewed(sys::now(), micros(grant.lease)),
-            // The lease takes it for overdue.
+            // The answer is overdue: from here on the deadline counts.
             Err(Error::Io(e)) if e.kind() == ErrorKind::TimedOut => {}
             // Refused, or the connection is gone, and with it, as a rule, the lock.
             Err(_) => lease.lose(),

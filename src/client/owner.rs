@@ -1,6 +1,6 @@
-//! Whose the waits and holds of a connection are: a name that it declares when it begins. It decides nothing here; the
-//! server looks for deadlocks among owners, and hands a hold on between connections of one. Invariant: a unique one is
-//! nobody else's, on this host or on another.
+//! The owner of the waits and holds of a connection: a name that the connection declares first. The server looks for
+//! deadlocks among owners, and moves a hold between connections of one owner; nothing is decided here. Invariant: a unique
+//! owner is unique among all hosts.
 
 use std::fs;
 use std::process;
@@ -13,11 +13,11 @@ use crate::wire::{ask, text};
 
 /// How much of the host's name a unique owner has, in bytes.
 const HOST_MAX: usize = 64;
-/// Unique owners so far. Global, because that is what they are unique in.
+/// Unique owners so far. Global, because they must be unique in the process.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Who waits and holds: one sequential actor, which does one thing after the other, on however many connections. If two
-/// that work side by side say the same, one of them is taken to wait for itself when it waits for the other.
+/// An owner: one actor that does one thing after the other, on any number of connections. Two actors that work side by
+/// side must not share an owner: when one waits for the other, the server takes that for a deadlock.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Owner(Vec<u8>);
 
@@ -31,8 +31,8 @@ impl Owner {
         Ok(Owner(name.to_vec()))
     }
 
-    /// An owner that nobody else is: host, process, a count, and when, as in `web3:4711:1:18e9eb98d4e91d15`. The time is
-    /// there because processes in containers share names and numbers.
+    /// A unique owner, made of host, process, a count and the time, as in `web3:4711:1:18e9eb98d4e91d15`. The time is there
+    /// because processes in containers share host names and numbers.
     pub fn unique() -> Owner {
         let host = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
         let is_plain = |byte: &&u8| byte.is_ascii_alphanumeric() || b"-._".contains(*byte);
@@ -50,7 +50,7 @@ impl Owner {
 }
 
 impl Client {
-    /// What the server has been told of whose the waits and holds are here.
+    /// The owner that this connection has declared.
     pub fn owner(&self) -> Option<&Owner> {
         self.owner.as_ref()
     }

@@ -1,6 +1,6 @@
-//! Several servers that know nothing of each other, and which of them has a key. No connections, and no opinion on
-//! whether a server is up: a key has one home. Invariant: who has the same list in the same order, here or in another
-//! program that counts by CRC-32, finds the same server.
+//! Several servers that know nothing of each other, and the one of them that has a key. It opens no connection and does
+//! not look whether a server is up: a key has one home. Invariant: every program that has the same list in the same order,
+//! and takes the CRC-32 modulo its length, finds the same server.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -38,16 +38,16 @@ pub struct Servers<S = fn(&[u8], usize) -> usize> {
 }
 
 impl Servers {
-    /// Servers by `HOST:PORT`, where a key belongs to the one at its CRC-32/IEEE modulo their number. None if there
-    /// are none.
+    /// Servers by `HOST:PORT`. A key belongs to the server at its CRC-32/IEEE modulo their number. None if the list is
+    /// empty.
     pub fn new(addresses: impl IntoIterator<Item = impl Into<String>>) -> Option<Servers> {
         Servers::by(addresses, by_sum)
     }
 }
 
 impl<S: Fn(&[u8], usize) -> usize + Send + Sync + 'static> Servers<S> {
-    /// Servers with a strategy of the caller's: it gets the key and how many servers there are, and returns which, from
-    /// 0. What it returns is taken modulo that number. None if there are no servers.
+    /// Servers with a strategy of yours: it gets the key and the number of servers, and returns the index of one. The
+    /// index is taken modulo that number. None if the list is empty.
     pub fn by(
         addresses: impl IntoIterator<Item = impl Into<String>>,
         strategy: S,

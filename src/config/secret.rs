@@ -1,4 +1,4 @@
-//! The secret that a server and its clients share, as a value and as what a file has. Invariant: a secret is 1 to 65,536
+//! The secret that a server and its clients share, as a value and as the content of a file. Invariant: a secret is 1 to 65,536
 //! bytes on one line without blanks around it, and no message shows it.
 
 use std::ffi::OsStr;
@@ -7,15 +7,15 @@ use std::io::Read;
 
 use crate::wire::text::SECRET_MAX;
 
-/// More than the file of a secret may have, blanks around the secret included.
+/// How much of a file is read: more than a secret and the blanks around it may have.
 const FILE_MAX: u64 = 128 * 1024;
 
-/// Why a file brings no secret. Each is one line that names the option or the variable, the path and what is wanted.
+/// Why a file brings no secret: one line that names the option or the variable, the path and what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSecret {
-    /// It cannot be read.
+    /// The file cannot be read.
     Unread(String),
-    /// What it has cannot be a secret.
+    /// Its content cannot be a secret.
     Bad(String),
 }
 

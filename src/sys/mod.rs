@@ -1,7 +1,6 @@
-//! What the server asks of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals
-//! as a file, the limit of open files, options of the listening socket. The only unsafe code; each block makes
-//! one system call on values of its own. Nothing here keeps state but the file descriptors. What dflock(1) needs of
-//! processes is in `process`.
+//! System calls of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals as a file, the
+//! limit of open files, options of sockets; for dflock(1) processes, in `process`. Not here: any decision. Invariant:
+//! unsafe code is in this folder alone, and each block makes one system call on values of its own.
 #![allow(unsafe_code, reason = "system calls")]
 
 pub mod process;
@@ -20,9 +19,9 @@ use crate::command::{SECOND, Us};
 
 /// Connections that the kernel completes before they are accepted; net.core.somaxconn may lower it.
 const BACKLOG: c_int = 4096;
-/// What the kernel keeps of each direction of a connection, instead of megabytes: requests and answers are short.
+/// The kernel's buffer for each direction of a connection, instead of megabytes: requests and answers are short.
 const BUFFER: c_int = 128 * 1024;
-/// A peer that is silent for 30 s is asked, three times 10 s apart: a host that vanished is noticed in a minute.
+/// A peer that is silent for 30 s is probed three times, 10 s apart: a host that has vanished is noticed in a minute.
 const KEEPALIVE_IDLE_S: c_int = 30;
 const KEEPALIVE_INTERVAL_S: c_int = 10;
 const KEEPALIVE_PROBES: c_int = 3;
@@ -60,12 +59,12 @@ impl Timer {
     }
 
     /// Sets it to `due`, in place of what it was set to. An instant in the past makes it readable at once.
-    /// Setting it also clears its readiness, so nobody has to read it.
+    /// Setting it also clears its readiness, so that it need not be read.
     pub fn set(&self, due: Us) -> io::Result<()> {
         // Zero would disarm it.
         let due = due.max(1);
         let value = libc::timespec {
-            // The kernel's seconds end before ours do, and that is in 292 years.
+            // The kernel's timers end before our microseconds do, in 292 years.
             tv_sec: (due / SECOND).min(i64::MAX as u64 / 1_000_000_000) as _,
             tv_nsec: (due % SECOND * 1000) as _,
         };
@@ -110,20 +109,20 @@ const SI_KERNEL: c_int = 0x80;
 pub struct Caught {
     /// Its number.
     pub number: c_int,
-    /// No process has sent it: somebody has pressed a key, or the terminal is gone.
+    /// No process has sent it: it comes from a key at the terminal, or the terminal is gone.
     pub by_terminal: bool,
 }
 
-/// Unix signals as a file that becomes readable; see signalfd(2). They are blocked from then on, so they neither
-/// interrupt nor kill, and a process with id 1, for which the kernel drops signals without a handler, gets them too.
+/// Unix signals as a file that becomes readable; see signalfd(2). They are blocked from then on, so that they neither
+/// interrupt nor kill. A process with id 1 gets them too, though the kernel drops signals for which it has no handler.
 pub struct Signals {
     file: File,
-    /// What was blocked before.
+    /// The signals that were blocked before.
     before: libc::sigset_t,
 }
 
 impl Signals {
-    /// Blocks these and opens the file.
+    /// Blocks these signals and opens the file.
     pub fn new(numbers: &[c_int]) -> io::Result<Signals> {
         // SAFETY: the sets are plain integers, filled in by the calls; the descriptor has no other owner.
         let (fd, before) = unsafe {
@@ -144,12 +143,12 @@ impl Signals {
         Ok(Signals { file, before })
     }
 
-    /// Takes the number of one that has arrived, if any. Two of a kind that were not taken in time count as one.
+    /// Takes the number of a signal that has arrived, if any. The kernel merges two of the same number.
     pub fn take(&self) -> Option<c_int> {
         self.catch().map(|caught| caught.number)
     }
 
-    /// The same, with what else is known of it.
+    /// As [`Signals::take`], and says where the signal comes from.
     pub fn catch(&self) -> Option<Caught> {
         // A signalfd_siginfo, whose first members are the number, an error and the code.
         let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
@@ -173,8 +172,7 @@ impl AsRawFd for Signals {
     }
 }
 
-/// Whether a short line can be written to stderr without waiting for who reads it; see poll(2) and, for pipes,
-/// pipe(7).
+/// Whether a short line can be written to stderr without waiting for its reader; see poll(2) and, for pipes, pipe(7).
 pub fn can_log() -> bool {
     let mut stderr = libc::pollfd {
         fd: libc::STDERR_FILENO,
@@ -219,7 +217,7 @@ pub fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
     check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) }).map(drop)
 }
 
-/// Lets a socket notice in a minute that its peer's host has vanished, by the values of [`prepare_listener`].
+/// Lets a socket notice within a minute that its peer's host has vanished.
 pub fn keep_alive(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     let values = [

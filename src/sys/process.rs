@@ -1,6 +1,6 @@
-//! Processes, for dflock(1): a copy of this one that guards a command, the command in a group of its own, its end and
-//! the terminal it may have. Each function is one purpose and a call or two. Invariant: whoever forks has one thread,
-//! so the copy may do whatever its parent might.
+//! Processes, for dflock(1): a fork of dflock that guards a command, the command in a process group of its own, its end,
+//! and the terminal. Each function has one purpose and makes a call or two. Invariant: a process that forks has one thread,
+//! so that its child may call anything.
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::ffi::{CStr, OsStr};
@@ -22,39 +22,39 @@ use crate::command::{SECOND, Us};
 /// The number of a process or of a group.
 pub type Pid = libc::pid_t;
 
-/// Which of the two one is after a fork.
+/// Which of the two processes this is after a fork.
 pub enum Fork {
-    /// The one that was there before, and the number of its copy.
+    /// The parent, with the number of its child.
     Parent(Pid),
-    /// The copy.
+    /// The child.
     Child,
 }
 
 /// What became of a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// It has ended with this status.
+    /// The child has ended with this status.
     Exited(c_int),
-    /// This signal has ended it.
+    /// This signal has ended the child.
     Killed(c_int),
-    /// This signal has stopped it.
+    /// This signal has stopped the child.
     Stopped(c_int),
 }
 
-/// Makes a copy of this process, which must have one thread; see fork(2).
+/// Forks this process, which must have one thread; see fork(2).
 pub fn fork() -> io::Result<Fork> {
     assert!(
         is_alone(),
-        "a copy of a process has one thread, and the locks of all"
+        "a child has one of the threads, and the mutexes of all"
     );
-    // SAFETY: with one thread there is no lock that the copy could find held for ever.
+    // SAFETY: with one thread there is no mutex that the child could find locked for ever.
     match check(unsafe { libc::fork() })? {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid)),
     }
 }
 
-/// Whether this process has one thread. One that was joined may be on its way out for a moment, and holds nothing.
+/// Whether this process has one thread. A joined thread may still be listed for a moment, so this looks again.
 fn is_alone() -> bool {
     (0..1000).any(|_| {
         let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
@@ -65,7 +65,7 @@ fn is_alone() -> bool {
     })
 }
 
-/// The CPU time that this process has had, its own and the kernel's for it; see getrusage(2).
+/// The CPU time of this process, in its own code and in the kernel; see getrusage(2).
 pub fn cpu_time() -> io::Result<Us> {
     // SAFETY: a rusage is plain integers, and the call fills it in.
     let usage = unsafe {
@@ -77,19 +77,19 @@ pub fn cpu_time() -> io::Result<Us> {
     Ok(span(usage.ru_utime) + span(usage.ru_stime))
 }
 
-/// Ends a copy at once: what its parent has buffered or will clean up is not the copy's.
+/// Ends a forked child at once, without flushing or cleaning up what belongs to its parent.
 pub fn exit_copy(status: c_int) -> ! {
     // SAFETY: it takes an integer and does not return.
     unsafe { libc::_exit(status) }
 }
 
-/// Leaves the group, and with it the terminal's signals; see setpgid(2).
+/// Leaves the process group, so that the terminal's signals do not reach this process; see setpgid(2).
 pub fn leave_group() -> io::Result<()> {
     // SAFETY: two integers, which mean this process.
     check(unsafe { libc::setpgid(0, 0) }).map(drop)
 }
 
-/// Points stdin, stdout and stderr to /dev/null, so that nobody waits for their end.
+/// Points stdin, stdout and stderr to /dev/null, so that no reader of a pipe waits for this process.
 pub fn close_standard_streams() -> io::Result<()> {
     for fd in 0..=2 {
         // SAFETY: a descriptor of a file that lives through the call, and one that belongs to no value of ours.
@@ -103,8 +103,8 @@ pub fn close_standard_streams() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the command start in a group of its own, with the signals blocked that were blocked before `signals` was
-/// made, and, if it is to be `bound`, die when this process does; see PR_SET_PDEATHSIG(2const).
+/// Lets the command start in a group of its own, with the signal mask from before `signals` was made. A `bound` command is
+/// killed when this process ends; see PR_SET_PDEATHSIG(2const). `last` runs in the child, just before the command.
 pub fn prepare(
     command: &mut Command,
     signals: &Signals,
@@ -123,7 +123,7 @@ pub fn prepare(
             }
             // 0 is a parent in another namespace.
             if bound && ![parent, 0].contains(&libc::getppid()) {
-                // It has gone before it could be watched.
+                // The parent ended before the call above.
                 libc::_exit(libc::EXIT_FAILURE);
             }
             last()?;
@@ -133,7 +133,7 @@ pub fn prepare(
     }
 }
 
-/// What became of some child, if anything did since the last call; see waitpid(2).
+/// The next change of a child, if there was one since the last call; see waitpid(2).
 pub fn changed() -> Option<(Pid, Change)> {
     let mut status = 0;
     // SAFETY: the kernel writes one integer.
@@ -151,7 +151,7 @@ pub fn changed() -> Option<(Pid, Change)> {
     Some((pid, change))
 }
 
-/// Sends a signal to all of a group; an error if there is nobody.
+/// Sends a signal to all processes of a group; an error if there is none.
 pub fn kill_group(group: Pid, signal: c_int) -> io::Result<()> {
     assert!(group > 1, "a group of ours");
     // SAFETY: two integers.
@@ -165,10 +165,9 @@ pub fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
-/// Whether nobody of a group runs any more: those that have ended and whom nobody has waited for do not count. Who cannot
-/// be looked at counts.
+/// Whether no process of a group runs any more. A zombie does not run; a process that cannot be looked at does.
 pub fn is_gone(group: Pid) -> bool {
-    // To have no right to signal it does not make it go.
+    // EPERM: there is a process, which we may not signal.
     if kill_group(group, 0).is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH)) {
         return true;
     }
@@ -188,19 +187,19 @@ pub fn is_gone(group: Pid) -> bool {
                 Some(false) => ended += 1,
                 None => {}
             },
-            // It has ended meanwhile.
+            // The process has ended meanwhile.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
             Err(_) => return false,
         }
     }
-    // Somebody is there; if nobody was seen, it hides, or has ended meanwhile, as the next look will tell.
+    // The group had a process. If none was seen, it is hidden from us or has just ended: the next look will tell.
     ended > 0
 }
 
-/// Whether a process of the group runs, by its line of proc_pid_stat(5); None if it is of another.
+/// Whether a process of the group runs, by its line of proc_pid_stat(5); None if it is of another group.
 fn run_state(stat: &[u8], group: Pid) -> Option<bool> {
-    // The name in parentheses may be any bytes; behind it come the state, the parent, the group, and as the 18th the
-    // number of threads: of a process whose first one has ended the others may run.
+    // The name in parentheses may have any bytes. Behind it come the state, the parent, the group, and as the 18th the
+    // number of threads: a zombie's other threads may still run.
     let end = stat.windows(2).rposition(|two| two == b") ")?;
     let fields = std::str::from_utf8(&stat[end + 2..]).ok()?;
     let fields: Vec<&str> = fields.split(' ').collect();
@@ -208,7 +207,7 @@ fn run_state(stat: &[u8], group: Pid) -> Option<bool> {
     (fields[2].parse() == Ok(group)).then(|| !matches!(fields[0], "Z" | "X") || threads > 1)
 }
 
-/// Whether whoever started this process has told it to ignore the signal.
+/// Whether this process was started with the signal ignored.
 pub fn is_ignored(signal: c_int) -> bool {
     // SAFETY: a sigaction is plain integers, and the call fills it in.
     unsafe {
@@ -218,7 +217,7 @@ pub fn is_ignored(signal: c_int) -> bool {
     }
 }
 
-/// Ends this process by a signal that it has blocked, as if it had not, and its group too if that is to be.
+/// Ends this process by a signal that it has blocked, as if it had not; with `with_group` its whole group.
 pub fn die_of(signal: c_int, with_group: bool) {
     // SAFETY: a set of plain integers and constants. They cannot fail for a signal that exists.
     unsafe {
@@ -249,7 +248,7 @@ pub fn group_of(pid: Pid) -> Option<Pid> {
     check(unsafe { libc::getpgid(pid) }).ok()
 }
 
-/// Lets SIGCHLD tell of children, even if whoever started this process ignored it.
+/// Lets SIGCHLD tell of children, even if this process was started with it ignored.
 pub fn hear_of_children() {
     // SAFETY: two constants. It cannot fail for a signal that exists.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -261,15 +260,15 @@ pub fn own_group() -> Pid {
     unsafe { libc::getpgrp() }
 }
 
-/// The group that has the terminal `fd`, if that is one; see tcgetpgrp(3).
+/// The group in the foreground of the terminal `fd`, if that is one; see tcgetpgrp(3).
 pub fn foreground(fd: RawFd) -> Option<Pid> {
     // SAFETY: an integer, which may be any.
     check(unsafe { libc::tcgetpgrp(fd) }).ok()
 }
 
-/// Gives the terminal `fd` to a group, also from the background.
+/// Puts a group into the foreground of the terminal `fd`, also from the background.
 pub fn set_foreground(fd: RawFd, group: Pid) -> io::Result<()> {
-    // SAFETY: integers and a set of plain integers; a background process would be stopped, but for the blocking.
+    // SAFETY: integers and a set of plain integers. SIGTTOU would stop a process in the background, so it is blocked.
     unsafe {
         let (mut set, mut before): (libc::sigset_t, libc::sigset_t) = (zeroed(), zeroed());
         libc::sigemptyset(&raw mut set);
@@ -281,8 +280,8 @@ pub fn set_foreground(fd: RawFd, group: Pid) -> io::Result<()> {
     }
 }
 
-/// Stops all of this process' group, itself included, until somebody lets it go on. Nothing happens if nobody is left
-/// who could; see the orphaned process groups of setpgid(2).
+/// Stops the group of this process, itself included, until it is continued. An orphaned group, which no shell could
+/// continue, is not stopped; see setpgid(2).
 pub fn stop_group() {
     // SAFETY: two integers, which mean the own group.
     unsafe { libc::kill(0, libc::SIGTSTP) };
@@ -321,7 +320,7 @@ mod tests {
         for (state, threads, runs) in [
             ('Z', 2, true),
             ('Z', 1, false),
-            // The last moment of one whom nobody waits for.
+            // The last moment of a process that is not waited for.
             ('X', 0, false),
             ('T', 1, true),
             ('D', 1, true),
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_of_another_group_does_not_count() {
+    fn a_process_of_another_group_does_not_count() {
         for group in [870, 87, 8710, 887, 888, 3403] {
             assert_eq!(run_state(&stat(b"871 871", 'S', 1), group), None, "{group}");
         }

@@ -1,6 +1,6 @@
-//! The guard: a copy of dflock that outlives it. It holds the deadline by which the command must be dead, and the
-//! lock's connection, which the kernel closes when its last owner has gone. Invariant: if dflock dies, the connection
-//! ends after the command; if dflock freezes, the command ends before the lease.
+//! The guard: a forked copy of dflock that outlives it. The guard has the deadline by which the command must be dead, and
+//! the lock's connection, which stays open while either process lives. Invariant: if dflock dies, the connection ends after
+//! the command; if dflock freezes, the command ends before the lease.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -19,9 +19,9 @@ use dflockd::sys::{self, Timer};
 
 const PIPE: Token = Token(0);
 const TIMER: Token = Token(1);
-/// How often a dying group is looked at: soon, then less and less.
+/// How often a dying group is looked at: the first pause, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
-/// What ps(1) calls it: who ends dflock by its name does not mean the guard.
+/// Its name in ps(1): `killall dflock` must not end the guard.
 const NAME: &CStr = c"lock-guard";
 
 /// The guard, as dflock sees it.
@@ -30,18 +30,18 @@ pub struct Guard {
     orders: Sender,
 }
 
-/// What the guard is told: 16 bytes, in the byte order of the machine.
+/// An order to the guard: 16 bytes, in the byte order of the machine.
 #[derive(Clone, Copy)]
 struct Order {
-    /// Whom to kill; 0 is nobody, now and later.
+    /// The group to signal; 0 ends the guard.
     group: Pid,
     signal: i32,
-    /// When.
+    /// When to signal it.
     until: Us,
 }
 
 impl Guard {
-    /// Forks it. What is open now the guard has too.
+    /// Forks the guard. It shares every file that is open now.
     pub fn start() -> io::Result<Guard> {
         let (orders, receiver) = pipe::new()?;
         match process::fork()? {
@@ -54,7 +54,7 @@ impl Guard {
         }
     }
 
-    /// From now on the group is to be sent `signal` at `until`, and killed when dflock is gone.
+    /// Tells the guard to send `signal` to the group at `until`, and to kill the group when dflock is gone.
     pub fn watch(&mut self, group: Pid, signal: i32, until: Us) -> io::Result<()> {
         self.order(Order {
             group,
@@ -63,7 +63,7 @@ impl Guard {
         })
     }
 
-    /// What a command does that is about to start, between fork and exec: it says that it is to be watched.
+    /// A function for the command's process, between fork and exec: it tells the guard to watch that process.
     pub fn announcer(
         &self,
         signal: i32,
@@ -81,21 +81,24 @@ impl Guard {
         })
     }
 
-    /// The command is dead: there is nobody to be killed any more.
+    /// Ends the guard, because the command is dead.
     pub fn dismiss(mut self) {
         let nobody = Order {
             group: 0,
             signal: 0,
             until: Us::MAX,
         };
-        // A guard that is gone needs no telling.
+        // An error means that the guard is gone already.
         let _ = self.order(nobody);
     }
 
     fn order(&mut self, order: Order) -> io::Result<()> {
         let bytes = order.to_bytes();
         let n = self.orders.write(&bytes)?;
-        assert!(n == bytes.len(), "pipe(7): so few bytes go at once");
+        assert!(
+            n == bytes.len(),
+            "pipe(7): up to PIPE_BUF bytes are written whole"
+        );
         Ok(())
     }
 }
@@ -140,7 +143,7 @@ fn keep(mut orders: Receiver) -> io::Result<()> {
             Ok(16) => {
                 order = Order::from_bytes(bytes);
                 if order.group == 0 {
-                    // A later guard may have our end of the pipe too, so that it does not tell.
+                    // A later guard may have the pipe's other end too, so its end cannot be waited for.
                     return Ok(());
                 }
                 timer.set(order.until)?;
@@ -151,7 +154,7 @@ fn keep(mut orders: Receiver) -> io::Result<()> {
             Err(_) => break,
         }
         if order.group != 0 && order.until <= sys::now() {
-            // It may be gone already.
+            // The group may be gone already.
             let _ = process::kill_group(order.group, order.signal);
             order.until = Us::MAX;
         }
@@ -167,7 +170,8 @@ fn keep(mut orders: Receiver) -> io::Result<()> {
     Ok(())
 }
 
-/// Kills a group and sees it dead: the lock's connection must not end before that, but the lease ends by itself.
+/// Kills a group and waits until it is dead, so that the lock's connection ends after it; at `until` the lease is over
+/// anyway.
 pub fn outlive(group: Pid, until: Us) {
     let _ = process::kill_group(group, libc::SIGKILL);
     let mut look = LOOKS.0;

@@ -1,5 +1,5 @@
 //! One connection that never blocks: lines out, lines in, within an event loop. It knows no command and no answer.
-//! Invariant: after an end or an error it stays ended, and what was not read by then is gone.
+//! Invariant: after an end or an error it stays ended; lines that had arrived can still be taken.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use dflockd::sys;
 /// The longest line a server may send.
 const LINE_MAX: usize = 4096;
 
-/// A connection, perhaps still on its way.
+/// A connection, perhaps not established yet.
 pub struct Link {
     stream: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// Nothing comes any more.
+    /// Nothing will arrive any more.
     ended: bool,
     /// Why, if it was no ordinary end.
     why: Option<io::Error>,
@@ -27,7 +27,7 @@ impl Link {
     /// Begins to connect.
     ///
     /// # Errors
-    /// It is known at once that nobody listens there.
+    /// The system refuses at once, for example because nobody listens there.
     pub fn open(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Link> {
         let mut stream = TcpStream::connect(addr)?;
         sys::keep_alive(&stream)?;
@@ -42,19 +42,19 @@ impl Link {
         })
     }
 
-    /// Puts something to be sent behind what is there already.
+    /// The bytes to be sent; append to them.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
     }
 
-    /// Sends and receives what can be without waiting. Called after each event, and after there is something to send.
+    /// Sends and receives as much as goes without waiting. Call it after each event and after appending to the output.
     pub fn move_on(&mut self) {
         while !self.ended && !self.output.is_empty() {
             match self.stream.write(&self.output) {
                 Ok(n) => {
                     self.output.drain(..n);
                 }
-                // On its way.
+                // The connection is not established yet.
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                     break;
                 }
@@ -84,7 +84,7 @@ impl Link {
         self.why = Some(error);
     }
 
-    /// Why it ended, if it did not in an ordinary way; [`ErrorKind::InvalidData`] if a line had no end.
+    /// The error that ended it, if one did; [`ErrorKind::InvalidData`] if a line was too long.
     pub fn why(&self) -> Option<&io::Error> {
         self.why.as_ref()
     }
@@ -97,7 +97,7 @@ impl Link {
         Some(line)
     }
 
-    /// Whether nothing will come any more.
+    /// Whether nothing will arrive any more.
     pub fn is_ended(&self) -> bool {
         self.ended
     }

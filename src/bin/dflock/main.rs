@@ -1,5 +1,6 @@
-//! dflock(1): a command under a lock that spans hosts, after flock(1). This file turns arguments into a task and its
-//! end into an exit status; `run` holds a lock, `guard` sees to it that nobody holds it too long, `steps` are the rest.
+//! dflock(1): a command under a lock that spans hosts, after flock(1). This file turns arguments into a task and its end
+//! into an exit status. `run` holds a lock, `guard` ends the command before the lease if dflock cannot, `steps` are the
+//! tasks that hold nothing, `bench` measures servers.
 
 mod bench;
 mod failure;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     ExitCode::from(failure.status)
 }
 
-/// No program has blanks in its name: the command was meant for a shell.
+/// A program that is not found and has a blank in its name was meant for a shell: says so.
 fn hinted(failure: Failure, program: &OsStr) -> Failure {
     let is_text = failure.status == NOT_FOUND && program.as_bytes().contains(&b' ');
     let hint = |text| format!("{text}; -c runs a shell text");

@@ -1,6 +1,6 @@
-//! The command line of dflock(1) and its environment, as values. Nothing is done here; a mistake is one line of text.
-//! Invariant: before a command options stop at the key, so that a command's own options are never ours; a step has no
-//! command, and its options may stand anywhere.
+//! The command line of dflock(1) and its environment, as values. No task is carried out here; a mistake is one line of
+//! text. Invariant: in front of a command options stop at the key, so that the command's options are never dflock's; a step
+//! has no command, and its options may stand anywhere.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,7 +16,7 @@ use crate::values::{addresses, number, owner, secret, span, want};
 
 /// The host to ask if nobody names a server.
 const HOST: &str = "127.0.0.1";
-/// The first words that stand for no key but for a step, unless `--` or `-c` comes behind. `bench` is the other one.
+/// First words that name a step and not a key, unless `--` or `-c` follows. `bench` is one more, with options of its own.
 const STEPS: [&[u8]; 10] = [
     b"acquire", b"renew", b"release", b"ls", b"stat", b"ping", b"signal", b"listen", b"version",
     b"help",
@@ -60,7 +60,7 @@ Environment: DFLOCK_SERVER, DFLOCK_TOKEN_FILE, DFLOCK_ID. Exit status and exampl
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Task {
-    /// It is not known yet.
+    /// Not known yet.
     None,
     /// Run this while holding the key.
     Run {
@@ -89,15 +89,15 @@ pub enum Task {
         key: Vec<u8>,
     },
     Ping,
-    /// Tell everybody who listens.
+    /// Send a signal to its channel.
     Signal {
         signal: Signal,
     },
-    /// Print what is signalled to channels like this.
+    /// Print the signals to channels that match.
     Listen {
         pattern: Vec<u8>,
     },
-    /// Measure servers, as these words say.
+    /// Measure servers; the words are for the bench.
     Bench {
         words: Vec<OsString>,
     },
@@ -119,46 +119,46 @@ pub enum Output {
     Json,
 }
 
-/// Everything that flags and environment say.
+/// What flags and environment have set.
 #[derive(Debug)]
 pub struct Options {
     pub task: Task,
-    /// How long to wait for the lock; `Us::MAX` is for ever.
+    /// How long to wait for the lock; `Us::MAX` waits for ever.
     pub wait: Us,
-    /// The exit status if it was not free in time.
+    /// The exit status if the lock was not free in time.
     pub conflict: u8,
     pub limit: Option<u32>,
     pub lease: Option<Us>,
     pub min_hold: Us,
-    /// `Us::MAX` is for ever.
+    /// `Us::MAX` if there is no maximum.
     pub max_hold: Us,
     pub on_lost: OnLost,
     pub kill_after: Us,
-    /// Who waits and holds; None is a unique one for each lock.
+    /// The owner of waits and holds; None stands for a unique one for each lock.
     pub owner: Option<Owner>,
-    /// With whom to take turns in listening.
+    /// The group in which listeners take turns.
     pub group: Option<Vec<u8>>,
     pub servers: Vec<String>,
-    /// What the token file has, blanks around it removed.
+    /// The content of the token file.
     pub secret: Option<Vec<u8>>,
     pub output: Output,
     pub verbose: bool,
 }
 
 impl Options {
-    /// The server that has this key, or this channel.
+    /// The server that has this key or channel.
     pub fn home(&self, key: &[u8]) -> String {
         let servers = Servers::new(self.servers.clone()).expect("there is one at least");
         servers.pick(key).to_string()
     }
 }
 
-/// What has been said so far.
+/// Options as they are read.
 struct Said<'a> {
     options: Options,
-    /// Names of options, as they were written.
+    /// The options that were given, as they were written.
     names: Vec<String>,
-    /// Each with the option or variable that it came from.
+    /// Values with the option or the variable that they came from.
     servers: (&'a str, OsString),
     token_file: Option<(&'a str, OsString)>,
     id: Option<(&'a str, OsString)>,
@@ -231,7 +231,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Takes an option and its value. One that ends everything is a task.
+    /// Takes an option and its value. `--help` and `--version` are tasks.
     fn option(&mut self, name: String, args: &mut lexopt::Parser) -> Result<(), String> {
         let mut value = || args.value().map_err(|e| e.to_string());
         let options = &mut self.options;
@@ -281,7 +281,7 @@ impl<'a> Said<'a> {
         Ok(())
     }
 
-    /// What the words behind the options ask for.
+    /// Reads the task from the words behind the options.
     fn task(&mut self, words: Vec<OsString>, is_step: bool) -> Result<(), String> {
         let mut words = words.into_iter();
         let first = words.next().ok_or("want a KEY")?;
@@ -326,7 +326,7 @@ impl<'a> Said<'a> {
         Ok(others)
     }
 
-    /// Makes sure that everything fits together, and reads the files.
+    /// Checks that the options fit the task, and reads the token file.
     fn finish(self) -> Result<Options, String> {
         let mut options = self.options;
         if matches!(options.task, Task::Help | Task::Version) {
@@ -349,8 +349,8 @@ impl<'a> Said<'a> {
     }
 }
 
-/// Whether an option has an effect on a task. Those that say where and as whom to ask, and how much to tell, are
-/// right everywhere; so is the owner wherever a lock is, so that all steps of a job may say the same.
+/// Whether a task accepts an option. Options for the server, the token and `-v` fit every task. `--id` fits every task
+/// with a lock, even where it changes nothing, so that all steps of a job can share their options.
 fn serves(name: &str, task: &Task) -> bool {
     let runs = matches!(task, Task::Run { .. });
     let holds = runs || matches!(task, Task::Hold { .. });
@@ -375,7 +375,7 @@ fn serves(name: &str, task: &Task) -> bool {
 }
 
 impl Task {
-    /// To whom an option may be of no use.
+    /// The end of the message that an option is of no use.
     fn whom(&self) -> &'static str {
         match self {
             Task::None | Task::Run { .. } => "to a COMMAND",
@@ -395,7 +395,7 @@ impl Task {
     }
 }
 
-/// What a step and its words ask for.
+/// The task of a step and its words.
 fn step(name: &[u8], words: Vec<OsString>) -> Result<Task, String> {
     let mut words = words.into_iter();
     let mut word = |what: &str| words.next().ok_or_else(|| format!("want a {what}"));

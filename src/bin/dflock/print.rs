@@ -1,5 +1,5 @@
-//! What dflock prints on stdout: text, bytes that may be no text, and the line that proves a grant. It decides nothing
-//! and asks no server. Invariant: a write that fails is never taken for one that went well.
+//! Writing to stdout: text, bytes, and the line that proves a grant. Invariant: a write that fails is never taken for one
+//! that went well.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -11,15 +11,14 @@ use dflockd::wire::text;
 use crate::failure::{Failure, OS_ERROR};
 use crate::options::Output;
 
-/// Prints a text and is content. To a pipe that nobody reads it ends as SIGPIPE would end it.
+/// Prints a text; status 0. If the pipe has no reader, dflock ends as SIGPIPE would end it.
 pub fn print(text: &str) -> Result<u8, Failure> {
     print_bytes(text.as_bytes())
 }
 
-/// The same with what may be no text.
+/// As [`print`], for bytes that may be no text.
 pub fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
-    // The library's own stream takes a descriptor that cannot be written to for one that is closed, and says that all
-    // went well.
+    // std's own stream ignores EBADF, and so takes a descriptor that is open for reading for a closed one.
     let stdout = io::stdout().lock();
     let file = stdout.as_fd().try_clone_to_owned().map(File::from);
     match file.and_then(|mut file| file.write_all(bytes)) {
@@ -31,7 +30,7 @@ pub fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
     }
 }
 
-/// What proves a grant, in the form that was asked for.
+/// The line that proves a grant, in the form that `-o` asked for.
 pub fn grant_line(output: Output, grant: &Grant) -> String {
     let (token, fence, seconds) = (
         digits(grant.token),
@@ -44,13 +43,13 @@ pub fn grant_line(output: Output, grant: &Grant) -> String {
             format!("DFLOCK_TOKEN={token}\nDFLOCK_FENCE={fence}\nDFLOCK_LEASE={seconds}\n")
         }
         Output::Json => {
-            // Many a reader of JSON takes a number of this size for another one: a string is safe.
+            // Many JSON readers round a number of this size, so the fence is a string.
             format!("{{\"token\":\"{token}\",\"fence\":\"{fence}\",\"lease\":{seconds}}}\n")
         }
     }
 }
 
-/// The token as it is said and printed.
+/// The 32 digits of a token.
 pub fn digits(token: Token) -> String {
     let mut digits = Vec::new();
     text::write_token(token, &mut digits);

@@ -1,5 +1,5 @@
 //! The values of options and variables, each read strictly. A mistake is one line of text that begins with the name of
-//! the option or the variable it came from. Invariant: what is returned is within its range.
+//! the option or the variable. Invariant: a value that is returned is within its range.
 
 use std::ffi::OsStr;
 use std::net::SocketAddrV6;
@@ -9,10 +9,10 @@ use dflockd::client::Owner;
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
 use dflockd::config::{self, NoSecret};
 
-/// Where a server listens if nobody says.
+/// The port of a server that is named without one.
 pub const PORT: u16 = 6388;
 
-/// Takes a list of servers apart; a port that is missing is dflockd's.
+/// Splits a list of servers; a missing port is dflockd's.
 pub fn addresses(name: &str, list: &OsStr) -> Result<Vec<String>, String> {
     let forms = "HOST:PORT[,HOST:PORT...], IPv6 in brackets";
     let wanted = || want(name, list.as_bytes(), forms);
@@ -21,7 +21,7 @@ pub fn addresses(name: &str, list: &OsStr) -> Result<Vec<String>, String> {
     addresses.collect::<Option<_>>().ok_or_else(wanted)
 }
 
-/// A host and its port, or this one. Only an address of IPv6 has colons, and brackets around them.
+/// A host and its port; `port` if it has none. Only an IPv6 address has colons, and it has brackets around them.
 pub fn address(text: &str, port: Option<u16>) -> Option<String> {
     let end = match text.find(']') {
         Some(at) => at + 1,
@@ -86,7 +86,7 @@ pub fn number(name: &str, value: &OsStr, least: u64, most: u64) -> Result<u64, S
         .ok_or_else(|| want(name, value.as_bytes(), &format!("{least} to {most}")))
 }
 
-/// What is wrong with a value, in a line.
+/// The message for a bad value.
 pub fn want(name: &str, value: &[u8], wanted: &str) -> String {
     let value = String::from_utf8_lossy(value);
     format!("{name}: want {wanted}, not {value:?}")

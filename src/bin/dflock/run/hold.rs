@@ -1,5 +1,5 @@
-//! `dflock KEY` without a command: prints what proves the lock and holds it until stdin ends. Invariant: whoever has read
-//! the proof finds the lock released when this has ended, or is told that it was lost.
+//! `dflock KEY` without a command: prints the proof of the lock and holds it until stdin ends. Invariant: when it ends with
+//! status 0 the lock was held all the time.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -11,17 +11,17 @@ use crate::failure::{Failure, LOST, report};
 use crate::options::Options;
 use crate::print::{grant_line, print};
 
-/// Prints what proves the lock and holds it until stdin ends or a signal comes.
+/// Prints the proof of the lock and holds it until stdin ends or a signal comes.
 pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let mut world = World::new()?;
     let mut keeper = acquire(&mut world, options, key)?;
     let line = grant_line(options.output, &keeper.grant());
     if let Err(failure) = print(&line) {
-        // Nobody knows of it.
+        // The token was not printed, so nobody could use the lock.
         keeper.give_back(&mut world)?;
         return Err(failure);
     }
-    // A file cannot be polled, and need not be: its end is there already.
+    // A file cannot be polled: it counts as ended at once.
     let mut ended = world.hear_stdin(false).is_err();
     let over = keeper.granted.saturating_add(options.max_hold);
     let least = keeper.granted.saturating_add(options.min_hold);
@@ -48,14 +48,14 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
             ended = has_ended()?;
             world.stdin = false;
             if !ended {
-                // There may be more, of which no edge tells.
+                // The poll is edge-triggered: what is left unread makes no new event.
                 world.hear_stdin(true)?;
             }
         }
     }
 }
 
-/// Reads what is on stdin, which nobody needs, and says whether that was all.
+/// Reads from stdin, throws it away, and says whether stdin has ended.
 fn has_ended() -> Result<bool, Failure> {
     let mut chunk = [0; 4096];
     match io::stdin().lock().read(&mut chunk) {

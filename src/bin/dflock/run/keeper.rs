@@ -1,6 +1,6 @@
-//! A lock that is held, and what we know of its end. Renewed at half time; a connection that is lost is opened again at
-//! once, and again until the end. Invariant: `until` counts from when the last good request was sent, so the server's
-//! lease never ends before it, and nothing is renewed once it has passed.
+//! A lock that is held, over a connection in an event loop. When to renew and when the lock is lost is decided in
+//! `dflockd::client::lease`; a connection that is lost or mute is replaced at once, and again until the deadline. Invariant:
+//! nothing is sent for a lock that is lost, except the release.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -23,11 +23,11 @@ use crate::print::digits;
 /// How long the answer to a release may take: without it the lease ends by itself.
 const GOODBYE: Us = SECOND;
 
-/// What holds a lock.
+/// Keeps a lock.
 pub struct Keeper {
     /// None while there is no connection.
     link: Option<Link>,
-    /// Connections on which a renewal was not answered.
+    /// Connections on which a renewal was not answered; see [`Step::Overdue`].
     mute: Vec<Link>,
     addr: SocketAddr,
     secret: Option<Vec<u8>>,
@@ -38,17 +38,17 @@ pub struct Keeper {
     /// The lease to ask for.
     wish: Option<Us>,
     pub token: Token,
-    /// When we heard of the grant.
+    /// When the grant arrived.
     pub granted: Us,
     pub lease: Lease,
-    /// The connection is new, and nothing has been said yet.
+    /// The connection is new, and nothing was sent on it.
     fresh: bool,
-    /// Answers to the secret and to the owner that are still to come.
+    /// How many answers to the secret and the owner are still to come.
     greetings: u8,
 }
 
 impl Keeper {
-    /// Keeps what was granted to a request sent at `sent`, for `span`.
+    /// Keeps a lock that was granted for `span` to a request sent at `sent`.
     pub fn new(
         link: Link,
         (addr, owner): (SocketAddr, Option<Owner>),
@@ -79,7 +79,7 @@ impl Keeper {
         }
     }
 
-    /// What proves it.
+    /// The proof of the hold.
     pub fn grant(&self) -> Grant {
         Grant {
             token: self.token,
@@ -88,7 +88,7 @@ impl Keeper {
         }
     }
 
-    /// Tells a command what it is run under.
+    /// Puts the lock into the environment of a command.
     pub fn describe(&self, command: &mut process::Command) {
         command.env("DFLOCK_KEY", OsStr::from_bytes(&self.key));
         command.env("DFLOCK_TOKEN", digits(self.token));
@@ -101,18 +101,18 @@ impl Keeper {
         self.link.is_none()
     }
 
-    /// Whether the hold is about to move to a connection that is new. It says nothing before the next
-    /// [`Keeper::move_on`], so that whoever must have the connection too can get it first.
+    /// Whether the hold is about to move to a new connection. Nothing is sent there before the next [`Keeper::move_on`], so
+    /// that a guard can be forked that has this connection too.
     pub fn is_moving(&self) -> bool {
         self.fresh && self.owner.is_some()
     }
 
-    /// Whether the hold is with this connection, as far as it goes with any.
+    /// Whether the hold is with the present connection.
     pub fn is_settled(&self) -> bool {
         self.link.is_some() && !self.fresh && !self.lease.is_renewing()
     }
 
-    /// When there is something to do, if nothing comes before.
+    /// When [`Keeper::move_on`] has something to do even if nothing arrives.
     pub fn next(&self, now: Us) -> Us {
         match self.lease.step(now) {
             Step::Wait(until) => until,
@@ -121,14 +121,14 @@ impl Keeper {
         }
     }
 
-    /// Hears what the server says, renews in time, and connects again if need be. Does nothing once lost.
+    /// Does what is due: reads answers, renews, connects again. Does nothing once the lock is lost.
     pub fn move_on(&mut self, world: &World) {
         match self.lease.step(sys::now()) {
             Step::Lost | Step::Released => return,
             Step::Connect => return self.connect(world),
             Step::Overdue => {
-                // The path may be mute. It stays open: its end must not be taken for ours before the hold has moved, and
-                // what was asked there may yet arrive and move the hold back.
+                // The old connection stays open. Its end would end the hold if that has not moved yet, and a renewal
+                // that still arrives there moves the hold back.
                 self.mute.extend(self.link.take());
                 return self.connect(world);
             }
@@ -139,7 +139,7 @@ impl Keeper {
         self.listen();
     }
 
-    /// Hears what the server says, and nothing else.
+    /// Reads answers, and nothing else.
     pub fn listen(&mut self) {
         let Some(link) = &mut self.link else { return };
         link.move_on();
@@ -177,7 +177,7 @@ impl Keeper {
         }
     }
 
-    /// Says what comes before everything else, and renews: that moves the hold here.
+    /// Sends the secret and the owner on a new connection, and renews: that moves the hold to it.
     fn greet(&mut self) {
         let Some(link) = &mut self.link else { return };
         (self.fresh, self.greetings) = (false, 0);
@@ -196,17 +196,17 @@ impl Keeper {
     fn hear(&mut self, line: &[u8]) {
         match ask::answer(line) {
             Some(Reply::Released) if self.greetings > 0 => self.greetings -= 1,
-            // Whoever has taken the server's place knows no owners.
+            // The server was replaced by one that knows no owners.
             Some(Reply::Refused(Refusal::Error)) if self.greetings == 1 && self.owner.is_some() => {
                 (self.greetings, self.owner) = (0, None);
             }
             Some(Reply::Renewed { lease }) => self.lease.renewed(sys::now(), lease),
-            // Whatever else it says, it does not say that the lock is ours.
+            // No other answer confirms the hold.
             _ => self.lease.lose(),
         }
     }
 
-    /// Releases the lock and waits a moment for the answer.
+    /// Releases the lock and waits for the answer, a second at most.
     pub fn give_back(mut self, world: &mut World) -> Result<(), Failure> {
         let Some(mut link) = self.link.take() else {
             return Ok(());

@@ -1,6 +1,6 @@
-//! Holding a lock: get it, keep it renewed while the command runs, give it back. One thread and one loop over the
-//! connection, unix signals and a timer. Invariant: the command runs only while our own deadline, counted from when the
-//! last good renewal was sent, is ahead.
+//! A command under a lock: get the lock (`acquire`), renew it (`keeper`) while the command runs (`supervise`), give it back.
+//! One thread and one loop over the connection, unix signals and a timer (`world`). Invariant: the command runs only before
+//! dflock's own deadline, which counts from when the last answered renewal was sent.
 
 mod acquire;
 mod hold;

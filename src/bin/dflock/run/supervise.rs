@@ -1,5 +1,5 @@
-//! The command while it runs: its start, the signals that are handed on, the terminal it may have, its end, and its
-//! death in time when the lock is lost. Invariant: the lock is given back only when nobody of the command's group runs.
+//! The command while it runs: its start, the signals that dflock hands on, the terminal, its end, and its death in time
+//! when the lock is lost. Invariant: the lock is given back only when no process of the command's group runs.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal};
@@ -16,36 +16,36 @@ use crate::guard::{Guard, outlive};
 use crate::options::{OnLost, Options};
 
 const STDIN: i32 = libc::STDIN_FILENO;
-/// What is kept between the command's death and the end of the lease: a twentieth of it, within these bounds.
+/// The time between the command's death and the end of the lease: a twentieth of the lease, within these bounds.
 const MARGINS: (Us, Us) = (SECOND / 20, SECOND);
-/// Two TERM within this are one.
+/// Two TERM within this time count as one.
 const SAME: Us = SECOND / 10;
-/// How often those that the command has left behind are looked at: soon, then less and less.
+/// How often processes that the command has left behind are looked at: the first pause, and the longest.
 const LOOKS: (Us, Us) = (SECOND / 500, SECOND / 10);
 
 struct Supervisor<'a> {
     options: &'a Options,
     keeper: Keeper,
-    /// None where the loss of the lock is to be ignored.
+    /// None with `--on-lost ignore`.
     guard: Option<Guard>,
-    /// The guard that has the connection before: it is not to end before the hold has moved.
+    /// The guard that has the former connection. It lives until the hold has moved.
     former: Option<Guard>,
-    /// The deadline that the guard knows.
+    /// The deadline that the guard was told.
     told: Us,
     group: Pid,
     /// The command's exit status, once it has one, and the signal that ended it, if one did.
     status: Option<u8>,
     killed: Option<i32>,
-    /// The terminal was given to the command, which it interrupts alone.
+    /// The command is in the foreground of the terminal, so ^C reaches it alone.
     has_terminal: bool,
-    /// The terminal has interrupted us.
+    /// The terminal has sent dflock a signal.
     interrupted: bool,
-    /// When those that it has left behind are looked at again.
+    /// The next pause before processes left behind are looked at again.
     look: Us,
-    /// Why its group is being stopped, and when TERM is to be followed by KILL.
+    /// Why the group is being stopped, and when KILL follows TERM.
     stopping: Option<(Reason, Us)>,
     lost: bool,
-    /// When TERM was handed on first.
+    /// When the first TERM was handed on.
     termed: Option<Us>,
 }
 
@@ -66,7 +66,7 @@ pub fn run(
 ) -> Result<u8, Failure> {
     let guard = match options.on_lost {
         OnLost::Ignore => None,
-        // Before the command, because it must never run without.
+        // Before the command, which must never run without a guard.
         OnLost::Kill | OnLost::Term => match Guard::start() {
             Ok(guard) => Some(guard),
             Err(e) => {
@@ -91,7 +91,7 @@ pub fn run(
         lost: false,
         termed: None,
     };
-    // In a pipeline the terminal is for the others too, a pager perhaps.
+    // If stdout is a pipe, the terminal belongs to the others of the pipeline too, such as a pager.
     supervisor.has_terminal =
         io::stdout().is_terminal() && process::foreground(STDIN) == Some(process::own_group());
     supervisor.group = match supervisor.start(world, command) {
@@ -102,7 +102,7 @@ pub fn run(
         .tell_guard()
         .and_then(|()| supervisor.watch(world));
     if result.is_err() {
-        // Without a guard, or whatever else there has to be, it must not run on.
+        // Without a guard the command must not run on.
         outlive(supervisor.group, supervisor.keeper.lease.until());
     }
     supervisor.take_terminal_back();
@@ -110,8 +110,8 @@ pub fn run(
 }
 
 impl Supervisor<'_> {
-    /// Starts the command in a group of its own. Its last act before it is the command is to tell the guard of itself, so
-    /// that it never runs unguarded, and to see that the lock is still ours.
+    /// Starts the command in a group of its own. Just before exec the new process tells the guard of itself, so that it
+    /// never runs unguarded, and checks that the lock is still held.
     fn start(&self, world: &World, words: &[OsString]) -> Result<Pid, Failure> {
         let has_terminal = self.has_terminal;
         let mut command = Command::new(&words[0]);
@@ -129,7 +129,7 @@ impl Supervisor<'_> {
             false => Err(io::Error::from(ErrorKind::TimedOut)),
         };
         let last = move || {
-            // Otherwise the guard would kill it at once, as if it had run.
+            // Checked before the guard knows of it: the guard would kill it at once, as if the command had run.
             is_ours()?;
             if let Some(announce) = &mut announce {
                 announce()?;
@@ -153,7 +153,7 @@ impl Supervisor<'_> {
         })
     }
 
-    /// There is no command.
+    /// Gives the lock back because the command could not be started.
     fn give_up(mut self, world: &mut World, failure: Failure) -> Result<u8, Failure> {
         if let Some(guard) = self.guard.take() {
             guard.dismiss();
@@ -163,7 +163,7 @@ impl Supervisor<'_> {
         Err(failure)
     }
 
-    /// Waits for the end of the command and of all that it has started in its group.
+    /// Waits for the end of the command and of all processes of its group.
     fn watch(&mut self, world: &mut World) -> Result<u8, Failure> {
         loop {
             self.keeper.move_on(world);
@@ -191,7 +191,7 @@ impl Supervisor<'_> {
 
     fn next(&mut self, now: Us) -> Us {
         if self.status.is_some() {
-            // Nobody tells of those that are not our children.
+            // The processes left behind are no children of dflock, so no signal tells of their end.
             let look = self.look;
             self.look = LOOKS.1.min(look * 2);
             return now.saturating_add(look);
@@ -215,7 +215,7 @@ impl Supervisor<'_> {
         self.keeper.lease.until().saturating_sub(margin)
     }
 
-    /// When it must begin to die, unless the lock was renewed by then.
+    /// When the command must be told to end, unless the lock is renewed before.
     fn term_at(&self) -> Us {
         match self.options.on_lost {
             OnLost::Ignore => self.keeper.lease.until(),
@@ -273,16 +273,16 @@ impl Supervisor<'_> {
     fn send(&self, signal: i32) {
         self.send_one(signal);
         if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP) {
-            // Who is stopped hears of it when it goes on.
+            // A stopped process acts on the signal only when it is continued.
             self.send_one(libc::SIGCONT);
         }
     }
 
     fn send_one(&self, signal: i32) {
-        // They may all have ended.
+        // All processes of the group may have ended.
         let _ = process::kill_group(self.group, signal);
         if self.status.is_none() && process::group_of(self.group) != Some(self.group) {
-            // It has joined another group.
+            // The command has moved to another group.
             let _ = process::kill(self.group, signal);
         }
     }
@@ -303,8 +303,8 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// The first TERM is handed on, and a second one is KILL, unless it is the same: timeout(1) sends one to us and one
-    /// to our group.
+    /// Hands the first TERM on; a second one becomes KILL. timeout(1) sends one TERM to dflock and one to its group, so a
+    /// second one within [`SAME`] is the first.
     fn term(&mut self) {
         let now = sys::now();
         match self.termed {
@@ -340,25 +340,25 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// The command was stopped, by somebody at the terminal or because it wanted the terminal.
+    /// The command was stopped, by ^Z or because it used the terminal from the background.
     fn stopped(&mut self) {
         let Some(foreground) = process::foreground(STDIN) else {
-            // No terminal: whoever has stopped it will see to it.
+            // There is no terminal: another process has stopped the command and will continue it.
             return;
         };
         if foreground != process::own_group() {
             self.take_terminal_back();
-            // All of our job stop, that the shell notices, until it lets us go on.
+            // The whole job stops, so that the shell notices, until the shell continues it.
             process::stop_group();
         }
         self.hand_terminal_over();
         self.send(libc::SIGCONT);
     }
 
-    /// Gives the command the terminal, if that is ours.
+    /// Puts the command into the foreground, if dflock is there.
     fn hand_terminal_over(&self) {
         if process::foreground(STDIN) == Some(process::own_group()) {
-            // It may have ended already.
+            // The command may have ended already.
             let _ = process::set_foreground(STDIN, self.group);
         }
     }
@@ -369,7 +369,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// By when the guard is to have the command dead, should we not: later than we, and before the lease ends.
+    /// When the guard kills the command if dflock has not: later than dflock would, and before the lease ends.
     fn guard_until(&self) -> Us {
         let late = |at: Us| at.saturating_add(self.keeper.lease.until().saturating_sub(at) / 2);
         match self.stopping {
@@ -387,8 +387,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The guard needs the connection that the hold moves to, and needs it before: if we died in between, that would end
-    /// before the command.
+    /// Forks a guard that has the connection to which the hold moves, before it moves: if dflock died in between, that
+    /// connection would end before the command.
     fn change_guard(&mut self) -> Result<(), Failure> {
         if self.keeper.is_moving()
             && let Some(guard) = self.guard.take()
@@ -396,7 +396,7 @@ impl Supervisor<'_> {
             if self.former.is_none() {
                 self.former = Some(guard);
             } else {
-                // It has one that came to nothing.
+                // This guard's connection came to nothing.
                 guard.dismiss();
             }
             self.guard = Some(Guard::start()?);
@@ -410,7 +410,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Hands our deadline on whenever it moves.
+    /// Tells the guard the deadline whenever that moves.
     fn tell_guard(&mut self) -> Result<(), Failure> {
         let (until, signal) = (self.guard_until(), self.guard_signal());
         if let Some(guard) = &mut self.guard
@@ -418,7 +418,7 @@ impl Supervisor<'_> {
         {
             match guard.watch(self.group, signal, until) {
                 Ok(()) => self.told = until,
-                // It is dead, and SIGCHLD will say so.
+                // The guard is dead, and SIGCHLD will say so.
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
                 Err(e) => return Err(e.into()),
             }
@@ -426,7 +426,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Everybody is dead. Holds on for as long as was asked for, and gives the lock back.
+    /// The command is dead. Holds the lock for `--min-hold`, and gives it back.
     fn finish(mut self, world: &mut World, status: u8) -> Result<u8, Failure> {
         for guard in [self.guard.take(), self.former.take()]
             .into_iter()
@@ -441,7 +441,7 @@ impl Supervisor<'_> {
         while sys::now() < least && !self.keeper.lease.is_lost(sys::now()) {
             world.sleep(least.min(self.keeper.next(sys::now())))?;
             self.keeper.move_on(world);
-            // SIGCHLD is the guard's end; the others end the wait.
+            // SIGCHLD tells of the guard's end; any other signal ends the wait.
             if world
                 .caught()
                 .is_some_and(|caught| caught.number != libc::SIGCHLD)
@@ -452,7 +452,7 @@ impl Supervisor<'_> {
         tell(self.options.verbose, "the lock is given back");
         self.keeper.give_back(world)?;
         match self.killed {
-            // The terminal's signal was for all of our job.
+            // The terminal's signal was for the whole job.
             Some(signal @ (libc::SIGINT | libc::SIGQUIT))
                 if self.has_terminal || self.interrupted =>
             {

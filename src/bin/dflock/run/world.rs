@@ -1,5 +1,5 @@
-//! What the loop sleeps on while a lock is waited for or held: the connection, unix signals, a timer and perhaps stdin.
-//! It decides nothing. Invariant: a signal that was not ignored when dflock started is either taken here or still pending.
+//! The sources of events while dflock waits for a lock or holds it: the connection, unix signals, a timer and perhaps
+//! stdin. It decides nothing. Invariant: signals that dflock was started with ignored stay ignored.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -18,8 +18,8 @@ const SIGNALS: Token = Token(1);
 const TIMER: Token = Token(2);
 const STDIN: Token = Token(3);
 
-/// What we act on or hand on; the others do what they always do, and so do those that whoever started us has ignored,
-/// as nohup(1) does.
+/// The signals that dflock acts on or hands on, unless it was started with them ignored, as by nohup(1). The others keep
+/// their default.
 const NUMBERS: [i32; 6] = [
     libc::SIGTERM,
     libc::SIGINT,
@@ -29,16 +29,16 @@ const NUMBERS: [i32; 6] = [
     libc::SIGUSR2,
 ];
 
-/// What becomes of children, and what would stop us for writing to a terminal that is not ours.
+/// Always caught: changes of children, and SIGTTOU, which would stop dflock when it writes to a terminal in the background.
 const ALWAYS: [i32; 2] = [libc::SIGCHLD, libc::SIGTTOU];
 
-/// What the loop sleeps on.
+/// The sources of events.
 pub struct World {
     poll: Poll,
     events: Events,
     timer: Timer,
     signals: Signals,
-    /// There may be something to read on stdin.
+    /// Whether there may be something to read on stdin.
     pub stdin: bool,
 }
 
@@ -68,12 +68,12 @@ impl World {
         self.poll.registry()
     }
 
-    /// Takes a signal that has come.
+    /// Takes a signal that has arrived.
     pub fn caught(&self) -> Option<Caught> {
         std::iter::from_fn(|| self.signals.catch()).find(|caught| caught.number != libc::SIGTTOU)
     }
 
-    /// While there is no command yet a signal is for us.
+    /// Fails if a signal has arrived: without a command the signals are for dflock itself.
     pub fn end_by_signal(&self) -> Result<(), Failure> {
         while let Some(caught) = self.caught() {
             if caught.number != libc::SIGCHLD {
@@ -83,7 +83,7 @@ impl World {
         Ok(())
     }
 
-    /// Makes a command that is about to be started one that can be supervised; see [`sys::process::prepare`].
+    /// Prepares a command for being supervised; see [`sys::process::prepare`].
     pub fn prepare(
         &self,
         command: &mut process::Command,
@@ -93,7 +93,7 @@ impl World {
         sys::process::prepare(command, &self.signals, bound, last);
     }
 
-    /// Watches stdin, `again` if something was read.
+    /// Watches stdin; `again` after something was read.
     pub fn hear_stdin(&self, again: bool) -> io::Result<()> {
         let fd = io::stdin().as_raw_fd();
         let (registry, mut source) = (self.registry(), SourceFd(&fd));
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// Sleeps until something happens, or until then.
+    /// Sleeps until an event, or until `until`.
     pub fn sleep(&mut self, until: Us) -> io::Result<()> {
         self.timer.set(until)?;
         match self.poll.poll(&mut self.events, None) {

@@ -1,6 +1,6 @@
-//! `dflock listen`: what is signalled, a line each, until somebody ends it. A thread for each server, which may block; the
-//! first one waits for unix signals, for whoever reads our output to go, and for a thread to fail. Invariant: a line is
-//! written at once and in one piece.
+//! `dflock listen`: prints signals, a line each, until it is ended. Each server has a thread, which may block; the main
+//! thread waits for unix signals, for the reader of stdout to go away, and for a thread to fail. Invariant: a line is written
+//! at once and in one piece.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -27,12 +27,12 @@ const SIGNALS: Token = Token(0);
 const STDOUT: Token = Token(1);
 const NEWS: Token = Token(2);
 
-/// What ends it in an orderly way.
+/// The unix signals that end it.
 const NUMBERS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
-/// How long nothing may come before the server is asked whether it is there.
+/// After this time without a signal the server is pinged.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// One server that is listened to.
+/// What the thread of one server needs.
 struct Ear {
     server: String,
     settings: client::Options,
@@ -43,26 +43,25 @@ struct Ear {
     waker: Arc<Waker>,
 }
 
-/// What a thread tells the first one.
+/// What a thread tells the main one.
 enum News {
     Listening,
     Ended(Failure),
 }
 
-/// Prints what is signalled to channels like `pattern`, at all servers, until the first of them is lost or a unix signal
-/// comes.
+/// Prints the signals to channels that match `pattern`, of all servers, until one of them is lost or a unix signal comes.
 pub fn listen(options: &Options, pattern: &[u8]) -> Result<u8, Failure> {
     if options.output == Output::Sh {
         let text = "-o sh is for one thing, and signals are many: see -o json";
         return Err(Failure::new(USAGE, text));
     }
-    // Before the threads, which have them blocked then.
+    // Before the threads start, so that they inherit the blocked signals.
     let signals = Signals::new(&NUMBERS)?;
     let mut poll = Poll::new()?;
     let (fd, stdout) = (signals.as_raw_fd(), io::stdout().as_raw_fd());
     let registry = poll.registry();
     registry.register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
-    // Nothing is read there, but an end is seen. A file cannot be polled, and has none.
+    // Only its end is waited for. A file cannot be polled, and its reader cannot go away.
     let _ = registry.register(&mut SourceFd(&stdout), STDOUT, Interest::READABLE);
     let waker = Arc::new(Waker::new(registry, NEWS)?);
     let (news, latest) = mpsc::channel();
@@ -113,7 +112,7 @@ impl Ear {
     }
 
     fn tell(&self, news: News) {
-        // The first thread does not end before us, but with us.
+        // The main thread ends the process, so it cannot have ended before.
         let _ = self.news.send(news);
         let _ = self.waker.wake();
     }

@@ -1,6 +1,5 @@
-//! `dflock ls` and `dflock stat`: the keys in use, as tables for people, lines for sh(1) and JSON. They are read from
-//! what a server says of itself, and nothing is changed. Invariant: what others have chosen for a name moves no cursor
-//! and breaks no line.
+//! `dflock ls` and `dflock stat`: the keys in use, as tables for people, lines for sh(1) and JSON. They come from the
+//! answer to `stats`, and nothing is changed. Invariant: names that others have chosen move no cursor and break no line.
 
 use std::iter;
 
@@ -18,17 +17,17 @@ struct Row {
     limit: u64,
     holders: u64,
     waiters: u64,
-    /// Of a lock: the number of the connection that holds it, if that is still there.
+    /// Of a lock: the number of the connection that holds it, if that is still open.
     holder: Option<u64>,
-    /// Of a lock: who holds it, if that was said.
+    /// Of a lock: the owner of the hold, if it was declared.
     owner: Option<String>,
-    /// Of a lock: seconds.
+    /// Of a lock: seconds until its lease ends.
     left: Option<f64>,
-    /// If there are several.
+    /// If several servers are listed.
     server: Option<String>,
 }
 
-/// Shows the keys in use of all servers that answer.
+/// Shows the keys in use at all servers that answer.
 pub fn list(options: &Options, prefix: &[u8]) -> Result<u8, Failure> {
     if options.output == Output::Sh {
         let text = "-o sh is for one key: see dflock stat";
@@ -54,7 +53,7 @@ pub fn list(options: &Options, prefix: &[u8]) -> Result<u8, Failure> {
     Ok(status)
 }
 
-/// Shows the lock of this name, and the semaphore; with a limit the semaphore alone.
+/// Shows the lock and the semaphore of this name; with a limit the semaphore alone. Status 1 if neither is in use.
 pub fn stat(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let server = options.home(key);
     let stats = Talk::open(&server, &settings(options))?.stats()?;
@@ -63,7 +62,6 @@ pub fn stat(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let mut rows = rows_of(options, &server, &stats);
     rows.retain(is_it);
     let Some(first) = rows.first() else {
-        // Free: there is nothing to show.
         return Ok(1);
     };
     match options.output {
@@ -72,12 +70,12 @@ pub fn stat(options: &Options, key: &[u8]) -> Result<u8, Failure> {
             let lines = rows.iter().map(|row| format!("{}\n", row.json()));
             print(&lines.collect::<String>())
         }
-        // A variable can have one value: that of the lock.
+        // A variable has one value, so the lock is shown if both are in use.
         Output::Sh => print(&first.sh()),
     }
 }
 
-/// Locks first.
+/// The rows of one server, locks first.
 fn rows_of(options: &Options, server: &str, stats: &Value) -> Vec<Row> {
     let mut rows = Vec::new();
     for semaphore in [false, true] {
@@ -102,8 +100,8 @@ fn rows_of(options: &Options, server: &str, stats: &Value) -> Vec<Row> {
     rows
 }
 
-/// Aligned columns under a heading; what a semaphore does not have is a dash. Owners may be long, so they come last and
-/// only if asked for.
+/// Aligned columns under a heading, with a dash where a semaphore has no value. Owners may be long, so they come last, and
+/// only with `--verbose`.
 fn table(options: &Options, rows: &[Row]) -> String {
     let mut heading = vec!["KEY", "HELD", "WAITING", "HOLDER", "SECONDS LEFT"];
     let numbers = 1..heading.len();
@@ -180,12 +178,12 @@ impl Row {
     }
 }
 
-/// A word of sh(1): others have chosen what is in it.
+/// A quoted word of sh(1), since others have chosen what is in it.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// A name with its control characters as JSON escapes them: a terminal would act on them.
+/// A name with its control characters escaped as in JSON, since a terminal would act on them.
 fn visible(name: &str) -> String {
     let mut text = String::new();
     for c in name.chars() {

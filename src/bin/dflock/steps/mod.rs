@@ -1,6 +1,6 @@
-//! One step each: for scripts that keep a token between their steps, and for people who want to see what is held. Each
-//! is one short conversation with a server over the client library. Invariant: nothing here holds a lock when it ends,
-//! but `acquire`, which says so by its token.
+//! Tasks of one step, for scripts that keep a token between their steps and for people who look what is held. Each is one
+//! short conversation with a server over the client library, in `talk`. Invariant: no step holds a lock when it ends, but
+//! `acquire`, which has printed the token.
 
 mod listen;
 mod listing;
@@ -20,7 +20,7 @@ use crate::print::{grant_line, print};
 pub use listen::listen;
 use talk::{Talk, ask_all, settings};
 
-/// Carries out the task, which is one of those that do not hold on.
+/// Carries out the task, which must be a step.
 pub fn step(options: &Options) -> Result<u8, Failure> {
     match &options.task {
         Task::Acquire { key } => acquire(options, key),
@@ -35,7 +35,7 @@ pub fn step(options: &Options) -> Result<u8, Failure> {
 }
 
 fn acquire(options: &Options, key: &[u8]) -> Result<u8, Failure> {
-    // The others must not say whose they are: they would take the hold with them when they end.
+    // A hold moves to a connection of its owner that renews it, and ends with that: renew and release declare none.
     let owner = options.owner.clone().unwrap_or_else(Owner::unique);
     let settings = client::Options {
         id: Some(owner),
@@ -55,7 +55,7 @@ fn acquire(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     };
     let printed = print(&grant_line(options.output, &grant));
     if printed.is_err() {
-        // Nobody knows of it. If this fails too, its lease ends it.
+        // The token was not printed, so nobody can release the lock. If this fails too, its lease ends it.
         let _ = talk.client().release(&key, grant.token);
     }
     printed
@@ -115,7 +115,7 @@ fn proof(token: &[u8]) -> Result<Token, Failure> {
     text::token(token).ok_or_else(|| Failure::new(USAGE, rule))
 }
 
-/// The plain `error` to a token means that it is not held.
+/// To a token the plain `error` means that nothing is held by it.
 fn lost_or(talk: &Talk, error: Error) -> Failure {
     match error {
         Error::Refused(Refusal::Error) => {
