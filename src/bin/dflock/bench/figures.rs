@@ -1,14 +1,14 @@
-//! Numbers out of many: a histogram of spans, and what becomes of several runs of the same thing. No clock and no
-//! socket. Invariant: the smallest span, the percentiles in their order and the largest never decrease.
+//! Figures of runs: a histogram of spans, and a summary of several runs. No clock and no socket. Invariant: minimum,
+//! percentiles in their order and maximum never decrease.
 
 use dflockd::command::{SECOND, Us};
 
 /// Buckets for each doubling: a percentile is at most 1 % too large.
 const PARTS: usize = 128;
-/// Spans above 2^40 us, which is two weeks, count as that.
+/// Spans above 2^40 us, two weeks, count as 2^40 us.
 const DOUBLINGS: usize = 34;
 
-/// How many spans there were of which length; what is below 128 us is exact, as are smallest and largest.
+/// Counts spans by length. Spans below 128 us are exact, and so are minimum and maximum.
 pub struct Histogram {
     buckets: Vec<u64>,
     pub count: u64,
@@ -64,7 +64,7 @@ impl Histogram {
             .sqrt()
     }
 
-    /// The span that this share of all did not exceed; `share` is 0 to 1.
+    /// The span that a share of all spans does not exceed; `share` is 0 to 1.
     pub fn percentile(&self, share: f64) -> f64 {
         if self.count == 0 {
             return 0.0;
@@ -102,9 +102,9 @@ fn highest(bucket: usize) -> Us {
     (((PARTS + part + 1) as Us) << shift) - 1
 }
 
-/// What one run of one scenario against one server came to.
+/// The figures of one run of one scenario against one server.
 pub struct Figures {
-    /// Lock-and-release pairs that were done; keys that were taken where nothing is released.
+    /// Pairs of lock and release; in `held`, keys that were taken.
     pub ops: u64,
     /// Acquires that were begun.
     pub tries: u64,
@@ -114,22 +114,22 @@ pub struct Figures {
     /// CPU time of this process.
     pub cpu: Us,
     pub latency: Histogram,
-    /// Acquires that ran into their timeout.
+    /// Acquires that timed out.
     pub timeouts: u64,
     pub errors: u64,
-    /// Somebody was granted what another still held.
+    /// Grants of a lock that another lane still held.
     pub exclusion: u64,
-    /// Somebody was granted before one who had asked earlier, or with a fence that did not rise.
+    /// Grants before a lane that had asked earlier, or with a fence that did not rise.
     pub order: u64,
-    /// Somebody was granted before the lease of another had ended.
+    /// Grants before the lease of another lane had ended.
     pub early: u64,
-    /// Times that a server without a queue was asked again.
+    /// How often a server without a queue was asked again.
     pub again: u64,
     /// The first error, in words.
     pub why: Option<String>,
     /// CPU time of the server.
     pub server_cpu: Option<Us>,
-    /// What the server has grown by.
+    /// By how many bytes the server has grown.
     pub server_bytes: Option<u64>,
 }
 
@@ -166,7 +166,7 @@ impl Figures {
     }
 }
 
-/// Several runs as one: medians of what is measured, sums of what is counted.
+/// Several runs as one: medians of measures, sums of counts.
 pub struct Summary {
     pub runs: usize,
     pub ops: u64,
@@ -197,7 +197,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// There is one run at least.
+    /// Summarises at least one run.
     pub fn of(runs: &[Figures]) -> Summary {
         let sum = |count: fn(&Figures) -> u64| runs.iter().map(count).sum();
         let middle = |measure: fn(&Figures) -> f64| median(runs.iter().map(measure).collect());
@@ -229,12 +229,12 @@ impl Summary {
             deviation_us: middle(|f| f.latency.deviation()),
             cpu_us: middle(|f| f.cpu as f64 / f.requests.max(1) as f64),
             server_us: server.collect::<Option<Vec<f64>>>().map(median),
-            // A second time nothing is new to it.
+            // In a second run the server reuses its memory, so the largest growth counts.
             server_bytes: bytes.flatten().reduce(f64::max),
         }
     }
 
-    /// Whether everybody got what they should, and nobody what they should not.
+    /// Whether there was no error and no wrong grant.
     pub fn is_good(&self) -> bool {
         self.errors + self.exclusion + self.order + self.early == 0 && self.ops > 0
     }

@@ -1,5 +1,5 @@
-//! A lane, which locks and releases over and over, and a key with what is known of it. `load` drives them. Invariant: a
-//! lane has one request under way at most.
+//! A lane, which locks and releases over and over, and a key with its holder and its waiters as the bench knows them.
+//! `load` drives them. Invariant: a lane has at most one request under way.
 
 use std::collections::VecDeque;
 
@@ -20,20 +20,20 @@ pub struct Lane {
     pub step: Step,
     pub peer: usize,
     pub key: usize,
-    /// Of those that are its own, the first.
+    /// The first of its own keys.
     pub first: usize,
     pub left: u64,
-    /// What to release.
+    /// The token to release.
     pub token: Token,
     pub began: Us,
-    /// The number of its acquire, and the highest number that had been answered then.
+    /// The number of its acquire, and the highest number that was answered when the acquire was sent.
     pub number: u64,
     pub known: u64,
 }
 
 pub struct Key {
     pub name: Vec<u8>,
-    /// The lane, and when its lease may end at the earliest.
+    /// The lane that holds it, and the earliest end of its lease.
     pub holder: Option<(u32, Us)>,
     pub token: Token,
     pub fence: u64,

@@ -1,6 +1,6 @@
-//! The event loop that puts load on one server: lanes that lock and release, spread over connections, and the checks
-//! that nobody gets what another has. One thread. Invariant: a lane has one request under way at most, a violation is
-//! counted only where the server's own answers prove it, and the loop allocates nothing for a request.
+//! The event loop that puts load on one server: lanes that lock and release, spread over connections, and the checks that
+//! no lock is granted twice. One thread. Invariant: a violation is counted only where the server's own answers prove it,
+//! and the loop allocates nothing for a request.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,13 +20,13 @@ use super::peer::Peer;
 use super::plan::{Clocked, Habit, Keys, Plan};
 use super::proto::{Acquire, Answer, Asked, Target};
 
-/// How often the progress is told, and a silent server looked for.
+/// How often progress is shown and a silent server is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long after a timeout a server may be silent.
 const SILENCE: Us = 5 * SECOND;
-/// How long a shared lock is held when it is proved that it is nobody else's.
+/// How long a shared lock is held in the proof that no other lane gets it.
 const PROOF: Us = 1000;
-/// Stands for no lane: the answer is to what a connection says first.
+/// Stands for no lane: the answer is to the greeting of the connection.
 const NOBODY: u32 = u32::MAX;
 
 struct Load<'a> {
@@ -34,36 +34,36 @@ struct Load<'a> {
     target: &'a Target,
     poll: Poll,
     peers: Vec<Peer>,
-    /// For each peer what was asked and not answered: a lane and the request's number.
+    /// For each peer its requests without an answer: a lane and the number of the request.
     asked: Vec<VecDeque<(u32, u64)>>,
     lanes: Vec<Lane>,
     keys: Vec<Key>,
-    /// Lanes that ask again, and when; in order, since all pauses are the same.
+    /// Lanes that ask again, and when; in order, since all pauses have the same length.
     pauses: VecDeque<(Us, u32)>,
-    /// Lanes that hold a shared lock, and until when. Who releases a lock the moment it is granted would not see that
-    /// another has it too, so all answers that have come are read first.
+    /// Lanes that hold a shared lock, and until when. A lane that released the lock as soon as it was granted would miss
+    /// that another lane has it too, so all answers that have arrived are read first.
     holds: VecDeque<(Us, u32)>,
-    /// Before the clock starts each lane holds a shared lock for a while.
+    /// Whether the proof runs: before the clock starts each lane holds a shared lock for a while.
     is_proof: bool,
-    /// Lanes that have done so and wait for the others.
+    /// Lanes that have had their turn in the proof and wait for the others.
     parked: usize,
     /// CPU time when the clock started.
     cpu: Us,
     figures: Figures,
     now: Us,
     start: Us,
-    /// When no more locks are begun.
+    /// After this instant no acquire begins.
     end: Us,
     heard_at: Us,
     /// Requests are numbered as they are sent, over all connections.
     number: u64,
-    /// Whatever was sent up to this number the server has read.
+    /// The server has read every request up to this number.
     heard: u64,
     active: usize,
     dice: u64,
 }
 
-/// One run. `progress` is told now and then how many pairs are done.
+/// One run. `progress` gets the number of pairs that are done, now and then.
 pub fn run(plan: &Plan, target: &Target, progress: &mut impl FnMut(u64)) -> io::Result<Figures> {
     let mut load = Load::new(plan, target)?;
     let idle: Result<Vec<TcpStream>, _> = (0..plan.idle)
@@ -176,7 +176,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// When there is something to do though nothing comes.
+    /// When there is something to do though nothing arrives.
     fn due(&self) -> Us {
         let firsts = [self.pauses.front(), self.holds.front()];
         let dues = firsts.into_iter().flatten().map(|&(due, _)| due);
@@ -291,7 +291,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Whether the grant is right: nobody else holds the key, nobody has waited longer, and the fence has risen.
+    /// Checks a grant: no other lane holds the key, none has waited longer, and the fence has risen.
     fn check(&mut self, at: usize, token: Option<Token>) {
         let lane = &self.lanes[at];
         let (began, known) = (lane.began, lane.known);
@@ -305,7 +305,7 @@ impl<'a> Load<'a> {
                 self.figures.exclusion -= 1;
             }
         }
-        // It began no earlier than it was asked for.
+        // The lease began no earlier than its request was sent.
         key.holder = Some((at as u32, began + self.plan.lease));
         if let Some(&(number, other)) = key.waiting.front()
             && other != at as u32
@@ -332,7 +332,7 @@ impl<'a> Load<'a> {
         self.figures.latency.add(self.now.saturating_sub(due));
     }
 
-    /// Holds it and goes on to the next; after the last the clock stops and all go back.
+    /// Keeps the key and goes on to the next; after the last the clock stops and all keys are released.
     fn keep(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
         self.keys[lane.key].token = lane.token;
@@ -382,7 +382,7 @@ impl<'a> Load<'a> {
         if lane.left == 0 || self.now >= self.end {
             return self.over(at);
         }
-        // From here on it is the next acquire's.
+        // The time to connect belongs to the next acquire.
         let began = sys::now();
         let registry = self.poll.registry();
         self.asked[peer].clear();
@@ -399,7 +399,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Puts into the output what each connection says first.
+    /// Appends the greeting of a connection.
     fn greet(&mut self, peer: usize) {
         if !self.target.hello.is_empty() {
             self.peers[peer]
@@ -422,7 +422,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// A lane has done what it had to. Who expires and who waits for it end together.
+    /// Ends a lane. With `Habit::Expire` its neighbour ends with it.
     fn over(&mut self, at: usize) {
         if self.lanes[at].step == Step::Over {
             return;
@@ -454,7 +454,7 @@ impl<'a> Load<'a> {
         let lane = &mut self.lanes[at];
         (lane.step, lane.number, lane.known) = (Step::Asking, self.number, self.heard);
         if !self.target.protocol.queues() {
-            // What no other lane, no other acquire and no other process says.
+            // A token that no other lane, acquire or process uses.
             let fence = u64::from(std::process::id()) << 32 | at as u64;
             let salt = self.number;
             lane.token = Token { fence, salt };
@@ -499,7 +499,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// All have held the lock: from now on it is measured. Of the proof only what went wrong is kept.
+    /// All lanes have held the lock: the clock starts. Of the proof only errors and violations are kept.
     fn end_proof(&mut self) -> io::Result<()> {
         self.is_proof = false;
         let figures = mem::replace(&mut self.figures, Figures::new());
@@ -515,7 +515,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// The server has closed: what this connection still wanted it will not get.
+    /// The server has closed the connection: its lanes end with an error.
     fn cut(&mut self, peer: usize) {
         let first = peer * self.plan.lanes;
         for at in first..first + self.plan.lanes {

@@ -1,6 +1,6 @@
-//! `dflock bench`: how fast a lock server is, and whether it keeps what it promises, beside others if wanted. This file
-//! is the flow: find the servers, run each scenario against each in turn, tell. Invariant: servers are measured
-//! interleaved, so that what slows the machine down slows all of them, and a wrong grant makes the exit status 1.
+//! `dflock bench`: measures how fast lock servers are, and checks that they grant no lock wrongly. This file is the flow:
+//! find the servers, run each scenario against each in turn, report. Invariant: servers are measured in turn, so that
+//! anything that slows the machine down slows all of them; a wrong grant makes the exit status 1.
 
 mod figures;
 mod lane;
@@ -26,15 +26,15 @@ use figures::{Figures, Summary};
 use options::{HELP, Scenario, Settings};
 use proto::Target;
 
-/// A scenario against a server. None: the protocol has no such thing.
+/// A scenario against a server; no summary if the protocol cannot do it.
 struct Outcome {
     scenario: Scenario,
-    /// Which of the servers.
+    /// The index of the server.
     server: usize,
     summary: Option<Summary>,
 }
 
-/// Measures as the words behind `bench` say.
+/// Measures, with the options behind `bench`.
 pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
     let mistake = |text| Failure::new(USAGE, format!("{text}\nTry 'dflock bench --help'."));
     let Some(settings) = options::parse(options, words).map_err(mistake)? else {
@@ -86,8 +86,8 @@ pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
     Ok(status)
 }
 
-/// The file for the report, which is opened before much time goes into what is to be in it. A report that is there
-/// stays until there is another.
+/// The file for the report. It is opened before the measurements, so that a path that cannot be written fails at once; a
+/// former report stays until the new one is there.
 struct Page<'a> {
     path: &'a OsStr,
     file: File,
@@ -118,7 +118,7 @@ impl Page<'_> {
     }
 }
 
-/// Runs one scenario against all, in turn and over again.
+/// Runs one scenario against all servers in turn, several times if so asked.
 fn measure(
     settings: &Settings,
     targets: &[Target],
@@ -163,11 +163,11 @@ fn measure(
     Ok(())
 }
 
-/// A line that the next one replaces, if somebody looks.
+/// Shows the progress on a line that the next call replaces, if stderr is a terminal.
 fn tell(text: &str) {
     let mut stderr = io::stderr();
     if stderr.is_terminal() {
-        // Nobody is left to be told otherwise.
+        // Progress that cannot be shown is no failure.
         let _ = write!(stderr, "\r\x1b[K{text}");
     }
 }

@@ -1,6 +1,6 @@
-//! The words behind `dflock bench`, as values. Nothing is done here; a mistake is one line of text. What was said in
-//! front of `bench` (the server, the token file) counts too. Invariant: every number is in its range, and the plans
-//! that come of it have one lane at least.
+//! The options behind `dflock bench`, as values. Nothing is measured here; a mistake is one line of text. Options in front
+//! of `bench` (the server, the token file) count too. Invariant: every number is in its range, and every plan has at least
+//! one lane.
 
 use std::ffi::OsString;
 
@@ -66,11 +66,11 @@ const ALL: [Scenario; 7] = [
     Scenario::Expiry,
 ];
 
-/// More connections of churn in one run would use up the ports of a host.
+/// Connections of churn in one run; more would use up the ports of a host.
 const CHURN_MAX: u64 = 5000;
 
 pub struct Settings {
-    /// The first is the one that is measured, the others are what it is compared with.
+    /// The first is measured, the others are what it is compared with.
     pub servers: Vec<String>,
     pub secret: Option<Vec<u8>>,
     pub scenarios: Vec<Scenario>,
@@ -89,7 +89,7 @@ pub struct Settings {
     pub pids: Vec<u32>,
     pub json: bool,
     pub report: Option<OsString>,
-    /// As it was said, for the report.
+    /// The command line, for the report.
     pub command: String,
 }
 
@@ -100,7 +100,7 @@ impl Settings {
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
         Settings {
-            // What the options in front of it have said, unless it says more.
+            // Filled in later from the options in front of `bench`, unless --server is given.
             servers: vec![String::new()],
             secret: options.secret.clone(),
             scenarios: Vec::new(),
@@ -124,7 +124,7 @@ impl Settings {
     }
 }
 
-/// Reads the words. None: help is wanted.
+/// Reads the options; None if help is wanted.
 pub fn parse(options: &Options, words: &[OsString]) -> Result<Option<Settings>, String> {
     let mut settings = Settings::new(options);
     let (mut is_shared, mut is_older, mut is_counted) = (false, false, false);
@@ -235,7 +235,7 @@ impl Settings {
         Ok(())
     }
 
-    /// What is to be done in a scenario; not every protocol has it.
+    /// The plan of a scenario; None if the protocol cannot do it.
     pub fn plan(&self, scenario: Scenario, protocol: Protocol) -> Option<Plan> {
         let mut plan = Plan {
             prefix: format!("{}:{}", self.key, scenario.name()),
@@ -315,7 +315,7 @@ impl Scenario {
         }
     }
 
-    /// What is done, for people.
+    /// What happens in it, in words.
     pub fn text(self) -> &'static str {
         match self {
             Scenario::Uncontended => "each worker locks and releases a key of its own",
@@ -330,7 +330,7 @@ impl Scenario {
         }
     }
 
-    /// Which span its latencies are.
+    /// The span that its latencies measure.
     pub fn latency_of(self) -> &'static str {
         match self {
             Scenario::Uncontended | Scenario::Pipelined | Scenario::Many => "lock and release",
@@ -350,7 +350,7 @@ fn server(name: &str, value: &OsString) -> Result<String, String> {
     let (protocol, place) = split(server);
     let port = (protocol == Protocol::Dflockd).then_some(PORT);
     let address = address(place, port).ok_or_else(wanted)?;
-    // What was said in front of it stays.
+    // The scheme stays in front of it.
     Ok(match server.find("://") {
         Some(at) => format!("{}{address}", &server[..at + 3]),
         None => address,

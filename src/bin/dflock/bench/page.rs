@@ -1,5 +1,5 @@
-//! The report as one page of HTML that needs no network: style and pictures are in it. It measures nothing. Invariant:
-//! whatever came from outside (names of servers, the command) is escaped, and a chart is one svg under one heading.
+//! The report as one page of HTML that needs no network: style and charts are in it. It measures nothing. Invariant: text
+//! from outside (names of servers, the command) is escaped.
 
 use super::Outcome;
 use super::figures::Summary;
@@ -94,7 +94,7 @@ fn section(report: &Report, outcomes: &[Outcome], page: &mut String) {
         .filter_map(|outcome| Some((outcome, outcome.summary.as_ref()?)))
         .collect();
     let name = |outcome: &Outcome| escaped(&report.targets[outcome.server].name);
-    // A second passes by each time, whatever the server does.
+    // Each operation takes the second of its lease, whatever the server does.
     if scenario != Scenario::Expiry {
         let rates = measured.iter().map(|&(outcome, summary)| Group {
             server: outcome.server,
@@ -199,7 +199,7 @@ fn notes(report: &Report, outcomes: &[Outcome], page: &mut String) {
     page.push_str("</ul>\n");
 }
 
-/// With a narrow blank between thousands.
+/// A whole number with a narrow blank between thousands.
 fn grouped(value: f64) -> String {
     let digits = whole(value);
     let mut text = String::new();

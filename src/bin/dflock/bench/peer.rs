@@ -1,6 +1,6 @@
-//! One connection of the load: bytes out, bytes in, in two buffers that are made once. It knows no protocol.
-//! Not `link`, which allocates for each line and need not care. Invariant: after an end or an error it stays ended
-//! until it is opened again, and an opened one has nothing left of its former life.
+//! One connection of the load: bytes out, bytes in, in two buffers that are made once. It knows no protocol. (`link` of
+//! dflock allocates for each line, which a load must not.) Invariant: after an end or an error it stays ended until it is
+//! opened again, and then nothing is left of the former connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Peer {
     stream: TcpStream,
     input: Vec<u8>,
-    /// What is in `input` and has not been taken.
+    /// The bytes of `input` that were not taken.
     head: usize,
     tail: usize,
     pub output: Vec<u8>,
@@ -72,7 +72,7 @@ impl Peer {
         }
     }
 
-    /// Reads once; whether there may be more. A short read has emptied the socket, see epoll(7).
+    /// Reads once, and says whether there may be more. A short read has emptied the socket, see epoll(7).
     pub fn receive(&mut self, is_last: bool) -> bool {
         if self.head == self.tail {
             (self.head, self.tail) = (0, 0);
@@ -82,7 +82,7 @@ impl Peer {
         }
         let room = self.input.len() - self.tail;
         if self.ended || room == 0 {
-            // No answer is so long.
+            // No answer is that long.
             self.ended = true;
             return false;
         }
@@ -99,18 +99,18 @@ impl Peer {
         false
     }
 
-    /// What has come and was not taken.
+    /// Bytes that have arrived and were not taken.
     pub fn bytes(&self) -> &[u8] {
         &self.input[self.head..self.tail]
     }
 
-    /// Takes so many of them.
+    /// Takes the first `count` of them.
     pub fn take(&mut self, count: usize) {
         self.head += count;
     }
 }
 
-/// Not now, or still on its way.
+/// Whether to try later: the socket is not ready, or not connected yet.
 fn is_later(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,6 +1,6 @@
-//! What a scenario is to the event loop: how many connections and lanes, which keys they take, what they do with a
-//! grant and which span is measured. Plain values; `options` makes them and `load` carries them out. Invariant: there
-//! is a lane at least, and with `Habit::Expire` an even number of them.
+//! A scenario as the event loop sees it: how many connections and lanes, which keys they take, what they do with a grant
+//! and which span is measured. Plain values; `options` makes them and `load` carries them out. Invariant: there is at least
+//! one lane, and with `Habit::Expire` an even number.
 
 use dflockd::command::Us;
 
@@ -13,7 +13,7 @@ pub enum Habit {
     Keep,
     /// Hangs up.
     HangUp,
-    /// The even lanes let their lease end, the odd ones wait for that.
+    /// Even lanes let their lease end, odd lanes wait for that.
     Expire,
 }
 
@@ -22,20 +22,20 @@ pub enum Habit {
 pub enum Keys {
     /// One of its own.
     Own,
-    /// So many that are nobody else's, one after the other.
+    /// This many of its own, one after the other.
     Several(usize),
-    /// Any of so many that are everybody's.
+    /// Any of this many that all lanes share.
     Any(usize),
-    /// One for itself and its neighbour.
+    /// One that it shares with its neighbour.
     Pair,
 }
 
-/// What is measured by a latency.
+/// The span that a latency measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clocked {
     Pair,
     Acquire,
-    /// From the end of a lease.
+    /// From the end of a lease to the next grant.
     Lateness,
 }
 
@@ -54,14 +54,14 @@ pub struct Plan {
     pub time: Option<Us>,
     pub wait: Us,
     pub lease: Us,
-    /// Until a server without a queue is asked again.
+    /// The pause before a server without a queue is asked again.
     pub pause: Us,
-    /// An acquire that is not granted in time is an error.
+    /// Whether an acquire that is not granted in time is an error.
     pub must_grant: bool,
 }
 
 impl Plan {
-    /// Whether a lane that releases has others after its key.
+    /// Whether several lanes lock and release the same key.
     pub fn shares(&self) -> bool {
         self.habit == Habit::Pairs && matches!(self.keys, Keys::Any(_))
     }

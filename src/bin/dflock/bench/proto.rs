@@ -1,6 +1,6 @@
-//! How each protocol says acquire and release, and what its answers mean: the line protocol of dflockd, RESP as redis
-//! speaks it, and the frames of distlockd. It knows no socket but the one that finds out whether a server is there.
-//! Invariant: nothing is allocated to write a request or to read an answer.
+//! The protocols that bench speaks: how each says acquire and release, and what its answers mean. They are the line
+//! protocol of dflockd, RESP of redis, and the frames of distlockd. The only socket here is the one that finds out whether a
+//! server is there. Invariant: nothing is allocated to write a request or to read an answer.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,9 +13,9 @@ use dflockd::wire::{ask, text};
 
 use crate::failure::{Failure, PROTOCOL};
 
-/// How long a server may take to connect, and to say that it is there.
+/// How long a server may take to connect, and to answer the first question.
 const PATIENCE: Us = 5 * SECOND;
-/// Deletes a key if its value is ours still: the release that redis has no command for.
+/// Deletes a key if it still has our value: redis has no command for such a release.
 const SCRIPT: &str =
     "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end";
 
@@ -26,19 +26,19 @@ pub enum Protocol {
     Distlockd,
 }
 
-/// A server, once it has been found to be there.
+/// A server that has answered.
 pub struct Target {
     /// As it was named on the command line.
     pub name: String,
     pub protocol: Protocol,
     pub addr: SocketAddr,
-    /// What each connection says first, if anything; its answer is an `ok`.
+    /// The greeting of each connection, if there is one; the answer to it is `ok`.
     pub hello: Vec<u8>,
     /// The words of a redis release up to the key.
     script: Vec<u8>,
 }
 
-/// What was asked; the answer does not say.
+/// The kind of a request, which its answer does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     Hello,
@@ -48,11 +48,11 @@ pub enum Asked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// With the server's token, if its protocol has any.
+    /// With the server's token, if its protocol has one.
     Granted(Option<Token>),
     /// The release, or the greeting.
     Done,
-    /// Somebody holds it, and there is no queue.
+    /// The key is held, and there is no queue.
     Busy,
     /// The wait is over.
     Timeout,
@@ -63,14 +63,14 @@ pub enum Answer {
 /// One acquire.
 pub struct Acquire<'a> {
     pub key: &'a [u8],
-    /// Who asks: the value of a redis key, the client id of distlockd.
+    /// The lane that asks: the value of a redis key, the client id of distlockd.
     pub me: Token,
     pub wait: Us,
     pub lease: Us,
 }
 
 impl Protocol {
-    /// Whether it has a queue, so that nobody has to ask again.
+    /// Whether the server has a queue, so that a client need not ask again.
     pub fn queues(self) -> bool {
         self == Protocol::Dflockd
     }
@@ -94,7 +94,7 @@ impl Protocol {
     }
 }
 
-/// Takes `redis://HOST:PORT` apart; without a scheme it is dflockd.
+/// Splits `redis://HOST:PORT`; without a scheme it is dflockd.
 pub fn split(server: &str) -> (Protocol, &str) {
     if let Some(rest) = server.strip_prefix("redis://") {
         (Protocol::Redis, rest.trim_end_matches('/'))
@@ -133,7 +133,7 @@ impl Target {
     }
 
     fn greet(&mut self, stream: TcpStream) -> io::Result<()> {
-        let nonsense = || io::Error::from(ErrorKind::InvalidData);
+        let other = || io::Error::from(ErrorKind::InvalidData);
         let mut stream = BufReader::new(stream);
         match self.protocol {
             Protocol::Dflockd => {
@@ -145,9 +145,9 @@ impl Target {
                     match line(&mut stream)?.as_str() {
                         "ok\n" => {}
                         "error_auth\n" => return Err(ErrorKind::PermissionDenied.into()),
-                        // To a secret, by who has none.
+                        // A server without a secret answers this to one.
                         "error\n" if left == 2 => return Err(ErrorKind::Unsupported.into()),
-                        _ => return Err(nonsense()),
+                        _ => return Err(other()),
                     }
                 }
             }
@@ -163,7 +163,7 @@ impl Target {
                 } else if first.starts_with('-') {
                     words(&[b"EVAL", SCRIPT.as_bytes(), b"1"], 5, &mut self.script);
                 } else {
-                    return Err(nonsense());
+                    return Err(other());
                 }
             }
             Protocol::Distlockd => {
@@ -171,7 +171,7 @@ impl Target {
                 let length = stream.fill_buf()?.len();
                 match stream.buffer().first() {
                     Some(0..=3) if length >= 3 => {}
-                    _ => return Err(nonsense()),
+                    _ => return Err(other()),
                 }
             }
         }
@@ -209,7 +209,7 @@ impl Target {
         }
     }
 
-    /// Appends a release of what this token holds.
+    /// Appends a release of the hold of this token.
     pub fn release(&self, key: &[u8], token: Token, out: &mut Vec<u8>) {
         match self.protocol {
             Protocol::Dflockd => {
@@ -225,7 +225,7 @@ impl Target {
         }
     }
 
-    /// Reads one answer and says how long it is. None: it is not all there yet.
+    /// Reads one answer and says how long it is; None if it has not arrived in full.
     pub fn answer(&self, asked: Asked, input: &[u8]) -> Option<(usize, Answer)> {
         if self.protocol == Protocol::Distlockd {
             let &[status, high, low, ..] = input else {
@@ -277,7 +277,7 @@ fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
     }
 }
 
-/// The first of so many words of a RESP request.
+/// The first words of a RESP request that has `count` words.
 fn words(first: &[&[u8]], count: u64, out: &mut Vec<u8>) {
     out.push(b'*');
     text::write_number(count, out);
@@ -305,7 +305,7 @@ fn number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Who asks, as a word of 32 digits.
+/// The lane that asks, as a word of 32 digits.
 fn write_me(me: Token, out: &mut Vec<u8>) {
     out.extend_from_slice(b"$32\r\n");
     text::write_token(me, out);
@@ -322,7 +322,7 @@ fn frame(command: u8, key: &[u8], me: Token, out: &mut Vec<u8>) {
     text::write_token(me, out);
 }
 
-/// How long it is until a server without a queue is asked again, in words.
+/// The pause before a server without a queue is asked again, in words.
 pub fn pause_text(pause: Us) -> String {
     format!("{} ms", pause as f64 * 1000.0 / SECOND as f64)
 }

@@ -1,5 +1,5 @@
-//! What was measured, as a table for people and as JSON for programs; the page for browsers is in `page`. It measures
-//! nothing. Invariant: the same figures under the same names in all three.
+//! The report: a table for people and JSON for programs; the page for browsers is in `page`. It measures nothing.
+//! Invariant: all three have the same figures under the same names.
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ pub struct Report<'a> {
     pub settings: &'a Settings,
     pub targets: &'a [Target],
     pub outcomes: &'a [Outcome],
-    /// When, in UTC.
+    /// The date, in UTC.
     pub made: String,
 }
 
@@ -71,7 +71,7 @@ impl Report<'_> {
         ])
     }
 
-    /// What does not fit into the table.
+    /// Lines for what does not fit into the table.
     pub fn notes(&self, outcome: &Outcome) -> Vec<String> {
         let target = &self.targets[outcome.server];
         let name = &target.name;
@@ -179,7 +179,7 @@ fn measures(summary: &Summary) -> [(&'static str, Option<f64>); 13] {
     ]
 }
 
-/// Names to the left, numbers to the right.
+/// Aligned columns: names to the left, numbers to the right.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -193,12 +193,12 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     text
 }
 
-/// Without decimals, and with blanks between thousands where that helps.
+/// A number without decimals.
 pub fn whole(value: f64) -> String {
     format!("{value:.0}")
 }
 
-/// When, to the minute, from nanoseconds since 1970.
+/// A date to the minute, from nanoseconds since 1970.
 pub fn date(unix_ns: u64) -> String {
     let at = Date::of_unix_ms(unix_ns / 1_000_000);
     let (year, month, day) = (at.year, at.month, at.day);

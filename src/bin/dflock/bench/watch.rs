@@ -1,5 +1,5 @@
-//! What a server process costs: its CPU time and its memory, from /proc, if it runs on this host and its number was
-//! given. Not what the server says of itself. Invariant: what cannot be read is None, never zero.
+//! The CPU time and the memory of a server process, from /proc, if it runs on this host and `--server-pid` names it. The
+//! server is not asked. Invariant: a figure that cannot be read is None, never zero.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ pub fn cpu_time(pid: u32) -> Option<Us> {
     Some(total)
 }
 
-/// Bytes of its memory that are not files.
+/// Its anonymous memory in bytes.
 pub fn memory(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text
