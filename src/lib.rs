@@ -29,7 +29,8 @@
 //! `signals/emission.rs`, how a signal finds who listens), [`hub`] (with `hub/life.rs`, how a session ends, and
 //! `hub/post.rs`), [`wire::Face`], [`wire::text`], [`wire::distlockd`], [`server`], then what they stand on:
 //! [`base`] (wheel, slab, list, table, name, buffer, date), [`sys`], [`config`], [`log`]. And by
-//! itself: [`client`], with [`client::lock`], [`client::signals`] and [`client::shard`].
+//! itself: [`client`], with [`client::lease`] (when to renew, when it is lost), [`client::lock`], [`client::signals`] and
+//! [`client::shard`].
 //!
 //! # One request's journey
 //!
@@ -61,8 +62,8 @@
 //! # The other side
 //!
 //! [`client`] is for programs that want a lock; it stands on [`wire::ask`], the other end of [`wire::text`].
-//! `src/bin/dflock` is dflock(1): `run` holds a lock while a command runs, `guard` sees to it that nobody holds it too
-//! long.
+//! `src/bin/dflock` is dflock(1): `run` holds a lock while a command runs, `guard` ends the command before the lease if
+//! dflock cannot, `steps` are the tasks that hold nothing, `bench` measures servers.
 //!
 //! # Glossary
 //!

@@ -159,11 +159,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "a model and what it is compared with, step by step",
     ),
     (
-        "src/bin/dflock/bench/options",
-        "plan",
-        "a match with the fields of a plan for each scenario",
-    ),
-    (
         "src/config/tests",
         "each_variable_reaches_its_setting",
         "a table with one row per variable",

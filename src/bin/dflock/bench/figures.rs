@@ -18,8 +18,8 @@ pub struct Histogram {
     max: Us,
 }
 
-impl Histogram {
-    pub fn new() -> Histogram {
+impl Default for Histogram {
+    fn default() -> Histogram {
         Histogram {
             buckets: vec![0; PARTS * DOUBLINGS],
             count: 0,
@@ -29,7 +29,9 @@ impl Histogram {
             max: 0,
         }
     }
+}
 
+impl Histogram {
     pub fn add(&mut self, span: Us) {
         self.buckets[bucket(span)] += 1;
         self.count += 1;
@@ -103,6 +105,7 @@ fn highest(bucket: usize) -> Us {
 }
 
 /// The figures of one run of one scenario against one server.
+#[derive(Default)]
 pub struct Figures {
     /// Pairs of lock and release; in `held`, keys that were taken.
     pub ops: u64,
@@ -134,26 +137,6 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn new() -> Figures {
-        Figures {
-            ops: 0,
-            tries: 0,
-            requests: 0,
-            wall: 0,
-            cpu: 0,
-            latency: Histogram::new(),
-            timeouts: 0,
-            errors: 0,
-            exclusion: 0,
-            order: 0,
-            early: 0,
-            again: 0,
-            why: None,
-            server_cpu: None,
-            server_bytes: None,
-        }
-    }
-
     pub fn error(&mut self, why: impl FnOnce() -> String) {
         self.errors += 1;
         if self.why.is_none() {
@@ -263,7 +246,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_at_most_one_percent_too_large() {
-        let mut all = Histogram::new();
+        let mut all = Histogram::default();
         for span in 1..=100_000 {
             all.add(span);
         }
@@ -287,7 +270,7 @@ mod tests {
             }
         }
         bucket(Us::MAX);
-        assert_eq!(Histogram::new().percentile(0.5), 0.0);
+        assert_eq!(Histogram::default().percentile(0.5), 0.0);
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl<'a> Load<'a> {
             is_proof: plan.shares(),
             parked: 0,
             cpu: process::cpu_time()?,
-            figures: Figures::new(),
+            figures: Figures::default(),
             now,
             start: now,
             end: Us::MAX,
@@ -502,7 +502,7 @@ impl<'a> Load<'a> {
     /// All lanes have held the lock: the clock starts. Of the proof only errors and violations are kept.
     fn end_proof(&mut self) -> io::Result<()> {
         self.is_proof = false;
-        let figures = mem::replace(&mut self.figures, Figures::new());
+        let figures = mem::take(&mut self.figures);
         self.figures.errors = figures.errors;
         self.figures.exclusion = figures.exclusion;
         self.figures.order = figures.order;

@@ -235,9 +235,9 @@ impl Settings {
         Ok(())
     }
 
-    /// The plan of a scenario; None if the protocol cannot do it.
-    pub fn plan(&self, scenario: Scenario, protocol: Protocol) -> Option<Plan> {
-        let mut plan = Plan {
+    /// What the plans of all scenarios have in common.
+    fn base(&self, scenario: Scenario) -> Plan {
+        Plan {
             prefix: format!("{}:{}", self.key, scenario.name()),
             habit: Habit::Pairs,
             keys: Keys::Own,
@@ -245,16 +245,18 @@ impl Settings {
             peers: self.workers,
             idle: self.connections.saturating_sub(self.workers),
             lanes: self.pipeline.unwrap_or(1),
-            rounds: self.rounds,
+            rounds: self.time.map_or(self.rounds, |_| u64::MAX),
             time: self.time,
             wait: self.wait,
             lease: self.lease,
             pause: self.pause,
             must_grant: true,
-        };
-        if self.time.is_some() {
-            plan.rounds = u64::MAX;
         }
+    }
+
+    /// The plan of a scenario; None if the protocol cannot do it.
+    pub fn plan(&self, scenario: Scenario, protocol: Protocol) -> Option<Plan> {
+        let mut plan = self.base(scenario);
         match scenario {
             Scenario::Uncontended => {}
             Scenario::Contended => {
