@@ -75,8 +75,9 @@ impl Pace {
 }
 
 fn write(line: &str) {
-    // stderr is unbuffered in std, so a line is one write(2), and whole beside other writers of the same pipe. A lock server
-    // must neither stop because its log fails nor wait for the log's reader: a line that finds no room is dropped.
+    // stderr is unbuffered in std, so a line is one write(2), and whole beside other writers of the same pipe. A lock
+    // server must neither stop because its log fails nor wait for the log's reader: a line that finds no room is
+    // dropped.
     if !sys::can_log() {
         return;
     }

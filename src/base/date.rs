@@ -1,5 +1,6 @@
 //! The civil calendar in UTC, for what people read: a log line, the date of a report. It reads no clock and knows no
-//! time zone and no leap second. Invariant: every instant from 1970 on has one date, and later instants have later ones.
+//! time zone and no leap second. Invariant: every instant from 1970 on has one date, and later instants have later
+//! ones.
 
 const DAY_MS: u64 = 86_400_000;
 

@@ -33,7 +33,8 @@ pub enum Error {
     Timeout,
     /// The server refused.
     Refused(Refusal),
-    /// The server sent something that is no answer to this question. The text says what, as in `it answered "HTTP/1.1"`.
+    /// The server sent something that is no answer to this question. The text says what, as in `it answered
+    /// "HTTP/1.1"`.
     Protocol(String),
 }
 

@@ -1,7 +1,7 @@
-//! One hold as its client knows it: when to renew, when an answer is overdue, when the lock is lost. It is pure: time is
-//! an argument that never decreases, and there is no socket, no thread and no clock. [`super::Lock`] asks it from a
-//! thread, dflock(1) from an event loop. Invariant: the deadline is never later than the server's, because it counts from
-//! when a request was sent; a lock that is lost stays lost, and nothing is sent for it.
+//! One hold as its client knows it: when to renew, when an answer is overdue, when the lock is lost. It is pure: time
+//! is an argument that never decreases, and there is no socket, no thread and no clock. [`super::Lock`] asks it from a
+//! thread, dflock(1) from an event loop. Invariant: the deadline is never later than the server's, because it counts
+//! from when a request was sent; a lock that is lost stays lost, and nothing is sent for it.
 //!
 //! ```text
 //! request sent          half time    unanswered for an eighth   deadline
@@ -100,9 +100,9 @@ impl Lease {
         }
     }
 
-    /// A hold that was heard of at `heard`, too long after its request to be sharp. It is to be renewed at once, and not
-    /// to be used before [`Lease::is_sure`]. Until then it has no deadline, and how long to wait for the answer is up to
-    /// the caller.
+    /// A hold that was heard of at `heard`, too long after its request to be sharp. It is to be renewed at once, and
+    /// not to be used before [`Lease::is_sure`]. Until then it has no deadline, and how long to wait for the answer is
+    /// up to the caller.
     pub fn unsure(heard: Us, span: Us) -> Lease {
         Lease {
             until: Us::MAX,

@@ -1,7 +1,7 @@
-//! A guard: a hold that a thread of its own renews, and that ends with its value. When to renew and when the lock is lost
-//! is decided in [`super::lease`]. The thread never connects again: when a renewal finds the connection broken, the lock
-//! is lost. Nothing here stops the work that the lock guards: your `on_lost` does, or your loop asks [`Lock::is_lost`].
-//! Invariant: a lock is lost as soon as its deadline has passed, whatever the thread is doing.
+//! A guard: a hold that a thread of its own renews, and that ends with its value. When to renew and when the lock is
+//! lost is decided in [`super::lease`]. The thread never connects again: when a renewal finds the connection broken,
+//! the lock is lost. Nothing here stops the work that the lock guards: your `on_lost` does, or your loop asks
+//! [`Lock::is_lost`]. Invariant: a lock is lost as soon as its deadline has passed, whatever the thread is doing.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -40,8 +40,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Acquires `key` as [`Client::acquire`] does, with the same errors, and keeps it renewed. The connection serves this
-    /// lock alone from then on; after an error it is closed. [`Error::Io`] also if the system allows no more threads.
+    /// Acquires `key` as [`Client::acquire`] does, with the same errors, and keeps it renewed. The connection serves
+    /// this lock alone from then on; after an error it is closed. [`Error::Io`] also if the system allows no more
+    /// threads.
     ///
     /// If the connection has declared no owner, it declares a unique one, so that the server's listing shows host and
     /// process. A connection that holds something already, or whose server knows no owners, goes on without.
@@ -58,8 +59,8 @@ impl Lock {
     /// The connection is closed after it.
     ///
     /// The lock is lost when a renewal is refused or finds the connection broken. It is lost at its deadline if no
-    /// renewal was answered, because the server is frozen or out of reach. If this machine was suspended, `on_lost` runs
-    /// within a second after it wakes up.
+    /// renewal was answered, because the server is frozen or out of reach. If this machine was suspended, `on_lost`
+    /// runs within a second after it wakes up.
     ///
     /// A server whose connection has ended gives the lock to the next in line at once, unless it was told not to. This
     /// side hears of that at the next renewal only: work that must not be done twice needs the fence.
@@ -129,7 +130,8 @@ impl Lock {
 
     fn end(&mut self) -> Result<(), Error> {
         if !self.shared.begin_release() {
-            // The thread may be in `on_lost`, and `on_lost` may be what drops this value: joining it could wait for ever.
+            // The thread may be in `on_lost`, and `on_lost` may be what drops this value: joining it could wait for
+            // ever.
             self.keeper = None;
         }
         match self.keeper.take() {

@@ -3,8 +3,8 @@
 //! question before it, or the connection is of no further use.
 //!
 //! A [`Key`] is a lock or a semaphore. A [`Grant`] is proved by its token. It ends at its `until` unless it is renewed
-//! before; it also ends with the connection, unless the server was told otherwise. Waits and leases are whole seconds on
-//! the wire: a wait is rounded up, a lease is rounded down, but not below 1 s.
+//! before; it also ends with the connection, unless the server was told otherwise. Waits and leases are whole seconds
+//! on the wire: a wait is rounded up, a lease is rounded down, but not below 1 s.
 //!
 //! An acquire can be cut in two phases: take a place in the queue, do something else, then wait for the turn.
 //!
@@ -69,9 +69,9 @@ const NAP: Duration = Duration::from_secs(1);
 pub struct Options {
     /// The secret, if the server has one: 1 to 65,536 bytes without LF. Blanks around it do not count.
     pub secret: Option<Vec<u8>>,
-    /// The owner of the waits and holds of this connection, declared after the secret. A renewal moves a hold of the same
-    /// owner to this connection. With None the connection is an owner by itself. A server that knows no owners is used
-    /// without one.
+    /// The owner of the waits and holds of this connection, declared after the secret. A renewal moves a hold of the
+    /// same owner to this connection. With None the connection is an owner by itself. A server that knows no owners is
+    /// used without one.
     pub id: Option<Owner>,
     /// How long a connect may take, with all addresses and the secret, and then how long each answer may take, beyond
     /// the wait that was asked for. The lookup of a name may take longer; that is up to the system.
@@ -104,8 +104,8 @@ impl<'a> Key<'a> {
         Key::new(Space::Lock, name, 1)
     }
 
-    /// A semaphore, which has up to `limit` holders at a time: 1 to 1,048,576. All its users must give the same limit. The
-    /// name is as for a lock; [`Error::Key`] if the name or the limit is not.
+    /// A semaphore, which has up to `limit` holders at a time: 1 to 1,048,576. All its users must give the same limit.
+    /// The name is as for a lock; [`Error::Key`] if the name or the limit is not.
     pub fn semaphore(name: &'a [u8], limit: u32) -> Result<Key<'a>, Error> {
         if !(1..=LIMIT_MAX).contains(&u64::from(limit)) {
             return Err(Error::Key("a limit is 1 to 1,048,576"));
@@ -131,8 +131,8 @@ pub struct Grant {
     pub token: Token,
     /// How long the hold lasts. The server may grant another lease than was asked for. Whole seconds, at least 1.
     pub lease: Duration,
-    /// When the hold ends unless it is renewed, in microseconds on the clock of [`sys::now`]. The lease counts from when
-    /// the request was sent, so this is never later than the server's deadline.
+    /// When the hold ends unless it is renewed, in microseconds on the clock of [`sys::now`]. The lease counts from
+    /// when the request was sent, so this is never later than the server's deadline.
     pub until: Us,
 }
 
@@ -175,9 +175,9 @@ pub struct Client {
 impl Client {
     /// Connects to `HOST:PORT`, trying every address of the host, and sends the secret and the owner if you gave them.
     ///
-    /// [`Error::Refused`] with [`Refusal::Auth`] if the secret is wrong, with [`Refusal::Error`] if the server has none.
-    /// [`Error::Io`] if no server answers; its kind is [`ErrorKind::InvalidInput`] if `server` is no `HOST:PORT` or the
-    /// secret cannot be one.
+    /// [`Error::Refused`] with [`Refusal::Auth`] if the secret is wrong, with [`Refusal::Error`] if the server has
+    /// none. [`Error::Io`] if no server answers; its kind is [`ErrorKind::InvalidInput`] if `server` is no `HOST:PORT`
+    /// or the secret cannot be one.
     pub fn connect(server: &str, options: &Options) -> Result<Client, Error> {
         let until = sys::now().saturating_add(micros(options.patience));
         let mut client = Client::open(server, options, until)?;
@@ -213,15 +213,15 @@ impl Client {
     /// Takes a slot of `key`, queueing for up to `wait`; a wait of zero is a try. The hold lasts for `lease`, 1 to
     /// 9,223,372,036 s, or for the server's default if that is None.
     ///
-    /// A grant that took long to come began at a time that is not known here. It is renewed once on receipt, and `until`
-    /// counts from that renewal. [`Refusal::LeaseExpired`] if it had ended by then.
+    /// A grant that took long to come began at a time that is not known here. It is renewed once on receipt, and
+    /// `until` counts from that renewal. [`Refusal::LeaseExpired`] if it had ended by then.
     ///
     /// [`Error::Timeout`] when the wait is over. The server may refuse with [`Refusal::MaxLocks`],
     /// [`Refusal::MaxWaiters`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`].
     ///
-    /// [`Refusal::Deadlock`] if this owner ([`Options::id`], or else this connection) holds something that the holders of
-    /// `key` wait for, directly or through others: none of them would ever go on. This owner then stands in no queue and
-    /// keeps its holds. Release them before you try again; no other owner was told.
+    /// [`Refusal::Deadlock`] if this owner ([`Options::id`], or else this connection) holds something that the holders
+    /// of `key` wait for, directly or through others: none of them would ever go on. This owner then stands in no queue
+    /// and keeps its holds. Release them before you try again; no other owner was told.
     pub fn acquire(
         &mut self,
         key: &Key<'_>,
@@ -243,8 +243,8 @@ impl Client {
     /// The first of two phases: takes a slot of `key` or a place in its queue, and does not wait. The lease is as in
     /// [`Client::acquire`].
     ///
-    /// [`Refusal::AlreadyEnqueued`] if this connection has enqueued for `key` and not waited since; otherwise the errors
-    /// of an acquire.
+    /// [`Refusal::AlreadyEnqueued`] if this connection has enqueued for `key` and not waited since; otherwise the
+    /// errors of an acquire.
     pub fn enqueue(&mut self, key: &Key<'_>, lease: Option<Duration>) -> Result<Place, Error> {
         let command = Command::Enqueue {
             space: key.space,
@@ -264,10 +264,10 @@ impl Client {
     /// The second of two phases: waits for up to `wait` for the turn. If the turn has come already, the answer comes at
     /// once and the lease starts again. A grant that took long to come is renewed, as in [`Client::acquire`].
     ///
-    /// [`Error::Timeout`] when the wait is over; the place in the queue is gone. [`Refusal::NotEnqueued`] if there was no
-    /// place, [`Refusal::LeaseExpired`] if the turn came and its lease is over, [`Refusal::Draining`].
-    /// [`Refusal::Deadlock`] as for an acquire, at once or later, when this owner is granted something else meanwhile; the
-    /// place in the queue is gone.
+    /// [`Error::Timeout`] when the wait is over; the place in the queue is gone. [`Refusal::NotEnqueued`] if there was
+    /// no place, [`Refusal::LeaseExpired`] if the turn came and its lease is over, [`Refusal::Draining`].
+    /// [`Refusal::Deadlock`] as for an acquire, at once or later, when this owner is granted something else meanwhile;
+    /// the place in the queue is gone.
     pub fn wait(&mut self, key: &Key<'_>, wait: Duration) -> Result<Grant, Error> {
         let wait = span(wait);
         let command = Command::Wait {
@@ -279,8 +279,9 @@ impl Client {
         self.granted(key, sent, reply)
     }
 
-    /// Lets a hold last for `lease` from now, or for the server's default if that is None. The hold may have been granted
-    /// to another connection. It stays with that connection, unless both have declared the same owner: then it moves here.
+    /// Lets a hold last for `lease` from now, or for the server's default if that is None. The hold may have been
+    /// granted to another connection. It stays with that connection, unless both have declared the same owner: then it
+    /// moves here.
     ///
     /// [`Refusal::Error`] if nothing is held by this token.
     pub fn renew(
@@ -348,8 +349,8 @@ impl Client {
         }
     }
 
-    /// The hold that an acquire or a wait has brought. A grant out of the queue is younger than its request: counted from
-    /// the request its deadline would be early, perhaps long over. A renewal makes it sharp.
+    /// The hold that an acquire or a wait has brought. A grant out of the queue is younger than its request: counted
+    /// from the request its deadline would be early, perhaps long over. A renewal makes it sharp.
     fn granted(&mut self, key: &Key<'_>, sent: Us, reply: Reply) -> Result<Grant, Error> {
         let grant = match reply {
             Reply::Granted { token, lease } => Grant::new(token, lease, sent),
@@ -383,7 +384,8 @@ impl Client {
         }
     }
 
-    /// Sends a command whose answer may take `within`. Returns the instant before its first byte was sent, and the answer.
+    /// Sends a command whose answer may take `within`. Returns the instant before its first byte was sent, and the
+    /// answer.
     fn ask(&mut self, command: &Command<'_>, within: Us) -> Result<(Us, Reply), Error> {
         let mut request = Vec::new();
         ask::command(command, &mut request);

@@ -1,6 +1,6 @@
 //! The owner of the waits and holds of a connection: a name that the connection declares first. The server looks for
-//! deadlocks among owners, and moves a hold between connections of one owner; nothing is decided here. Invariant: a unique
-//! owner is unique among all hosts.
+//! deadlocks among owners, and moves a hold between connections of one owner; nothing is decided here. Invariant: a
+//! unique owner is unique among all hosts.
 
 use std::fs;
 use std::process;
@@ -31,8 +31,8 @@ impl Owner {
         Ok(Owner(name.to_vec()))
     }
 
-    /// A unique owner, made of host, process, a count and the time, as in `web3:4711:1:18e9eb98d4e91d15`. The time is there
-    /// because processes in containers share host names and numbers.
+    /// A unique owner, made of host, process, a count and the time, as in `web3:4711:1:18e9eb98d4e91d15`. The time is
+    /// there because processes in containers share host names and numbers.
     pub fn unique() -> Owner {
         let host = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
         let is_plain = |byte: &&u8| byte.is_ascii_alphanumeric() || b"-._".contains(*byte);

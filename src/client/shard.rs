@@ -1,6 +1,6 @@
 //! Several servers that know nothing of each other, and the one of them that has a key. It opens no connection and does
-//! not look whether a server is up: a key has one home. Invariant: every program that has the same list in the same order,
-//! and takes the CRC-32 modulo its length, finds the same server.
+//! not look whether a server is up: a key has one home. Invariant: every program that has the same list in the same
+//! order, and takes the CRC-32 modulo its length, finds the same server.
 //!
 //! ```no_run
 //! use std::time::Duration;

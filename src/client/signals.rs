@@ -1,6 +1,6 @@
 //! Signals: a connection that listens to a pattern receives what is signalled to the channels that match. A signal that
-//! arrives while the client waits for another answer is kept for [`Client::hear`], up to a bound. Invariant: signals are
-//! heard in the order in which they arrived, and those that found no room are counted.
+//! arrives while the client waits for another answer is kept for [`Client::hear`], up to a bound. Invariant: signals
+//! are heard in the order in which they arrived, and those that found no room are counted.
 //!
 //! The server keeps no signal: a client that does not listen at that moment misses it, and a client that does not read
 //! for long is disconnected. So look when a signal comes, and look now and then without one.
@@ -87,9 +87,9 @@ impl Heard {
 }
 
 impl Signal {
-    /// A signal that can be sent. [`Error::Channel`] unless the channel is 1 to 256 bytes without SP, TAB, CR, LF, `*` and
-    /// `>`. [`Error::Payload`] unless the payload has a byte that is no blank, has no LF and no CR at its end, and is, with
-    /// its channel, at most 65,531 bytes.
+    /// A signal that can be sent. [`Error::Channel`] unless the channel is 1 to 256 bytes without SP, TAB, CR, LF, `*`
+    /// and `>`. [`Error::Payload`] unless the payload has a byte that is no blank, has no LF and no CR at its end, and
+    /// is, with its channel, at most 65,531 bytes.
     pub fn new(channel: &[u8], payload: &[u8]) -> Result<Signal, Error> {
         check(channel, payload)?;
         Ok(Signal {
@@ -112,14 +112,15 @@ impl Signal {
 }
 
 impl Client {
-    /// Listens to the channels that match `pattern`: parts with dots between them, where `*` stands for any one part and
-    /// `>`, as the last, for one or more. Without a group this connection hears each signal once, however many of its
-    /// patterns match. Connections with the same pattern and the same group take turns. Listening again changes nothing.
+    /// Listens to the channels that match `pattern`: parts with dots between them, where `*` stands for any one part
+    /// and `>`, as the last, for one or more. Without a group this connection hears each signal once, however many of
+    /// its patterns match. Connections with the same pattern and the same group take turns. Listening again changes
+    /// nothing.
     ///
     /// Keep the connection for listening: once a [`super::Lock`] has it, nothing can be heard on it any more.
     ///
-    /// [`Error::Pattern`] and [`Error::Group`] if they cannot be one. [`super::Refusal::Error`] if this connection has as
-    /// many subscriptions as the server allows, or the server knows no signals; [`super::Refusal::Draining`].
+    /// [`Error::Pattern`] and [`Error::Group`] if they cannot be one. [`super::Refusal::Error`] if this connection has
+    /// as many subscriptions as the server allows, or the server knows no signals; [`super::Refusal::Draining`].
     pub fn listen(&mut self, pattern: &[u8], group: Option<&[u8]>) -> Result<(), Error> {
         let (pattern, group) = checked(pattern, group)?;
         let mut request = Vec::new();
@@ -129,8 +130,8 @@ impl Client {
         Ok(())
     }
 
-    /// Ends a [`Client::listen`], with the same errors; if there was none, nothing changes. Signals that have arrived can
-    /// still be heard.
+    /// Ends a [`Client::listen`], with the same errors; if there was none, nothing changes. Signals that have arrived
+    /// can still be heard.
     pub fn unlisten(&mut self, pattern: &[u8], group: Option<&[u8]>) -> Result<(), Error> {
         let (pattern, group) = checked(pattern, group)?;
         let mut request = Vec::new();
@@ -138,8 +139,8 @@ impl Client {
         self.is_told_ok(&request, sys::now().saturating_add(self.patience))
     }
 
-    /// Sends a signal to `channel`, which has no wildcards. Returns how many received it: connections that listen without
-    /// a group, and groups. To receive a signal is not yet to read it.
+    /// Sends a signal to `channel`, which has no wildcards. Returns how many received it: connections that listen
+    /// without a group, and groups. To receive a signal is not yet to read it.
     ///
     /// [`Error::Channel`] and [`Error::Payload`] as in [`Signal::new`], [`super::Refusal::Draining`].
     pub fn signal(&mut self, channel: &[u8], payload: &[u8]) -> Result<u64, Error> {
@@ -155,8 +156,8 @@ impl Client {
         Err(self.out_of_step(reply))
     }
 
-    /// Waits for the next signal; None if none came within `wait`. A wait of zero looks whether one has arrived. Signals
-    /// that were kept come first, even when the connection has failed.
+    /// Waits for the next signal; None if none came within `wait`. A wait of zero looks whether one has arrived.
+    /// Signals that were kept come first, even when the connection has failed.
     ///
     /// None does not mean that the server is there: a [`Client::ping`] asks it. [`Error::Io`] when the connection ends,
     /// also because it was not read for long.
@@ -241,8 +242,8 @@ fn check(channel: &[u8], payload: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks what [`Client::listen`] would check and sends nothing: the pattern as it is sent, and the group, empty for None.
-/// [`Error::Pattern`] and [`Error::Group`] if they cannot be one.
+/// Checks what [`Client::listen`] would check and sends nothing: the pattern as it is sent, and the group, empty for
+/// None. [`Error::Pattern`] and [`Error::Group`] if they cannot be one.
 pub fn checked<'a>(
     pattern: &'a [u8],
     group: Option<&'a [u8]>,

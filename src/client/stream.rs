@@ -1,5 +1,6 @@
-//! The way to a server: a name to its addresses, an address to a connection, and what is left of the time for it. It says
-//! nothing on the connection. Invariant: all addresses together take no longer than they were given, the lookup aside.
+//! The way to a server: a name to its addresses, an address to a connection, and what is left of the time for it. It
+//! says nothing on the connection. Invariant: all addresses together take no longer than they were given, the lookup
+//! aside.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};

@@ -1,5 +1,5 @@
-//! The secret that a server and its clients share, as a value and as the content of a file. Invariant: a secret is 1 to 65,536
-//! bytes on one line without blanks around it, and no message shows it.
+//! The secret that a server and its clients share, as a value and as the content of a file. Invariant: a secret is 1 to
+//! 65,536 bytes on one line without blanks around it, and no message shows it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,7 +19,8 @@ pub enum NoSecret {
     Bad(String),
 }
 
-/// A secret as it can be said on the line: trimmed, not empty, one line, not over the cap. An error says what is wanted.
+/// A secret as it can be said on the line: trimmed, not empty, one line, not over the cap. An error says what is
+/// wanted.
 pub fn secret(text: &[u8]) -> Result<Vec<u8>, String> {
     let secret = text.trim_ascii();
     if secret.is_empty() || secret.len() > SECRET_MAX || secret.contains(&b'\n') {

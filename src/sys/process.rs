@@ -1,6 +1,6 @@
-//! Processes, for dflock(1): a fork of dflock that guards a command, the command in a process group of its own, its end,
-//! and the terminal. Each function has one purpose and makes a call or two. Invariant: a process that forks has one thread,
-//! so that its child may call anything.
+//! Processes, for dflock(1): a fork of dflock that guards a command, the command in a process group of its own, its
+//! end, and the terminal. Each function has one purpose and makes a call or two. Invariant: a process that forks has
+//! one thread, so that its child may call anything.
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::ffi::{CStr, OsStr};
@@ -103,8 +103,8 @@ pub fn close_standard_streams() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the command start in a group of its own, with the signal mask from before `signals` was made. A `bound` command is
-/// killed when this process ends; see PR_SET_PDEATHSIG(2const). `last` runs in the child, just before the command.
+/// Lets the command start in a group of its own, with the signal mask from before `signals` was made. A `bound` command
+/// is killed when this process ends; see PR_SET_PDEATHSIG(2const). `last` runs in the child, just before the command.
 pub fn prepare(
     command: &mut Command,
     signals: &Signals,

@@ -1,5 +1,5 @@
-//! Why dflock ends, if not with the exit status of its command: statuses, and the messages on stderr. Invariant: a message
-//! is one line, and a failure has status 0 only if `-q` or `-E 0` asked for that.
+//! Why dflock ends, if not with the exit status of its command: statuses, and the messages on stderr. Invariant: a
+//! message is one line, and a failure has status 0 only if `-q` or `-E 0` asked for that.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -63,7 +63,8 @@ impl Failure {
         Failure::new(OS_ERROR, format!("{error}{hint}"))
     }
 
-    /// A signal ends dflock. After ^C dflock must die of the signal: if it merely exits, a shell goes on with its script.
+    /// A signal ends dflock. After ^C dflock must die of the signal: if it merely exits, a shell goes on with its
+    /// script.
     pub fn by_signal(number: i32, by_terminal: bool) -> Failure {
         Failure {
             signal: Some(number).filter(|_| by_terminal),

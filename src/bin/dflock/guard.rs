@@ -1,6 +1,6 @@
-//! The guard: a forked copy of dflock that outlives it. The guard has the deadline by which the command must be dead, and
-//! the lock's connection, which stays open while either process lives. Invariant: if dflock dies, the connection ends after
-//! the command; if dflock freezes, the command ends before the lease.
+//! The guard: a forked copy of dflock that outlives it. The guard has the deadline by which the command must be dead,
+//! and the lock's connection, which stays open while either process lives. Invariant: if dflock dies, the connection
+//! ends after the command; if dflock freezes, the command ends before the lease.
 
 use std::ffi::CStr;
 use std::fs::File;

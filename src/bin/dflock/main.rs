@@ -1,6 +1,6 @@
-//! dflock(1): a command under a lock that spans hosts, after flock(1). This file turns arguments into a task and its end
-//! into an exit status. `run` holds a lock, `guard` ends the command before the lease if dflock cannot, `steps` are the
-//! tasks that hold nothing, `bench` measures servers.
+//! dflock(1): a command under a lock that spans hosts, after flock(1). This file turns arguments into a task and its
+//! end into an exit status. `run` holds a lock, `guard` ends the command before the lease if dflock cannot, `steps` are
+//! the tasks that hold nothing, `bench` measures servers.
 
 mod bench;
 mod failure;

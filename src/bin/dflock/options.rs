@@ -1,6 +1,6 @@
 //! The command line of dflock(1) and its environment, as values. No task is carried out here; a mistake is one line of
-//! text. Invariant: in front of a command options stop at the key, so that the command's options are never dflock's; a step
-//! has no command, and its options may stand anywhere.
+//! text. Invariant: in front of a command options stop at the key, so that the command's options are never dflock's; a
+//! step has no command, and its options may stand anywhere.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,7 +16,8 @@ use crate::values::{addresses, number, owner, secret, span, want};
 
 /// The host to ask if nobody names a server.
 const HOST: &str = "127.0.0.1";
-/// First words that name a step and not a key, unless `--` or `-c` follows. `bench` is one more, with options of its own.
+/// First words that name a step and not a key, unless `--` or `-c` follows. `bench` is one more, with options of its
+/// own.
 const STEPS: [&[u8]; 10] = [
     b"acquire", b"renew", b"release", b"ls", b"stat", b"ping", b"signal", b"listen", b"version",
     b"help",

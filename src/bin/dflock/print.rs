@@ -1,5 +1,5 @@
-//! Writing to stdout: text, bytes, and the line that proves a grant. Invariant: a write that fails is never taken for one
-//! that went well.
+//! Writing to stdout: text, bytes, and the line that proves a grant. Invariant: a write that fails is never taken for
+//! one that went well.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};

@@ -1,6 +1,6 @@
-//! House rules that a compiler does not know: which file may import which, that no two siblings import each other, where
-//! `unsafe` and the clock may be, how long a file and a function may be without a reason, and what may not be in the code
-//! at all.
+//! House rules that a compiler does not know: which file may import which, that no two siblings import each other,
+//! where `unsafe` and the clock may be, how long a file and a function may be without a reason, and what may not be in
+//! the code at all.
 
 mod tables;
 

@@ -1,6 +1,6 @@
-//! The event loop that puts load on one server: lanes that lock and release, spread over connections, and the checks that
-//! no lock is granted twice. One thread. Invariant: a violation is counted only where the server's own answers prove it,
-//! and the loop allocates nothing for a request.
+//! The event loop that puts load on one server: lanes that lock and release, spread over connections, and the checks
+//! that no lock is granted twice. One thread. Invariant: a violation is counted only where the server's own answers
+//! prove it, and the loop allocates nothing for a request.
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,8 +40,8 @@ struct Load<'a> {
     keys: Vec<Key>,
     /// Lanes that ask again, and when; in order, since all pauses have the same length.
     pauses: VecDeque<(Us, u32)>,
-    /// Lanes that hold a shared lock, and until when. A lane that released the lock as soon as it was granted would miss
-    /// that another lane has it too, so all answers that have arrived are read first.
+    /// Lanes that hold a shared lock, and until when. A lane that released the lock as soon as it was granted would
+    /// miss that another lane has it too, so all answers that have arrived are read first.
     holds: VecDeque<(Us, u32)>,
     /// Whether the proof runs: before the clock starts each lane holds a shared lock for a while.
     is_proof: bool,

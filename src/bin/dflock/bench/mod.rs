@@ -1,6 +1,6 @@
-//! `dflock bench`: measures how fast lock servers are, and checks that they grant no lock wrongly. This file is the flow:
-//! find the servers, run each scenario against each in turn, report. Invariant: servers are measured in turn, so that
-//! anything that slows the machine down slows all of them; a wrong grant makes the exit status 1.
+//! `dflock bench`: measures how fast lock servers are, and checks that they grant no lock wrongly. This file is the
+//! flow: find the servers, run each scenario against each in turn, report. Invariant: servers are measured in turn, so
+//! that anything that slows the machine down slows all of them; a wrong grant makes the exit status 1.
 
 mod figures;
 mod lane;
@@ -86,8 +86,8 @@ pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
     Ok(status)
 }
 
-/// The file for the report. It is opened before the measurements, so that a path that cannot be written fails at once; a
-/// former report stays until the new one is there.
+/// The file for the report. It is opened before the measurements, so that a path that cannot be written fails at once;
+/// a former report stays until the new one is there.
 struct Page<'a> {
     path: &'a OsStr,
     file: File,

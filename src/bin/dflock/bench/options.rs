@@ -1,6 +1,6 @@
-//! The options behind `dflock bench`, as values. Nothing is measured here; a mistake is one line of text. Options in front
-//! of `bench` (the server, the token file) count too. Invariant: every number is in its range, and every plan has at least
-//! one lane.
+//! The options behind `dflock bench`, as values. Nothing is measured here; a mistake is one line of text. Options in
+//! front of `bench` (the server, the token file) count too. Invariant: every number is in its range, and every plan has
+//! at least one lane.
 
 use std::ffi::OsString;
 

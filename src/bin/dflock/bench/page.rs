@@ -1,5 +1,5 @@
-//! The report as one page of HTML that needs no network: style and charts are in it. It measures nothing. Invariant: text
-//! from outside (names of servers, the command) is escaped.
+//! The report as one page of HTML that needs no network: style and charts are in it. It measures nothing. Invariant:
+//! text from outside (names of servers, the command) is escaped.
 
 use super::Outcome;
 use super::figures::Summary;

@@ -1,6 +1,6 @@
 //! One connection of the load: bytes out, bytes in, in two buffers that are made once. It knows no protocol. (`link` of
-//! dflock allocates for each line, which a load must not.) Invariant: after an end or an error it stays ended until it is
-//! opened again, and then nothing is left of the former connection.
+//! dflock allocates for each line, which a load must not.) Invariant: after an end or an error it stays ended until it
+//! is opened again, and then nothing is left of the former connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;

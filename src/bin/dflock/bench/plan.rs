@@ -1,6 +1,6 @@
-//! A scenario as the event loop sees it: how many connections and lanes, which keys they take, what they do with a grant
-//! and which span is measured. Plain values; `options` makes them and `load` carries them out. Invariant: there is at least
-//! one lane, and with `Habit::Expire` an even number.
+//! A scenario as the event loop sees it: how many connections and lanes, which keys they take, what they do with a
+//! grant and which span is measured. Plain values; `options` makes them and `load` carries them out. Invariant: there
+//! is at least one lane, and with `Habit::Expire` an even number.
 
 use dflockd::command::Us;
 

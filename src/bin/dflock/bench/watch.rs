@@ -1,5 +1,5 @@
-//! The CPU time and the memory of a server process, from /proc, if it runs on this host and `--server-pid` names it. The
-//! server is not asked. Invariant: a figure that cannot be read is None, never zero.
+//! The CPU time and the memory of a server process, from /proc, if it runs on this host and `--server-pid` names it.
+//! The server is not asked. Invariant: a figure that cannot be read is None, never zero.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! `dflock KEY` without a command: prints the proof of the lock and holds it until stdin ends. Invariant: when it ends with
-//! status 0 the lock was held all the time.
+//! `dflock KEY` without a command: prints the proof of the lock and holds it until stdin ends. Invariant: when it ends
+//! with status 0 the lock was held all the time.
 
 use std::io::{self, ErrorKind, Read};
 

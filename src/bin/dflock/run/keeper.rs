@@ -1,6 +1,6 @@
 //! A lock that is held, over a connection in an event loop. When to renew and when the lock is lost is decided in
-//! `dflockd::client::lease`; a connection that is lost or mute is replaced at once, and again until the deadline. Invariant:
-//! nothing is sent for a lock that is lost, except the release.
+//! `dflockd::client::lease`; a connection that is lost or mute is replaced at once, and again until the deadline.
+//! Invariant: nothing is sent for a lock that is lost, except the release.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -101,8 +101,8 @@ impl Keeper {
         self.link.is_none()
     }
 
-    /// Whether the hold is about to move to a new connection. Nothing is sent there before the next [`Keeper::move_on`], so
-    /// that a guard can be forked that has this connection too.
+    /// Whether the hold is about to move to a new connection. Nothing is sent there before the next
+    /// [`Keeper::move_on`], so that a guard can be forked that has this connection too.
     pub fn is_moving(&self) -> bool {
         self.fresh && self.owner.is_some()
     }

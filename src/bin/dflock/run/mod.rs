@@ -1,6 +1,6 @@
-//! A command under a lock: get the lock (`acquire`), renew it (`keeper`) while the command runs (`supervise`), give it back.
-//! One thread and one loop over the connection, unix signals and a timer (`world`). Invariant: the command runs only before
-//! dflock's own deadline, which counts from when the last answered renewal was sent.
+//! A command under a lock: get the lock (`acquire`), renew it (`keeper`) while the command runs (`supervise`), give it
+//! back. One thread and one loop over the connection, unix signals and a timer (`world`). Invariant: the command runs
+//! only before dflock's own deadline, which counts from when the last answered renewal was sent.
 
 mod acquire;
 mod hold;

@@ -303,8 +303,8 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Hands the first TERM on; a second one becomes KILL. timeout(1) sends one TERM to dflock and one to its group, so a
-    /// second one within [`SAME`] is the first.
+    /// Hands the first TERM on; a second one becomes KILL. timeout(1) sends one TERM to dflock and one to its group, so
+    /// a second one within [`SAME`] is the first.
     fn term(&mut self) {
         let now = sys::now();
         match self.termed {

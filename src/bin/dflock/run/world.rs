@@ -18,8 +18,8 @@ const SIGNALS: Token = Token(1);
 const TIMER: Token = Token(2);
 const STDIN: Token = Token(3);
 
-/// The signals that dflock acts on or hands on, unless it was started with them ignored, as by nohup(1). The others keep
-/// their default.
+/// The signals that dflock acts on or hands on, unless it was started with them ignored, as by nohup(1). The others
+/// keep their default.
 const NUMBERS: [i32; 6] = [
     libc::SIGTERM,
     libc::SIGINT,
@@ -29,7 +29,8 @@ const NUMBERS: [i32; 6] = [
     libc::SIGUSR2,
 ];
 
-/// Always caught: changes of children, and SIGTTOU, which would stop dflock when it writes to a terminal in the background.
+/// Always caught: changes of children, and SIGTTOU, which would stop dflock when it writes to a terminal in the
+/// background.
 const ALWAYS: [i32; 2] = [libc::SIGCHLD, libc::SIGTTOU];
 
 /// The sources of events.

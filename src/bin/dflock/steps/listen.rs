@@ -1,6 +1,6 @@
 //! `dflock listen`: prints signals, a line each, until it is ended. Each server has a thread, which may block; the main
-//! thread waits for unix signals, for the reader of stdout to go away, and for a thread to fail. Invariant: a line is written
-//! at once and in one piece.
+//! thread waits for unix signals, for the reader of stdout to go away, and for a thread to fail. Invariant: a line is
+//! written at once and in one piece.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -49,7 +49,8 @@ enum News {
     Ended(Failure),
 }
 
-/// Prints the signals to channels that match `pattern`, of all servers, until one of them is lost or a unix signal comes.
+/// Prints the signals to channels that match `pattern`, of all servers, until one of them is lost or a unix signal
+/// comes.
 pub fn listen(options: &Options, pattern: &[u8]) -> Result<u8, Failure> {
     if options.output == Output::Sh {
         let text = "-o sh is for one thing, and signals are many: see -o json";

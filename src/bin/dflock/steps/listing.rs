@@ -1,5 +1,6 @@
 //! `dflock ls` and `dflock stat`: the keys in use, as tables for people, lines for sh(1) and JSON. They come from the
-//! answer to `stats`, and nothing is changed. Invariant: names that others have chosen move no cursor and break no line.
+//! answer to `stats`, and nothing is changed. Invariant: names that others have chosen move no cursor and break no
+//! line.
 
 use std::iter;
 
@@ -100,8 +101,8 @@ fn rows_of(options: &Options, server: &str, stats: &Value) -> Vec<Row> {
     rows
 }
 
-/// Aligned columns under a heading, with a dash where a semaphore has no value. Owners may be long, so they come last, and
-/// only with `--verbose`.
+/// Aligned columns under a heading, with a dash where a semaphore has no value. Owners may be long, so they come last,
+/// and only with `--verbose`.
 fn table(options: &Options, rows: &[Row]) -> String {
     let mut heading = vec!["KEY", "HELD", "WAITING", "HOLDER", "SECONDS LEFT"];
     let numbers = 1..heading.len();

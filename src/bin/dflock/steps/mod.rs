@@ -1,6 +1,6 @@
-//! Tasks of one step, for scripts that keep a token between their steps and for people who look what is held. Each is one
-//! short conversation with a server over the client library, in `talk`. Invariant: no step holds a lock when it ends, but
-//! `acquire`, which has printed the token.
+//! Tasks of one step, for scripts that keep a token between their steps and for people who look what is held. Each is
+//! one short conversation with a server over the client library, in `talk`. Invariant: no step holds a lock when it
+//! ends, but `acquire`, which has printed the token.
 
 mod listen;
 mod listing;

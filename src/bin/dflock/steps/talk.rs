@@ -1,5 +1,5 @@
-//! A conversation of a step with one server, or with all, over the client library. Not here: holding a lock, which needs
-//! an event loop and not a connection that blocks. Invariant: of several servers each failure names its server.
+//! A conversation of a step with one server, or with all, over the client library. Not here: holding a lock, which
+//! needs an event loop and not a connection that blocks. Invariant: of several servers each failure names its server.
 
 use std::thread;
 
