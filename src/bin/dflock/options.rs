@@ -35,23 +35,23 @@ Usage: dflock [options] KEY [--] COMMAND [ARG...]
 Runs a command while holding a lock that spans hosts; without one, holds it until stdin ends.
 
   -n, --nonblock               do not wait
-  -w, --wait SECONDS           wait at most so long
+  -w, --wait SECONDS           wait at most this long
   -E, --conflict-exit-code N   exit status when the lock is not free in time (1)
   -q, --skip-ok                exit 0 then, and say nothing
   -l, --limit N                a semaphore that N may hold at once
       --lease SECONDS          how long the lock outlives a failure (the server's default)
-      --min-hold SECONDS       hold it at least so long
-      --max-hold SECONDS       stop the command after so long
+      --min-hold SECONDS       hold the lock at least this long
+      --max-hold SECONDS       stop the command after this long
       --on-lost kill|term|ignore
-                               what becomes of the command when the lock is lost (kill)
+                               what to do with the command when the lock is lost (kill)
       --kill-after SECONDS     from TERM to KILL (5, at most a quarter of the lease)
-      --id OWNER               who waits and holds, for deadlocks and lost connections (unique)
-      --group GROUP            with listen: those of a group take turns
+      --id OWNER               the owner of the lock, for deadlocks and lost connections (unique)
+      --group GROUP            with listen: listeners of one group take turns
       --server HOST[:PORT][,HOST[:PORT]...]
-                               where to ask; of several, the key chooses (127.0.0.1:6388)
-      --token-file FILE        what to say to a server that wants a token
-  -o, --output sh|json         how to print what is found
-  -v, --verbose                say on stderr what happens
+                               the server; the key picks one of several (127.0.0.1:6388)
+      --token-file FILE        the token for a server that wants one
+  -o, --output sh|json         how to print the result
+  -v, --verbose                tell on stderr what happens
   -h, --help                   this
   -V, --version
 

@@ -16,27 +16,27 @@ use crate::values::{PORT, address, number, secret, span, want};
 pub const HELP: &str = "\
 Usage: dflock [--server HOST:PORT] [--token-file FILE] bench [options]
 
-Measures a lock server, alone or side by side with others, and checks that it gives nobody what another has.
+Measures a lock server, alone or beside others, and checks that it grants no lock wrongly.
 
       --scenario NAME[,NAME...]  uncontended, contended, pipelined, many, held, churn, expiry or all
                                  (uncontended; with --shared-key contended)
       --workers N                connections at work (10)
       --rounds N                 lock-and-release pairs of each (1000)
-      --seconds S                instead of --rounds: so long, decimals allowed
+      --seconds S                instead of --rounds: measure this long, decimals allowed
       --connections N            all connections; those above the workers are idle (as --workers)
-      --shared-key               all want one key
+      --shared-key               all workers want one key
       --pipeline N               locks under way on each connection (1; in pipelined 32)
-      --key PREFIX               what the keys begin with (bench)
+      --key PREFIX               how the keys begin (bench)
       --timeout S                how long to wait for a lock (30)
-      --lease S                  (10)
+      --lease S                  how long a lease lasts (10)
       --clients N                connections of many (100)
       --locks N                  keys of many (10), and of held (1000)
       --iterations N             as --rounds; each of these three alone means many
       --against HOST:PORT | redis://HOST:PORT | distlockd://HOST:PORT
                                  another server; may be repeated
-      --repeat N                 runs of each, in turn, of which medians are told (1; with --against 3)
-      --pause MS                 until a server without a queue is asked again (1)
-      --server-pid PID           what the server's CPU and memory cost; the second is for the first --against
+      --repeat N                 runs of each, in turn; the medians are shown (1; with --against 3)
+      --pause MS                 pause before a server without a queue is asked again (1)
+      --server-pid PID           show the server's CPU time and memory; a second one is for the first --against
       --json                     one JSON object
       --report FILE              write a page of HTML
       --server, --token-file     as in front of bench
