@@ -11,6 +11,7 @@ impl Hub {
         self.locks.check();
         self.signals.check();
         assert!(self.outbox.is_empty(), "settled");
+        let mut scratch = Vec::new();
         for slot in 0..self.sessions.places() {
             let session = &self.sessions[slot];
             if session.is_vacant() {
@@ -19,15 +20,18 @@ impl Hub {
             assert!(!session.share.queued || self.agenda.has(slot));
             assert!(!session.dirty || !session.outlet.is_empty(), "flushed");
             assert!(
-                session.input.len() <= INPUT_MAX + session.face.frame_max(),
+                session.input.len() <= INPUT_MAX + session.face.rules().frame_max,
                 "S10"
             );
             let answers = session.outlet.len() < OUTPUT_MAX + listing::ENTRY_MAX;
             assert!(answers || session.outlet.has_listened(), "S10");
             if session.phase == Phase::Open && !session.share.queued && !session.is_blocked() {
-                let parsed = session.face.parse(session.input.bytes(), session.trusted);
+                let parsed =
+                    session
+                        .face
+                        .parse(session.input.bytes(), &mut scratch, session.trusted);
                 assert!(
-                    matches!(parsed, Parsed::Partial { .. }),
+                    matches!(parsed, Parsed::Partial { .. } | Parsed::Interim),
                     "no idle session holds a complete request"
                 );
                 assert!(!session.ended, "a session that has ended closes");

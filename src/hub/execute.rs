@@ -7,7 +7,7 @@ use super::agenda::{BYTES_A_UNIT, REQUEST, Work};
 use super::listing::Listing;
 use super::session::{Busy, Phase};
 use crate::command::{Command, Notice, Refusal, Reply, SessionId};
-use crate::wire::{Parsed, Request, text};
+use crate::wire::{Parsed, Request, is_http};
 
 impl Hub {
     /// Executes the requests at the head of what has just come for a session that had nothing to do.
@@ -36,66 +36,97 @@ impl Hub {
     /// Executes the requests at the head of `bytes`, as far as the session can go on, and returns how many bytes
     /// that were. The rest is for its input.
     fn execute(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        let mut scratch = std::mem::take(&mut self.scratch);
         let (mut used, mut spent) = (0, 0);
-        loop {
-            let session = &mut self.sessions[slot];
-            let rest = &bytes[used..];
-            if session.phase == Phase::Skip {
-                self.skip(slot, rest);
-                return bytes.len();
+        while self.may_execute(slot, spent) {
+            let (frame, cost) = self.execute_one(slot, &bytes[used..], &mut scratch);
+            used += frame;
+            if cost == 0 {
+                break;
             }
-            if session.phase != Phase::Open || session.is_blocked() {
-                return used;
-            }
-            if !self.agenda.may_go_on(&session.share, spent) {
-                if !session.share.queued {
-                    self.agenda.queue_again(slot, &mut session.share, spent);
-                }
-                return used;
-            }
-            if !session.greeted && text::is_http(rest) {
-                self.close(slot, false);
-                return used;
-            }
-            let cost = match session.face.parse(rest, session.trusted) {
-                Parsed::Partial { lines } => {
-                    self.wait_for_rest(slot, lines, !rest.is_empty());
-                    return used;
-                }
-                Parsed::TooLong {
-                    used: before,
-                    lines,
-                } => {
-                    used += before;
-                    self.begin_line(slot, lines, true);
-                    self.sessions[slot].phase = Phase::Skip;
-                    continue;
-                }
-                Parsed::Done {
-                    used: frame,
-                    request,
-                } => {
-                    used += frame;
-                    session.start_frame();
-                    self.request(slot, request) + bytes_cost(frame)
-                }
-                Parsed::Bad { .. } if !session.trusted => {
-                    self.reject(slot);
-                    0
-                }
-                Parsed::Bad { used: frame, why } => {
-                    used += frame;
-                    session.start_frame();
-                    let out = session.outlet.tail(&mut self.pool);
-                    session.face.write_mistake(why, out);
-                    self.answered(slot);
-                    bytes_cost(frame)
-                }
-            };
-            spent += REQUEST + cost;
+            spent += cost;
             let share = &mut self.sessions[slot].share;
-            self.agenda.charge(share, REQUEST + cost);
+            self.agenda.charge(share, cost);
         }
+        self.scratch = scratch;
+        used
+    }
+
+    /// Whether the session may have a request executed. If others come first it is queued.
+    fn may_execute(&mut self, slot: u32, spent: Work) -> bool {
+        let session = &mut self.sessions[slot];
+        if !session.phase.is_open() || session.is_blocked() {
+            return false;
+        }
+        let may_go_on = self.agenda.may_go_on(&session.share, spent);
+        if !may_go_on && !session.share.queued {
+            self.agenda.queue_again(slot, &mut session.share, spent);
+        }
+        may_go_on
+    }
+
+    /// Executes the first request of `bytes`. Returns how many bytes it had, and what it cost: nothing if no whole one is
+    /// there.
+    fn execute_one(&mut self, slot: u32, bytes: &[u8], scratch: &mut Vec<u8>) -> (usize, Work) {
+        let session = &mut self.sessions[slot];
+        if session.phase == Phase::Skip {
+            self.skip(slot, bytes);
+            return (bytes.len(), 0);
+        }
+        let face = session.face;
+        if !session.greeted && face.rules().refuses_browsers && is_http(bytes) {
+            self.close(slot, false);
+            return (0, 0);
+        }
+        match face.parse(bytes, scratch, session.trusted) {
+            Parsed::Partial { lines } => {
+                self.wait_for_rest(slot, lines, !bytes.is_empty());
+                (0, 0)
+            }
+            Parsed::Interim => {
+                self.answer_interim(slot);
+                (0, 0)
+            }
+            Parsed::TooLong { used, lines } => {
+                self.begin_line(slot, lines, true);
+                self.sessions[slot].phase = Phase::Skip;
+                // What is left is skipped next.
+                (used, REQUEST)
+            }
+            Parsed::Done { used, request } => {
+                session.start_frame();
+                session.exchange = face.exchange(&request);
+                (
+                    used,
+                    REQUEST + self.request(slot, request) + bytes_cost(used),
+                )
+            }
+            Parsed::Bad { used, .. } if !session.trusted => {
+                self.reject(slot);
+                (used, REQUEST)
+            }
+            Parsed::Bad { used, fatal, why } => {
+                session.start_frame();
+                face.write_mistake(why, session.outlet.tail(&mut self.pool));
+                self.answered(slot);
+                if fatal && self.sessions[slot].phase.is_open() {
+                    self.close(slot, true);
+                }
+                (used, REQUEST + bytes_cost(used))
+            }
+        }
+    }
+
+    /// Tells a client that it may send the rest of its frame, once.
+    fn answer_interim(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot];
+        if !session.told_to_go_on {
+            session.told_to_go_on = true;
+            let out = session.outlet.tail(&mut self.pool);
+            session.face.write_interim(out);
+            self.mark_dirty(slot);
+        }
+        self.wait_for_rest(slot, 0, true);
     }
 
     /// Carries a request out, or begins to, and returns what that cost beyond any request.
@@ -191,13 +222,15 @@ impl Hub {
     pub(super) fn answer(&mut self, slot: u32, reply: Reply) {
         let session = &mut self.sessions[slot];
         let out = session.outlet.tail(&mut self.pool);
-        session.face.write(reply, out);
+        session.face.write(reply, session.exchange.as_deref(), out);
         self.answered(slot);
     }
 
     /// The answer to the session's request is in its output: it may go on.
     pub(super) fn answered(&mut self, slot: u32) {
-        self.sessions[slot].busy = Busy::No;
+        let session = &mut self.sessions[slot];
+        session.busy = Busy::No;
+        session.exchange = None;
         self.extend_deadline(slot);
         self.mark_dirty(slot);
         self.wake(slot);
@@ -267,4 +300,87 @@ impl Hub {
 /// What it costs to read a frame of so many bytes.
 fn bytes_cost(bytes: usize) -> Work {
     (bytes / BYTES_A_UNIT) as Work
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::{SECOND, SessionId};
+    use crate::hub::{Hub, Next, Settings, Vitals, Wrote};
+    use crate::locks;
+    use crate::wire::Face;
+
+    fn hub() -> Hub {
+        let locks = locks::Settings {
+            max_locks: 10,
+            max_waiters: 0,
+            max_idle: 0,
+            default_lease: SECOND,
+            claim_lease: SECOND,
+            auto_release: true,
+            deadlock_detection: false,
+            first_fence: 1,
+            secret: [7; 32],
+        };
+        Hub::new(Settings {
+            locks,
+            max_subscriptions: 0,
+            secret: None,
+            read_timeout: 100 * SECOND,
+            write_timeout: SECOND,
+            shutdown_timeout: 0,
+        })
+    }
+
+    /// One turn in which this is received; returns what the session is sent, and what becomes of it.
+    fn turn(hub: &mut Hub, now: u64, id: SessionId, bytes: &[u8]) -> (String, Next) {
+        hub.begin_turn(now, 0, Vitals::default());
+        hub.received(id, bytes);
+        hub.tick(now);
+        hub.settle();
+        let (mut sent, mut next) = (String::new(), Next::Keep);
+        while let Some((to, output)) = hub.next_write() {
+            assert_eq!(to, id);
+            sent.push_str(std::str::from_utf8(output).unwrap());
+            next = hub.wrote(to, Wrote::All);
+        }
+        hub.end_turn();
+        hub.check();
+        (sent, next)
+    }
+
+    #[test]
+    fn what_was_decoded_and_kept_of_a_request_is_there_for_its_answer() {
+        let mut hub = hub();
+        let id = hub.opened(Face::Played).unwrap();
+        let granted = ("key granted\n".to_string(), Next::Keep);
+        assert_eq!(turn(&mut hub, 0, id, b"wait k%e%y\n"), granted);
+        assert_eq!(turn(&mut hub, 0, id, b"wait key%\n").0, "");
+        // The lease of the first ends, and the answer still knows its request.
+        assert_eq!(turn(&mut hub, SECOND, id, b""), granted);
+    }
+
+    #[test]
+    fn a_client_that_waits_for_a_word_is_told_once_a_frame() {
+        let mut hub = hub();
+        let id = hub.opened(Face::Played).unwrap();
+        for name in ["a", "b"] {
+            assert_eq!(turn(&mut hub, 0, id, b"as").0, "");
+            assert_eq!(turn(&mut hub, 0, id, b"k").0, "go on\n");
+            assert_eq!(turn(&mut hub, 0, id, b"").0, "");
+            let rest = format!("wait {name}\n");
+            let answer = format!("{name} granted\n");
+            assert_eq!(turn(&mut hub, 0, id, rest.as_bytes()).0, answer);
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_answered_and_a_fatal_one_ends_the_session() {
+        let mut hub = hub();
+        let id = hub.opened(Face::Played).unwrap();
+        let stays = ("bad\n".to_string(), Next::Keep);
+        assert_eq!(turn(&mut hub, 0, id, b"what\n"), stays);
+        let ends = ("fatal\n".to_string(), Next::Shut);
+        assert_eq!(turn(&mut hub, 0, id, b"fatal\nwait a\n"), ends);
+        assert_eq!(hub.locks().keys(), 0, "nothing behind it is executed");
+    }
 }

@@ -5,7 +5,7 @@
 use super::Hub;
 use super::session::{Busy, Phase, Session};
 use crate::command::{Command, Refusal, Reply, SECOND, SessionId, Us};
-use crate::wire::{Face, text};
+use crate::wire::text;
 
 /// How long, and for how many bytes, a closed connection is read so that its last line is not lost to a reset.
 pub(super) const LINGER: Us = SECOND;
@@ -77,7 +77,7 @@ impl Hub {
     /// faces whose holds are no session's it may still give them back.
     pub(super) fn has_no_place_in_drain(&self, slot: u32) -> bool {
         let session = &self.sessions[slot];
-        session.face == Face::Text && !self.locks.holds(session.id)
+        session.face.rules().drains && !self.locks.holds(session.id)
     }
 
     /// Closes a session that the drain has no more use for. One that has heard everything and of which all was
@@ -107,10 +107,7 @@ impl Hub {
     /// The first frame did not say the secret. The close comes a moment later, so that guessing takes time; a
     /// timer, not a sleep, keeps that moment.
     pub(super) fn reject(&mut self, slot: u32) {
-        text::write(
-            Reply::Refused(Refusal::Auth),
-            self.sessions[slot].outlet.tail(&mut self.pool),
-        );
+        self.write(slot, Reply::Refused(Refusal::Auth));
         self.begin_close(slot, Phase::Reject);
         self.set_deadline(slot, self.now.saturating_add(REJECT));
     }
@@ -120,15 +117,18 @@ impl Hub {
         if !self.sessions[slot].trusted {
             return self.reject(slot);
         }
-        if self.sessions[slot].face == Face::Distlockd {
-            // An answer that nobody has asked for would be taken for the next one's.
+        if !self.sessions[slot].face.rules().has_last_word {
             return self.close(slot, false);
         }
-        text::write(
-            Reply::Refused(Refusal::Error),
-            self.sessions[slot].outlet.tail(&mut self.pool),
-        );
+        self.write(slot, Reply::Refused(Refusal::Error));
         self.close(slot, true);
+    }
+
+    /// Appends an answer that no request asked for: the last.
+    fn write(&mut self, slot: u32, reply: Reply) {
+        let session = &mut self.sessions[slot];
+        let out = session.outlet.tail(&mut self.pool);
+        session.face.write(reply, None, out);
     }
 
     /// Decides the end of a session: what it was told goes out, then its socket is closed, at once or after its
@@ -235,9 +235,8 @@ impl Hub {
     /// Whether the session has something to be silent for: it holds, queues or listens, or is of a face
     /// on which that is usual.
     pub(super) fn is_engaged(&self, slot: u32) -> bool {
-        let Session { id, face, .. } = self.sessions[slot];
-        // The pool of distlockd's client keeps connections until it needs them.
-        face == Face::Distlockd || self.locks.has(id) || self.signals.has(id)
+        let &Session { id, face, .. } = &self.sessions[slot];
+        face.rules().may_idle || self.locks.has(id) || self.signals.has(id)
     }
 
     /// The session has a read timeout from now on. A later deadline is not filed again: when the timer comes up,

@@ -114,7 +114,7 @@ impl Listing {
         let Some(view) = view else { return LOOK };
         self.separate(out);
         json::write_audience(&view.pattern, view.group, view.listeners, out);
-        LOOK + PART * parts(&view.pattern)
+        LOOK + PART * signals::parts(&view.pattern)
     }
 
     fn separate(&mut self, out: &mut Vec<u8>) {
@@ -155,11 +155,6 @@ impl Hub {
             }
         }
     }
-}
-
-/// How many parts a pattern has.
-pub(super) fn parts(pattern: &[u8]) -> Work {
-    1 + pattern.iter().filter(|&&byte| byte == b'.').count() as Work
 }
 
 fn array_of(view: View) -> usize {

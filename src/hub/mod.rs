@@ -86,6 +86,8 @@ pub struct Hub {
     serial: u64,
     wheel: Wheel,
     pool: Pool,
+    /// For what a face must decode before it can be read.
+    scratch: Vec<u8>,
     agenda: Agenda,
     /// Sessions that have room for input again.
     resumed: Vec<SessionId>,
@@ -117,6 +119,7 @@ impl Hub {
             serial: 0,
             wheel: Wheel::new(),
             pool: Pool::default(),
+            scratch: Vec::new(),
             agenda: Agenda::new(),
             resumed: Vec::new(),
             removed: Vec::new(),
@@ -146,12 +149,12 @@ impl Hub {
         }
         self.serial += 1;
         self.connections += 1;
-        self.lines += usize::from(face == Face::Text);
+        self.lines += usize::from(face.rules().drains);
         let slot = self.sessions.insert(Session::default());
         let session = &mut self.sessions[slot];
         session.id = SessionId::new(self.serial, slot);
         session.face = face;
-        session.trusted = self.secret.is_none() || face == Face::Distlockd;
+        session.trusted = self.secret.is_none() || !face.rules().needs_secret;
         let id = session.id;
         self.extend_deadline(slot);
         Some(id)
@@ -364,7 +367,7 @@ impl Hub {
         for slot in self.removed.drain(..) {
             self.wheel.cancel(&mut self.sessions, slot);
             let session = self.sessions.remove(slot);
-            self.lines -= usize::from(session.face == Face::Text);
+            self.lines -= usize::from(session.face.rules().drains);
         }
     }
 

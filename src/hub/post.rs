@@ -7,10 +7,9 @@ use std::collections::VecDeque;
 
 use super::Hub;
 use super::agenda::{BYTES_A_UNIT, FLUSH, Work};
-use super::listing::parts;
 use super::session::{Busy, Phase};
 use crate::command::{Refusal, Reply, SessionId};
-use crate::signals::Next;
+use crate::signals::{Next, parts};
 use crate::wire::text;
 
 /// What a signal may cost before the others have their turn.

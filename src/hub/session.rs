@@ -9,7 +9,7 @@ use crate::base::buffer::Buffer;
 use crate::base::slab::Slab;
 use crate::base::wheel::{Link, Timers};
 use crate::command::{SessionId, Us};
-use crate::wire::Face;
+use crate::wire::{Exchange, Face};
 
 pub(super) struct Session {
     pub id: SessionId,
@@ -22,6 +22,8 @@ pub(super) struct Session {
     pub outlet: Outlet,
     pub share: Share,
     pub face: Face,
+    /// What the answer to its request needs of that; none on most faces.
+    pub exchange: Option<Box<Exchange>>,
     pub phase: Phase,
     pub busy: Busy,
     /// The server must look after its socket.
@@ -36,6 +38,8 @@ pub(super) struct Session {
     pub ended: bool,
     /// A first line has been received: this is no browser.
     pub greeted: bool,
+    /// Its client was told to send the rest of the frame.
+    pub told_to_go_on: bool,
     /// The first byte of a frame is here, and this many of its lines.
     pub begun: bool,
     pub lines: u8,
@@ -141,6 +145,7 @@ impl Session {
     /// A whole frame was read.
     pub fn start_frame(&mut self) {
         self.greeted = true;
+        self.told_to_go_on = false;
         self.begun = false;
         self.lines = 0;
     }
@@ -167,6 +172,7 @@ impl Default for Session {
             outlet: Outlet::default(),
             share: Share::default(),
             face: Face::Text,
+            exchange: None,
             phase: Phase::Open,
             busy: Busy::No,
             dirty: false,
@@ -175,6 +181,7 @@ impl Default for Session {
             hung_up: false,
             ended: false,
             greeted: false,
+            told_to_go_on: false,
             begun: false,
             lines: 0,
             left_locks: false,

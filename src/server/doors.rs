@@ -97,7 +97,7 @@ impl Doors {
         for Door { face, addr, .. } in &self.doors {
             let event = match face {
                 Face::Distlockd => "listening-distlockd",
-                Face::Text => "listening",
+                _ => "listening",
             };
             log.info(unix_us(), event, &[("addr", addr)]);
         }
@@ -154,7 +154,7 @@ impl Doors {
     /// connection may still come to give back.
     pub fn close_lines(&mut self) {
         for door in &mut self.doors {
-            if door.face == Face::Text {
+            if door.face.rules().drains {
                 door.listener = None;
                 door.accept = false;
             }

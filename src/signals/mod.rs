@@ -374,3 +374,8 @@ impl Hash {
         self.part(audience, &listener.to_le_bytes())
     }
 }
+
+/// How many parts a pattern or a channel has.
+pub fn parts(name: &[u8]) -> u32 {
+    1 + name.iter().filter(|&&byte| byte == b'.').count() as u32
+}

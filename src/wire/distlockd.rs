@@ -43,7 +43,11 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
     let used = HEAD + name_len + id_len;
     match judge(command, name, id) {
         Ok(request) => Parsed::Done { used, request },
-        Err(why) => Parsed::Bad { used, why },
+        Err(why) => Parsed::Bad {
+            used,
+            fatal: false,
+            why,
+        },
     }
 }
 
@@ -159,7 +163,14 @@ mod tests {
             ),
         ] {
             let used = bytes.len();
-            assert_eq!(parse(&bytes), Parsed::Bad { used, why });
+            assert_eq!(
+                parse(&bytes),
+                Parsed::Bad {
+                    used,
+                    fatal: false,
+                    why
+                }
+            );
         }
         let bytes = frame(HEALTH, b"\xff", &long);
         let (used, request) = (bytes.len(), Request::Health);

@@ -65,24 +65,12 @@ pub fn parse(input: &[u8], trusted: bool) -> Parsed<'_> {
     }
     match judge(lines) {
         Some(request) => Parsed::Done { used, request },
-        None => Parsed::Bad { used, why: "" },
+        None => Parsed::Bad {
+            used,
+            fatal: false,
+            why: "",
+        },
     }
-}
-
-/// Whether a connection that begins with these bytes speaks HTTP: a browser must not drive this port.
-pub fn is_http(input: &[u8]) -> bool {
-    const METHODS: [&[u8]; 9] = [
-        b"GET ",
-        b"POST ",
-        b"PUT ",
-        b"PATCH ",
-        b"HEAD ",
-        b"OPTIONS ",
-        b"DELETE ",
-        b"CONNECT ",
-        b"TRACE ",
-    ];
-    METHODS.iter().any(|method| input.starts_with(method))
 }
 
 /// Appends the line that says `reply`.
