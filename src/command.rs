@@ -75,11 +75,21 @@ pub enum Space {
 /// Where the name of an owner is from. Equal names of two realms are two owners.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Realm {
-    /// `id`, on the line protocol.
+    /// A client has declared it: `id` on the line protocol, and what other faces have of the kind.
     #[default]
-    Line,
+    Declared,
     /// The client id of distlockd's protocol.
     Distlockd,
+}
+
+/// What ends a hold besides its release.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Bound {
+    /// The end of its session, or of its lease.
+    #[default]
+    Session,
+    /// The end of its lease alone: it is its owner's, and no session's.
+    Lease,
 }
 
 /// What a session asks of the lock table, or the server itself of all of it. Borrows from the request's bytes.
@@ -97,6 +107,10 @@ pub enum Command<'a> {
         wait: Us,
         /// How long the hold lasts unless renewed; the server's default if not said.
         lease: Option<Us>,
+        /// The declared owner that waits and is to hold, if it is not the session's; only with [`Bound::Lease`].
+        owner: Option<&'a [u8]>,
+        /// What ends the hold besides its release.
+        bound: Bound,
     },
     /// The first phase of an acquire: takes a slot of `key` or a place in its queue, and answers at once. It leaves
     /// a record, for [`Command::Wait`].
@@ -145,8 +159,8 @@ pub enum Command<'a> {
         /// The name, as sent.
         owner: &'a [u8],
     },
-    /// A hold of `key` for an owner that is no session's, if one is free, for the lease that is the realm's; the same
-    /// owner's hold of it begins again. Never waits: what is not free is a [`Reply::Timeout`].
+    /// An acquire that never waits, of a hold bound by its lease, which is the realm's. The same owner's hold of the key
+    /// is answered again, with its lease begun anew. What is not free is a [`Reply::Timeout`].
     Claim {
         /// The space of the key.
         space: Space,
@@ -237,6 +251,8 @@ pub enum Refusal {
     MaxLocks,
     /// The queue of the key is full.
     MaxWaiters,
+    /// The session holds, or queues for, as much as it may.
+    MaxHolds,
     /// The key has another limit, fixed by its first user.
     LimitMismatch,
     /// The session has a record of this key already.

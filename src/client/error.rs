@@ -91,6 +91,7 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::Error => "the server cannot do that, or the token is not held",
         Refusal::MaxLocks => "the server has no room for another key",
         Refusal::MaxWaiters => "the queue is full",
+        Refusal::MaxHolds => "this connection holds as much as it may",
         Refusal::LimitMismatch => "the key has another limit",
         Refusal::AlreadyEnqueued => "this connection is in the queue already",
         Refusal::NotEnqueued => "this connection is not in the queue",

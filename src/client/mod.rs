@@ -41,7 +41,7 @@ use std::mem;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::command::{Command, Reply, SECOND, SECONDS_MAX, Space};
+use crate::command::{Bound, Command, Reply, SECOND, SECONDS_MAX, Space};
 pub use crate::command::{Refusal, Token, Us};
 use crate::sys;
 use crate::wire::ask;
@@ -217,7 +217,7 @@ impl Client {
     /// `until` counts from that renewal. [`Refusal::LeaseExpired`] if it had ended by then.
     ///
     /// [`Error::Timeout`] when the wait is over. The server may refuse with [`Refusal::MaxLocks`],
-    /// [`Refusal::MaxWaiters`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`].
+    /// [`Refusal::MaxWaiters`], [`Refusal::MaxHolds`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`].
     ///
     /// [`Refusal::Deadlock`] if this owner ([`Options::id`], or else this connection) holds something that the holders
     /// of `key` wait for, directly or through others: none of them would ever go on. This owner then stands in no queue
@@ -235,6 +235,8 @@ impl Client {
             limit: key.limit,
             wait,
             lease: lease.map(span),
+            owner: None,
+            bound: Bound::Session,
         };
         let (sent, reply) = self.ask(&command, beyond(wait, self.patience))?;
         self.granted(key, sent, reply)

@@ -33,6 +33,8 @@ pub struct Config {
     pub max_locks: usize,
     /// How many waiters one key may have; 0 sets no limit.
     pub max_waiters: u32,
+    /// How many holds one connection may have; 0 sets no limit.
+    pub max_holds: u32,
     /// How many subscriptions one connection may have; 0 sets no limit.
     pub max_subscriptions: u32,
     /// How many connections may be open; 0 sets no limit.
@@ -97,6 +99,7 @@ impl Default for Config {
             max_locks: 0,
             deadlock_detection: true,
             max_waiters: 0,
+            max_holds: 0,
             max_subscriptions: 0,
             max_connections: 0,
             max_connections_per_ip: 0,
@@ -347,6 +350,7 @@ fn exposure(config: &Config) -> Option<String> {
         ("--max-connections", config.max_connections),
         ("--max-connections-per-ip", config.max_connections_per_ip),
         ("--max-waiters", config.max_waiters),
+        ("--max-holds", config.max_holds),
         ("--max-subscriptions", config.max_subscriptions),
     ];
     let unlimited: Vec<&str> = limits

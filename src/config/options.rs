@@ -200,6 +200,17 @@ pub static OPTIONS: &[Flag] = &[
         set: |config, text| count(text, 0).map(|value| config.max_waiters = value as u32),
     },
     Flag {
+        name: "max-holds",
+        env: &["DFLOCKD_MAX_HOLDS"],
+        value: "COUNT",
+        default: "0",
+        group: Group::Limits,
+        help: "How many holds, places in queues included, one connection may have,\n\
+               0 to 1000000000; 0 sets no limit. Over it, an acquire is answered\n\
+               error_max_holds.",
+        set: |config, text| count(text, 0).map(|value| config.max_holds = value as u32),
+    },
+    Flag {
         name: "max-subscriptions",
         env: &["DFLOCKD_MAX_SUBSCRIPTIONS"],
         value: "COUNT",

@@ -71,6 +71,7 @@ fn nothing_said_gives_the_documented_defaults() {
             max_locks: 1024,
             deadlock_detection: true,
             max_waiters: 0,
+            max_holds: 0,
             max_subscriptions: 0,
             max_connections: 0,
             max_connections_per_ip: 0,
@@ -202,6 +203,7 @@ fn each_variable_reaches_its_setting() {
             ("DFLOCKD_DEBUG", "YES"),
             ("DFLOCKD_LEASE_SWEEP_INTERVAL_S", "9"),
             ("DFLOCKD_GC_INTERVAL_S", "9"),
+            ("DFLOCKD_MAX_HOLDS", "10"),
         ],
     );
     assert_eq!(
@@ -219,6 +221,7 @@ fn each_variable_reaches_its_setting() {
             max_locks: 1_000_000_000,
             deadlock_detection: false,
             max_waiters: 3,
+            max_holds: 10,
             max_subscriptions: 6,
             max_connections: 4,
             max_connections_per_ip: 5,

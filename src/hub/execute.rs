@@ -313,6 +313,7 @@ mod tests {
         let locks = locks::Settings {
             max_locks: 10,
             max_waiters: 0,
+            max_holds: 0,
             max_idle: 0,
             default_lease: SECOND,
             claim_lease: SECOND,

@@ -1,11 +1,11 @@
 //! A key is asked for: whether a slot of it is free, and else whether there is room in its queue. An acquire and the first
 //! of two phases begin here. Invariant: nobody is granted a slot while somebody queues for the key.
 
-use super::Locks;
 use super::key::Key;
 use super::ticket::Ticket;
+use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Outbox, Refusal, Reply, SessionId, Space, Us};
+use crate::command::{Bound, Outbox, Realm, Refusal, Reply, SessionId, Space, Us};
 
 /// What an acquire and an enqueue have in common.
 #[derive(Clone, Copy)]
@@ -25,6 +25,37 @@ impl Locks {
         wait: Us,
         out: &mut Outbox,
     ) -> Option<Reply> {
+        if self.has_enough(from) && !self.is_draining() {
+            return Some(Reply::Refused(Refusal::MaxHolds));
+        }
+        let hash = self.secret.hash(wish.space, wish.name);
+        let (key, free) = match self.enter(hash, wish, out) {
+            Ok(entered) => entered,
+            Err(refusal) => return Some(Reply::Refused(refusal)),
+        };
+        if free {
+            let lease = wish.lease;
+            let place = self.add_ticket(from, key, lease, true);
+            let token = self.grant(place);
+            return Some(Reply::Granted { token, lease });
+        }
+        if wait == 0 {
+            return Some(Reply::Timeout);
+        }
+        let member = self.enrol(from);
+        self.members[member as usize].bound = Bound::Session;
+        self.queue(from, key, wish.lease, wait)
+    }
+
+    /// The same for a hold that is bound by its lease: the session waits, and the owner holds, nobody if none is named.
+    pub(super) fn acquire_for(
+        &mut self,
+        from: SessionId,
+        owner: Option<&[u8]>,
+        wish: Wish,
+        wait: Us,
+        out: &mut Outbox,
+    ) -> Option<Reply> {
         let hash = self.secret.hash(wish.space, wish.name);
         let (key, free) = match self.enter(hash, wish, out) {
             Ok(entered) => entered,
@@ -33,20 +64,33 @@ impl Locks {
         if !free && wait == 0 {
             return Some(Reply::Timeout);
         }
-        if !free {
-            let member = self.enrol(from);
-            if self.would_be_stuck(member, key) {
-                return Some(Reply::Refused(Refusal::Deadlock));
-            }
-        }
-        let place = self.add_ticket(from, key, wish.lease, free);
+        let owner = owner.map_or(NIL, |name| self.owner_by_name(Realm::Declared, name));
         if free {
-            let token = self.grant(place);
-            return Some(Reply::Granted {
-                token,
-                lease: wish.lease,
-            });
+            return Some(self.grant_to_owner(owner, key, wish.lease));
         }
+        let member = self.enrol(from);
+        let Member { bound, tickets, .. } = &mut self.members[member as usize];
+        assert!(tickets.is_empty(), "a session has holds of one kind");
+        *bound = Bound::Lease;
+        self.speak_for(member, owner);
+        self.queue(from, key, wish.lease, wait)
+    }
+
+    /// A free slot goes to an owner, to whom no session is needed.
+    pub(super) fn grant_to_owner(&mut self, owner: u32, key: u32, lease: Us) -> Reply {
+        let place = self.tickets.insert(Ticket::new(key, NIL, 0, lease));
+        self.keys[key].tickets.push_back(&mut self.tickets, place);
+        self.leave_to(owner, place);
+        let token = self.grant(place);
+        Reply::Granted { token, lease }
+    }
+
+    /// The session waits in the queue of the key, unless it would never be granted.
+    fn queue(&mut self, from: SessionId, key: u32, lease: Us, wait: Us) -> Option<Reply> {
+        if self.would_be_stuck(from.slot(), key) {
+            return Some(Reply::Refused(Refusal::Deadlock));
+        }
+        let place = self.add_ticket(from, key, lease, false);
         self.tickets[place].due = self.now.saturating_add(wait);
         self.wheel.insert(&mut self.tickets, place);
         self.begin_wait(place);
@@ -98,7 +142,12 @@ impl Locks {
         let member = self.enrol(from);
         let place = self.tickets.insert(Ticket::new(key, member, 0, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
-        let mine = &mut self.members[member as usize].tickets;
+        let Member {
+            tickets: mine,
+            count,
+            ..
+        } = &mut self.members[member as usize];
+        *count += 1;
         if free {
             mine.push_back(&mut self.tickets, place);
         } else {

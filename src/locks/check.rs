@@ -66,6 +66,9 @@ impl Locks {
         let mut owned = 0;
         for (slot, member) in self.members.iter().enumerate() {
             let all: Vec<u32> = member.tickets.places(&self.tickets).collect();
+            assert_eq!(all.len(), member.count as usize);
+            let most = self.settings.max_holds as usize;
+            assert!(most == 0 || all.len() <= most, "S10");
             assert_eq!(member.closing, self.closing.contains(&(slot as u32)));
             // What a renewal has brought from another session of the same owner stands behind.
             let order = |&t: &u32| match member.owner {

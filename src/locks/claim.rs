@@ -5,7 +5,6 @@ use super::Locks;
 use super::acquire::Wish;
 use super::grant::End;
 use super::ticket::Ticket;
-use crate::base::slab::NIL;
 use crate::command::{Outbox, Realm, Refusal, Reply, SessionId, Space};
 
 impl Locks {
@@ -33,11 +32,7 @@ impl Locks {
             }
         };
         let owner = self.owner_by_name(realm, owner);
-        let place = self.tickets.insert(Ticket::new(key, NIL, 0, lease));
-        self.keys[key].tickets.push_back(&mut self.tickets, place);
-        self.leave_to(owner, place);
-        let token = self.grant(place);
-        Reply::Granted { token, lease }
+        self.grant_to_owner(owner, key, lease)
     }
 
     /// The owner gives its hold back.

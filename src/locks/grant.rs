@@ -6,7 +6,7 @@ use super::crowd::FEW;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us};
+use crate::command::{Bound, Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us};
 
 /// Holds of a semaphore with many slots that one acquire may end because their leases are over.
 const EVICTED: u32 = 50;
@@ -99,9 +99,12 @@ impl Locks {
             self.keys[key].next = self.tickets[place].behind();
             // In the order in which they were granted, behind the waits: the order in which a close releases.
             let Member {
-                id, tickets: list, ..
+                id,
+                tickets: list,
+                bound,
+                ..
             } = &mut self.members[member as usize];
-            let id = *id;
+            let (id, bound) = (*id, *bound);
             list.remove(&mut self.tickets, place);
             list.push_back(&mut self.tickets, place);
             let awaited = self.tickets[place].is_timed();
@@ -110,6 +113,9 @@ impl Locks {
             }
             self.end_wait(place);
             let token = self.grant(place);
+            if bound == Bound::Lease {
+                self.orphan(place);
+            }
             if awaited {
                 out.reply(id, Reply::Granted { token, lease });
             }

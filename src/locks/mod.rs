@@ -28,7 +28,7 @@ use crate::base::list::List;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::base::wheel::Wheel;
-use crate::command::{Command, Outbox, SessionId, Space, Us, WaitEdge};
+use crate::command::{Bound, Command, Outbox, SessionId, Space, Us, WaitEdge};
 use acquire::Wish;
 pub use counts::Counts;
 use crowd::Crowd;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub max_locks: usize,
     /// Tickets that may queue for one key; 0 is any number.
     pub max_waiters: u32,
+    /// Holds and places in queues that one session may have; 0 is any number.
+    pub max_holds: u32,
     /// How long a key that nobody uses keeps its limit; 0 is not at all.
     pub max_idle: Us,
     /// The lease of a hold that names none, at least 1 s.
@@ -102,6 +104,10 @@ struct Member {
     owner: u32,
     /// The ticket that its request waits for, NIL if none.
     awaits: u32,
+    /// How many tickets it has.
+    count: u32,
+    /// What will end the hold that its request waits for.
+    bound: Bound,
     closing: bool,
 }
 
@@ -113,6 +119,8 @@ impl Default for Member {
             lost: None,
             owner: NIL,
             awaits: NIL,
+            count: 0,
+            bound: Bound::Session,
             closing: false,
         }
     }
@@ -159,19 +167,20 @@ impl Locks {
                 limit,
                 wait,
                 lease,
+                owner,
+                bound,
             } => {
                 let lease = lease.unwrap_or(default);
-                self.acquire(
-                    from,
-                    Wish {
-                        space,
-                        name,
-                        limit,
-                        lease,
-                    },
-                    wait,
-                    out,
-                )
+                let wish = Wish {
+                    space,
+                    name,
+                    limit,
+                    lease,
+                };
+                match bound {
+                    Bound::Session => self.acquire(from, wish, wait, out),
+                    Bound::Lease => self.acquire_for(from, owner, wish, wait, out),
+                }
             }
             Command::Enqueue {
                 space,
@@ -271,6 +280,13 @@ impl Locks {
     pub fn holds(&self, id: SessionId) -> bool {
         // Holds stand behind waits.
         self.has(id) && !self.tickets[self.members[id.slot() as usize].tickets.last].waits()
+    }
+
+    /// Whether the session may not hold or queue for anything more.
+    fn has_enough(&self, id: SessionId) -> bool {
+        let most = self.settings.max_holds;
+        let member = self.members.get(id.slot() as usize);
+        most > 0 && member.is_some_and(|member| member.id == id && member.count >= most)
     }
 
     /// Whether the holds of a session end with it.

@@ -57,15 +57,22 @@ impl Locks {
             return Reply::Refused(Refusal::Error);
         }
         let slot = self.enrol(from);
-        let place = self.owner_by_name(Realm::Line, name);
-        self.owners.slab[place].members += 1;
-        self.owners.slab[place].sessions += 1;
-        let before = std::mem::replace(&mut self.members[slot as usize].owner, place);
+        let place = self.owner_by_name(Realm::Declared, name);
+        self.speak_for(slot, place);
+        Reply::Done
+    }
+
+    /// The session, which has nothing of its own, speaks for this owner from now on; for itself if that is NIL.
+    pub(super) fn speak_for(&mut self, slot: u32, owner: u32) {
+        if owner != NIL {
+            self.owners.slab[owner].members += 1;
+            self.owners.slab[owner].sessions += 1;
+        }
+        let before = std::mem::replace(&mut self.members[slot as usize].owner, owner);
         if before != NIL {
             self.owners.slab[before].lose_session();
             self.disown(before);
         }
-        Reply::Done
     }
 
     /// The session begins to wait for what this ticket queues for.
@@ -127,8 +134,14 @@ impl Locks {
     /// A hold outlives its session: it is its owner's now, or nobody's.
     pub(super) fn orphan(&mut self, place: u32) {
         let member = self.tickets[place].member as usize;
-        let Member { owner, tickets, .. } = &mut self.members[member];
+        let Member {
+            owner,
+            tickets,
+            count,
+            ..
+        } = &mut self.members[member];
         tickets.remove(&mut self.tickets, place);
+        *count -= 1;
         let owner = *owner;
         self.leave_to(owner, place);
     }
@@ -148,6 +161,7 @@ impl Locks {
     pub(super) fn detach(&mut self, place: u32) {
         let member = self.tickets[place].member;
         if let Some(member) = self.members.get_mut(member as usize) {
+            member.count -= 1;
             return member.tickets.remove(&mut self.tickets, place);
         }
         let owner = orphan_of(member);
@@ -169,12 +183,17 @@ impl Locks {
         {
             return;
         }
+        // What is over the limit stays where it is.
+        if self.has_enough(by) {
+            return;
+        }
         let was_ending = self.holder(place) == Actor::Nobody;
         self.unrecord(place, None);
         self.detach(place);
         self.tickets[place].member = by.slot();
-        let Member { tickets, .. } = &mut self.members[by.slot() as usize];
+        let Member { tickets, count, .. } = &mut self.members[by.slot() as usize];
         tickets.push_back(&mut self.tickets, place);
+        *count += 1;
         self.tell_if_freed(former, by, out);
         // It would have ended with its session, and is its owner's again.
         if was_ending {
@@ -249,7 +268,7 @@ impl Locks {
     pub(super) fn owner_name(&self, member: u32) -> Option<&[u8]> {
         let place = self.owner_of(member);
         let owner = (place != NIL).then(|| &self.owners.slab[place])?;
-        (owner.realm == Realm::Line).then(|| owner.name.bytes())
+        (owner.realm == Realm::Declared).then(|| owner.name.bytes())
     }
 
     /// Panics if an owner is not as it must be.

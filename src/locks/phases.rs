@@ -13,7 +13,7 @@ use super::ticket::Ticket;
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Outbox, Refusal, Reply, SessionId, Space, Us};
+use crate::command::{Bound, Outbox, Refusal, Reply, SessionId, Space, Us};
 
 /// Marks of lost leases that a session may have; the oldest goes first.
 const LOST_MAX: usize = 1024;
@@ -52,6 +52,9 @@ impl Locks {
         {
             return Reply::Refused(Refusal::AlreadyEnqueued);
         }
+        if self.has_enough(from) && !self.is_draining() {
+            return Reply::Refused(Refusal::MaxHolds);
+        }
         let (key, free) = match self.enter(hash, wish, out) {
             Ok(entered) => entered,
             Err(refusal) => return Reply::Refused(refusal),
@@ -61,6 +64,7 @@ impl Locks {
             self.forget_record(record, hash);
         }
         let place = self.add_ticket(from, key, wish.lease, free);
+        self.members[from.slot() as usize].bound = Bound::Session;
         let record = Record {
             member: from.slot(),
             ticket: place,

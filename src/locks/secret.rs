@@ -32,7 +32,7 @@ impl Secret {
     pub fn owner(&self, realm: Realm, name: &[u8]) -> u32 {
         let hash = self.table.hash(name);
         match realm {
-            Realm::Line => hash as u32,
+            Realm::Declared => hash as u32,
             Realm::Distlockd => (hash >> 32) as u32,
         }
     }

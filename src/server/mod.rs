@@ -280,6 +280,7 @@ fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
     let locks = locks::Settings {
         max_locks: config.max_locks,
         max_waiters: config.max_waiters,
+        max_holds: config.max_holds,
         max_idle: config.max_idle,
         default_lease: config.default_lease,
         claim_lease: config.distlockd.lease,

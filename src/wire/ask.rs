@@ -5,10 +5,11 @@ use super::text::{channel, integer, name_of, payload, token, write_seconds, writ
 use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Us};
 
 /// Everything that can be refused, for finding one by its name.
-const REFUSALS: [Refusal; 10] = [
+const REFUSALS: [Refusal; 11] = [
     Refusal::Error,
     Refusal::MaxLocks,
     Refusal::MaxWaiters,
+    Refusal::MaxHolds,
     Refusal::LimitMismatch,
     Refusal::AlreadyEnqueued,
     Refusal::NotEnqueued,
@@ -36,6 +37,7 @@ pub fn command(command: &Command, out: &mut Vec<u8>) {
             limit,
             wait,
             lease,
+            ..
         } => {
             head(space, b'l', key, out);
             write_seconds(rounded_up(wait), out);
@@ -208,6 +210,7 @@ mod tests {
     use super::super::text;
     use super::super::{Parsed, Request};
     use super::*;
+    use crate::command::Bound;
     use crate::command::Token;
 
     const TOKEN: Token = Token {
@@ -235,6 +238,8 @@ mod tests {
                         limit,
                         wait,
                         lease,
+                        owner: None,
+                        bound: Bound::Session,
                     },
                     Command::Enqueue {
                         space,
@@ -343,6 +348,8 @@ mod tests {
                 limit,
                 wait,
                 lease,
+                owner: None,
+                bound: Bound::Session,
             };
             assert_eq!(said(asked), format!("l\nk\n{line}\n"));
         }

@@ -5,7 +5,7 @@
 //! and the rest of the line.
 
 use super::{Exchange, Parsed, Request, Rules, text};
-use crate::command::{Command, Reply, SECOND, Space};
+use crate::command::{Bound, Command, Reply, SECOND, Space};
 
 pub const RULES: Rules = Rules {
     drains: true,
@@ -40,6 +40,8 @@ pub fn parse<'a>(input: &'a [u8], scratch: &'a mut Vec<u8>) -> Parsed<'a> {
             limit: 1,
             wait: 2 * SECOND,
             lease: None,
+            owner: None,
+            bound: Bound::Session,
         }),
     }
 }

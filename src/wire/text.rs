@@ -3,7 +3,7 @@
 //! lines are read before anything is judged, so a bad request never puts the stream out of step.
 
 use super::{Parsed, Request};
-use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Token, Us};
+use crate::command::{Bound, Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Token, Us};
 
 /// The longest line, in bytes between two LF, a trailing CR included.
 pub const LINE_MAX: usize = 256;
@@ -149,6 +149,8 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
                 limit: limit(space, &mut words)?,
                 wait,
                 lease: lease(words)?,
+                owner: None,
+                bound: Bound::Session,
             }
         }
         b'e' => Command::Enqueue {
@@ -321,6 +323,7 @@ pub(super) fn name_of(refusal: Refusal) -> &'static str {
         Refusal::Error => "error",
         Refusal::MaxLocks => "error_max_locks",
         Refusal::MaxWaiters => "error_max_waiters",
+        Refusal::MaxHolds => "error_max_holds",
         Refusal::LimitMismatch => "error_limit_mismatch",
         Refusal::AlreadyEnqueued => "error_already_enqueued",
         Refusal::NotEnqueued => "error_not_enqueued",

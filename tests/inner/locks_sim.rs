@@ -3,7 +3,7 @@
 //! that came out, and asks whether each was legal and none is missing. What work a turn may put off it does not
 //! know; until a tick says that nothing is put off, such a hold may or may not have ended ("fading").
 
-use dflockd::command::{Command, Realm, SECOND, SessionId, Space, Token, Us};
+use dflockd::command::{Bound, Command, Realm, SECOND, SessionId, Space, Token, Us};
 use dflockd::locks::{Locks, Settings};
 
 use crate::harness::{Dice, Trace, apply, settings, simulate};
@@ -76,6 +76,7 @@ impl<'a> World<'a> {
             claim_lease: *dice.pick(&[1, 1000, SECOND, 10 * SECOND, 60 * SECOND]),
             auto_release: dice.chance(75),
             deadlock_detection: dice.chance(70),
+            max_holds: 0,
             max_waiters: *dice.pick(&[0, 0, 0, 1, 2, 5]),
             max_idle: *dice.pick(&[0, 1, 1000, SECOND, 60 * SECOND, Us::MAX >> 20]),
             ..settings().locks
@@ -484,6 +485,8 @@ fn command<'k>(keys: &'k [Key], act: &Act) -> Command<'k> {
                 limit,
                 wait,
                 lease,
+                owner: None,
+                bound: Bound::Session,
             }
         }
         Act::Release { key, token } => {

@@ -12,6 +12,8 @@ fn acquire(key: &[u8], wait: u64, lease: Option<u64>) -> Option<Request<'_>> {
         limit: 1,
         wait: wait * SECOND,
         lease,
+        owner: None,
+        bound: Bound::Session,
     };
     Some(Request::Command(command))
 }

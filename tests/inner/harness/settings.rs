@@ -10,6 +10,7 @@ pub fn settings() -> Settings {
         locks: locks::Settings {
             max_locks: 1024,
             max_waiters: 0,
+            max_holds: 0,
             max_idle: 60 * SECOND,
             default_lease: 33 * SECOND,
             claim_lease: 10 * SECOND,

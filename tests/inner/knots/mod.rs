@@ -2,6 +2,7 @@
 //! by name. Random ones, with leases and closes, are in locks_sim; what clients say and hear, in the dialogues.
 
 mod graphs;
+mod leases;
 mod odd;
 mod owners;
 
@@ -9,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::harness::{apply, settings};
 use dflockd::command::{
-    Command, Notice, Outbox, Owner, Refusal, Reply, SECOND, SessionId, Space, Token, Us,
+    Bound, Command, Notice, Outbox, Owner, Refusal, Reply, SECOND, SessionId, Space, Token, Us,
 };
 use dflockd::locks::{Locks, Settings};
 
@@ -136,6 +137,8 @@ fn acquire(key: &str, limit: u32, wait: Us) -> Command<'_> {
         limit: limit.max(1),
         wait,
         lease: Some(AGES),
+        owner: None,
+        bound: Bound::Session,
     }
 }
 

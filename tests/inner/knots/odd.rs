@@ -229,6 +229,8 @@ fn a_lease_that_is_over_is_no_reason() {
         limit: 1,
         wait: 0,
         lease: Some(SECOND),
+        owner: None,
+        bound: Bound::Session,
     };
     assert!(table.answer(a, command).is_some());
     table.takes(b, "b");

@@ -109,7 +109,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("locks/check", "base super::crowd"),
     (
         "locks/claim",
-        "base command super::acquire super::grant super::ticket",
+        "command super::acquire super::grant super::ticket",
     ),
     ("locks/counts", ""),
     ("locks/crowd", "base command"),

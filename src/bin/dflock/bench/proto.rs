@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use dflockd::client::stream::dial;
-use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
+use dflockd::command::{Bound, Command, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::{ask, text};
 
@@ -195,6 +195,8 @@ impl Target {
                     limit,
                     wait,
                     lease,
+                    owner: None,
+                    bound: Bound::Session,
                 };
                 ask::command(&asked, out);
             }

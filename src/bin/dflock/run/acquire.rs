@@ -7,7 +7,7 @@ use std::thread;
 
 use dflockd::client::stream::resolve;
 use dflockd::client::{Owner, answered};
-use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
+use dflockd::command::{Bound, Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
@@ -215,6 +215,8 @@ impl<'a> Place<'a> {
             limit,
             wait,
             lease: options.lease,
+            owner: None,
+            bound: Bound::Session,
         };
         ask::command(&command, link.output());
         Ok(Place {

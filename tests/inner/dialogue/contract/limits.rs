@@ -1,4 +1,4 @@
-//! max-locks and max-waiters: what is refused, in which order, and what is not.
+//! max-locks, max-waiters and max-holds: what is refused, in which order, and what is not.
 
 use super::*;
 
@@ -263,4 +263,77 @@ fn a_key_with_waiters_only_in_passing_counts_and_goes() {
     d.says(a, "l\nk\n0\n", "error_max_locks\n");
     d.says(b, frame("sr", "s", &slot), "ok\n");
     d.takes(a, "k");
+}
+
+#[test]
+fn a_connection_that_holds_enough_gets_no_more_in_any_way_of_asking() {
+    let mut d = Dialogue::with(|s| {
+        s.locks.max_holds = 2;
+        s.locks.max_locks = 3;
+    });
+    let (a, b) = (d.connect(), d.connect());
+    let token = d.takes(a, "k1");
+    d.takes_slot(a, "k2", 1);
+    for (command, argument) in ACQUIRES {
+        d.says(a, frame(command, "k3", argument), "error_max_holds\n");
+    }
+    // The key was not made for it, and others have room.
+    d.takes(b, "k3");
+    assert_eq!(d.keys(), 3);
+    // It comes before what is wrong with the key, and behind what is wrong with the request.
+    d.says(
+        a,
+        "sl\nk2\n0 7\nl\nk4\n0\n",
+        "error_max_holds\nerror_max_holds\n",
+    );
+    d.says(a, "l\nk4\n-1\n", "error\n");
+    d.says(a, release("k1", &token), "ok\n");
+    d.takes(a, "k1");
+}
+
+#[test]
+fn a_place_in_a_queue_counts_until_it_is_left() {
+    let mut d = Dialogue::with(|s| s.locks.max_holds = 2);
+    let (a, b) = (d.connect(), d.connect());
+    d.takes(b, "k1");
+    d.takes(b, "k2");
+    d.says(a, "e\nk1\n\ne\nk2\n\n", "queued\nqueued\n");
+    d.says(a, "e\nk1\n\n", "error_already_enqueued\n");
+    d.says(a, "l\nfree\n0\n", "error_max_holds\n");
+    d.says(a, "w\nk1\n0\n", "timeout\n");
+    d.takes(a, "free");
+    d.says(a, "l\nfree2\n0\n", "error_max_holds\n");
+    // What was queued for is still granted.
+    d.reset(b);
+    d.send(a, "w\nk2\n0\n");
+    d.is_granted(a, 33);
+}
+
+#[test]
+fn a_renewal_moves_no_hold_to_a_connection_that_holds_enough() {
+    let mut d = Dialogue::with(|s| s.locks.max_holds = 1);
+    let (a, b, c) = (d.connect(), d.connect(), d.connect());
+    for id in [a, b] {
+        d.says(id, "id\n_\nme\n", "ok\n");
+    }
+    let token = d.takes(a, "k1");
+    d.takes(b, "k2");
+    d.says(b, format!("n\nk1\n{token}\n"), "ok 33\n");
+    // It was renewed, and is still the first one's.
+    d.reset(a);
+    d.takes(c, "k1");
+}
+
+#[test]
+fn zero_max_holds_is_any_number_and_a_drain_is_said_first() {
+    let mut d = Dialogue::with(|s| s.locks.max_holds = 1);
+    let a = d.connect();
+    d.takes(a, "k");
+    d.0.drain();
+    d.says(a, "l\nk2\n0\n", "error_draining\n");
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    for n in 0..1000 {
+        d.takes(a, &format!("k{n}"));
+    }
 }
