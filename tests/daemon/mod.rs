@@ -16,8 +16,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything may take that must happen. No limit of the server or of a client that a test waits for is as long:
+/// else a slow machine would decide which of the two is over first.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A wait, in seconds, that is not over before the test has lost its patience.
+pub const LONG: &str = "100";
 
 /// A program with none of the environment's settings for the server.
 pub fn program(name: &str) -> Command {
@@ -45,11 +48,24 @@ pub fn shell(script: &str) -> Command {
 }
 
 /// Polls a condition that has no event to wait for.
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+#[track_caller]
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    // The processor is for those who make it so.
+    poll(what, is_so, || thread::sleep(Duration::from_millis(1)));
+}
+
+/// The same without a pause, for who must know the moment it is so.
+#[track_caller]
+pub fn spin(what: &str, is_so: impl FnMut() -> bool) {
+    poll(what, is_so, thread::yield_now);
+}
+
+#[track_caller]
+fn poll(what: &str, mut is_so: impl FnMut() -> bool, pause: impl Fn()) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "{what}, in time");
-        thread::yield_now();
+        pause();
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Daemon, End, PATIENCE, dflockd, eventually};
+use crate::daemon::{Daemon, End, LONG, PATIENCE, dflockd, eventually};
 
 const ACQUIRE: u8 = 1;
 const RELEASE: u8 = 2;
@@ -60,10 +60,11 @@ impl Caller {
     /// The server has closed it, and has said nothing more.
     #[track_caller]
     fn is_closed(&mut self) {
-        match self.0.read(&mut [0]) {
-            Ok(n) => assert_eq!(n, 0, "a byte"),
-            Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset),
+        let mut rest = Vec::new();
+        if let Err(e) = self.0.read_to_end(&mut rest) {
+            assert_eq!(e.kind(), ErrorKind::ConnectionReset);
         }
+        assert_eq!(rest, [0; 0]);
     }
 }
 
@@ -100,7 +101,7 @@ fn both_doors_lead_to_the_same_locks() {
     caller.asks(HEALTH, "", "", OK);
     caller.asks(ACQUIRE, "k", "me", OK);
     line.says("l", "k", "0", "timeout");
-    line.waits("k", "10");
+    line.waits("k", LONG);
     Caller::dial(addr).asks(RELEASE, "k", "me", OK);
     line.is_granted(33);
     caller.asks(ACQUIRE, "k", "me", BUSY);
@@ -126,7 +127,7 @@ fn a_claim_ends_on_time_although_nobody_stirs() {
     let (mut line, mut caller) = (daemon.connect(), Caller::dial(addr));
     let start = Instant::now();
     caller.asks(ACQUIRE, "k", "me", OK);
-    line.waits("k", "10");
+    line.waits("k", LONG);
     line.is_granted(33);
     assert!(start.elapsed() >= Duration::from_secs(1), "never early");
 }

@@ -6,7 +6,9 @@ use std::io::{ErrorKind, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Client, Daemon, Nc, as_process_1, dflockd, eventually, shell, tools};
+use crate::daemon::{
+    Client, Daemon, LONG, Nc, as_process_1, dflockd, eventually, shell, spin, tools,
+};
 use dflockd::config::{OPTIONS, help, version};
 
 const PING: &str = "ping\n_\n_\n";
@@ -147,7 +149,7 @@ fn clients_get_a_lock_in_the_order_in_which_they_came() {
     let mut token = holder.takes("k");
     let mut waiters: Vec<Client> = (0..20).map(|_| daemon.connect()).collect();
     for waiter in waiters.iter_mut().rev() {
-        waiter.waits("k", "10");
+        waiter.waits("k", LONG);
     }
     daemon.connect().says("l", "k", "0", "timeout");
     for mut next in waiters.into_iter().rev() {
@@ -166,11 +168,11 @@ fn the_next_in_line_is_told_before_the_answer_to_the_release() {
     let (mut holder, mut waiter) = (daemon.connect(), daemon.connect());
     let mut token = holder.takes("k");
     for _ in 0..500 {
-        waiter.waits("k", "10");
+        waiter.waits("k", LONG);
         holder.stream().set_nonblocking(true).unwrap();
         holder.send(format!("r\nk\n{token}\n"));
         // Asked again and again, because the answer must be seen the moment it is here.
-        eventually("an answer", || holder.stream().peek(&mut [0]).is_ok());
+        spin("an answer", || holder.stream().peek(&mut [0]).is_ok());
         waiter.stream().set_nonblocking(true).unwrap();
         let granted = waiter.stream().peek(&mut [0]);
         assert!(granted.is_ok(), "the grant is here already: {granted:?}");
@@ -191,9 +193,9 @@ fn a_deadlock_is_logged_with_everything_escaped_once() {
     jane.takes("cl\u{e9}\u{1b}");
     other.send("sl\npool\n0 1\n");
     other.is_granted(33);
-    jane.send(format!("{PING}sl\npool\n10 1\n"));
+    jane.send(format!("{PING}sl\npool\n{LONG} 1\n"));
     jane.hears("ok");
-    other.says("l", "cl\u{e9}\u{1b}", "10", "error_deadlock");
+    other.says("l", "cl\u{e9}\u{1b}", LONG, "error_deadlock");
     let line = daemon.event("deadlock");
     let waits = r#" waits="conn 2:cl\u{e9}\u{1b},jane \"doe\":semaphore pool""#;
     assert_eq!(line.trim_end().split_once("deadlock").unwrap().1, waits);
@@ -206,7 +208,7 @@ fn a_lease_ends_on_time_although_nobody_stirs() {
     let start = Instant::now();
     a.send("l\nk\n0 1\n");
     let token = a.is_granted(1);
-    b.waits("k", "10");
+    b.waits("k", LONG);
     b.is_granted(33);
     assert!(start.elapsed() >= Duration::from_secs(1), "never early");
     a.says("r", "k", &token, "error");
@@ -224,7 +226,8 @@ fn a_wait_ends_on_time_although_nobody_stirs() {
 
 #[test]
 fn an_idle_client_and_half_a_line_are_told_and_closed_after_the_read_timeout() {
-    let daemon = Daemon::start(&["--read-timeout", "1"]);
+    // Long enough for the requests of this test to come in time.
+    let daemon = Daemon::start(&["--read-timeout", "2"]);
     let start = Instant::now();
     let (mut idle, mut slow, mut holder) = (daemon.connect(), daemon.connect(), daemon.connect());
     holder.takes("k");
@@ -233,7 +236,7 @@ fn an_idle_client_and_half_a_line_are_told_and_closed_after_the_read_timeout() {
         client.hears("error");
         client.is_closed();
     }
-    assert!(start.elapsed() >= Duration::from_secs(1), "never early");
+    assert!(start.elapsed() >= Duration::from_secs(2), "never early");
     idle = daemon.connect();
     idle.says("l", "k", "0", "timeout");
     assert!(holder.is_served());
@@ -245,10 +248,16 @@ fn renewals_that_came_while_the_server_stood_still_are_in_time() {
     let (mut waiter, mut crowd) = (daemon.connect(), Vec::new());
     for n in 0..300 {
         let mut client = daemon.connect();
-        client.send(format!("l\nk{n}\n0 2\n"));
-        crowd.push((client.is_granted(2), client));
+        crowd.push((client.takes(&format!("k{n}")), client));
     }
-    waiter.waits("k0", "10");
+    waiter.waits("k0", LONG);
+    // As short as that only now: connecting may have taken a while.
+    for (n, (token, client)) in crowd.iter_mut().enumerate() {
+        client.send(format!("n\nk{n}\n{token} 2\n"));
+    }
+    for (_, client) in &mut crowd {
+        client.hears("ok 2");
+    }
     daemon.signal("STOP");
     for (n, (token, client)) in crowd.iter_mut().enumerate() {
         client.send(format!("n\nk{n}\n{token} 9\n"));
@@ -268,7 +277,7 @@ fn a_lock_is_released_by_the_fin_of_its_client() {
     let daemon = Daemon::start(&[]);
     let (mut a, mut b) = (daemon.connect(), daemon.connect());
     a.takes("k");
-    b.waits("k", "10");
+    b.waits("k", LONG);
     drop(a);
     b.is_granted(33);
 }
@@ -279,7 +288,7 @@ fn a_lock_is_released_by_the_reset_of_its_client() {
     let (mut a, mut b) = (daemon.connect(), daemon.connect());
     a.send("l\nk\n0\n");
     eventually("it is answered", || a.stream().peek(&mut [0]).is_ok());
-    b.waits("k", "10");
+    b.waits("k", LONG);
     // Closing a socket with unread input sends a reset and no FIN: RFC 2525, 2.17.
     drop(a);
     b.is_granted(33);
@@ -305,14 +314,14 @@ fn a_deadlock_is_refused_and_logged_unless_nobody_is_to_look_for_it() {
     let mut a = daemon.connect();
     a.says("id", "_", "worker 7", "ok");
     a.takes("k");
-    a.says("l", "k", "10", "error_deadlock");
+    a.says("l", "k", LONG, "error_deadlock");
     let event = daemon.event("deadlock");
     assert!(event.contains("worker 7:k"), "{event}");
 
     let daemon = Daemon::start(&["--no-deadlock-detection"]);
     let (mut a, mut b) = (daemon.connect(), daemon.connect());
     let token = a.takes("k");
-    a.waits("k", "10");
+    a.waits("k", LONG);
     b.says("r", "k", &token, "ok");
     a.is_granted(33);
 }
@@ -324,8 +333,8 @@ fn a_waiter_that_hangs_up_leaves_the_queue_at_once() {
         let daemon = Daemon::start(&[]);
         let (mut a, mut b, mut c) = (daemon.connect(), daemon.connect(), daemon.connect());
         let token = a.takes("k");
-        b.waits("k", "10");
-        c.waits("k", "10");
+        b.waits("k", LONG);
+        c.waits("k", LONG);
         let fds = daemon.fds();
         b.send(PING.repeat(pings));
         drop(b);
@@ -356,7 +365,7 @@ fn one_nc_has_the_lock_when_the_other_is_killed() {
         let (mut one, mut two) = (Nc::run(&script, &path), Nc::run(&script, &path));
         one.screen.send("l\nk\n0\n");
         one.screen.is_granted(33);
-        two.screen.send(format!("{PING}l\nk\n10\n"));
+        two.screen.send(format!("{PING}l\nk\n{LONG}\n"));
         two.screen.hears("ok");
         daemon.connect().says("l", "k", "0", "timeout");
         drop(one);
@@ -413,7 +422,7 @@ fn a_line_of_100_mb_takes_no_memory_and_nobodys_turn() {
 
 #[test]
 fn a_client_that_does_not_read_takes_little_memory_and_has_all_its_answers_later() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--write-timeout", "0"]);
     let (mut a, mut b) = (daemon.connect(), daemon.connect());
     assert!(a.is_served() && b.is_served());
     let before = daemon.memory_kb();
@@ -441,7 +450,7 @@ fn a_client_that_does_not_read_takes_little_memory_and_has_all_its_answers_later
 /// The write of which the kernel takes only a part may be the last: then its rest waits for an edge and nothing else.
 #[test]
 fn the_rest_of_an_answer_needs_no_other_answer_to_follow() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--write-timeout", "0"]);
     let (mut holder, mut witness) = (daemon.connect(), daemon.connect());
     for n in 0..190 {
         holder.takes(&format!("{n:0250}"));
@@ -565,7 +574,7 @@ fn sigterm_and_sigint_drain() {
             (daemon.connect(), daemon.connect(), daemon.connect());
         assert!(idle.is_served());
         let token = holder.takes("k");
-        waiter.waits("k", "10");
+        waiter.waits("k", LONG);
         daemon.signal(signal);
         assert!(daemon.event("draining").ends_with(" connections=3\n"));
         idle.is_closed();

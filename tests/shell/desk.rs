@@ -17,11 +17,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::daemon::tools;
+use crate::daemon::{PATIENCE, tools};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 pub const READY: &str = "0  2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388";
 
 /// Runs the dialogues among the blocks, each against a server of its own, and counts them.

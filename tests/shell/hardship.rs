@@ -16,12 +16,14 @@ use std::time::{Duration, Instant};
 
 use dflockd::sys;
 
-use crate::daemon::{Client, Daemon, PATIENCE, dflockd, eventually, tools};
+use crate::beats::{beats, goes_on, judge};
+use crate::daemon::{Client, Daemon, LONG, PATIENCE, dflockd, eventually, spin, tools};
 use crate::stage::{
-    Folder, Run, around, at, beats, children, is_alive, judge, run, signal, waiters,
+    Folder, Run, around, at, at_once, children, is_alive, outlasts_a_lease, run, signal, state,
+    waiters,
 };
 
-/// Long enough for what must not happen.
+/// Long enough for a signal to do what it must not do.
 const AFTERWARDS: Duration = Duration::from_millis(200);
 const KEEPS: &str = "--no-auto-release-on-disconnect";
 /// A command that says when it runs, and does so until it is ended.
@@ -56,15 +58,16 @@ fn a_wait_longer_than_the_lease_ends_with_the_lock() {
     let daemon = Daemon::start(&[]);
     let mut holder = daemon.connect();
     holder.takes("k");
-    let args = ["--lease", "1", "k", "echo", "mine"];
+    let args = ["--lease", "1", "k", "-c", "echo $DFLOCK_FENCE"];
     let waiter = Run::start(at(daemon.addr, &args));
     eventually("it waits", || waiters(&daemon, "k") == 1);
-    thread::sleep(Duration::from_millis(1300));
-    let free = Instant::now();
+    outlasts_a_lease(&daemon, 1);
+    let token = daemon.connect().takes("another");
     drop(holder);
     let end = waiter.end();
-    assert_eq!((end.status, end.out.as_str()), (0, "mine\n"), "{end:?}");
-    assert!(free.elapsed() < Duration::from_millis(900), "it lost none");
+    // It has lost no grant: its own is the next one.
+    let next = u64::from_str_radix(&token[..16], 16).unwrap() + 1;
+    assert_eq!((end.status, end.out), (0, format!("{next}\n")));
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn a_grant_with_which_the_connection_ends_is_none() {
         // Both are there when it looks.
         let pid: u32 = pid.recv().unwrap();
         assert!(signal(pid, "STOP"));
-        eventually("it is stopped", || state(pid) == 'T');
+        eventually("it is stopped", || state(pid) == Some('T'));
         peer.send(format!("ok\nok {first} 33\n"));
         drop(peer);
         assert!(signal(pid, "CONT"));
@@ -100,12 +103,13 @@ fn a_command_is_not_started_when_its_lease_is_over() {
     let (addr, server) = play(move |listener| {
         let mut peer = asked(&listener);
         peer.send("ok\n");
-        // It has waited for so long that it renews, and that takes longer than the lease.
+        // The client has waited for so long that it renews.
         thread::sleep(Duration::from_millis(200));
         peer.send(format!("ok {} 1\n", "1".repeat(32)));
         assert_eq!(peer.line(), "n\n");
         peer.line();
         peer.line();
+        // A server that needs longer than the lease for its answer.
         thread::sleep(Duration::from_millis(1000));
         peer.send("ok 1\n");
         assert_eq!(peer.line(), "r\n", "it gives back what it may still have");
@@ -117,16 +121,9 @@ fn a_command_is_not_started_when_its_lease_is_over() {
     server.join().unwrap();
 }
 
-/// Of a process that proc_pid_stat(5) has.
-fn state(pid: u32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    fields.chars().next().unwrap()
-}
-
 #[test]
 fn a_timeout_that_nobody_asked_for_is_status_76() {
-    for (answer, wait) in [("timeout\n", &["-w", "9"][..]), ("ok\ntimeout\n", &[])] {
+    for (answer, wait) in [("timeout\n", &["-w", LONG][..]), ("ok\ntimeout\n", &[])] {
         for more in [&[][..], &["-q"]] {
             let (addr, server) = play(move |listener| {
                 let mut peer = asked(&listener);
@@ -145,7 +142,8 @@ fn a_timeout_that_nobody_asked_for_is_status_76() {
 #[test]
 fn what_is_left_behind_is_ended_whatever_its_name_is() {
     let daemon = Daemon::start(&[]);
-    for name in ["plain", "a) Z 1 1 (", "abschlus\\303", "\\377\\376"] {
+    let names = ["plain", "a) Z 1 1 (", "abschlus\\303", "\\377\\376"];
+    at_once(names.iter().zip(["a", "b", "c", "d"]), |(name, key)| {
         // A subshell, so that the name is not the command's, and nobody else who could be seen in its place.
         let script = format!(
             "(trap '' TERM; printf '{name}' >/proc/self/comm; : >$0.ready; read a <>$0) & \
@@ -153,11 +151,11 @@ fn what_is_left_behind_is_ended_whatever_its_name_is() {
         );
         let folder = Folder::new();
         let fifo = fifo(&folder);
-        let args = ["--kill-after", "0.3", "k", "sh", "-c", &script, &fifo];
+        let args = ["--kill-after", "0.3", key, "sh", "-c", &script, &fifo];
         let mut holder = Run::start(at(daemon.addr, &args));
         let left = pid(&mut holder);
         assert_eq!((holder.status(), is_alive(left)), (0, false), "{name}");
-    }
+    });
 }
 
 /// Its path.
@@ -174,6 +172,7 @@ fn what_is_left_behind_is_looked_at_less_and_less_often() {
     let script = "trap '' TERM; sleep 60 & echo $!";
     let mut holder = Run::start(at(daemon.addr, &["k", "-c", script]));
     let left = pid(&mut holder);
+    // Nothing happens, and what is done meanwhile is counted.
     thread::sleep(Duration::from_millis(1500));
     // Each look is followed by a sleep.
     let status = fs::read_to_string(format!("/proc/{}/status", holder.pid)).unwrap();
@@ -273,10 +272,10 @@ fn a_command_is_ended_though_nobody_reads_what_dflock_says_of_it() {
 
 // Moments.
 
-/// Sends a process a signal as soon as it has so many children. Asked again and again, because nobody is told of them.
+/// Sends a process a signal as soon as it has so many children.
 fn once_it_has(children: usize, pid: u32, signal: i32) {
     let path = format!("/proc/{pid}/task/{pid}/children");
-    eventually("it has children", || {
+    spin("it has children", || {
         let text = fs::read_to_string(&path).expect("it is there");
         text.split_whitespace().count() >= children
     });
@@ -296,20 +295,20 @@ fn dflock_may_freeze_or_die_at_any_moment_of_the_start_of_its_command() {
         let script = format!("({}) & wait", beats(&file));
         let first = Run::start(at(daemon.addr, &["--lease", "1", &key, "-c", &script]));
         once_it_has(count, first.pid, signal);
-        let script = format!("echo ready; {}", beats(&file));
+        let script = format!("echo $$; {}", beats(&file));
         let second = Run::start(at(daemon.addr, &[&key, "-c", &script]));
         (signal, file, first, second)
     };
     let scenes: Vec<_> = (0..12).map(scene).collect();
     for (n, (signal, file, mut first, mut second)) in scenes.into_iter().enumerate() {
-        second.hears("ready");
+        let beating = pid(&mut second);
         let is_stopped = signal == libc::SIGSTOP;
         if is_stopped {
             first.signal("CONT");
         }
         let status = first.status();
         assert_eq!(status, if is_stopped { 120 } else { -9 }, "{n}");
-        thread::sleep(AFTERWARDS);
+        goes_on(&file, beating);
         drop(second);
         assert_eq!(judge(&file).1, [0; 0], "{n} {signal}");
     }
@@ -402,7 +401,7 @@ fn a_hold_that_cannot_be_told_of_is_given_back() {
 
 #[test]
 fn what_whoever_started_it_ignores_it_ignores() {
-    for name in ["HUP", "INT", "QUIT", "USR1"] {
+    at_once(["HUP", "INT", "QUIT", "USR1"], |name| {
         let daemon = Daemon::start(&[]);
         let mut holder = daemon.connect();
         holder.takes("k");
@@ -411,6 +410,7 @@ fn what_whoever_started_it_ignores_it_ignores() {
         let mut waiter = Run::start(around(daemon.addr, &script));
         eventually("it waits", || waiters(&daemon, "k") == 1);
         waiter.signal(name);
+        // That nothing comes of it is no event.
         thread::sleep(AFTERWARDS);
         drop(holder);
         waiter.hears("ran");
@@ -424,7 +424,7 @@ fn what_whoever_started_it_ignores_it_ignores() {
         waiter.signal(name);
         assert_eq!(waiter.end().status, 0, "{name}");
         assert!(start.elapsed() > Duration::from_millis(700), "{name}");
-    }
+    });
 }
 
 /// A shell lets what it starts so ignore what a terminal sends to others.
@@ -437,6 +437,7 @@ fn in_the_background_of_a_script_it_ignores_interrupts() {
     let waiter = pid(&mut script);
     eventually("it waits", || waiters(&daemon, "k") == 1);
     assert!(signal(waiter, "INT") && signal(waiter, "QUIT"));
+    // That nothing comes of it is no event.
     thread::sleep(AFTERWARDS);
     drop(holder);
     script.hears("ran");

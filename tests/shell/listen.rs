@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use crate::daemon::{Daemon, eventually};
-use crate::stage::{End, Folder, Net, Proxy, Run, at, dflock, run};
+use crate::proxy::{Net, Proxy};
+use crate::stage::{End, Folder, Run, at, dflock, run};
 
 /// A listener that listens.
 #[track_caller]

@@ -3,18 +3,19 @@
 //! each case has had both holders' beats, so that it cannot pass by having seen nothing.
 
 use std::env;
-use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use dflockd::command::SECOND;
+use dflockd::sys;
+
+use crate::beats::{beats, holders, judge, last_of_first, pause, second_goes_on};
 use crate::daemon::{Daemon, dflockd, eventually};
+use crate::proxy::{Net, Proxy};
 use crate::stage::{
-    Folder, Net, Proxy, Run, at, beats, connections, holder, holders, is_alive, judge, signal,
+    Folder, Run, at, at_once, connections, holder, is_alive, outlasts_a_lease, signal, state,
     waiters,
 };
-
-/// Long enough for a few beats of who should not beat any more.
-const AFTERWARDS: Duration = Duration::from_millis(300);
 
 /// A server that keeps the lock of who is gone to the end of its lease, a way to it that can break, and a file.
 struct Scene {
@@ -68,8 +69,7 @@ impl Scene {
 
     /// Waits for the second holder, and whether the first is too late to see that.
     fn late(&self) -> usize {
-        holders(&self.file(), 2);
-        thread::sleep(AFTERWARDS);
+        second_goes_on(&self.file());
         let (holders, late) = judge(&self.file());
         assert_eq!(holders.len(), 2);
         late.len()
@@ -89,14 +89,14 @@ fn the_judge_finds_an_overlap() {
 
 #[test]
 fn nobody_overlaps_behind_a_way_that_swallows_everything() {
-    for mode in ["kill", "term"] {
+    at_once(["kill", "term"], |mode| {
         let scene = Scene::new(&[]);
         let first = scene.first(&["--on-lost", mode]);
         let _second = scene.second();
         scene.proxy.set(Net::Silent);
         assert_eq!(scene.late(), 0);
         assert_eq!(first.end().status, 120);
-    }
+    });
 }
 
 /// It hears TERM and goes on, so it has to be killed, and in time.
@@ -113,14 +113,14 @@ fn a_command_that_is_deaf_to_term_does_not_overlap() {
 
 #[test]
 fn nobody_overlaps_behind_a_way_that_is_cut() {
-    for args in [&[][..], &[KEEPS]] {
+    at_once([&[][..], &[KEEPS]], |args| {
         let scene = Scene::new(args);
         let first = scene.first(&[]);
         let _second = scene.second();
         scene.proxy.set(Net::Cut);
         assert_eq!(scene.late(), 0);
         assert_eq!(first.end().status, 120);
-    }
+    });
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_way_that_breaks_and_is_whole_again_does_not_end_the_command() {
     first.hears("ready");
     let _second = scene.second();
     scene.proxy.set(Net::CutOnce);
-    thread::sleep(Duration::from_millis(2500));
+    outlasts_a_lease(&scene.daemon, 2);
     assert!(first.is_running());
     assert_eq!(waiters(&scene.daemon, "k"), 1);
     assert_eq!(first.end().status, 6);
@@ -142,7 +142,8 @@ fn a_way_that_breaks_and_is_whole_again_does_not_end_the_command() {
 /// Its owner has the lock, not its connection.
 #[test]
 fn a_former_connection_that_ends_late_frees_nothing() {
-    for args in [&[][..], &["--id", "me"], &["--on-lost", "ignore"]] {
+    let cases = [&[][..], &["--id", "me"], &["--on-lost", "ignore"]];
+    at_once(cases, |args: &[&str]| {
         let scene = Scene::new(&[]);
         let script = "echo ready; read line; exit 6";
         let args = [args, &["--lease", "2", "k", "-c", script]].concat();
@@ -150,15 +151,15 @@ fn a_former_connection_that_ends_late_frees_nothing() {
         first.hears("ready");
         let _second = scene.second();
         scene.moves(Net::CutOnce);
-        // Of the first, of the first before, and of the second.
-        assert_eq!(connections(&scene.daemon), 3);
+        // Of the first, of the first before, and of the second; the test's own may take a moment to go.
+        eventually("there are three", || connections(&scene.daemon) == 3);
         scene.proxy.set(Net::Late);
         eventually("it has ended", || connections(&scene.daemon) == 2);
         assert_eq!(waiters(&scene.daemon, "k"), 1);
         assert!(first.is_running());
         assert_eq!(first.end().status, 6);
         holders(&scene.file(), 1);
-    }
+    });
 }
 
 #[test]
@@ -171,8 +172,7 @@ fn a_connection_that_goes_mute_does_not_end_the_command() {
     first.hears("ready");
     let _second = scene.second();
     scene.moves(Net::SilentOnce);
-    // Longer than a lease.
-    thread::sleep(Duration::from_millis(2500));
+    outlasts_a_lease(&scene.daemon, 2);
     assert!(first.is_running());
     assert_eq!(waiters(&scene.daemon, "k"), 1);
     assert_eq!(first.end().status, 6);
@@ -193,7 +193,7 @@ fn nobody_overlaps_when_a_connection_goes_mute_and_then_dflock_is_killed() {
 
 #[test]
 fn nobody_overlaps_when_a_former_connection_ends_late_and_then_dflock_is_killed() {
-    for script in ["", "trap '' TERM HUP; ("] {
+    at_once(["", "trap '' TERM HUP; ("], |script| {
         let scene = Scene::new(&[]);
         let beats = beats(&scene.file());
         let script = match script {
@@ -212,7 +212,7 @@ fn nobody_overlaps_when_a_former_connection_ends_late_and_then_dflock_is_killed(
         assert_eq!(scene.late(), 0);
         assert!(!is_alive(judge(&scene.file()).0[0]));
         eventually("the guard ends", || !is_alive(guard));
-    }
+    });
 }
 
 #[test]
@@ -222,13 +222,11 @@ fn nobody_overlaps_when_the_server_freezes_and_another_takes_its_place() {
     let first = scene.first(&[]);
     let port = scene.daemon.addr.port().to_string();
     scene.daemon.signal("STOP");
-    let freeze = Instant::now();
-    let end = first.end();
-    assert_eq!(end.status, 120);
-    assert!(
-        freeze.elapsed() < Duration::from_millis(1000),
-        "before the lease ends"
-    );
+    // No lease was asked for after this.
+    let freeze = sys::now();
+    assert_eq!(first.end().status, 120);
+    let last = last_of_first(&file);
+    assert!(last < freeze + SECOND, "before the lease ends");
     let Scene {
         daemon,
         proxy,
@@ -239,8 +237,7 @@ fn nobody_overlaps_when_the_server_freezes_and_another_takes_its_place() {
     drop((daemon, proxy));
     let _other = Daemon::launch(dflockd(&["--port", &port])).unwrap();
     let _second = Run::start(at(addr, &["k", "-c", &beats(&file)]));
-    holders(&file, 2);
-    thread::sleep(AFTERWARDS);
+    second_goes_on(&file);
     assert_eq!(judge(&file).1, [0; 0]);
     drop(folder);
 }
@@ -258,7 +255,7 @@ fn nobody_overlaps_when_the_server_freezes_and_goes_on() {
 
 #[test]
 fn nobody_overlaps_when_dflock_is_frozen() {
-    for args in [&[][..], &[KEEPS]] {
+    at_once([&[][..], &[KEEPS]], |args| {
         let scene = Scene::new(args);
         let first = scene.first(&[]);
         let _second = scene.second();
@@ -266,30 +263,31 @@ fn nobody_overlaps_when_dflock_is_frozen() {
         assert_eq!(scene.late(), 0);
         first.signal("CONT");
         assert_eq!(first.end().status, 120);
-    }
+    });
 }
 
 #[test]
 fn nobody_overlaps_when_dflock_is_killed() {
-    for args in [&[][..], &[KEEPS]] {
-        for script in ["", "(", "trap '' TERM HUP; ("] {
-            let scene = Scene::new(args);
-            let beats = beats(&scene.file());
-            // By itself, in a grandchild, and in one that is hard to kill.
-            let script = match script {
-                "" => beats,
-                _ => format!("{script}{beats}) & wait"),
-            };
-            let first = scene.first_with(&[], &script);
-            let guard = first.guard();
-            let _second = scene.second();
-            first.signal("KILL");
-            assert_eq!(scene.late(), 0);
-            let holder = judge(&scene.file()).0[0];
-            assert!(!is_alive(holder));
-            eventually("the guard ends", || !is_alive(guard));
-        }
-    }
+    let scripts = ["", "(", "trap '' TERM HUP; ("];
+    let servers = [&[][..], &[KEEPS]].into_iter();
+    let cases = servers.flat_map(|args| scripts.map(|script| (args, script)));
+    at_once(cases, |(args, script)| {
+        let scene = Scene::new(args);
+        let beats = beats(&scene.file());
+        // By itself, in a grandchild, and in one that is hard to kill.
+        let script = match script {
+            "" => beats,
+            _ => format!("{script}{beats}) & wait"),
+        };
+        let first = scene.first_with(&[], &script);
+        let guard = first.guard();
+        let _second = scene.second();
+        first.signal("KILL");
+        assert_eq!(scene.late(), 0);
+        let holder = judge(&scene.file()).0[0];
+        assert!(!is_alive(holder));
+        eventually("the guard ends", || !is_alive(guard));
+    });
 }
 
 #[test]
@@ -299,7 +297,7 @@ fn nobody_overlaps_when_the_guard_is_killed_and_then_the_way_is_silent() {
     let guard = first.guard();
     let _second = scene.second();
     assert!(signal(guard, "KILL"));
-    thread::sleep(Duration::from_millis(1500));
+    outlasts_a_lease(&scene.daemon, 1);
     scene.proxy.set(Net::Silent);
     assert_eq!(scene.late(), 0);
     assert_eq!(first.end().status, 120);
@@ -316,7 +314,8 @@ fn a_guard_that_was_killed_has_a_successor() {
         let now = first.guard();
         now != guard && is_alive(now)
     });
-    thread::sleep(Duration::from_millis(50));
+    // It has told it all and sleeps.
+    eventually("it sleeps", || state(first.pid) == Some('S'));
     first.signal("STOP");
     assert_eq!(scene.late(), 0);
     first.signal("CONT");
@@ -330,7 +329,7 @@ fn a_guard_that_is_frozen_does_no_harm() {
     let guard = first.guard();
     let _second = scene.second();
     assert!(signal(guard, "STOP"));
-    thread::sleep(Duration::from_millis(1500));
+    outlasts_a_lease(&scene.daemon, 1);
     scene.proxy.set(Net::Silent);
     assert_eq!(scene.late(), 0);
     let mut first = first;
@@ -348,42 +347,25 @@ fn of_a_lost_lock_the_command_is_dead_before_the_lease_ends() {
         let round = next..tries.min(next + 10);
         next = round.end;
         let scenes: Vec<(usize, Scene)> = round.map(|n| (n, Scene::new(&[]))).collect();
-        let start = |(n, scene): &(usize, Scene)| {
+        at_once(&scenes, |(n, scene)| {
             let trap = ["", "trap '' TERM; "][n % 2];
             let script = format!("{trap}{}", beats(&scene.file()));
-            [scene.first_with(&[], &script), scene.second()]
-        };
-        let runs: Vec<[Run; 2]> = scenes.iter().map(start).collect();
-        for (n, scene) in &scenes {
-            // Somewhere between two renewals.
-            thread::sleep(Duration::from_millis(*n as u64 * 37 % 100));
+            let _runs = [scene.first_with(&[], &script), scene.second()];
+            scene.proxy.passes_a_frame();
+            // Another moment for each, between this renewal and the next.
+            thread::sleep(Duration::from_millis(*n as u64 * 37 % 300));
             scene.proxy.set(Net::Silent);
-        }
-        for (n, scene) in &scenes {
             assert_eq!(scene.late(), 0, "try {n}");
-            let pause = pause(&fs::read_to_string(scene.file()).unwrap());
-            least[n % 2] = pause.min(least[n % 2]);
+        });
+        for (n, scene) in &scenes {
+            least[n % 2] = pause(&scene.file()).min(least[n % 2]);
         }
-        drop(runs);
     }
     println!("of {tries} the least pause was {least:?} us, the second of the deaf");
     assert!(
         least[0] > 100_000,
         "TERM comes a quarter of the lease before KILL: {least:?}"
     );
-}
-
-/// The microseconds between the last beat of the first and the first of the second.
-fn pause(beats: &str) -> u64 {
-    let mut beats = beats.lines().map(|line| line.split_once(' ').unwrap());
-    let (first, mut last) = beats.next().unwrap();
-    for (pid, time) in beats {
-        if pid != first {
-            return time.parse::<u64>().unwrap() - last.parse::<u64>().unwrap();
-        }
-        last = time;
-    }
-    panic!("nobody came second");
 }
 
 #[test]
@@ -394,18 +376,16 @@ fn what_a_command_leaves_behind_is_dead_before_the_next_has_the_lock() {
     let beats = beats(&file);
     // It is deaf to TERM, and to the end of the terminal.
     let script = format!("(trap '' TERM HUP; {beats}) & until [ -s {file} ]; do sleep 0.01; done");
-    let first = Run::start(at(
-        daemon.addr,
-        &["k", "-c", &format!("{script}; read line; true")],
-    ));
+    let script = format!("{script}; read line; true");
+    let args = ["--kill-after", "0.5", "k", "-c", &script];
+    let first = Run::start(at(daemon.addr, &args));
     holders(&file, 1);
     let second = Run::start(at(daemon.addr, &["k", "-c", &beats]));
     eventually("it waits", || waiters(&daemon, "k") == 1);
     let mut first = first;
     first.close();
     assert_eq!(first.status(), 0);
-    holders(&file, 2);
-    thread::sleep(Duration::from_millis(200));
+    second_goes_on(&file);
     drop(second);
     assert_eq!(judge(&file).1, [0; 0]);
 }

@@ -1,24 +1,19 @@
-//! The real `dflock` as a child, and what it is tried with: commands that leave marks in a file, and a network that
-//! can break. Invariant: what was started here is killed and reaped
-//! when its value is dropped, and nothing is waited for without a deadline.
+//! The real `dflock` as a child, and what is seen of it: its processes, and its locks in the server. Invariant: what was
+//! started here is killed and reaped when its value is dropped, and nothing is waited for without a deadline.
 
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use dflockd::sys;
-
-use crate::daemon::{Daemon, PATIENCE, eventually, tools};
+use crate::daemon::{Daemon, LONG, PATIENCE, eventually, tools};
 
 /// `dflock` with these arguments and none of the environment's settings, for who needs no server.
 pub fn dflock(args: &[&str]) -> Command {
@@ -78,22 +73,22 @@ pub fn signal(pid: u32, name: &str) -> bool {
 
 /// Whether a process runs; one that nobody has waited for does not.
 pub fn is_alive(pid: u32) -> bool {
-    // The name may be any bytes.
-    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    !matches!(
-        state_and_parent(&String::from_utf8_lossy(&stat)),
-        ("Z" | "X", _)
-    )
+    !matches!(state(pid), None | Some('Z' | 'X'))
 }
 
-/// The name in parentheses may contain anything.
-fn state_and_parent(stat: &str) -> (&str, u32) {
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
+/// The state of a process, as proc_pid_stat(5) has it.
+pub fn state(pid: u32) -> Option<char> {
+    state_and_parent(pid).map(|(state, _)| state)
+}
+
+fn state_and_parent(pid: u32) -> Option<(char, u32)> {
+    // The name in parentheses may be any bytes.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
-    let state = fields.next().unwrap();
-    (state, fields.next().unwrap().parse().unwrap())
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
 }
 
 /// A running `dflock`, gone when dropped.
@@ -251,10 +246,7 @@ pub fn children(parent: u32) -> Vec<u32> {
         let name = entry.ok()?.file_name();
         name.to_str()?.parse::<u32>().ok()
     });
-    let is_child = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-        stat.is_ok_and(|text| state_and_parent(&text).1 == parent)
-    };
+    let is_child = |pid: &u32| state_and_parent(*pid).is_some_and(|(_, of)| of == parent);
     processes.filter(is_child).collect()
 }
 
@@ -262,6 +254,24 @@ pub fn children(parent: u32) -> Vec<u32> {
 #[track_caller]
 pub fn run(command: Command) -> End {
     Run::start(command).end()
+}
+
+/// Waits until leases of so many seconds that began before have ended: another of that length, which began later, has.
+pub fn outlasts_a_lease(daemon: &Daemon, seconds: u32) {
+    let (mut holder, mut waiter) = (daemon.connect(), daemon.connect());
+    holder.send(format!("l\na-lease\n0 {seconds}\n"));
+    holder.is_granted(seconds);
+    waiter.waits("a-lease", LONG);
+    waiter.is_granted(33);
+}
+
+/// Plays all cases at the same time, because they wait more than they work.
+pub fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, play: impl Fn(T) + Sync) {
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| play(case));
+        }
+    });
 }
 
 /// How many wait for a key.
@@ -316,162 +326,5 @@ impl Drop for Folder {
     fn drop(&mut self) {
         // If it stays, it is in the system's folder for such things.
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A shell text that becomes a process which appends "process microseconds" to a file every 10 ms, on the clock of the
-/// server, until it is killed. It starts no other process, so that there is nobody else to be killed.
-pub fn beats(file: &str) -> String {
-    let tests = env::current_exe().expect("it has a path");
-    let tests = tests.display();
-    format!("BEATS='{file}' exec '{tests}' --exact stage::beat --nocapture >/dev/null")
-}
-
-/// No claim, but the process that beats.
-#[test]
-fn beat() {
-    let Ok(file) = env::var("BEATS") else {
-        return;
-    };
-    let mut file = fs::File::options()
-        .append(true)
-        .create(true)
-        .open(file)
-        .unwrap();
-    loop {
-        let line = format!("{} {}\n", process::id(), sys::now());
-        file.write_all(line.as_bytes()).unwrap();
-        // The time between two beats.
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Who has left marks in the file, one after the other; the second part is who did so although the next one had
-/// begun. The file is the judge's clock: its lines are in the order in which they were appended.
-pub fn judge(file: &str) -> (Vec<u32>, Vec<u32>) {
-    let (mut holders, mut late) = (Vec::new(), Vec::new());
-    for line in fs::read_to_string(file).unwrap_or_default().lines() {
-        let pid: u32 = line.split(' ').next().unwrap().parse().unwrap();
-        if !holders.contains(&pid) {
-            holders.push(pid);
-        } else if holders.last() != Some(&pid) && !late.contains(&pid) {
-            late.push(pid);
-        }
-    }
-    (holders, late)
-}
-
-/// Waits until so many have left marks.
-#[track_caller]
-pub fn holders(file: &str, count: usize) {
-    let file = Path::new(file);
-    let start = Instant::now();
-    while judge(file.to_str().unwrap()).0.len() < count {
-        assert!(start.elapsed() < PATIENCE, "holder {count}, in time");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// What happens to those who talk through it.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Net {
-    Open = 0,
-    /// Connections are taken and bytes too, and nothing arrives anywhere.
-    Silent = 1,
-    /// The client's end is closed, and so is each new one; the server sees nothing of it.
-    Cut = 2,
-    /// Like `Cut` for the connections that there are, but new ones are as good as ever.
-    CutOnce = 3,
-    /// The server hears of the end of those that were cut, too late.
-    Late = 4,
-    /// Like `Silent` for the connections that there are, but new ones are as good as ever.
-    SilentOnce = 5,
-}
-
-/// A way to the server that can break.
-pub struct Proxy {
-    pub addr: SocketAddr,
-    net: Arc<AtomicU8>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    pub fn to(server: SocketAddr) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let net = Arc::new(AtomicU8::new(Net::Open as u8));
-        let is_over = Arc::new(AtomicBool::new(false));
-        let proxy = Proxy {
-            addr,
-            net: net.clone(),
-            is_over: is_over.clone(),
-        };
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                if is_over.load(Ordering::SeqCst) {
-                    break;
-                }
-                if net.load(Ordering::SeqCst) == Net::Cut as u8 {
-                    continue;
-                }
-                // From now on it is an old connection.
-                let born = net.load(Ordering::SeqCst);
-                let (net, is_over) = (net.clone(), is_over.clone());
-                thread::spawn(move || relay(client, server, born, &net, &is_over));
-            }
-        });
-        proxy
-    }
-
-    pub fn set(&self, net: Net) {
-        self.net.store(net as u8, Ordering::SeqCst);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts; if it is gone, the better.
-        let _ = TcpStream::connect(self.addr);
-    }
-}
-
-fn relay(mut client: TcpStream, server: SocketAddr, born: u8, net: &AtomicU8, over: &AtomicBool) {
-    let Ok(mut server) = TcpStream::connect_timeout(&server, PATIENCE) else {
-        return;
-    };
-    let tick = Some(Duration::from_millis(1));
-    for stream in [&client, &server] {
-        stream.set_read_timeout(tick).unwrap();
-        stream.set_nodelay(true).unwrap();
-    }
-    let mut buffer = [0; 4096];
-    while !over.load(Ordering::SeqCst) {
-        let now = net.load(Ordering::SeqCst);
-        if now != born && [Net::Cut as u8, Net::CutOnce as u8].contains(&now) {
-            // It fails only if the client has hung up.
-            let _ = client.shutdown(Shutdown::Both);
-            return stay(net, over);
-        }
-        let is_silent = now == Net::Silent as u8 || (now != born && now == Net::SilentOnce as u8);
-        let mut pass = |from: &mut TcpStream, to: &mut TcpStream| match from.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(_) if is_silent => true,
-            Ok(n) => to.write_all(&buffer[..n]).is_ok(),
-            Err(_) => true,
-        };
-        if !pass(&mut client, &mut server) || !pass(&mut server, &mut client) {
-            // Silence swallows an end too.
-            return if is_silent {
-                stay(net, over)
-            };
-        }
-    }
-}
-
-/// The server's end stays open to the end of the test, as behind a router that has died, unless it is let go.
-fn stay(net: &AtomicU8, over: &AtomicBool) {
-    while !over.load(Ordering::SeqCst) && net.load(Ordering::SeqCst) != Net::Late as u8 {
-        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -98,7 +98,6 @@ fn the_fence_is_a_string_in_json_because_it_is_more_than_a_double_can_say() {
 #[test]
 fn errors_name_the_server() {
     let gone = nowhere();
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let hangs_up = says("").to_string();
     let nonsense = says("ok 18e9eb98d4e91d15c5bb0cdc3986ff01 33\n").to_string();
     for args in [
@@ -121,12 +120,6 @@ fn errors_name_the_server() {
         dflock(&["--server", &hangs_up, "ping"]),
         69,
         &format!("cannot reach {hangs_up}: the connection ended"),
-    );
-    let addr = silent.local_addr().unwrap().to_string();
-    fails(
-        dflock(&["--server", &addr, "ping"]),
-        69,
-        &format!("cannot reach {addr}: no answer"),
     );
     let other = says("ok {\n");
     let text = format!("{other} is not a dflockd server: its stats are not JSON");
@@ -426,7 +419,7 @@ fn of_two_that_say_the_same_the_last_wins() {
         (&["-n", "-q", "-E", "7"][..], 7),
         (&["-n", "-E", "7", "-q"], 0),
         (&["-w", "60", "-n"], 1),
-        (&["-n", "-w", "0.1"], 1),
+        (&["-n", "-w", "1"], 1),
     ] {
         let end = run(at(daemon.addr, &[args, &["k", "true"]].concat()));
         assert_eq!(end.status, status, "{args:?}");
