@@ -69,6 +69,15 @@ fn poll(what: &str, mut is_so: impl FnMut() -> bool, pause: impl Fn()) {
     }
 }
 
+/// Plays all cases at the same time, because they wait more than they work.
+pub fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, play: impl Fn(T) + Sync) {
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| play(case));
+        }
+    });
+}
+
 /// A running server, gone when dropped.
 pub struct Daemon {
     child: Child,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::daemon::{self, Daemon, PATIENCE, eventually};
+use crate::daemon::{self, Daemon, PATIENCE, at_once, eventually};
 use dflockd::client::signals::KEPT_MAX;
 use dflockd::client::{
     Client, Error, Grant, Key, Lock, Options, Owner, Place, Refusal, Servers, Signal, Token,
@@ -164,20 +164,25 @@ fn a_semaphore_has_as_many_holders_as_its_limit() {
     client.acquire(&key("k"), TRY, None).unwrap();
 }
 
+/// The patience is for what comes after the wait.
 #[test]
 fn a_wait_that_is_over_is_a_timeout_and_not_shorter_than_asked() {
     let daemon = Daemon::start(&[]);
-    let (mut one, mut two) = (connect(&daemon), hasty(&daemon.addr.to_string()));
-    one.acquire(&key("k"), TRY, None).unwrap();
-    // The patience is for what comes after the wait.
-    for wait in [Duration::from_nanos(1), ONE] {
+    let mut holder = connect(&daemon);
+    holder.acquire(&key("k"), TRY, None).unwrap();
+    at_once([Some(Duration::from_nanos(1)), Some(ONE), None], |wait| {
+        let mut client = hasty(&daemon.addr.to_string());
+        if wait.is_none() {
+            client.enqueue(&key("k"), None).unwrap();
+        }
         let before = Instant::now();
-        is_timeout(two.acquire(&key("k"), wait, None));
-        assert!(before.elapsed() >= wait);
-    }
-    two.enqueue(&key("k"), None).unwrap();
-    is_timeout(two.wait(&key("k"), ONE));
-    two.ping().unwrap();
+        match wait {
+            Some(wait) => is_timeout(client.acquire(&key("k"), wait, None)),
+            None => is_timeout(client.wait(&key("k"), ONE)),
+        }
+        assert!(before.elapsed() >= wait.unwrap_or(ONE));
+        client.ping().unwrap();
+    });
 }
 
 #[test]
@@ -533,29 +538,36 @@ fn a_grant_that_is_over_on_receipt_is_an_expired_lease() {
 
 /// A guard, since when it was asked for, and when it was lost.
 fn guard(client: Client, lease: Duration) -> (Lock, Us, mpsc::Receiver<Us>) {
+    guard_of(key("k"), client, lease)
+}
+
+fn guard_of(key: Key, client: Client, lease: Duration) -> (Lock, Us, mpsc::Receiver<Us>) {
     let (lost, when) = mpsc::channel();
     let before = now();
     let on_lost = move || lost.send(now()).unwrap();
-    let lock = Lock::acquire_with(client, key("k"), TRY, Some(lease), on_lost);
+    let lock = Lock::acquire_with(client, key, TRY, Some(lease), on_lost);
     (lock.unwrap(), before, when)
 }
 
 #[test]
-fn a_guard_outlives_its_lease_of_1_s_for_3_s() {
+fn a_guard_of_a_lock_or_a_semaphore_outlives_its_lease_of_1_s_for_3_s() {
     let daemon = Daemon::start(&[]);
-    let (lock, _, lost) = guard(connect(&daemon), ONE);
-    let mut rival = connect(&daemon);
-    is_timeout(rival.acquire(&key("k"), 3 * ONE, None));
-    assert!(!lock.is_lost());
-    let fence = lock.fence();
-    assert_eq!(lock.token().fence, fence);
-    lock.release().unwrap();
-    assert!(rival.acquire(&key("k"), TRY, None).unwrap().token.fence > fence);
-    // It was not lost, and never will be.
-    assert_eq!(
-        lost.recv_timeout(PATIENCE),
-        Err(RecvTimeoutError::Disconnected)
-    );
+    let keys = [key("k"), Key::semaphore(b"k", 1).unwrap()];
+    at_once(keys, |key| {
+        let (lock, _, lost) = guard_of(key, connect(&daemon), ONE);
+        let mut rival = connect(&daemon);
+        is_timeout(rival.acquire(&key, 3 * ONE, None));
+        assert!(!lock.is_lost());
+        let fence = lock.fence();
+        assert_eq!(lock.token().fence, fence);
+        lock.release().unwrap();
+        assert!(rival.acquire(&key, TRY, None).unwrap().token.fence > fence);
+        // It was not lost, and never will be.
+        assert_eq!(
+            lost.recv_timeout(PATIENCE),
+            Err(RecvTimeoutError::Disconnected)
+        );
+    });
 }
 
 #[test]
@@ -567,17 +579,6 @@ fn a_guard_that_is_dropped_has_released_and_does_not_wait_for_half_time() {
     assert!(before.elapsed() < PATIENCE);
     connect(&daemon).acquire(&key("k"), TRY, None).unwrap();
     assert_eq!(lost.try_recv(), Err(mpsc::TryRecvError::Disconnected));
-}
-
-#[test]
-fn a_guard_of_a_semaphore_keeps_its_slot() {
-    let daemon = Daemon::start(&[]);
-    let pool = Key::semaphore(b"k", 1).unwrap();
-    let lock = Lock::acquire(connect(&daemon), pool, TRY, Some(ONE)).unwrap();
-    let mut rival = connect(&daemon);
-    is_timeout(rival.acquire(&pool, 2 * ONE, None));
-    lock.release().unwrap();
-    rival.acquire(&pool, TRY, None).unwrap();
 }
 
 #[test]

@@ -17,10 +17,9 @@ use std::time::{Duration, Instant};
 use dflockd::sys;
 
 use crate::beats::{beats, goes_on, judge};
-use crate::daemon::{Client, Daemon, LONG, PATIENCE, dflockd, eventually, spin, tools};
+use crate::daemon::{Client, Daemon, LONG, PATIENCE, at_once, dflockd, eventually, spin, tools};
 use crate::stage::{
-    Folder, Run, around, at, at_once, children, is_alive, outlasts_a_lease, run, signal, state,
-    waiters,
+    Folder, Run, around, at, children, is_alive, outlasts_a_lease, run, signal, state, waiters,
 };
 
 /// Long enough for a signal to do what it must not do.

@@ -10,11 +10,10 @@ use dflockd::command::SECOND;
 use dflockd::sys;
 
 use crate::beats::{beats, holders, judge, last_of_first, pause, second_goes_on};
-use crate::daemon::{Daemon, dflockd, eventually};
+use crate::daemon::{Daemon, at_once, dflockd, eventually};
 use crate::proxy::{Net, Proxy};
 use crate::stage::{
-    Folder, Run, at, at_once, connections, holder, is_alive, outlasts_a_lease, signal, state,
-    waiters,
+    Folder, Run, at, connections, holder, is_alive, outlasts_a_lease, signal, state, waiters,
 };
 
 /// A server that keeps the lock of who is gone to the end of its lease, a way to it that can break, and a file.
@@ -87,28 +86,19 @@ fn the_judge_finds_an_overlap() {
     assert_eq!(scene.late(), 1);
 }
 
+/// Also a command that hears TERM and goes on, and so has to be killed in time.
 #[test]
 fn nobody_overlaps_behind_a_way_that_swallows_everything() {
-    at_once(["kill", "term"], |mode| {
+    let cases = [("kill", ""), ("term", ""), ("kill", "trap '' TERM; ")];
+    at_once(cases, |(mode, trap)| {
         let scene = Scene::new(&[]);
-        let first = scene.first(&["--on-lost", mode]);
+        let script = format!("{trap}{}", beats(&scene.file()));
+        let first = scene.first_with(&["--on-lost", mode], &script);
         let _second = scene.second();
         scene.proxy.set(Net::Silent);
         assert_eq!(scene.late(), 0);
         assert_eq!(first.end().status, 120);
     });
-}
-
-/// It hears TERM and goes on, so it has to be killed, and in time.
-#[test]
-fn a_command_that_is_deaf_to_term_does_not_overlap() {
-    let scene = Scene::new(&[]);
-    let script = format!("trap '' TERM; {}", beats(&scene.file()));
-    let first = scene.first_with(&[], &script);
-    let _second = scene.second();
-    scene.proxy.set(Net::Silent);
-    assert_eq!(scene.late(), 0);
-    assert_eq!(first.end().status, 120);
 }
 
 #[test]
@@ -291,16 +281,19 @@ fn nobody_overlaps_when_dflock_is_killed() {
 }
 
 #[test]
-fn nobody_overlaps_when_the_guard_is_killed_and_then_the_way_is_silent() {
-    let scene = Scene::new(&[]);
-    let first = scene.first(&[]);
-    let guard = first.guard();
-    let _second = scene.second();
-    assert!(signal(guard, "KILL"));
-    outlasts_a_lease(&scene.daemon, 1);
-    scene.proxy.set(Net::Silent);
-    assert_eq!(scene.late(), 0);
-    assert_eq!(first.end().status, 120);
+fn nobody_overlaps_when_the_guard_is_killed_or_frozen_and_then_the_way_is_silent() {
+    at_once(["KILL", "STOP"], |name| {
+        let scene = Scene::new(&[]);
+        let mut first = scene.first(&[]);
+        let guard = first.guard();
+        let _second = scene.second();
+        assert!(signal(guard, name));
+        outlasts_a_lease(&scene.daemon, 1);
+        scene.proxy.set(Net::Silent);
+        assert_eq!(scene.late(), 0);
+        assert_eq!(first.status(), 120);
+        signal(guard, "KILL");
+    });
 }
 
 #[test]
@@ -322,21 +315,6 @@ fn a_guard_that_was_killed_has_a_successor() {
     assert_eq!(first.end().status, 120);
 }
 
-#[test]
-fn a_guard_that_is_frozen_does_no_harm() {
-    let scene = Scene::new(&[]);
-    let first = scene.first(&[]);
-    let guard = first.guard();
-    let _second = scene.second();
-    assert!(signal(guard, "STOP"));
-    outlasts_a_lease(&scene.daemon, 1);
-    scene.proxy.set(Net::Silent);
-    assert_eq!(scene.late(), 0);
-    let mut first = first;
-    assert_eq!(first.status(), 120);
-    signal(guard, "KILL");
-}
-
 /// The lease is counted from the moment when it was asked for, so the server thinks it over when it has been so for a
 /// while. Every other command is deaf to TERM.
 #[test]
@@ -344,7 +322,7 @@ fn of_a_lost_lock_the_command_is_dead_before_the_lease_ends() {
     let tries = env::var("TRIES").map_or(20, |text| text.parse().expect("a number"));
     let (mut next, mut least) = (0, [u64::MAX; 2]);
     while next < tries {
-        let round = next..tries.min(next + 10);
+        let round = next..tries.min(next + 20);
         next = round.end;
         let scenes: Vec<(usize, Scene)> = round.map(|n| (n, Scene::new(&[]))).collect();
         at_once(&scenes, |(n, scene)| {

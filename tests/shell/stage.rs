@@ -11,7 +11,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
 use crate::daemon::{Daemon, LONG, PATIENCE, eventually, tools};
 
@@ -263,15 +262,6 @@ pub fn outlasts_a_lease(daemon: &Daemon, seconds: u32) {
     holder.is_granted(seconds);
     waiter.waits("a-lease", LONG);
     waiter.is_granted(33);
-}
-
-/// Plays all cases at the same time, because they wait more than they work.
-pub fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, play: impl Fn(T) + Sync) {
-    thread::scope(|scope| {
-        for case in cases {
-            scope.spawn(|| play(case));
-        }
-    });
 }
 
 /// How many wait for a key.
