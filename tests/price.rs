@@ -126,8 +126,8 @@ impl Price {
 struct Meter(Daemon);
 
 impl Meter {
-    /// Does what brings no answer, and waits until the server, asleep before, has dealt with it and sleeps again:
-    /// then it has gone to sleep once more often.
+    /// Does something that has no answer, and waits until the server has dealt with it: it slept before, and has gone
+    /// to sleep once more.
     fn settle<T>(&self, act: impl FnOnce() -> T) -> T {
         self.sleeps_since(0);
         let before = self.naps();
@@ -240,9 +240,9 @@ fn two_phases(meter: &Meter, count: usize) {
     meter.hang_up(client);
 }
 
-/// Two crowds take turns, each client with a key of its own: who was granted it when the lease before was over holds
-/// it for a second, while one of the others waits for it. The first leases begin a group in a turn, so a group ends
-/// in a turn, and so do all that follow.
+/// Two crowds take turns, each client with a key of its own. A client is granted its key when the lease before is
+/// over, and holds it for a second while a client of the other crowd waits for it. The first leases begin a group in
+/// a turn, so a group ends in a turn, and so do all that follow.
 fn expiry(meter: &Meter, count: usize) {
     // All that follows ends in one slot, or the wheel moves some of the timers once more than others.
     let into = sys::now() % SLOT;

@@ -1,6 +1,6 @@
-//! The real server as a child process, and those who talk to it over real sockets. What a child reads and writes
-//! is a socket too, because only sockets can be read with a deadline: nothing here waits for ever. Invariant: a
-//! child is killed and reaped when its value is dropped, whatever the test did.
+//! The real server as a child process, and its clients over real sockets. A child's input and output are sockets too,
+//! because only sockets can be read with a deadline: nothing here waits for ever. Invariant: a child is killed and
+//! reaped when its value is dropped, whatever the test did.
 
 #[cfg(test)]
 mod netcat;
@@ -16,8 +16,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that must happen. No limit of the server or of a client that a test waits for is as long:
-/// else a slow machine would decide which of the two is over first.
+/// How long anything may take that must happen. No limit of the server or of a client that a test waits for is as
+/// long: else a slow machine would decide which of the two is over first.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A wait, in seconds, that is not over before the test has lost its patience.
 pub const LONG: &str = "100";
@@ -40,7 +40,7 @@ pub fn dflockd(args: &[&str]) -> Command {
     command
 }
 
-/// A shell that prepares what the server inherits and becomes it: `$0` is its path.
+/// A shell that sets limits or descriptors and then becomes the server, whose path is `$0`.
 pub fn shell(script: &str) -> Command {
     let mut command = program("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_dflockd")]);
@@ -50,11 +50,11 @@ pub fn shell(script: &str) -> Command {
 /// Polls a condition that has no event to wait for.
 #[track_caller]
 pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
-    // The processor is for those who make it so.
+    // The pause leaves the processor to the process that is waited for.
     poll(what, is_so, || thread::sleep(Duration::from_millis(1)));
 }
 
-/// The same without a pause, for who must know the moment it is so.
+/// The same without a pause, where the moment itself matters.
 #[track_caller]
 pub fn spin(what: &str, is_so: impl FnMut() -> bool) {
     poll(what, is_so, thread::yield_now);
@@ -88,7 +88,7 @@ pub struct Daemon {
     log: Talk<UnixStream>,
 }
 
-/// What is left of a server that has ended.
+/// The end of a server, and all that it has said.
 #[derive(Debug)]
 pub struct End {
     pub status: Option<i32>,
@@ -130,7 +130,7 @@ impl Daemon {
         command.stdout(OwnedFd::from(its_out));
         command.stderr(OwnedFd::from(its_log));
         let child = command.spawn().expect("it can be run");
-        // With the command go our copies of its ends, so that its end is the end of what it writes.
+        // The command has copies of the child's ends of the sockets; without them the child's end is EOF here.
         drop(command);
         Daemon {
             pid: child.id(),
@@ -186,7 +186,7 @@ impl Daemon {
         self.descriptors().filter(|&(fd, _)| fd < limit).count() == limit
     }
 
-    /// The numbers of its descriptors, and what they are.
+    /// The numbers of its descriptors, each with the file behind it.
     fn descriptors(&self) -> impl Iterator<Item = (usize, String)> {
         let folder = fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("it runs");
         folder.filter_map(|entry| {
@@ -216,7 +216,7 @@ impl Daemon {
         times.map(|time| time.parse::<u64>().unwrap()).sum()
     }
 
-    /// The port that it listens on, for who has no log: by the numbers of its sockets.
+    /// The port that it listens on, by the numbers of its sockets: for a server without a log.
     pub fn listening_port(&self) -> Option<u16> {
         let links: Vec<String> = self.descriptors().map(|(_, to)| to).collect();
         let table = fs::read_to_string("/proc/net/tcp").expect("there is TCP");
@@ -248,7 +248,8 @@ fn status(pid: u32, field: &str) -> Option<String> {
     value.split_whitespace().next().map(str::to_string)
 }
 
-/// The server as process 1 of a namespace of its own; None where the kernel lets nobody have one.
+/// The server as process 1 of a namespace of its own; None where the kernel refuses one, as inside of some
+/// containers.
 pub fn as_process_1() -> Option<Daemon> {
     if !tools::has("unshare", "util-linux") {
         return None;
@@ -280,7 +281,7 @@ pub struct Nc {
 }
 
 impl Nc {
-    /// Runs it, with commands from these folders; what the test sends is its input.
+    /// Runs it with this PATH. The screen is its input and its output.
     pub fn run(script: &str, path: &str) -> Nc {
         let (ours, its) = UnixStream::pair().unwrap();
         let child = Command::new("sh")

@@ -1,6 +1,6 @@
-//! The stand-in for nc(1) of OpenBSD, `nc [-N] HOST PORT`: a command that joins its input and output to a connection. The
-//! test program plays it when it is started with `NETCAT` in its environment. Invariant: stdout is the test harness's, so
-//! that what the server says comes on stderr.
+//! The stand-in for nc(1) of OpenBSD, `nc [-N] HOST PORT`: a command that joins its input and output to a connection.
+//! The test program plays it when it is started with `NETCAT` in its environment. Invariant: stdout belongs to the
+//! test harness, so the bytes of the server come on stderr.
 
 use std::env;
 use std::io;

@@ -1,6 +1,7 @@
-//! Programs that the tests use and that not every machine has. Where one is missing, a stand-in of the tests' own plays
-//! its part, so that `cargo test` needs Rust, a shell and coreutils and nothing else. Invariant: with `DEMAND_TOOLS` in
-//! the environment nothing is played and nothing is left out: a missing program fails the test that needs it.
+//! Programs that the tests use and that not every machine has. Where one is missing, a stand-in of the tests' own
+//! plays its part, so that `cargo test` needs Rust, a shell and coreutils and nothing else. Invariant: with
+//! `DEMAND_TOOLS` in the environment nothing is played and nothing is left out: a missing program fails the test that
+//! needs it.
 
 use std::env;
 use std::fs;
@@ -17,11 +18,11 @@ const STAND_INS: [(&str, &str, &str); 3] = [
     ("flock", "util-linux", "exit 0"),
 ];
 
-/// The test program itself, as a command whose output comes on stderr: stdout is the test harness's.
+/// The test program itself. Its output comes on stderr, because stdout belongs to the test harness (see netcat.rs).
 const NETCAT: &str = "NETCAT=\"$*\" exec \"$TESTS\" --exact daemon::netcat::netcat --nocapture \
                       2>&1 >/dev/null";
 
-/// Where commands are looked for: the PATH, and the stand-ins of those that it lacks.
+/// The PATH for commands, with stand-ins for the tools that it lacks in front.
 pub fn path() -> String {
     static FOLDER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         let missing = STAND_INS.iter().filter(|(name, ..)| !is_there(name));
@@ -92,8 +93,9 @@ fn stand_ins<'a>(
     folder
 }
 
-/// Writes a script that can be run at once. A child writes it, because a program cannot be run while somebody has it
-/// open for writing, and whatever this process has open its children have too, until they are what they become.
+/// Writes a script that can be run at once. A shell writes it: a program cannot be run while any process has it open
+/// for writing (ETXTBSY), and a child of another test would have a copy of our descriptor between its fork and its
+/// exec.
 pub fn script(file: &Path, text: &str) {
     let write = "cat >\"$0.$$\" && chmod 755 \"$0.$$\" && mv \"$0.$$\" \"$0\"";
     let mut shell = Command::new("sh");

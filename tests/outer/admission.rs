@@ -1,5 +1,5 @@
-//! Who is let in, by the real binary over real sockets: the limits of connections and the secret that clients say.
-//! Not here: what the secret does to a session, which dialogues know.
+//! Admission to the real binary over real sockets: the limits of connections and the secret that clients say. Not
+//! here: the effect of the secret on a session, which dialogues have.
 
 use std::fs;
 use std::net::TcpStream;
@@ -124,7 +124,7 @@ fn a_file_that_says_nothing_is_status_2_and_one_that_cannot_be_read_status_1() {
 }
 
 #[test]
-fn what_this_version_does_not_have_is_status_2_and_said() {
+fn an_option_that_this_version_lacks_is_status_2_and_said() {
     for flag in ["--tls-cert=x", "--tls-key=x"] {
         let end = Daemon::launch(dflockd(&["--port", "0", flag]))
             .err()

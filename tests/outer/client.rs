@@ -1,6 +1,6 @@
-//! The client against the real server, and against servers that a test plays, which do what the real one never would.
-//! Not here: the rules of locks. Invariant: nothing waits without a deadline, and an order of events is proved by who
-//! was granted what, not by how long something took.
+//! The client library against the real server, and against servers that a test plays because the real one never does
+//! such things. Not here: the rules of locks. Invariant: an order of events is proved by grants and not by how long
+//! something took.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -100,7 +100,7 @@ fn is_broken(client: &mut Client) {
     );
 }
 
-/// A server of one connection, played by a test; returns its address and what the play ends with.
+/// A server of one connection, played by a test: its address, and the result of the script.
 fn play<T: Send + 'static>(
     script: impl FnOnce(daemon::Client) -> T + Send + 'static,
 ) -> (String, JoinHandle<T>) {
@@ -164,7 +164,7 @@ fn a_semaphore_has_as_many_holders_as_its_limit() {
     client.acquire(&key("k"), TRY, None).unwrap();
 }
 
-/// The patience is for what comes after the wait.
+/// The patience begins when the wait is over.
 #[test]
 fn a_wait_that_is_over_is_a_timeout_and_not_shorter_than_asked() {
     let daemon = Daemon::start(&[]);
@@ -186,7 +186,7 @@ fn a_wait_that_is_over_is_a_timeout_and_not_shorter_than_asked() {
 }
 
 #[test]
-fn who_has_a_place_is_granted_after_the_one_before() {
+fn a_client_in_the_queue_is_granted_after_the_one_before() {
     let daemon = Daemon::start(&[]);
     let (mut one, mut two) = (connect(&daemon), connect(&daemon));
     let Place::Granted(first) = one.enqueue(&key("k"), None).unwrap() else {
@@ -238,7 +238,7 @@ fn a_key_is_sent_as_it_is() {
     }
 }
 
-// What the server refuses.
+// Refusals.
 
 #[test]
 fn a_token_that_is_not_held_is_an_error_and_the_connection_goes_on() {
@@ -333,7 +333,7 @@ fn the_last_word_of_a_server_that_closes_is_heard() {
     let mut client = dial(&addr);
     is_gone.recv_timeout(PATIENCE).unwrap();
     is_refused(client.ping(), Refusal::Draining);
-    // How the end is noticed depends on who was faster.
+    // Either side may be faster, and the error differs.
     let ends = [
         ErrorKind::UnexpectedEof,
         ErrorKind::BrokenPipe,
@@ -343,7 +343,7 @@ fn the_last_word_of_a_server_that_closes_is_heard() {
     is_broken(&mut client);
 }
 
-// What the world does.
+// The network.
 
 #[test]
 fn where_nobody_listens_is_an_io_error() {
@@ -406,7 +406,7 @@ fn nonsense_is_quoted_and_ends_the_connection() {
     let mut client = dial(&says("HTTP/1.1 \x1b\r\n"));
     is_nonsense(client.ping(), "HTTP/1.1 \\x1b\\r");
     is_broken(&mut client);
-    // What is not UTF-8 is no JSON; anything else is for who reads it.
+    // A text that is not UTF-8 is no JSON. Any other is left to the caller.
     is_nonsense(dial(&says("\u{fffd}\n")).stats(), "\\xef\\xbf\\xbd");
     assert_eq!(dial(&says("ok {\n")).stats().unwrap(), "{");
 }
@@ -444,7 +444,7 @@ fn a_line_that_never_ends_is_not_kept() {
     is_nonsense(client.ping(), &"o".repeat(80));
     is_broken(&mut client);
     drop(client);
-    // What it got rid of is what fits between the two.
+    // It could send no more than fits between the two.
     assert!(server.join().unwrap() < 1 << 30);
 }
 
@@ -699,7 +699,7 @@ fn connect_as(daemon: &Daemon, owner: &str) -> Client {
 }
 
 #[test]
-fn who_would_wait_for_itself_is_refused_and_keeps_what_it_holds() {
+fn an_owner_that_would_wait_for_itself_is_refused_and_keeps_its_holds() {
     let daemon = Daemon::start(&[]);
     let [mut one, mut two] = ["one", "two"].map(|owner| connect_as(&daemon, owner));
     let a = one.acquire(&key("a"), TRY, None).unwrap();
@@ -775,7 +775,7 @@ fn a_guard_has_an_owner_of_its_own_unless_its_connection_has_one() {
     assert!(one.contains(&pid) && two.contains(&pid), "{one} {two}");
     let _third = lock(connect_as(&daemon, "me"), "c");
     assert!(owners().contains(&"me".to_string()));
-    // Who holds something cannot say who it is any more, and is as good without.
+    // A connection with a hold cannot name an owner any more, and works without one.
     let mut client = connect(&daemon);
     client.acquire(&key("d"), TRY, None).unwrap();
     let _fourth = lock(client, "e");
@@ -833,7 +833,7 @@ fn a_group_takes_turns() {
 }
 
 #[test]
-fn what_comes_while_something_else_is_asked_is_heard_afterwards() {
+fn signals_that_come_during_a_request_are_heard_after_it() {
     let daemon = Daemon::start(&[]);
     let (mut one, mut two) = (connect(&daemon), connect(&daemon));
     one.listen(b"c", None).unwrap();
@@ -978,7 +978,7 @@ fn of_more_signals_than_there_is_room_for_the_first_are_kept_and_the_others_coun
 }
 
 #[test]
-fn who_listens_hears_the_end_of_the_server_and_before_it_what_was_kept() {
+fn a_listener_hears_the_kept_signals_and_then_the_end_of_the_server() {
     let mut daemon = Daemon::start(&[]);
     let mut client = connect(&daemon);
     client.listen(b"a", None).unwrap();
@@ -992,7 +992,7 @@ fn who_listens_hears_the_end_of_the_server_and_before_it_what_was_kept() {
 }
 
 #[test]
-fn who_may_not_listen_to_more_is_refused() {
+fn a_subscription_over_the_limit_is_refused() {
     let daemon = Daemon::start(&["--max-subscriptions", "1"]);
     let mut client = connect(&daemon);
     client.listen(b"a", None).unwrap();

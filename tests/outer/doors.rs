@@ -1,6 +1,6 @@
-//! The real binary with two doors: the line protocol's and distlockd's. Not here: what is said behind them, which dialogues
-//! and simulations know. Invariant: as in process.rs, but that the second port is one that was free a moment ago, because
-//! its option knows no "any".
+//! The real binary with two doors: the line protocol's and distlockd's. Not here: the conversations behind them,
+//! which dialogues and simulations have. Invariant: the second port was free a moment ago, because its option has no
+//! value for any port.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -79,7 +79,7 @@ fn launch(host: &str, change: impl Fn(&mut Command)) -> Result<(Daemon, SocketAd
         change(&mut command);
         match Daemon::launch(command) {
             Ok(daemon) => return Ok((daemon, addr)),
-            // Somebody else was faster.
+            // Another process has taken the port meanwhile.
             Err(end) if end.log.contains(&format!(" port {port}: Address")) => {}
             Err(end) => return Err(end),
         }
@@ -133,7 +133,7 @@ fn a_claim_ends_on_time_although_nobody_stirs() {
 }
 
 #[test]
-fn half_a_request_is_closed_without_a_byte_and_who_idles_is_not() {
+fn half_a_request_is_closed_without_a_byte_and_an_idle_client_is_not() {
     let (_daemon, addr) = start(&["--read-timeout", "1"]);
     let (mut idle, mut used) = (Caller::dial(addr), Caller::dial(addr));
     used.asks(ACQUIRE, "k", "me", OK);

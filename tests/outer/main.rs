@@ -1,6 +1,7 @@
-//! The real server over real sockets, and the client library against it. Not here: `dflock`, which `shell` has, and the
-//! rules of locks, which `inner` has. Invariant: a test binds port 0 only, waits for nothing without a deadline, and
-//! leaves no child behind; it does not touch what the process has once, such as its environment or its signals.
+//! The real server over real sockets, and the client library against it. Not here: `dflock`, which `shell` has, and
+//! the rules of locks, which `inner` has. Invariant: a test binds port 0 only, waits for nothing without a deadline,
+//! and leaves no child behind; it does not touch the environment, signals or folder of the process, which all tests
+//! share.
 
 #[path = "../daemon/mod.rs"]
 mod daemon;

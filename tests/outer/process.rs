@@ -1,6 +1,6 @@
-//! The real binary over real sockets: how it starts, what becomes of locks when clients die, what a hostile client
-//! costs the others, how it ends. Not here: the rules of locks, which dialogue.rs and the simulations know without
-//! waiting. Invariant: port 0 only, no test waits for anything without a deadline, and no child outlives its test.
+//! The real binary over real sockets: how it starts and ends, where locks go when clients die, and the price that
+//! others pay for a hostile client. Not here: the rules of locks, which dialogues and simulations try without
+//! waiting. Invariant: as in main.rs.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
@@ -140,7 +140,7 @@ fn it_needs_no_stderr_to_start_nor_its_reader_to_go_on() {
     }
 }
 
-// Locks and those who want them.
+// Locks and their clients.
 
 #[test]
 fn clients_get_a_lock_in_the_order_in_which_they_came() {
@@ -161,7 +161,7 @@ fn clients_get_a_lock_in_the_order_in_which_they_came() {
     }
 }
 
-/// What waits for the lock is work; what waits for the answer to a release is only a client.
+/// Behind a grant work waits; behind the answer to a release only a client does.
 #[test]
 fn the_next_in_line_is_told_before_the_answer_to_the_release() {
     let daemon = Daemon::start(&[]);
@@ -309,7 +309,7 @@ fn without_auto_release_a_lock_outlives_its_client() {
 }
 
 #[test]
-fn a_deadlock_is_refused_and_logged_unless_nobody_is_to_look_for_it() {
+fn a_deadlock_is_refused_and_logged_unless_detection_is_off() {
     let mut daemon = Daemon::start(&["--debug"]);
     let mut a = daemon.connect();
     a.says("id", "_", "worker 7", "ok");
@@ -543,7 +543,7 @@ fn out_of_descriptors_it_turns_newcomers_away_and_serves_the_others() {
     let warnings = end.log.split(" warn dflockd fd-exhausted refused=").skip(1);
     let counts = warnings.map(|rest| rest.lines().next().unwrap().parse::<u64>().unwrap());
     let counts: Vec<u64> = counts.collect();
-    // At most one a second, and the rest when it stops: nobody is left out.
+    // At most one a second, and the rest when it stops: every refusal is counted.
     assert!(
         counts.len() <= 2 + start.elapsed().as_secs() as usize,
         "{end:?}"
@@ -595,7 +595,7 @@ fn sigterm_and_sigint_drain() {
 }
 
 #[test]
-fn a_second_signal_cuts_who_still_holds() {
+fn a_second_signal_cuts_the_holders() {
     for second in ["TERM", "INT"] {
         let mut daemon = Daemon::start(&["--shutdown-timeout", "0"]);
         let mut holder = daemon.connect();
@@ -610,7 +610,7 @@ fn a_second_signal_cuts_who_still_holds() {
 }
 
 #[test]
-fn the_shutdown_timeout_cuts_who_still_holds() {
+fn the_shutdown_timeout_cuts_the_holders() {
     let daemon = Daemon::start(&["--shutdown-timeout", "1"]);
     let mut holder = daemon.connect();
     holder.takes("k");

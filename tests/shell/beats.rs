@@ -14,11 +14,11 @@ use dflockd::sys;
 
 use crate::daemon::eventually;
 
-/// So many marks of one holder take so long that another who still went on would have been seen.
+/// So many marks of one holder take 200 ms: another holder that still ran would have marked the file too.
 const LONG: usize = 20;
 
-/// A shell text that becomes a process which marks the file every 10 ms until it is killed. It starts no other, so that
-/// there is nobody else to be killed.
+/// A shell text that becomes a process which marks the file every 10 ms until it is killed. It starts no other
+/// process: to kill this one is enough.
 pub fn beats(file: &str) -> String {
     let tests = env::current_exe().expect("it has a path");
     let tests = tests.display();
@@ -41,7 +41,7 @@ fn beat() {
     }
 }
 
-/// Who has marked the file, and when; the last line may be on its way.
+/// The marks in the file, in order: a process and a time. The last line may be half written.
 fn marks(file: &str) -> Vec<(u32, Us)> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -52,7 +52,7 @@ fn marks(file: &str) -> Vec<(u32, Us)> {
     marks.collect()
 }
 
-/// Who has marked the file, one after the other; the second part is who did so although the next one had begun.
+/// The processes that have marked the file, in order, and those of them that did so after the next one had begun.
 pub fn judge(file: &str) -> (Vec<u32>, Vec<u32>) {
     let (mut holders, mut late) = (Vec::new(), Vec::new());
     for (pid, _) in marks(file) {
@@ -73,7 +73,7 @@ pub fn holders(file: &str, count: usize) {
     });
 }
 
-/// Waits until the holder has left so many marks that anybody who still went on would have, too.
+/// Waits until the holder has left so many marks that another would have been seen.
 #[track_caller]
 pub fn goes_on(file: &str, holder: u32) {
     eventually("the holder goes on", || {

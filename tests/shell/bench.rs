@@ -1,6 +1,5 @@
 //! `dflock bench` against the real server, against servers of other protocols that a test plays, and against a played
-//! server that breaks what it promises. Not here: how fast anything is. Invariant: whoever is played ends with its
-//! test, and nothing waits without a deadline.
+//! server that breaks its promises. Not here: how fast anything is. Invariant: as in main.rs.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -149,7 +148,8 @@ fn distlockd() -> String {
     })
 }
 
-/// A dflockd whose locks are the test's to give: what `asked` returns is granted, and so on a release.
+/// A dflockd whose locks the test gives out: `asked` returns the client that is granted on an acquire, `released` the
+/// one on a release.
 fn wrong(
     asked: impl Fn(&mut VecDeque<TcpStream>, TcpStream) -> Option<TcpStream> + Send + Sync + 'static,
     released: impl Fn(&mut VecDeque<TcpStream>) -> Option<TcpStream> + Send + Sync + 'static,
@@ -301,7 +301,7 @@ fn a_lease_that_is_not_the_clients_cannot_be_measured() {
 }
 
 #[test]
-fn who_grants_everybody_at_once_is_found_out() {
+fn a_server_that_grants_everybody_at_once_is_found_out() {
     let server = wrong(|_, own| Some(own), |_| None);
     let args = ["--shared-key", "--workers", "5", "--rounds", "20"];
     let found = results(&server, &args, 1);
@@ -317,7 +317,7 @@ fn who_grants_everybody_at_once_is_found_out() {
 }
 
 #[test]
-fn who_grants_the_last_before_the_first_is_found_out() {
+fn a_server_that_grants_the_last_before_the_first_is_found_out() {
     // Nothing is granted before all five have asked.
     let held = Arc::new(Mutex::new(false));
     let freed = held.clone();

@@ -1,12 +1,12 @@
 //! A desk with terminals, and a dialogue that is played on it.
 //!
 //! A dialogue is a literal block with nc in it, or dflock in a second terminal, as a terminal shows it: `$ ` a shell
-//! command, `> ` a line typed, anything else an answer, which goes on in the next line after a `\`. `^C` interrupts the
-//! server and kills a client, `^D` ends its input; a bare `$` waits until the command has ended, and `$?` is its status.
-//! With several terminals each line begins with the terminal's digit; before one goes on, what was asked in the others
-//! waits in the server. A token in an answer is any token; typed later or shown again, it is the one that came. A fence
-//! is any, a time any time, a number with a fraction any within ten of it.
-//! Invariant: every such block in README.md and man/ is run, with the ports replaced and nothing else.
+//! command, `> ` a line typed, anything else an answer, which goes on in the next line after a `\`. `^C` interrupts
+//! the server and kills a client, `^D` ends its input; a bare `$` waits until the command has ended, and `$?` is its
+//! status. With several terminals each line begins with the terminal's digit; before one goes on, what was asked in
+//! the others waits in the server. A token in an answer is any token; typed later or shown again, it is the one that
+//! came. A fence is any, a time any time, a number with a fraction any within ten of it. Invariant: every such block
+//! in README.md and man/ is run, with the ports replaced and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,7 +55,7 @@ fn run_dialogue(dialogue: &str) {
     }
 }
 
-/// Where a dialogue takes place, and what it has shown so far.
+/// The place of a dialogue, and all that it has shown so far.
 pub struct Desk {
     /// The directory in which its commands are run.
     pub room: Room,
@@ -148,7 +148,7 @@ impl Desk {
         Ok(())
     }
 
-    /// What was typed in other terminals and is not answered has reached the server, and waits there.
+    /// Waits until requests from other terminals that are not answered are in the server's queues.
     fn hear_out(&self, name: Option<char>) -> Result<(), String> {
         let others = self.terminals.iter().filter(|(other, _)| **other != name);
         let asking = others.filter(|(_, terminal)| terminal.asks()).count();
@@ -161,7 +161,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Whether an answer is the documented one, and notes what can differ.
+    /// Whether an answer is the documented one. Notes the tokens and ports, which differ.
     pub fn compare(&mut self, wanted: &str, answer: &str) -> Result<(), &'static str> {
         let (wanted, answer): (Vec<_>, Vec<_>) =
             (wanted.split(' ').collect(), answer.split(' ').collect());
@@ -239,7 +239,7 @@ fn with_real_tokens(typed: &str, tokens: &BTreeMap<String, String>) -> String {
     real.collect::<Vec<_>>().join(" ")
 }
 
-/// A port that nobody has, below those that the kernel hands out: to the server 0 would be none at all.
+/// A port that is free, below the range that the kernel hands out: for this option 0 means no door.
 fn free_port() -> u16 {
     static COUNT: AtomicU16 = AtomicU16::new(0);
     let mine = std::process::id() as u16 % 1000 * 10;
@@ -303,7 +303,7 @@ impl Drop for Room {
     }
 }
 
-/// What runs behind a `$`, gone when dropped.
+/// The process behind a `$`, gone when dropped.
 pub struct Terminal {
     child: Child,
     /// None after `^D`.
@@ -391,7 +391,7 @@ fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            // Goes on when nobody listens, so that the writer never meets a closed pipe.
+            // Goes on without a listener, so that the writer never meets a closed pipe.
             let _ = sender.send(line);
         }
     });

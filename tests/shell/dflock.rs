@@ -1,6 +1,6 @@
-//! The real `dflock` and the real server: what it exits with, what its command is given, what signals do, who has the
-//! lock when. Not here: what happens when a lock is lost, which is in `overlap.rs`. Written from the manual and not
-//! from the code. Invariant: port 0 only, nothing is waited for without a deadline, no child outlives its test.
+//! The real `dflock` and the real server: exit status, the command and its surroundings, signals, the order of
+//! holders. Not here: locks that are lost, which `overlap.rs` has. Written from the manual and not from the code.
+//! Invariant: as in main.rs.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::daemon::{Client, Daemon, LONG, at_once, dflockd, eventually};
 use crate::stage::{Folder, Run, at, connections, dflock, is_alive, program, run, waiters};
 
-/// An address where nobody listens.
+/// An address without a server.
 fn nowhere() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
@@ -156,14 +156,14 @@ fn a_mistake_in_the_arguments_is_status_64_and_one_line() {
 }
 
 #[test]
-fn nobody_there_is_status_69() {
+fn no_server_is_status_69() {
     run(at(nowhere(), &["k", "true"])).complains(69);
     run(at(nowhere(), &["-n", "k", "true"])).complains(69);
     run(dflock(&["--server", "no..such.host:1", "k", "true"])).complains(69);
 }
 
 #[test]
-fn somebody_who_never_answers_is_status_69_within_the_wait_and_else_within_10_s() {
+fn a_server_that_never_answers_is_status_69_after_the_wait_or_10_s() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let cases = [
@@ -262,7 +262,7 @@ fn a_lock_that_is_lost_while_the_command_runs_is_status_120() {
     let script = "echo $DFLOCK_TOKEN; exec sleep 60";
     let mut holder = Run::start(at(daemon.addr, &["--lease", "1", "k", "-c", script]));
     let token = holder.line();
-    // Somebody else gives it up.
+    // Another connection releases it.
     daemon.connect().says("r", "k", token.trim_end(), "ok");
     let end = holder.end();
     assert_eq!((end.status, end.err.lines().count()), (120, 1), "{end:?}");
@@ -342,7 +342,7 @@ fn options_end_at_the_key() {
 fn the_command_inherits_no_descriptor_and_no_blocked_or_ignored_signal() {
     let daemon = Daemon::start(&[]);
     let listing = run(at(daemon.addr, &["k", "ls", "/proc/self/fd"])).out;
-    // What the test itself was started with may be there too.
+    // Descriptors of the test itself may be there too.
     let mut plain = program("ls");
     plain.arg("/proc/self/fd");
     assert_eq!(listing, run(plain).out);
@@ -362,7 +362,7 @@ fn the_command_inherits_no_descriptor_and_no_blocked_or_ignored_signal() {
 // Signals.
 
 #[test]
-fn who_waits_asks_again_when_the_server_goes_and_another_comes() {
+fn a_waiter_asks_again_when_the_server_goes_and_another_comes() {
     let daemon = Daemon::start(&[]);
     let port = daemon.addr.port().to_string();
     let mut holder = daemon.connect();
@@ -375,7 +375,7 @@ fn who_waits_asks_again_when_the_server_goes_and_another_comes() {
         waiters(&daemon, "k") == 2 || !short.is_running()
     });
     drop(daemon);
-    // Nobody came in time.
+    // No server came in time.
     let end = short.end();
     assert!([1, 69].contains(&end.status), "{end:?}");
     let _other = Daemon::launch(dflockd(&["--port", &port])).unwrap();
@@ -455,7 +455,7 @@ fn a_second_term_kills_the_command_and_its_children() {
     assert!(!is_alive(grandchild));
 }
 
-// Who has the lock.
+// Holders.
 
 #[test]
 fn of_five_for_a_semaphore_of_three_three_run_at_once_and_never_more() {
@@ -622,7 +622,7 @@ fn of_two_that_wait_for_each_other_the_later_is_status_121_and_the_other_goes_on
 }
 
 #[test]
-fn who_wants_again_what_its_owner_has_is_status_121_and_without_an_owner_waits() {
+fn a_key_that_its_owner_has_is_status_121_and_without_an_owner_waits() {
     let daemon = Daemon::start(&[]);
     let again = |args: &[&str]| {
         let program = env!("CARGO_BIN_EXE_dflock");
@@ -631,7 +631,7 @@ fn who_wants_again_what_its_owner_has_is_status_121_and_without_an_owner_waits()
     };
     again(&["--id", "me"]).complains(121);
     assert_eq!(again(&[]).status, 1);
-    // Who does not wait does not wait for itself.
+    // Without a wait there is no deadlock.
     assert_eq!(again(&["--id", "me", "-n"]).status, 1);
 }
 
@@ -703,7 +703,7 @@ fn an_owner_is_1_to_128_printable_bytes() {
     run(command).complains(64);
 }
 
-/// What it says to each connection in turn, and when it hangs up, is what servers without owners do.
+/// The played server answers and hangs up as servers do that know no owners.
 #[test]
 fn a_server_that_knows_no_owners_is_used_without() {
     const GRANT: &str = "ok 00000000000000ff0123456789abcdef 33\n";

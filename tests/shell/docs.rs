@@ -1,5 +1,5 @@
-//! What the documents say is what the program does: options against the table, dialogues against the real binary
-//! (see desk/mod.rs for what a dialogue looks like).
+//! The documents against the program: options against the table, dialogues against the real binary. Not here: how a
+//! dialogue is played, which desk.rs has. Invariant: a document and the program say the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -314,7 +314,7 @@ fn the_servers_page_has_each_option_with_its_names_and_default() {
 fn no_page_mentions_an_option_that_does_not_exist() {
     let mut clients = flags_of(&["--help"]);
     let benchs = flags_of(&["bench", "--help"]);
-    // Those that end the options, and begin a text for the shell.
+    // `--` ends the options, and `-c` begins a text for the shell.
     clients.extend(["--".to_string(), "-c".to_string()]);
     for path in pages() {
         for line in read(&path).lines() {
@@ -409,7 +409,7 @@ fn every_file_that_the_readme_names_exists() {
     for link in links {
         assert!(root().join(link).exists(), "README.md links to {link}");
     }
-    // What stands in backquotes and begins like one of our directories.
+    // A path in backquotes that begins like one of our folders.
     for word in text.split('`').skip(1).step_by(2) {
         let word = word.rsplit(' ').next().expect("split gives at least one");
         let ours = ["src/", "tests/", "man/", "packaging/", "systemd/"];
@@ -443,7 +443,7 @@ fn flags() -> BTreeSet<String> {
         .collect()
 }
 
-/// What a usage text of the client lists, `-n` and `--nonblock` alike.
+/// The flags in a usage text of the client, `-n` and `--nonblock` alike.
 fn flags_of(args: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_dflock"))
         .args(args)

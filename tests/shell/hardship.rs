@@ -1,6 +1,6 @@
-//! What an attack on the real `dflock` has found, each as a claim: waits that are longer than a lease, commands that hide,
-//! full pipes, moments that are hard to hit, ignored signals, and the keys of a terminal. Invariant: as in `dflock.rs`;
-//! what is said of a moment is tried several times, and holds wherever the try has hit.
+//! The finds of an attack on the real `dflock`, each as a claim: waits that are longer than a lease, commands that
+//! hide, full pipes, moments that are hard to hit, ignored signals, and the keys of a terminal. Invariant: as in
+//! main.rs; a claim about a moment is tried several times, and holds wherever a try has hit.
 
 use std::env;
 use std::fs;
@@ -22,7 +22,7 @@ use crate::stage::{
     Folder, Run, around, at, children, is_alive, outlasts_a_lease, run, signal, state, waiters,
 };
 
-/// Long enough for a signal to do what it must not do.
+/// Long enough for a signal to have an effect that it must not have.
 const AFTERWARDS: Duration = Duration::from_millis(200);
 const KEEPS: &str = "--no-auto-release-on-disconnect";
 /// A command that says when it runs, and does so until it is ended.
@@ -139,11 +139,11 @@ fn a_timeout_that_nobody_asked_for_is_status_76() {
 // Commands that are hard to end.
 
 #[test]
-fn what_is_left_behind_is_ended_whatever_its_name_is() {
+fn a_process_that_is_left_behind_is_ended_under_any_name() {
     let daemon = Daemon::start(&[]);
     let names = ["plain", "a) Z 1 1 (", "abschlus\\303", "\\377\\376"];
     at_once(names.iter().zip(["a", "b", "c", "d"]), |(name, key)| {
-        // A subshell, so that the name is not the command's, and nobody else who could be seen in its place.
+        // A subshell: its name is not the command's, and no other process could be taken for it.
         let script = format!(
             "(trap '' TERM; printf '{name}' >/proc/self/comm; : >$0.ready; read a <>$0) & \
              echo $!; until [ -e $0.ready ]; do sleep 0.01; done"
@@ -166,12 +166,12 @@ fn fifo(folder: &Folder) -> String {
 }
 
 #[test]
-fn what_is_left_behind_is_looked_at_less_and_less_often() {
+fn a_process_that_is_left_behind_is_looked_at_less_and_less_often() {
     let daemon = Daemon::start(&[]);
     let script = "trap '' TERM; sleep 60 & echo $!";
     let mut holder = Run::start(at(daemon.addr, &["k", "-c", script]));
     let left = pid(&mut holder);
-    // Nothing happens, and what is done meanwhile is counted.
+    // Nothing may happen: the looks in this time are counted.
     thread::sleep(Duration::from_millis(1500));
     // Each look is followed by a sleep.
     let status = fs::read_to_string(format!("/proc/{}/status", holder.pid)).unwrap();
@@ -227,7 +227,7 @@ fn group_of(process: &str) -> i32 {
     fields.split(' ').nth(2).unwrap().parse().unwrap()
 }
 
-/// No claim, but the command of the one above: there is no program that everybody has who would do it.
+/// No claim, but the command of the one above: no common program joins a group.
 #[test]
 fn joins_a_group() {
     if let Ok(group) = env::var("HARDSHIP_GROUP") {
@@ -290,7 +290,7 @@ fn dflock_may_freeze_or_die_at_any_moment_of_the_start_of_its_command() {
     let scene = |n: usize| {
         let (count, signal) = moments[n % moments.len()];
         let (key, file) = (format!("k{n}"), folder.path(&format!("{n}")));
-        // What it has started is not a child of dflock.
+        // The process that beats is not a child of dflock.
         let script = format!("({}) & wait", beats(&file));
         let first = Run::start(at(daemon.addr, &["--lease", "1", &key, "-c", &script]));
         once_it_has(count, first.pid, signal);
@@ -314,7 +314,7 @@ fn dflock_may_freeze_or_die_at_any_moment_of_the_start_of_its_command() {
 }
 
 #[test]
-fn who_ends_dflock_by_its_name_does_not_mean_the_guard() {
+fn the_guard_has_another_name_than_dflock() {
     let daemon = Daemon::start(&[]);
     let mut holder = Run::start(at(daemon.addr, &["k", "-c", STAYS]));
     holder.hears("ready");
@@ -324,12 +324,12 @@ fn who_ends_dflock_by_its_name_does_not_mean_the_guard() {
     });
 }
 
-// What it says.
+// Messages.
 
 #[test]
 fn each_thing_that_it_says_is_one_write() {
     let daemon = Daemon::start(&[]);
-    // Nobody listens there any more.
+    // There is no server any more.
     let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let nowhere = nowhere.unwrap().to_string();
     let cases: [(&[&str], &[&str]); 4] = [
@@ -338,7 +338,7 @@ fn each_thing_that_it_says_is_one_write() {
         (&["k", "/no/such/program"], &["cannot run"]),
         (&["-v", "k", "true"], &["is ours", "is given back"]),
     ];
-    // A datagram is what one write(2) wrote.
+    // One write(2) is one datagram.
     for (args, says) in cases {
         let (ours, its) = UnixDatagram::pair().unwrap();
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -399,7 +399,7 @@ fn a_hold_that_cannot_be_told_of_is_given_back() {
 // Signals.
 
 #[test]
-fn what_whoever_started_it_ignores_it_ignores() {
+fn a_signal_that_its_parent_ignores_it_ignores() {
     at_once(["HUP", "INT", "QUIT", "USR1"], |name| {
         let daemon = Daemon::start(&[]);
         let mut holder = daemon.connect();
@@ -409,7 +409,7 @@ fn what_whoever_started_it_ignores_it_ignores() {
         let mut waiter = Run::start(around(daemon.addr, &script));
         eventually("it waits", || waiters(&daemon, "k") == 1);
         waiter.signal(name);
-        // That nothing comes of it is no event.
+        // Nothing may happen, and that is no event.
         thread::sleep(AFTERWARDS);
         drop(holder);
         waiter.hears("ran");
@@ -426,7 +426,7 @@ fn what_whoever_started_it_ignores_it_ignores() {
     });
 }
 
-/// A shell lets what it starts so ignore what a terminal sends to others.
+/// A shell makes the commands in its background ignore the keys of a terminal.
 #[test]
 fn in_the_background_of_a_script_it_ignores_interrupts() {
     let daemon = Daemon::start(&[]);
@@ -436,7 +436,7 @@ fn in_the_background_of_a_script_it_ignores_interrupts() {
     let waiter = pid(&mut script);
     eventually("it waits", || waiters(&daemon, "k") == 1);
     assert!(signal(waiter, "INT") && signal(waiter, "QUIT"));
-    // That nothing comes of it is no event.
+    // Nothing may happen, and that is no event.
     thread::sleep(AFTERWARDS);
     drop(holder);
     script.hears("ran");
@@ -475,13 +475,13 @@ fn interactive(addr: SocketAddr, shell: &str) -> Run {
         _ => "",
     };
     let mut shell = Run::on_terminal(addr, &format!("env PS1= {shell}{options} -i"));
-    // What it has to say before is not an answer.
+    // A greeting is not an answer.
     shell.send("echo begins\n");
     shows(&mut shell, "begins");
     shell
 }
 
-/// Reads the screen down to a line that ends so, and returns what was before it.
+/// Reads the screen down to a line that ends so, and returns the text before it.
 #[track_caller]
 fn shows(run: &mut Run, end: &str) -> String {
     let mut before = String::new();
@@ -559,7 +559,7 @@ fn it_stops_at_the_terminal_and_goes_on() {
         shows(&mut shell, "ready");
         for word in ["this", "that"] {
             shell.send(SUSPEND);
-            // The shell says what was stopped.
+            // The shell reports a job that has stopped.
             while !shell.line().contains("Stopped") {}
             shell.send(&format!("fg\n{word}\n"));
             shows(&mut shell, &format!("got {word}"));

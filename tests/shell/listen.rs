@@ -1,5 +1,5 @@
-//! `dflock listen` and `dflock signal` against the real server: what is printed, to whom, and how it ends. Invariant: as in
-//! `dflock.rs`; that somebody listens is seen before anything is signalled.
+//! `dflock listen` and `dflock signal` against the real server: output, receivers, and how listening ends. Invariant:
+//! as in main.rs; a test sees that its listener listens before it signals.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -39,7 +39,7 @@ fn reaches(daemon: &Daemon, channel: &str, payload: &str, receivers: u32) {
 }
 
 #[test]
-fn who_listens_prints_channel_and_payload_at_once_as_they_are() {
+fn a_listener_prints_channel_and_payload_at_once_as_they_are() {
     let daemon = Daemon::start(&[]);
     let mut listener = listens(at(daemon.addr, &["-v"]));
     reaches(&daemon, "jobs.mail", "letter 7", 1);
@@ -75,7 +75,7 @@ fn any_bytes_are_printed_and_in_json_they_are_one_line_of_utf_8() {
 }
 
 #[test]
-fn those_of_a_group_take_turns_wherever_the_group_is_said() {
+fn the_members_of_a_group_take_turns_on_either_side_of_the_step() {
     let daemon = Daemon::start(&[]);
     let mut first = listens(at(daemon.addr, &["-v", "--group", "g"]));
     let args = ["-v", "listen", "jobs.>", "--group=g"];
@@ -95,7 +95,7 @@ fn those_of_a_group_take_turns_wherever_the_group_is_said() {
 }
 
 #[test]
-fn who_signals_says_how_many_heard_it_only_if_asked() {
+fn signal_says_how_many_heard_it_only_if_asked() {
     let daemon = Daemon::start(&[]);
     let _listener = listens(at(daemon.addr, &["-v"]));
     let say = |args: &[&str]| {
@@ -164,7 +164,7 @@ fn it_ends_when_nobody_reads_any_more() {
     let mut listener = listens(at(daemon.addr, &["-v"]));
     listener.hang_up();
     assert_eq!(listener.status(), 128 + 13);
-    // A pipe, and the line after which nobody reads.
+    // A pipe without a reader, and the line that notices.
     let mut pipe = at(daemon.addr, &["listen", "jobs.>"]);
     let mut pipe = pipe.stdout(Stdio::piped()).spawn().unwrap();
     drop(pipe.stdout.take());

@@ -1,6 +1,6 @@
-//! The real `dflock` against the real server, and what the documents say of both. Not here: the client library, which
-//! `outer` has. Invariant: a test binds port 0 only, waits for nothing without a deadline, and leaves no child behind;
-//! it does not touch what the process has once, such as its environment or its signals.
+//! The real `dflock` against the real server, and the documents against both. Not here: the client library, which
+//! `outer` has. Invariant: a test binds port 0 only, waits for nothing without a deadline, and leaves no child
+//! behind; it does not touch the environment, signals or folder of the process, which all tests share.
 
 mod beats;
 #[allow(dead_code, reason = "outer uses the rest")]

@@ -1,6 +1,6 @@
-//! Two holders of one lock never overlap, whatever breaks: the server, the way to it, `dflock` itself or its guard. The
-//! commands beat into a file that is only appended to, and its order judges them. Invariant: as in `dflock.rs`, and
-//! each case has had both holders' beats, so that it cannot pass by having seen nothing.
+//! Two holders of one lock never overlap, whatever breaks: the server, the way to it, `dflock` itself or its guard.
+//! The holders mark a file, and the order of the marks judges them (see beats.rs). Invariant: as in main.rs, and each
+//! case has seen marks of both holders, so that it cannot pass by having seen nothing.
 
 use std::env;
 use std::thread;
@@ -16,7 +16,7 @@ use crate::stage::{
     Folder, Run, at, connections, holder, is_alive, outlasts_a_lease, signal, state, waiters,
 };
 
-/// A server that keeps the lock of who is gone to the end of its lease, a way to it that can break, and a file.
+/// A server, a way to it that can break, and a file for the marks of holders.
 struct Scene {
     daemon: Daemon,
     proxy: Proxy,
@@ -59,7 +59,7 @@ impl Scene {
         });
     }
 
-    /// The one who waits for the first to end, and has a way of its own.
+    /// The second holder, which waits for the first to end, and has a way of its own.
     fn second(&self) -> Run {
         let second = Run::start(at(self.daemon.addr, &["k", "-c", &beats(&self.file())]));
         eventually("it waits", || waiters(&self.daemon, "k") == 1);
@@ -347,7 +347,7 @@ fn of_a_lost_lock_the_command_is_dead_before_the_lease_ends() {
 }
 
 #[test]
-fn what_a_command_leaves_behind_is_dead_before_the_next_has_the_lock() {
+fn a_process_that_a_command_leaves_behind_is_dead_before_the_next_has_the_lock() {
     let daemon = Daemon::start(&[]);
     let folder = Folder::new();
     let file = folder.path("beats");

@@ -1,5 +1,5 @@
-//! A way to the server that can break. Invariant: what a test sets holds when `set` returns: nothing passes any more that
-//! must not.
+//! A way to the server that can break, and a count of the frames that have passed. Invariant: when `set` returns, no
+//! byte passes any more that must not.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::daemon::PATIENCE;
 
-/// What happens to those who talk through it.
+/// The state of the way, for the connections over it.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Net {
     Open,
@@ -20,7 +20,7 @@ pub enum Net {
     Cut,
     /// Like `Cut` for the connections that there are, but new ones are as good as ever.
     CutOnce,
-    /// The server hears of the end of those that were cut, too late.
+    /// The server hears of the end of the connections that were cut, too late.
     Late,
 }
 
@@ -161,7 +161,7 @@ impl Road {
         true
     }
 
-    /// Passes on what one side says until it ends, or the way does.
+    /// Passes on the bytes of one side until that side ends, or the way does.
     fn relays(&self, number: usize, mut from: TcpStream, mut to: TcpStream, is_clients: bool) {
         let mut buffer = [0; 4096];
         loop {

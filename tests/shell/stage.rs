@@ -1,5 +1,5 @@
-//! The real `dflock` as a child, and what is seen of it: its processes, and its locks in the server. Invariant: what was
-//! started here is killed and reaped when its value is dropped, and nothing is waited for without a deadline.
+//! The real `dflock` as a child, its processes, and its locks as the server lists them. Invariant: a child is killed
+//! and reaped when its value is dropped, and nothing is waited for without a deadline.
 
 use std::env;
 use std::fs;
@@ -14,15 +14,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::daemon::{Daemon, LONG, PATIENCE, eventually, tools};
 
-/// `dflock` with these arguments and none of the environment's settings, for who needs no server.
+/// `dflock` with these arguments and none of the environment's settings.
 pub fn dflock(args: &[&str]) -> Command {
     let mut command = program(env!("CARGO_BIN_EXE_dflock"));
     command.args(args);
     command
 }
 
-/// A program with none of the environment's settings for `dflock`, and no signal that the tests were told to ignore,
-/// as a script tells what it starts in its background.
+/// A program with none of the environment's settings for `dflock`. It ignores no signal, although the tests may: a
+/// script makes the commands in its background ignore some.
 pub fn program(name: &str) -> Command {
     let mut command = Command::new("env");
     command.args(["--default-signal", name]);
@@ -63,14 +63,14 @@ pub fn pair() -> (UnixStream, UnixStream) {
     (ours, its)
 }
 
-/// Sends a unix signal by the name that kill(1) knows; whether there was somebody.
+/// Sends a unix signal by the name that kill(1) knows. False if there is no such process.
 pub fn signal(pid: u32, name: &str) -> bool {
     let script = format!("kill -s {name} {pid} 2>/dev/null");
     let status = Command::new("sh").args(["-c", &script]).status();
     status.expect("there is a shell").success()
 }
 
-/// Whether a process runs; one that nobody has waited for does not.
+/// Whether a process runs. A zombie does not.
 pub fn is_alive(pid: u32) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
@@ -99,7 +99,7 @@ pub struct Run {
     err: BufReader<UnixStream>,
 }
 
-/// What is left of one that has ended: its exit status, or the signal as a negative number.
+/// The end of a `dflock`: its exit status, or the signal as a negative number, and its last words.
 #[derive(Debug, PartialEq)]
 pub struct End {
     pub status: i32,
@@ -168,7 +168,7 @@ impl Run {
         line
     }
 
-    /// Nobody reads what it says any more.
+    /// Its output has no reader any more.
     pub fn hang_up(&mut self) {
         self.out = BufReader::new(UnixStream::pair().unwrap().0);
     }
@@ -204,7 +204,7 @@ impl Run {
         found.unwrap()
     }
 
-    /// Waits until it has ended by itself, and everybody who could still write to its output.
+    /// Waits until it has ended by itself, and every process that could still write to its output.
     #[track_caller]
     pub fn end(mut self) -> End {
         self.close();
@@ -215,7 +215,7 @@ impl Run {
         End { status, out, err }
     }
 
-    /// Waits until it has ended by itself, whoever else may still run.
+    /// Waits until it has ended by itself. Other processes may still have its output.
     #[track_caller]
     pub fn status(&mut self) -> i32 {
         let mut status = None;
@@ -255,7 +255,8 @@ pub fn run(command: Command) -> End {
     Run::start(command).end()
 }
 
-/// Waits until leases of so many seconds that began before have ended: another of that length, which began later, has.
+/// Waits until leases of so many seconds that began before have ended: another of that length, which began later,
+/// has.
 pub fn outlasts_a_lease(daemon: &Daemon, seconds: u32) {
     let (mut holder, mut waiter) = (daemon.connect(), daemon.connect());
     holder.send(format!("l\na-lease\n0 {seconds}\n"));

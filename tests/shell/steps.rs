@@ -1,5 +1,5 @@
-//! The steps of `dflock`, which hold nothing: what they show, what they say of servers that are not there or talk nonsense,
-//! and which options they take. Not here: `signal` and `listen`, in `listen.rs`. Invariant: as in `dflock.rs`.
+//! The steps of `dflock`, which hold nothing: their output, their messages about servers that are gone or are no
+//! dflockd, and their options. Not here: `signal` and `listen`, in `listen.rs`. Invariant: as in main.rs.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,13 +12,13 @@ use crate::stage::{End, Folder, at, dflock, run};
 
 const KEEPS: &[&str] = &["--no-auto-release-on-disconnect"];
 
-/// An address where nobody listens.
+/// An address without a server.
 fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-/// Somebody who answers whatever is asked with this, on each connection, and hangs up when there is nothing to say.
+/// A server that gives this answer to every request, on each connection. With an empty answer it hangs up.
 fn says(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -48,7 +48,7 @@ fn list(servers: &[&str], args: &[&str]) -> End {
     run(dflock(&[&["--server", &servers.join(",")], args].concat()))
 }
 
-// What cannot be printed.
+// Output that cannot be written.
 
 #[test]
 fn an_acquire_that_nobody_hears_of_is_given_back() {
@@ -81,7 +81,7 @@ fn an_acquire_that_nobody_hears_of_is_given_back() {
 }
 
 #[test]
-fn the_fence_is_a_string_in_json_because_it_is_more_than_a_double_can_say() {
+fn the_fence_is_a_string_in_json_because_a_double_cannot_hold_it() {
     let daemon = Daemon::start(KEEPS);
     let end = run(at(daemon.addr, &["acquire", "k", "-o", "json"]));
     let (token, rest) = end.out.strip_prefix("{\"token\":\"").unwrap().split_at(32);
@@ -93,7 +93,7 @@ fn the_fence_is_a_string_in_json_because_it_is_more_than_a_double_can_say() {
     assert_eq!(end.out.lines().nth(1), Some(&*line));
 }
 
-// What is said of a server.
+// Messages about a server.
 
 #[test]
 fn errors_name_the_server() {
@@ -222,7 +222,7 @@ fn of_several_servers_those_that_answer_are_shown() {
     assert!(!list(&[&one], &["ls", "-o", "json"]).out.contains("server"));
 }
 
-// What is shown.
+// Output.
 
 #[test]
 fn names_move_no_cursor() {
@@ -308,7 +308,7 @@ fn options_may_stand_on_either_side_of_a_steps_words() {
 }
 
 #[test]
-fn an_option_that_is_of_no_use_is_status_64_and_named() {
+fn an_option_of_no_use_is_status_64_and_named() {
     let token = "18e9eb98d4e91d15c5bb0cdc3986ff01";
     let cases: &[(&[&str], &str)] = &[
         (&["--wait", "1", "ls"], "--wait is of no use to ls"),

@@ -1,6 +1,6 @@
-//! A terminal with a command in it, as script(1) of util-linux makes one: what is sent are keys, and its lines end with
-//! CR. Not here: what is typed. Invariant: nobody but the command has the terminal open, so that its screen ends when
-//! the last process in it has.
+//! A terminal with a command in it: a pty whose input are keys and whose lines end with CR, as in script(1). Not
+//! here: the keys. Invariant: only processes in the terminal have it open, so that its screen ends when the last of
+//! them has.
 
 #![allow(unsafe_code, reason = "neither unlockpt(3) nor setsid(2) is in std")]
 
