@@ -176,6 +176,12 @@ impl Daemon {
         assert!(status.expect("there is a shell").success(), "{script}");
     }
 
+    /// Stops it, and waits until it has stopped: on a busy machine it may run on for a while.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+        eventually("it has stopped", || self.status("State") == "T");
+    }
+
     /// How many descriptors it has open.
     pub fn fds(&self) -> usize {
         self.descriptors().count()

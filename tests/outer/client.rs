@@ -655,7 +655,7 @@ fn a_guard_of_a_frozen_server_is_lost_at_its_own_deadline_which_is_before_the_se
     let daemon = Daemon::start(&[]);
     let mut rival = connect(&daemon);
     let (lock, before, lost) = guard(connect(&daemon), ONE);
-    daemon.signal("STOP");
+    daemon.freeze();
     let is_lost = lock.is_lost();
     assert!(!is_lost || now() >= before + SECOND);
     let when = lost.recv_timeout(PATIENCE).unwrap();
@@ -681,7 +681,7 @@ fn a_guard_of_a_frozen_server_is_dropped_within_the_patience() {
     let daemon = Daemon::start(&[]);
     let client = hasty(&daemon.addr.to_string());
     let (lock, _, _lost) = guard(client, 1000 * ONE);
-    daemon.signal("STOP");
+    daemon.freeze();
     let before = Instant::now();
     is_io(lock.release(), &[ErrorKind::TimedOut]);
     assert!(before.elapsed() < PATIENCE);

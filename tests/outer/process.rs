@@ -258,7 +258,7 @@ fn renewals_that_came_while_the_server_stood_still_are_in_time() {
     for (_, client) in &mut crowd {
         client.hears("ok 2");
     }
-    daemon.signal("STOP");
+    daemon.freeze();
     for (n, (token, client)) in crowd.iter_mut().enumerate() {
         client.send(format!("n\nk{n}\n{token} 9\n"));
     }
@@ -488,7 +488,7 @@ fn a_thousand_clients_leave_no_descriptor_behind() {
 #[test]
 fn a_crowd_that_came_while_the_server_stood_still_is_served() {
     let daemon = Daemon::start(&[]);
-    daemon.signal("STOP");
+    daemon.freeze();
     let mut crowd: Vec<Client> = (0..300).map(|_| daemon.connect()).collect();
     for (n, client) in crowd.iter_mut().enumerate() {
         client.send(format!("l\nk{n}\n0\n"));

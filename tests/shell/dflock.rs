@@ -459,6 +459,7 @@ fn a_second_term_kills_the_command_and_its_children() {
 
 #[test]
 fn of_five_for_a_semaphore_of_three_three_run_at_once_and_never_more() {
+    // Three begin before any ends, and then stay for a moment in which a fourth must not begin.
     let daemon = Daemon::start(&[]);
     let folder = Folder::new();
     let file = folder.path("marks");

@@ -211,7 +211,7 @@ fn nobody_overlaps_when_the_server_freezes_and_another_takes_its_place() {
     let file = scene.file();
     let first = scene.first(&[]);
     let port = scene.daemon.addr.port().to_string();
-    scene.daemon.signal("STOP");
+    scene.daemon.freeze();
     // No lease was asked for after this.
     let freeze = sys::now();
     assert_eq!(first.end().status, 120);
@@ -237,7 +237,7 @@ fn nobody_overlaps_when_the_server_freezes_and_goes_on() {
     let scene = Scene::new(&[]);
     let first = scene.first(&[]);
     let _second = scene.second();
-    scene.daemon.signal("STOP");
+    scene.daemon.freeze();
     assert_eq!(first.end().status, 120);
     scene.daemon.signal("CONT");
     assert_eq!(scene.late(), 0);
