@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use dflockd::sys;
 
-use crate::beats::{beats, goes_on, judge};
+use crate::beats::{FOR_GUARDS, beats, goes_on, judge};
 use crate::daemon::{Client, Daemon, LONG, PATIENCE, at_once, dflockd, eventually, spin, tools};
 use crate::stage::{
     Folder, Run, around, at, children, is_alive, outlasts_a_lease, run, signal, state, waiters,
@@ -292,7 +292,10 @@ fn dflock_may_freeze_or_die_at_any_moment_of_the_start_of_its_command() {
         let (key, file) = (format!("k{n}"), folder.path(&format!("{n}")));
         // The process that beats is not a child of dflock.
         let script = format!("({}) & wait", beats(&file));
-        let first = Run::start(at(daemon.addr, &["--lease", "1", &key, "-c", &script]));
+        let first = Run::start(at(
+            daemon.addr,
+            &["--lease", FOR_GUARDS, &key, "-c", &script],
+        ));
         once_it_has(count, first.pid, signal);
         let script = format!("echo $$; {}", beats(&file));
         let second = Run::start(at(daemon.addr, &[&key, "-c", &script]));

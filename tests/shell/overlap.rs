@@ -9,7 +9,7 @@ use std::time::Duration;
 use dflockd::command::SECOND;
 use dflockd::sys;
 
-use crate::beats::{beats, holders, judge, last_of_first, pause, second_goes_on};
+use crate::beats::{FOR_GUARDS, beats, holders, judge, last_of_first, pause, second_goes_on};
 use crate::daemon::{Daemon, at_once, dflockd, eventually};
 use crate::proxy::{Net, Proxy};
 use crate::stage::{
@@ -93,7 +93,7 @@ fn nobody_overlaps_behind_a_way_that_swallows_everything() {
     at_once(cases, |(mode, trap)| {
         let scene = Scene::new(&[]);
         let script = format!("{trap}{}", beats(&scene.file()));
-        let first = scene.first_with(&["--on-lost", mode], &script);
+        let first = scene.first_with(&["--lease", "2", "--on-lost", mode], &script);
         let _second = scene.second();
         scene.proxy.set(Net::Silent);
         assert_eq!(scene.late(), 0);
@@ -247,7 +247,7 @@ fn nobody_overlaps_when_the_server_freezes_and_goes_on() {
 fn nobody_overlaps_when_dflock_is_frozen() {
     at_once([&[][..], &[KEEPS]], |args| {
         let scene = Scene::new(args);
-        let first = scene.first(&[]);
+        let first = scene.first(&["--lease", FOR_GUARDS]);
         let _second = scene.second();
         first.signal("STOP");
         assert_eq!(scene.late(), 0);
@@ -299,7 +299,7 @@ fn nobody_overlaps_when_the_guard_is_killed_or_frozen_and_then_the_way_is_silent
 #[test]
 fn a_guard_that_was_killed_has_a_successor() {
     let scene = Scene::new(&[]);
-    let first = scene.first(&[]);
+    let first = scene.first(&["--lease", FOR_GUARDS]);
     let guard = first.guard();
     let _second = scene.second();
     assert!(signal(guard, "KILL"));
@@ -328,10 +328,11 @@ fn of_a_lost_lock_the_command_is_dead_before_the_lease_ends() {
         at_once(&scenes, |(n, scene)| {
             let trap = ["", "trap '' TERM; "][n % 2];
             let script = format!("{trap}{}", beats(&scene.file()));
-            let _runs = [scene.first_with(&[], &script), scene.second()];
+            let first = scene.first_with(&["--lease", "2"], &script);
+            let _runs = [first, scene.second()];
             scene.proxy.passes_a_frame();
             // Another moment for each, between this renewal and the next.
-            thread::sleep(Duration::from_millis(*n as u64 * 37 % 300));
+            thread::sleep(Duration::from_millis(*n as u64 * 137 % 900));
             scene.proxy.set(Net::Silent);
             assert_eq!(scene.late(), 0, "try {n}");
         });
