@@ -3,7 +3,7 @@
 //! that came out, and asks whether each was legal and none is missing. What work a turn may put off it does not
 //! know; until a tick says that nothing is put off, such a hold may or may not have ended ("fading").
 
-use dflockd::command::{Bound, Command, Realm, SECOND, SessionId, Space, Token, Us};
+use dflockd::command::{SECOND, SessionId, Space, Token, Us};
 use dflockd::locks::{Locks, Settings};
 
 use crate::harness::{Dice, Trace, apply, settings, simulate};
@@ -76,7 +76,6 @@ impl<'a> World<'a> {
             claim_lease: *dice.pick(&[1, 1000, SECOND, 10 * SECOND, 60 * SECOND]),
             auto_release: dice.chance(75),
             deadlock_detection: dice.chance(70),
-            max_holds: 0,
             max_waiters: *dice.pick(&[0, 0, 0, 1, 2, 5]),
             max_idle: *dice.pick(&[0, 1, 1000, SECOND, 60 * SECOND, Us::MAX >> 20]),
             ..settings().locks
@@ -110,7 +109,7 @@ impl<'a> World<'a> {
         let Habits { tick, jump, .. } = self.habits;
         match self.dice.weigh(&[60, tick, jump]) {
             0 => self.any_session_acts(),
-            1 => self.step(SessionId::NOBODY, Act::Tick),
+            1 => self.tick(),
             _ => self.jump(),
         }
     }
@@ -368,12 +367,19 @@ impl<'a> World<'a> {
             _ => self.clock += self.span(),
         }
         if self.dice.chance(70) {
-            self.step(SessionId::NOBODY, Act::Tick);
+            self.tick();
         }
     }
 
+    /// Now and then not all that came by now is heard.
+    fn tick(&mut self) {
+        let late = if self.dice.chance(10) { self.span() } else { 0 };
+        let heard = self.clock.saturating_sub(late);
+        self.step(SessionId::NOBODY, Act::Tick { heard });
+    }
+
     fn step(&mut self, from: SessionId, act: Act) {
-        let command = command(&self.judge.keys, &act);
+        let command = act.command(&self.judge.keys);
         let out = apply(&mut self.locks, self.clock, from, command);
         self.trace.step();
         self.trace.heard(format!("{out:?}"));
@@ -390,7 +396,7 @@ impl<'a> World<'a> {
                 self.step(id, Act::Close);
             }
             if self.dice.chance(30) {
-                self.step(SessionId::NOBODY, Act::Tick);
+                self.tick();
             }
         }
         for round in 0.. {
@@ -399,7 +405,8 @@ impl<'a> World<'a> {
             };
             assert!(round < 10_000, "the table never sleeps");
             self.clock = self.clock.max(due);
-            self.step(SessionId::NOBODY, Act::Tick);
+            let heard = self.clock;
+            self.step(SessionId::NOBODY, Act::Tick { heard });
         }
         self.judge.is_over(&self.locks);
     }
@@ -454,75 +461,4 @@ fn hoarded_keys() -> Vec<Key> {
     let mut keys = vec![Key::new(Space::Semaphore, b"pool".to_vec(), 400)];
     keys.extend((0..600).map(lock));
     keys
-}
-
-fn command<'k>(keys: &'k [Key], act: &Act) -> Command<'k> {
-    let of = |key: usize| (keys[key].space, &keys[key].name[..]);
-    match *act {
-        Act::Enqueue { key, limit, lease } => {
-            let (space, name) = of(key);
-            Command::Enqueue {
-                space,
-                key: name,
-                limit,
-                lease,
-            }
-        }
-        Act::Wait { key, wait } => {
-            let (space, key) = of(key);
-            Command::Wait { space, key, wait }
-        }
-        Act::Acquire {
-            key,
-            limit,
-            wait,
-            lease,
-        } => {
-            let (space, name) = of(key);
-            Command::Acquire {
-                space,
-                key: name,
-                limit,
-                wait,
-                lease,
-                owner: None,
-                bound: Bound::Session,
-            }
-        }
-        Act::Release { key, token } => {
-            let (space, key) = of(key);
-            Command::Release { space, key, token }
-        }
-        Act::Renew { key, token, lease } => {
-            let (space, key) = of(key);
-            Command::Renew {
-                space,
-                key,
-                token,
-                lease,
-            }
-        }
-        Act::Declare { name } => Command::Declare { owner: NAMES[name] },
-        Act::Claim { key, name } => {
-            let (space, key) = of(key);
-            Command::Claim {
-                space,
-                key,
-                realm: Realm::Distlockd,
-                owner: CLAIMANTS[name],
-            }
-        }
-        Act::Yield { key, name } => {
-            let (space, key) = of(key);
-            Command::Yield {
-                space,
-                key,
-                realm: Realm::Distlockd,
-                owner: CLAIMANTS[name],
-            }
-        }
-        Act::Close => Command::Close,
-        Act::Drain => Command::Drain,
-        Act::Tick => Command::Tick { heard: Us::MAX },
-    }
 }

@@ -1,9 +1,10 @@
 //! What may be asked of the lock table, as its judge sees it.
 
-use dflockd::command::{Token, Us};
+use super::{CLAIMANTS, Key, NAMES};
+use dflockd::command::{Bound, Command, Realm, Token, Us};
 
 /// One command, its key an index.
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Act {
     Acquire {
         key: usize,
@@ -43,5 +44,81 @@ pub enum Act {
     },
     Close,
     Drain,
-    Tick,
+    Tick {
+        heard: Us,
+    },
+}
+
+impl Act {
+    /// The command that asks for it.
+    pub fn command(self, keys: &[Key]) -> Command<'_> {
+        let of = |key: usize| (keys[key].space, &keys[key].name[..]);
+        match self {
+            Act::Enqueue { key, limit, lease } => {
+                let (space, name) = of(key);
+                Command::Enqueue {
+                    space,
+                    key: name,
+                    limit,
+                    lease,
+                }
+            }
+            Act::Wait { key, wait } => {
+                let (space, key) = of(key);
+                Command::Wait { space, key, wait }
+            }
+            Act::Acquire {
+                key,
+                limit,
+                wait,
+                lease,
+            } => {
+                let (space, name) = of(key);
+                Command::Acquire {
+                    space,
+                    key: name,
+                    limit,
+                    wait,
+                    lease,
+                    owner: None,
+                    bound: Bound::Session,
+                }
+            }
+            Act::Release { key, token } => {
+                let (space, key) = of(key);
+                Command::Release { space, key, token }
+            }
+            Act::Renew { key, token, lease } => {
+                let (space, key) = of(key);
+                Command::Renew {
+                    space,
+                    key,
+                    token,
+                    lease,
+                }
+            }
+            Act::Declare { name } => Command::Declare { owner: NAMES[name] },
+            Act::Claim { key, name } => {
+                let (space, key) = of(key);
+                Command::Claim {
+                    space,
+                    key,
+                    realm: Realm::Distlockd,
+                    owner: CLAIMANTS[name],
+                }
+            }
+            Act::Yield { key, name } => {
+                let (space, key) = of(key);
+                Command::Yield {
+                    space,
+                    key,
+                    realm: Realm::Distlockd,
+                    owner: CLAIMANTS[name],
+                }
+            }
+            Act::Close => Command::Close,
+            Act::Drain => Command::Drain,
+            Act::Tick { heard } => Command::Tick { heard },
+        }
+    }
 }

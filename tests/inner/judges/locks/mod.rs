@@ -99,6 +99,8 @@ pub struct Judge {
     /// Who had an answer from this command: with it they look anew at what they hold.
     told: Vec<SessionId>,
     now: Us,
+    /// Until when the last tick has heard everything: what is due by then is over.
+    heard: Us,
     draining: bool,
     last_fence: u64,
     /// The last one before this command.
@@ -149,6 +151,7 @@ impl Judge {
             believes: vec![false; slots],
             told: Vec::new(),
             now: 0,
+            heard: 0,
             draining: false,
             granted: 0,
             released: 0,
@@ -180,7 +183,7 @@ impl Judge {
         self.now = self.now.max(clock);
         self.step += 1;
         self.former_fence = self.last_fence;
-        let asks = !matches!(act, Act::Close | Act::Drain | Act::Tick);
+        let asks = !matches!(act, Act::Close | Act::Drain | Act::Tick { .. });
         // The answer to who asked comes last.
         let Outbox {
             mut replies,
@@ -210,7 +213,7 @@ impl Judge {
         if asks && !self.waits(from) {
             self.told.push(from);
         }
-        if self.draining && matches!(act, Act::Tick) {
+        if self.draining && matches!(act, Act::Tick { .. }) {
             self.waits.retain(|wait| wait.due.is_some());
         }
         let last = self.survey.take(&self.keys, self.now, locks);
@@ -251,12 +254,14 @@ impl Judge {
             }
             Act::Close => self.close(from),
             Act::Drain => self.draining = true,
-            Act::Tick => {
+            Act::Tick { heard } => {
+                self.heard = heard.min(now);
                 for hold in &mut self.holds {
-                    hold.fading |= hold.due <= now;
+                    hold.fading |= hold.due <= self.heard;
                 }
                 self.ends += self.holds.iter().filter(|hold| hold.fading).count();
-                let ends = |wait: &&Wait| wait.due.is_some_and(|due| due <= now) || self.draining;
+                let over = |due: Us| due <= self.heard;
+                let ends = |wait: &&Wait| wait.due.is_some_and(over) || self.draining;
                 self.ends += self.waits.iter().filter(ends).count() + self.ghosts.len();
             }
         }
@@ -352,7 +357,7 @@ impl Judge {
         assert!(self.slots[slot] == Slot::Open(id), "a closed session hears");
         assert!(self.believes[slot], "it is told once, and only what is new");
         self.believes[slot] = false;
-        if self.draining && matches!(act, Act::Tick) {
+        if self.draining && matches!(act, Act::Tick { .. }) {
             self.waits
                 .retain(|wait| wait.id != id || wait.due.is_some());
         }
@@ -376,12 +381,12 @@ impl Judge {
                 self.grant(id, wait.key, token, lease, false);
             }
             Reply::Timeout => {
-                let over = wait.due.is_some_and(|due| due <= self.now);
-                assert!(matches!(act, Act::Tick) && over, "early");
+                let over = wait.due.is_some_and(|due| due <= self.heard);
+                assert!(matches!(act, Act::Tick { .. }) && over, "early");
                 self.told.push(id);
             }
             Reply::Refused(Refusal::Draining) => {
-                assert!(self.draining && matches!(act, Act::Tick));
+                assert!(self.draining && matches!(act, Act::Tick { .. }));
                 self.told.push(id);
             }
             Reply::Refused(Refusal::Deadlock) => self.untied(id, wait.key),
@@ -504,19 +509,20 @@ impl Judge {
     /// After the command: is everything done that had to be?
     fn settle(&mut self, act: &Act, locks: &Locks) {
         let deadline = locks.deadline();
-        let put_off = deadline.is_some_and(|due| due <= self.now);
+        let put_off = deadline.is_some_and(|due| due <= self.heard);
         let closing = |slot: &Slot| matches!(slot, Slot::Closing(_));
         if self.ends < FEW_ENDS {
             let some_close = self.slots.iter().any(closing);
             assert!(!some_close, "a small session closes at once");
-            let turn = matches!(act, Act::Tick);
+            let turn = matches!(act, Act::Tick { .. });
             assert!(!turn || !put_off, "a small turn puts nothing off");
         }
-        if matches!(act, Act::Tick) {
+        if matches!(act, Act::Tick { .. }) {
             self.ends = 0;
             if !put_off {
-                self.end_holds(End::Expired, |hold| hold.fading);
-                let over = |due: Us| due <= self.now;
+                let heard = self.heard;
+                let over = |due: Us| due <= heard;
+                self.end_holds(End::Expired, |hold| hold.fading && over(hold.due));
                 let waits = |wait: &Wait| wait.due.is_some_and(over) || self.draining;
                 assert!(!self.waits.iter().any(waits), "S4: a wait has no end");
                 assert!(!self.slots.iter().any(closing), "S9: a close has no end");

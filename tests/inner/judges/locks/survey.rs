@@ -148,7 +148,7 @@ impl Judge {
                 }
                 (Some(was), None) => match was.idle {
                     None => assert_eq!(self.settings.max_idle, 0, "its limit is forgotten"),
-                    Some(since) if matches!(act, Act::Tick) => {
+                    Some(since) if matches!(act, Act::Tick { .. }) => {
                         let due = since.saturating_add(self.settings.max_idle);
                         assert!(due <= self.now, "it was forgotten early");
                     }
