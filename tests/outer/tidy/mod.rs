@@ -236,6 +236,38 @@ fn the_inner_rings_have_no_dice_no_files_and_no_maps_in_random_order() {
     }
 }
 
+/// What must outlive a turn is told from these three functions, so nothing else may begin, move or end a hold.
+#[test]
+fn a_hold_begins_moves_and_ends_in_one_function_each() {
+    for (mark, function) in [
+        (".token = token;", "grant"),
+        (".held += 1;", "grant"),
+        ("counts.granted += 1;", "grant"),
+        ("crowd.join(", "grant"),
+        ("crowd.postpone(", "set_due"),
+        (".held -= 1;", "drop_hold"),
+        ("counts.released += 1", "drop_hold"),
+        ("counts.expired += 1", "drop_hold"),
+        ("counts.closed += 1", "drop_hold"),
+        ("crowd.leave(", "drop_hold"),
+    ] {
+        let locks = sources()
+            .into_iter()
+            .filter(|(file, _)| file.starts_with("locks/"));
+        let mut places = Vec::new();
+        for (file, text) in locks {
+            // As if each statement stood on one line.
+            let text = text.replace("\n                .", ".");
+            for (at, _) in text.match_indices(mark) {
+                let function = text[..at].rsplit_once("fn ").expect("in a function").1;
+                let name = function.split('(').next().expect("a name");
+                places.push(format!("{file} {name}"));
+            }
+        }
+        assert_eq!(places, [format!("locks/grant {function}")], "{mark}");
+    }
+}
+
 #[test]
 fn nothing_is_left_unfinished() {
     for (file, text) in sources() {

@@ -215,9 +215,19 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "a match with one arm per command",
     ),
     (
-        "tests/inner/locks_sim",
+        "tests/inner/judges/locks/acts",
         "command",
         "a match with one arm per command",
+    ),
+    (
+        "tests/inner/judges/locks/mod",
+        "",
+        "the one model of the contract of locks",
+    ),
+    (
+        "tests/shell/dflock",
+        "the_exit_status_is_the_commands_or_says_why_there_is_none",
+        "a table with one row per command",
     ),
     (
         "tests/outer/process",
