@@ -3,85 +3,105 @@
 //! # Three rings, one direction
 //!
 //! ```text
-//! main -> server -> hub -> locks, signals -> base
-//!           |        |
-//!           |        +-> wire (text, distlockd), base
-//!           +-> sys, log, config             all of them -> command
+//! +------- server/: sockets, clock, dice, unix signals -------------+
+//! |   +--- hub/: sessions and faces; bytes in, bytes out -------+   |
+//! |   |   +--- locks/, signals/: commands in, replies out ---+  |   |
+//! |   |   |    command.rs: the words of both                 |  |   |
+//! |   |   +--------------------------------------------------+  |   |
+//! |   |   wire/: requests in, replies out                       |   |
+//! |   +---------------------------------------------------------+   |
+//! |   sys/   config/   log.rs                                       |
+//! +-----------------------------------------------------------------+
 //!
-//! client -> wire, sys                          the other end, for other programs
+//! main -> server -> hub -> locks, signals -> base -> command
+//!           |        +---> wire -> command
+//!           +----> sys, config, log
+//! client -> wire, sys                            for other programs
 //! ```
 //!
-//! - **[`locks`]** is the lock table: commands in, replies out. Time is an argument, nothing is random, nothing
-//!   can fail. Only it knows what a lock is.
-//! - **[`signals`]**, beside it, is who listens to what. It knows nothing of locks, nor they of it.
-//! - **[`hub`]** is sessions and faces around the two: bytes in, bytes out. Parsing, pipelining, the order of answers,
-//!   deadlines of connections and their ends happen here.
-//! - **[`server`]** is the world: sockets, clock, unix signals, log. It moves bytes and decides nothing.
-//! - **[`client`]** is not in the server: who wants a lock from Rust uses it. It is of the outer ring too.
+//! Only the outer ring may block, read the clock, draw randomness, log, or see an `io::Error`. The inner two are plain
+//! values, so tests drive them with no socket and no waiting. Imports point inwards; `tests/outer/tidy` holds the
+//! table.
 //!
-//! Only the outer ring may block, read the clock, draw randomness, log, or see an `io::Error`. The inner two are
-//! plain values, so the tests drive them with no socket and no waiting.
+//! **Where does a line of code go?** It knows a socket, a file or the clock: [`server`], [`sys`]. It knows the bytes of
+//! a protocol: [`wire`]. It knows a connection, but no bytes of it: [`hub`]. It knows who may hold what: [`locks`]. It
+//! would serve any program: [`base`].
 //!
-//! # Reading order
+//! # The files
 //!
-//! [`command`] (the words), [`locks`] (with `locks/grant.rs`, where a lock changes hands, `locks/phases.rs`, two
-//! phases, then `locks/owner.rs` and `locks/knot.rs`, deadlocks), [`signals`] (with `signals/patterns.rs` and
-//! `signals/emission.rs`, how a signal finds who listens), [`hub`] (with `hub/life.rs`, how a session ends, and
-//! `hub/post.rs`), [`wire::Face`], [`wire::text`], [`wire::distlockd`], [`server`], then what they stand on:
-//! [`base`] (wheel, slab, list, table, name, buffer, date), [`sys`], [`config`], [`log`]. And by
-//! itself: [`client`], with [`client::lease`] (when to renew, when it is lost), [`client::lock`], [`client::signals`] and
-//! [`client::shard`].
+//! - **[`command`]** is the vocabulary of commands, replies, notices and tokens.
+//! - **[`locks`]** is the lock table. `mod.rs` has `apply`, the one way in. A request for a key begins in `acquire.rs`,
+//!   in two phases in `phases.rs`, without a session in `claim.rs`. A hold begins, moves and ends in `grant.rs`.
+//!   `key.rs` and `ticket.rs` are the records, `owner.rs` says whose they are, `knot.rs` finds deadlocks, `slices.rs`
+//!   cuts what may be long, `idle.rs` forgets unused keys, `crowd.rs` indexes large semaphores, `view.rs` is what
+//!   listings show, `secret.rs` hashes, `counts.rs` counts.
+//! - **[`signals`]**, beside it, is who listens to what: `patterns.rs` is the tree of patterns, `emission.rs` one
+//!   signal's way to its listeners.
+//! - **[`hub`]** joins sessions, faces and the two tables. `mod.rs` is what the server calls; `execute.rs` turns bytes
+//!   into requests and replies into bytes; `agenda.rs` says what comes next and how much of it; `outlet.rs` is a
+//!   session's output and cuts off slow readers; `life.rs` is how a session ends; `session.rs` is its record;
+//!   `listing.rs` is the answer to `stats`; `post.rs` is signals on their way; `counts.rs` is the snapshot of all
+//!   counts.
+//! - **[`wire`]** is the faces. `mod.rs` has the one table of what they differ in; [`wire::text`] and
+//!   [`wire::distlockd`] are their bytes, [`wire::json`] is what listings write, [`wire::ask`] is the client's end of
+//!   the line protocol.
+//! - **[`server`]** is the loop. `doors.rs` listens and accepts, `limits.rs` counts connections, `socket.rs` reads and
+//!   writes.
+//! - **[`base`]** is containers: `wheel` times, `slab` stores, `list` links, `table` finds, `name` and `buffer` hold
+//!   bytes, `date` is the calendar.
+//! - **[`sys`]** is what Linux has and std has not: the only unsafe code. **[`config`]** is the one table of options.
+//!   **[`log`]** writes lines.
+//! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
+//!   `client/lease.rs` decides when to renew and when a lock is lost. `src/bin/dflock` is dflock(1).
+//!
+//! To read it all, take that order; `locks/grant.rs` and `hub/execute.rs` are the heart.
 //!
 //! # One request's journey
 //!
-//! 1. The server sleeps in poll until a socket is ready. It reads the clock once for the whole turn, and each
-//!    ready socket once, into one buffer: [`hub::Hub::received`].
-//! 2. The session's face parses a frame in place, and the hub marks the session busy. What it cannot execute yet is
-//!    kept as input.
-//! 3. [`locks::Locks::apply`] carries the command out. Replies go into a queue, the grants to others among them.
-//! 4. The hub drains that queue: each reply is written by the face of its session into that session's output.
-//!    A session that was waiting may go on with what it had pipelined.
-//! 5. Then [`hub::Hub::tick`]: leases and waits end that were due when everything that had arrived was heard. In a
-//!    turn that has more to hear than it can take they wait, for some milliseconds at most. Work that may be long
-//!    is cut into slices: the ends of thousands of holds (`locks/slices.rs`) or subscriptions, the answer to stats
-//!    (`hub/listing.rs`).
-//! 6. The server writes each output once. A write that fails closes its session, whose locks go on, in the same
-//!    turn, to the next in line.
+//! 1. The server sleeps in poll until a socket is ready. It reads the clock once: [`hub::Hub::begin_turn`]. The whole
+//!    turn happens at that time.
+//! 2. Every ready socket is read once, into one buffer: [`hub::Hub::received`]. Nothing is written yet; an edge that
+//!    says "room to write" only marks its session.
+//! 3. The session's face parses a frame in place, and the hub carries the request out, unless other sessions come first
+//!    (`hub/agenda.rs`). What cannot be executed yet is kept as input.
+//! 4. [`locks::Locks::apply`] carries a command out. The outbox then holds replies, among them grants to other
+//!    sessions, and notices for the hub. The face of each session writes its reply into the session's output.
+//! 5. [`hub::Hub::tick`]: leases and waits end that were due when everything that had arrived was heard. Work that may
+//!    be long goes on by a slice: ends of many holds, subscriptions of listeners that are gone, signals, listings.
+//! 6. [`hub::Hub::settle`] executes what sessions have ready, until the turn's budget of work is spent. Then each
+//!    marked session is written to once: [`hub::Hub::next_write`], [`hub::Hub::wrote`]. A write that fails closes its
+//!    session, whose locks go to the next in line in the same turn. This step repeats until nothing is left to be
+//!    written.
 //!
 //! No call goes back up a ring.
 //!
 //! # A signal's journey
 //!
-//! 1. The hub puts it behind those that are on their way, and its session waits for the answer (`hub/post.rs`).
+//! 1. The hub puts it on its way (`hub/post.rs`), and its session waits for the answer. Signals to one channel follow
+//!    each other; signals to different channels take turns, a slice each.
 //! 2. The hub asks [`signals::Signals::next`] for one listener after the other, and writes the line into the output of
-//!    each. One whose peer has left too much untaken (`hub/backlog.rs`) gets none, and is cut off unless another of its
-//!    group takes it.
-//! 3. When the turn's share of work is done the rest goes on in the next. When nobody is left the sender is told how
-//!    many there were, and the next signal begins.
-//!
-//! # The other side
-//!
-//! [`client`] is for programs that want a lock; it stands on [`wire::ask`], the other end of [`wire::text`].
-//! `src/bin/dflock` is dflock(1): `run` holds a lock while a command runs, `guard` ends the command before the lease if
-//! dflock cannot, `steps` are the tasks that hold nothing, `bench` measures servers.
+//!    each. A listener that has left too much unread gets none, and is cut off unless another of its group takes it.
+//! 3. When every listener was asked, the session that sent the signal is told how many got it.
 //!
 //! # Glossary
 //!
 //! - **key**: the name of a lock or semaphore; its **limit** is how many may hold it.
-//! - **hold**: what a grant begins and a **release** (by a client), an **expiry** (by time) or a **close** (of
-//!   its session) ends. It is proved by a **token**, and lasts for a **lease** unless renewed.
-//! - **waiter**: a session in the **queue** of a key. **ticket**: one wait or one hold.
+//! - **hold**: begins with a grant, and ends by a **release** (a client), an **expiry** (time) or a **close** (the end
+//!   of its session). A **token** proves it. It lasts for its **lease** unless renewed. It is **bound** by its session,
+//!   or by its lease alone.
+//! - **waiter**: a session in the **queue** of a key. **ticket**: the record of one wait or one hold.
 //! - **fence**: the part of a token that rises with every grant; for the resource that the lock guards.
-//! - **owner**: whose waits and holds are: a session, or all that have declared the same name. Owners who wait for each
-//!   other tie a **knot**, a deadlock.
-//! - **signal**: a payload on its way to those who listen to its **channel**, by a **pattern** that matches. Those who
-//!   say the same pattern and the same **group**, or none, are an **audience**: all of it hear a signal, of a group one
-//!   in turn. One listener in one audience is a **subscription**. The signals of [`sys`] are Unix's.
-//! - **claim**: a hold of an owner that is no session's, taken and given back (**yield**) by the owner's name. Its
-//!   **realm** is where that name is from: equal names of two realms are two owners.
+//! - **owner**: whose waits and holds they are: a session, or all that have declared the same name. Owners that wait
+//!   for each other are in a **knot**, a deadlock.
+//! - **claim**: a hold that an owner takes and gives back by its name, without a session. Its **realm** is where the
+//!   name is from: equal names of two realms are two owners.
+//! - **signal**: a payload sent to a **channel**, for every listener whose **pattern** matches. Listeners with the same
+//!   pattern and the same **group**, or none, are an **audience**: all of it hear a signal, or one of a group in turn.
+//!   One listener in one audience is a **subscription**. The signals of [`sys`] are Unix's.
 //! - **session**: one connection, as the hub sees it. **face**: the protocol it speaks. **door**: where clients of one
 //!   face come in.
-//! - **turn**: once around the loop.
+//! - **turn**: once around the loop. **work**: what a turn may cost, in units of 100 ns; a session has a **share** of
+//!   it.
 
 pub mod base;
 pub mod client;

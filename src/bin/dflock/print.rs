@@ -16,7 +16,7 @@ pub fn print(text: &str) -> Result<u8, Failure> {
     print_bytes(text.as_bytes())
 }
 
-/// As [`print`], for bytes that may be no text.
+/// As `print`, for bytes that may be no text.
 pub fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
     // std's own stream ignores EBADF, and so takes a descriptor that is open for reading for a closed one.
     let stdout = io::stdout().lock();
