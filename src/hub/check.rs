@@ -36,7 +36,7 @@ impl Hub {
                 );
                 assert!(!session.ended, "a session that has ended closes");
                 assert!(
-                    session.timer.is_filed() || self.is_engaged(slot),
+                    session.timer.is_filed() || self.may_be_silent(slot),
                     "silence has an end"
                 );
             }
@@ -46,11 +46,11 @@ impl Hub {
             if session.waits() {
                 assert!(
                     self.locks.has(session.id),
-                    "S4: who waits stands in a queue"
+                    "S4: a session that waits stands in a queue"
                 );
                 assert!(
                     !session.ended && !session.hung_up,
-                    "nobody waits for a peer that is gone"
+                    "a peer that is gone waits for nothing"
                 );
             }
             if !session.phase.is_open() {

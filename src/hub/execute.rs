@@ -1,6 +1,6 @@
-//! From bytes to requests, from requests to answers: a frame is parsed in place and carried out, and its answer goes into
-//! the output of its session, perhaps much later. Invariant: a session has one request outstanding; what it sends
-//! meanwhile waits, unparsed, in its input.
+//! From bytes to requests, from replies to bytes: a frame is parsed in place and carried out, and its answer goes into the
+//! output of its session, at once or turns later. Invariant: a session has one request outstanding; the bytes that come
+//! meanwhile wait, unparsed, in its input.
 
 use super::Hub;
 use super::agenda::{BYTES_A_UNIT, REQUEST, Work};
@@ -163,7 +163,7 @@ impl Hub {
                     .apply(self.now, session.id, command, &mut self.outbox);
                 self.route();
                 let session = &self.sessions[slot];
-                // Nobody is there to wait any more.
+                // The peer is gone: it cannot wait.
                 if session.waits() && (session.ended || session.hung_up) {
                     self.close(slot, true);
                 }
@@ -173,8 +173,8 @@ impl Hub {
         0
     }
 
-    /// Hands every reply to its session, and acts on every notice. A session that is closing gets no reply; what it was
-    /// granted ends with it.
+    /// Hands every reply to its session, and acts on every notice. A session that is closing gets no reply; a hold that
+    /// it was granted meanwhile ends with it.
     pub(super) fn route(&mut self) {
         while !self.outbox.is_empty() {
             while let Some((id, reply)) = self.outbox.replies.pop_front() {
@@ -191,7 +191,7 @@ impl Hub {
         }
     }
 
-    /// The slot of a session of which the lock table has spoken.
+    /// The slot of a session that the lock table has named.
     fn kept(&self, id: SessionId) -> u32 {
         let slot = id.slot();
         assert!(
@@ -239,17 +239,17 @@ impl Hub {
         }
     }
 
-    /// What is left is not a whole frame.
+    /// The bytes that are left are not a whole frame.
     fn wait_for_rest(&mut self, slot: u32, lines: u8, begun: bool) {
         if self.sessions[slot].ended {
-            // What is left is not a request.
+            // No more will come.
             return self.close(slot, false);
         }
         self.begin_line(slot, lines, begun);
     }
 
-    /// A line has begun, with or without bytes of it, after so many others of its frame. Each has a deadline of
-    /// its own, which bytes do not extend.
+    /// A line has begun, of which bytes may have come, after `lines` others of its frame. Each line has a deadline of its
+    /// own, which further bytes do not extend.
     fn begin_line(&mut self, slot: u32, lines: u8, begun: bool) {
         let session = &mut self.sessions[slot];
         let new_line = lines > session.lines;
@@ -258,7 +258,7 @@ impl Hub {
         session.lines = lines;
         session.begun = begun;
         session.greeted |= lines > 0;
-        if new_line || first_byte && self.is_engaged(slot) {
+        if new_line || first_byte && self.may_be_silent(slot) {
             self.extend_deadline(slot);
         }
     }

@@ -1,6 +1,6 @@
-//! How a session ends: deadlines, failed framing, a wrong secret, a peer that is gone, the drain. Invariant: once
-//! a close is decided nothing more is executed, what the session had in the lock table ends, and what it was told
-//! still goes out, as far as its peer takes it in time.
+//! How a session ends: by a deadline, failed framing, a wrong secret, a peer that is gone, or the drain. Invariant: once a
+//! close is decided no request of the session is executed any more, its waits and holds end, and its last answers still
+//! go out, as far as the peer takes them in time.
 
 use super::Hub;
 use super::session::{Busy, Phase, Session};
@@ -10,12 +10,12 @@ use crate::wire::text;
 /// How long, and for how many bytes, a closed connection is read so that its last line is not lost to a reset.
 pub(super) const LINGER: Us = SECOND;
 const LINGER_BYTES: u32 = 256 * 1024;
-/// How long a peer may take nothing of its last lines, if there is no write timeout.
+/// How long a peer may leave its last answers unread, if there is no write timeout.
 const FLUSH: Us = 5 * SECOND;
 /// How long after the answer to a wrong secret the connection is closed.
 const REJECT: Us = SECOND / 10;
 /// Sessions whose deadlines may end, or that the drain may close, in a turn: some 10 us each.
-const CLOSES_A_TURN: u32 = 200;
+const CLOSES_A_TURN: u32 = 64;
 /// Timers that may move down a level of the wheel in a turn.
 const CASCADES_A_TURN: u32 = 20_000;
 
@@ -23,7 +23,7 @@ const CASCADES_A_TURN: u32 = 20_000;
 pub(super) struct Drain {
     /// The next slot to look at.
     next: u32,
-    /// When patience ends.
+    /// When the drain ends, whoever is still there.
     due: Us,
 }
 
@@ -35,7 +35,7 @@ impl Drain {
 }
 
 impl Hub {
-    /// Begins to stop: nothing is granted any more, who waits is turned away, who holds nothing is closed.
+    /// Begins to stop: nothing is granted any more, waiters are turned away, sessions that hold nothing are closed.
     pub fn drain(&mut self) {
         if self.drain.is_some() {
             return;
@@ -50,8 +50,7 @@ impl Hub {
         );
     }
 
-    /// Whether a drain has come to its end: nobody is left on a line, or its time is up. Holds of others need no
-    /// connection, and so no waiting.
+    /// Whether a drain has come to its end: no session is left that it waits for, or its time is up.
     pub fn is_drained(&self) -> bool {
         self.drain
             .as_ref()
@@ -73,22 +72,21 @@ impl Hub {
         }
     }
 
-    /// Whether the session is to be closed when it has its answers: it holds nothing, and could only ask for more. On
-    /// faces whose holds are no session's it may still give them back.
+    /// Whether the drain closes the session once it has its answers: it holds nothing, and could only ask for more. On a
+    /// face whose holds have no session, a session may still give one back.
     pub(super) fn has_no_place_in_drain(&self, slot: u32) -> bool {
         let session = &self.sessions[slot];
         session.face.rules().drains && !self.locks.holds(session.id)
     }
 
-    /// Closes a session that the drain has no more use for. One that has heard everything and of which all was
-    /// read needs no lingering.
+    /// Closes a session that the drain does not wait for. It lingers only if bytes are left to be sent or to be read.
     pub(super) fn close_drained(&mut self, slot: u32) {
         let session = &self.sessions[slot];
         let linger = !session.outlet.is_empty() || !session.input.is_empty() || session.paused;
         self.close(slot, linger);
     }
 
-    /// The first frame says the secret, or is the last. Any other `auth` is an error.
+    /// The first frame says the secret, or it is the last one. A later `auth` is an error.
     pub(super) fn authenticate(&mut self, slot: u32, said: &[u8]) {
         if self.sessions[slot].trusted {
             return self.answer(slot, Reply::Refused(Refusal::Error));
@@ -104,15 +102,14 @@ impl Hub {
         self.reject(slot);
     }
 
-    /// The first frame did not say the secret. The close comes a moment later, so that guessing takes time; a
-    /// timer, not a sleep, keeps that moment.
+    /// The first frame did not say the secret. The close comes 100 ms later, by a timer, so that guessing takes time.
     pub(super) fn reject(&mut self, slot: u32) {
         self.write(slot, Reply::Refused(Refusal::Auth));
         self.begin_close(slot, Phase::Reject);
         self.set_deadline(slot, self.now.saturating_add(REJECT));
     }
 
-    /// The peer broke the framing or took too long: it is told so, and that is the last it hears.
+    /// The peer broke the framing or took too long: it is told so, and the session closes.
     pub(super) fn fail(&mut self, slot: u32) {
         if !self.sessions[slot].trusted {
             return self.reject(slot);
@@ -131,14 +128,14 @@ impl Hub {
         session.face.write(reply, None, out);
     }
 
-    /// Decides the end of a session: what it was told goes out, then its socket is closed, at once or after its
-    /// peer has had time to hear that.
+    /// Decides the end of a session: its output goes out, then its socket is closed. With `linger` the socket is read for
+    /// a moment first, because a close with input unread is a reset, which would eat the last answer.
     pub(super) fn close(&mut self, slot: u32, linger: bool) {
         let linger = linger && !self.sessions[slot].ended;
         self.begin_close(slot, Phase::Flush { linger });
     }
 
-    /// Nothing more of the session is executed, and what it has in the lock table ends now.
+    /// No request of the session is executed any more, and its waits and holds end now.
     fn begin_close(&mut self, slot: u32, phase: Phase) {
         let session = &mut self.sessions[slot];
         assert!(session.phase.is_open(), "a session closes once");
@@ -154,14 +151,14 @@ impl Hub {
             .apply(self.now, id, Command::Close, &mut self.outbox);
     }
 
-    /// Whatever is left to send is dropped; the server will close the socket.
+    /// Drops what is left to be sent; the server will close the socket.
     pub(super) fn give_up(&mut self, slot: u32) {
         self.sessions[slot].phase = Phase::Gone;
         self.sessions[slot].outlet.clear(&mut self.pool);
         self.mark_dirty(slot);
     }
 
-    /// Bytes came that nobody will look at.
+    /// Bytes came while the session lingers. Nothing reads them, and there may not be many.
     pub(super) fn discard(&mut self, slot: u32, bytes: usize) {
         let discarded = &mut self.sessions[slot].discarded;
         *discarded = discarded.saturating_add(bytes as u32);
@@ -186,7 +183,7 @@ impl Hub {
         }
     }
 
-    /// Ends what took too long by `heard`.
+    /// Acts on the deadlines of sessions that have passed by `heard`.
     pub(super) fn time_out_some(&mut self, heard: Us) {
         let mut fuel = CASCADES_A_TURN;
         for _ in 0..CLOSES_A_TURN {
@@ -214,14 +211,14 @@ impl Hub {
         session.due = Us::MAX;
         let session = &self.sessions[slot];
         match session.phase {
-            // It is not the peer's turn: the next answer sets a new deadline, or room for it does.
+            // The server owes the peer an answer, or the peer must read first: either sets a new deadline.
             Phase::Open if session.is_blocked() => {}
-            // What it sent in time has not been looked at.
+            // Its bytes came in time, and the session is queued to be served.
             Phase::Open if session.share.queued => {
                 self.sessions[slot].due = self.now.saturating_add(1)
             }
-            // A holder may be silent between frames for as long as it holds, a listener for as long as it listens.
-            Phase::Open if !session.begun && self.is_engaged(slot) => {}
+            // Between frames a holder and a listener may be silent.
+            Phase::Open if !session.begun && self.may_be_silent(slot) => {}
             Phase::Open | Phase::Skip => self.fail(slot),
             Phase::Reject => {
                 let linger = !session.ended;
@@ -232,15 +229,14 @@ impl Hub {
         }
     }
 
-    /// Whether the session has something to be silent for: it holds, queues or listens, or is of a face
-    /// on which that is usual.
-    pub(super) fn is_engaged(&self, slot: u32) -> bool {
+    /// Whether the session may be silent between frames: it holds, queues or listens, or its face allows it.
+    pub(super) fn may_be_silent(&self, slot: u32) -> bool {
         let &Session { id, face, .. } = &self.sessions[slot];
         face.rules().may_idle || self.locks.has(id) || self.signals.has(id)
     }
 
-    /// The session has a read timeout from now on. A later deadline is not filed again: when the timer comes up,
-    /// it is.
+    /// The read timeout begins anew. A timer that is filed for an earlier time stays there: when it comes up, it is filed
+    /// for the new one.
     pub(super) fn extend_deadline(&mut self, slot: u32) {
         let due = self.now.saturating_add(self.read_timeout);
         let session = &mut self.sessions[slot];
@@ -251,10 +247,10 @@ impl Hub {
         }
     }
 
-    /// Output is left that the peer does not take: some of it must move in time.
+    /// The kernel refused some of the output: the peer must take some of it within the write timeout.
     pub(super) fn expect_progress(&mut self, slot: u32) {
         let session = &self.sessions[slot];
-        // Without a timeout a peer may take its time, but not for a connection that is over.
+        // A connection that is being closed has a write timeout in any case.
         let span = match self.write_timeout {
             0 if !session.phase.is_open() => FLUSH,
             span => span,
@@ -273,7 +269,7 @@ impl Hub {
     }
 }
 
-/// The end of a span that may be 0, for ever.
+/// The end of a span, of which 0 has none.
 fn deadline(now: Us, span: Us) -> Us {
     if span == 0 {
         Us::MAX
@@ -282,7 +278,7 @@ fn deadline(now: Us, span: Us) -> Us {
     }
 }
 
-/// Takes the same time wherever the two differ; that their lengths do may be known.
+/// Takes the same time wherever the two differ, so that a secret cannot be guessed byte by byte; its length may be known.
 fn is_equal(secret: &[u8], said: &[u8]) -> bool {
     secret.len() == said.len()
         && secret

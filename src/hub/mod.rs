@@ -37,15 +37,15 @@ pub const INPUT_MAX: usize = 16 * 1024;
 pub struct Settings {
     /// For the lock table.
     pub locks: locks::Settings,
-    /// Subscriptions that a connection may have; 0 is any number.
+    /// Subscriptions that a session may have; 0 sets no limit.
     pub max_subscriptions: u32,
-    /// What a connection must say before anything else, if something.
+    /// The secret that a session must say before anything else, if there is one.
     pub secret: Option<Vec<u8>>,
-    /// How long a line of a request, or an idle connection that holds nothing, may take; at least 1 s.
+    /// How long a line of a request may take, and the silence of a session that holds nothing; at least 1 s.
     pub read_timeout: Us,
-    /// How long a peer may take to read some of what it is sent; 0 is for ever.
+    /// How long a peer may leave its output unread before it is disconnected; 0 sets no limit.
     pub write_timeout: Us,
-    /// How long a drain may take; 0 is for ever.
+    /// How long a drain may take; 0 sets no limit.
     pub shutdown_timeout: Us,
 }
 
@@ -76,7 +76,7 @@ pub struct Hub {
     locks: Locks,
     signals: Signals,
     posts: Posts,
-    /// What the lock table has said and nobody has acted on.
+    /// What the lock table has said and the hub has not acted on yet.
     outbox: Outbox,
     sessions: Slab<Session>,
     /// Sessions whose close is not decided.
@@ -194,10 +194,10 @@ impl Hub {
         }
     }
 
-    /// The peer has finished sending and everything it sent was received: whole requests are still executed and
-    /// answered, unless one waits; then the session closes.
+    /// The peer has finished sending, and everything it sent was received. Requests that are whole are still executed and
+    /// answered, then the session closes. A session that waits in a queue closes at once.
     pub fn finished(&mut self, id: SessionId) {
-        // What another's close has granted it already is its answer: it waits no longer.
+        // Another session's close may have granted it its lock already: then it does not wait any more.
         self.route();
         let Some(slot) = self.find(id) else { return };
         let session = &mut self.sessions[slot];
@@ -206,7 +206,7 @@ impl Hub {
         match session.phase {
             Phase::Open | Phase::Skip if session.waits() || at_rest => self.close(slot, false),
             Phase::Open | Phase::Skip => self.wake(slot),
-            // It hears what it was told, and not a moment sooner.
+            // The refusal goes out, and the close comes no sooner.
             Phase::Reject => {}
             Phase::Flush { .. } => session.phase = Phase::Flush { linger: false },
             Phase::Linger => self.give_up(slot),
@@ -214,15 +214,15 @@ impl Hub {
         }
     }
 
-    /// The peer has finished sending, but there is no room to receive all of it: if the session waits, or as
-    /// soon as it does, its peer is gone.
+    /// The peer has finished sending, but there is no room to receive all of it. If the session waits in a queue it closes,
+    /// now or as soon as it begins to wait.
     pub fn hung_up(&mut self, id: SessionId) {
-        // What another's close has granted it already is its answer: it waits no longer.
+        // Another session's close may have granted it its lock already: then it does not wait any more.
         self.route();
         let Some(slot) = self.find(id) else { return };
         self.sessions[slot].hung_up = true;
         if self.sessions[slot].waits() {
-            // A close with input unread would be a reset, and eat what was answered before.
+            // A close with input unread would be a reset, which eats the answers before.
             self.close(slot, true);
         }
     }
@@ -245,9 +245,8 @@ impl Hub {
         }
     }
 
-    /// Time has passed. Called once a turn, after what was received: everything that had arrived until `heard` is
-    /// among that, so what is due by then has not been prevented by anybody. A renewal that is already here comes
-    /// before the end of its lease.
+    /// Time has passed. Called once a turn, after everything that had arrived until `heard` was received: what is due by
+    /// then ends now. So a renewal that is in the socket comes before the end of its lease.
     pub fn tick(&mut self, heard: Us) {
         let tick = Command::Tick { heard };
         self.locks
@@ -285,8 +284,8 @@ impl Hub {
         }
     }
 
-    /// A session whose socket must be looked after, and what is to be written to it, perhaps nothing. `wrote` says what
-    /// came of it, before anything else is called.
+    /// A session that must be written to, and the bytes, perhaps none. [`Hub::wrote`] says what came of it, before
+    /// anything else is called.
     pub fn next_write(&mut self) -> Option<(SessionId, &[u8])> {
         let slot = self.agenda.next_dirty()?;
         let session = &mut self.sessions[slot];
@@ -300,7 +299,7 @@ impl Hub {
             .map_or(&[], |slot| self.sessions[slot].outlet.bytes())
     }
 
-    /// What the kernel took of that, and what becomes of the connection now.
+    /// What the kernel took of the bytes that [`Hub::next_write`] handed out. Returns what becomes of the connection.
     pub fn wrote(&mut self, id: SessionId, wrote: Wrote) -> Next {
         let Some(slot) = self.find(id) else {
             return Next::Close;
@@ -355,13 +354,12 @@ impl Hub {
         }
     }
 
-    /// Takes a session that said it had no room and has some now: its socket may have bytes whose coming was
-    /// signalled long ago.
+    /// Takes a session that had no room for input and has some now: bytes may be in its socket of which no edge will tell.
     pub fn next_resumed(&mut self) -> Option<SessionId> {
         self.resumed.pop()
     }
 
-    /// The turn is over: what it put off comes first in the next one, and slots that came free can be used.
+    /// The turn is over: the next one has a budget of its own, and slots of sessions that are gone can be used again.
     pub fn end_turn(&mut self) {
         self.agenda.end_turn();
         for slot in self.removed.drain(..) {
@@ -371,7 +369,7 @@ impl Hub {
         }
     }
 
-    /// When the next turn must be, if no socket asks for one before; in the past while work was put off.
+    /// When the next turn must be, if no socket asks for one before; in the past while work is put off.
     pub fn deadline(&self) -> Option<Us> {
         let draining = self
             .drain

@@ -13,9 +13,9 @@ use crate::wire::{Exchange, Face};
 
 pub(super) struct Session {
     pub id: SessionId,
-    /// When the line, the idling or the lingering must be over; `Us::MAX` is never.
+    /// When the line, the silence or the lingering must be over; `Us::MAX` is never.
     pub due: Us,
-    /// When output that the peer does not take must have moved; `Us::MAX` is never.
+    /// When the peer must have taken some of its output; `Us::MAX` is never.
     pub write_due: Us,
     pub timer: Link,
     pub input: Buffer,
@@ -28,9 +28,9 @@ pub(super) struct Session {
     pub busy: Busy,
     /// The server must look after its socket.
     pub dirty: bool,
-    /// It has said the secret, or there is none.
+    /// It has said the secret, or it need not.
     pub trusted: bool,
-    /// The server was told that there is no room for input.
+    /// The server was told that there is no room for input, and does not read the socket.
     pub paused: bool,
     /// The peer has finished sending, though not all of it is read.
     pub hung_up: bool,
@@ -40,7 +40,7 @@ pub(super) struct Session {
     pub greeted: bool,
     /// Its client was told to send the rest of the frame.
     pub told_to_go_on: bool,
-    /// The first byte of a frame is here, and this many of its lines.
+    /// The first byte of a frame is here; `lines` of its lines are whole.
     pub begun: bool,
     pub lines: u8,
     /// The lock table has nothing more of it.
@@ -53,8 +53,8 @@ pub(super) struct Session {
     pub discarded: u32,
 }
 
-/// What its last request waits for. To the end of the peer's bytes a session that works finishes, one that waits does
-/// not.
+/// What the session's request waits for. When the peer has sent its last byte, an answer in slices is still finished, and
+/// so is a signal; a wait in a queue ends, and the session closes.
 #[derive(Default)]
 pub(super) enum Busy {
     /// It has its answer.
@@ -95,7 +95,7 @@ impl Session {
     pub fn room(&self) -> usize {
         match self.phase {
             Phase::Open if self.outlet.is_full() => 0,
-            // What a session that is free to go on has kept is part of one frame, which the parser bounds.
+            // Its input is part of one frame, whose length the parser bounds.
             Phase::Open if self.is_idle() && !self.share.queued => INPUT_MAX,
             Phase::Open | Phase::Skip => INPUT_MAX.saturating_sub(self.input.len()),
             Phase::Reject | Phase::Linger => INPUT_MAX,
@@ -108,7 +108,7 @@ impl Session {
         matches!(self.busy, Busy::No)
     }
 
-    /// Its next request must wait: for the answer to the last one, or until its peer reads.
+    /// Its next request must wait: for the answer to the one before, or until the peer reads what it was sent.
     pub fn is_blocked(&self) -> bool {
         !self.is_idle() || self.outlet.is_full()
     }
@@ -129,7 +129,7 @@ impl Session {
         self.busy = Busy::Listing(listing);
     }
 
-    /// A request waits in a queue, and nobody works on it.
+    /// A request waits in the queue of a key.
     pub fn waits(&self) -> bool {
         matches!(self.busy, Busy::Waiting)
     }
@@ -150,7 +150,7 @@ impl Session {
         self.lines = 0;
     }
 
-    /// The earlier of its deadlines.
+    /// The earlier of its two deadlines.
     pub fn deadline(&self) -> Us {
         self.due.min(self.write_due)
     }

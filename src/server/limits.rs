@@ -1,10 +1,10 @@
-//! How many connections there are, in all and from each address, and whether one more may come in. Counted from
-//! accept to close, before anything is said. Invariant: addresses are kept only while a limit needs them.
+//! How many connections there are, in all and from each address, and whether one more may come in. A connection counts
+//! from accept to close. Invariant: addresses are kept only if there is a limit for each.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The connections that are in.
+/// The connections there are, and their limits.
 pub(super) struct Limits {
     most: u32,
     most_per_ip: u32,
@@ -15,7 +15,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Nobody is in; a limit of 0 is none.
+    /// No connections; a limit of 0 sets none.
     pub fn new(most: u32, most_per_ip: u32) -> Limits {
         Limits {
             most,

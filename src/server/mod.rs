@@ -27,15 +27,15 @@ use socket::Sockets;
 
 /// Events of one turn, each a read and perhaps a write: some 10 us.
 const EVENTS_A_TURN: usize = 64;
-/// How long leases may wait for full batches of events to be read first: late is safe, but not for ever.
+/// How long leases may wait for events and requests that came before their end: late is safe, but not for ever.
 const BEHIND_MAX: Us = 15_000;
 
 // Above every slot, and every door.
 const TIMER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 
-/// Listens and serves until a signal has ended it. Clients have to say `secret` first, if there is one. What is to be
-/// said of the configuration is logged once the address is known to be good.
+/// Listens and serves until a signal ends it. Clients have to say `secret` first, if there is one. The warnings about the
+/// configuration are logged once the address is known to be good.
 ///
 /// # Errors
 /// The address cannot be listened on, or the system refuses what the loop itself needs.
@@ -45,7 +45,7 @@ pub fn run(
     warnings: &[String],
     log: Log,
 ) -> io::Result<()> {
-    // With it the process ends: to free what it has, piece by piece, would only take time.
+    // The process ends with it: to free its memory piece by piece would only take time.
     let mut server = ManuallyDrop::new(Server::start(config, secret, warnings, log)?);
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
@@ -69,7 +69,7 @@ struct Server {
     armed: Us,
     /// Everything that had arrived until then has been read, or has had its time.
     heard: Us,
-    /// Since when every turn has left something unheard: events, bytes in sockets, requests put off.
+    /// Since when every turn has left events, bytes in sockets or requests for the next one.
     behind: Option<Us>,
     /// The time of the turn.
     now: Us,
@@ -139,7 +139,7 @@ impl Server {
             && !busy
             && (due < self.armed || self.armed <= self.now)
         {
-            // A deadline that moved later leaves the timer alone: one early wake-up, not a call every turn.
+            // A timer that is set too early stays: one wake-up for nothing costs less than a call in every turn.
             self.timer.set(due)?;
             self.armed = due;
         }
@@ -204,8 +204,8 @@ impl Server {
         }
     }
 
-    /// Notes until when everything that arrived has been heard: until now, unless there may be more than a turn
-    /// takes. Then leases wait for those, but not for ever.
+    /// Notes until when everything that arrived has been heard: until now, unless this turn has left something for the
+    /// next. Then leases wait, because a renewal may be among it, but not for ever.
     fn advance_heard(&mut self, events: usize) {
         let all = events < EVENTS_A_TURN && self.sockets.to_read() == 0 && !self.hub.is_behind();
         if all {
