@@ -2,8 +2,6 @@
 //! because only sockets can be read with a deadline: nothing here waits for ever. Invariant: a child is killed and
 //! reaped when its value is dropped, whatever the test did.
 
-#[cfg(test)]
-mod netcat;
 pub mod tools;
 
 use std::env;

@@ -19,7 +19,7 @@ const STAND_INS: [(&str, &str, &str); 3] = [
 ];
 
 /// The test program itself. Its output comes on stderr, because stdout belongs to the test harness (see netcat.rs).
-const NETCAT: &str = "NETCAT=\"$*\" exec \"$TESTS\" --exact daemon::netcat::netcat --nocapture \
+const NETCAT: &str = "NETCAT=\"$*\" exec \"$TESTS\" --exact netcat::netcat --nocapture \
                       2>&1 >/dev/null";
 
 /// The PATH for commands, with stand-ins for the tools that it lacks in front.

@@ -5,6 +5,8 @@
 
 #[path = "../daemon/mod.rs"]
 mod daemon;
+#[path = "../daemon/netcat.rs"]
+mod netcat;
 
 mod admission;
 mod client;

@@ -69,6 +69,13 @@ fn the_exit_status_is_the_commands_or_says_why_there_is_none() {
             assert_eq!(end.err, "", "{args:?}");
         }
     }
+}
+
+#[test]
+fn a_busy_lock_is_waited_for_as_long_as_asked() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    holder.takes("busy");
     // The lease of the holder would be over later.
     let cases = [
         (&["busy", "true"][..], 1),

@@ -7,6 +7,8 @@ mod beats;
 #[path = "../daemon/mod.rs"]
 mod daemon;
 mod desk;
+#[path = "../daemon/netcat.rs"]
+mod netcat;
 mod proxy;
 mod stage;
 mod terminal;
