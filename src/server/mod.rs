@@ -157,7 +157,8 @@ impl Server {
 
     /// Reads first, then the clock's work: a renewal that is already here comes before the end of its lease.
     fn turn(&mut self, events: &Events) {
-        self.now = sys::now();
+        // What had arrived when poll was asked is among the events. The process may have stood still since.
+        let asked = std::mem::replace(&mut self.now, sys::now());
         self.hub.begin_turn(self.now, unix_us(), self.vitals());
         let to_read = self.sockets.to_read().min(EVENTS_A_TURN);
         for event in events {
@@ -169,7 +170,7 @@ impl Server {
             }
         }
         self.sockets.read_again(to_read, &mut self.hub);
-        self.advance_heard(events.iter().count());
+        self.advance_heard(asked, events.iter().count());
         self.hub.tick(self.heard);
         self.settle();
         // After the closes, whose descriptors may be wanted.
@@ -204,9 +205,9 @@ impl Server {
         }
     }
 
-    /// Notes until when everything that arrived has been heard: until now, unless this turn has left something for the
-    /// next. Then leases wait, because a renewal may be among it, but not for ever.
-    fn advance_heard(&mut self, events: usize) {
+    /// Notes until when everything that arrived has been heard: until poll was asked, unless this turn has left something
+    /// for the next. Then leases wait, because a renewal may be among it, but not for ever.
+    fn advance_heard(&mut self, asked: Us, events: usize) {
         let all = events < EVENTS_A_TURN && self.sockets.to_read() == 0 && !self.hub.is_behind();
         if all {
             self.behind = None;
@@ -216,7 +217,7 @@ impl Server {
                 return;
             }
         }
-        self.heard = self.now;
+        self.heard = asked;
     }
 
     fn accept(&mut self) {

@@ -4,6 +4,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::daemon::{
@@ -270,6 +271,35 @@ fn renewals_that_came_while_the_server_stood_still_are_in_time() {
     let (token, client) = &mut crowd[0];
     client.says("r", "k0", token, "ok");
     waiter.is_granted(33);
+}
+
+/// The server may be stopped anywhere, also between what it asks of the kernel and its look at the clock.
+#[test]
+fn renewals_that_come_as_the_server_is_stopped_are_in_time() {
+    let daemon = Daemon::start(&[]);
+    let mut crowd = Vec::new();
+    for n in 0..100 {
+        let mut client = daemon.connect();
+        crowd.push((client.takes(&format!("k{n}")), client));
+    }
+    for _ in 0..3 {
+        for (n, (token, client)) in crowd.iter_mut().enumerate() {
+            client.send(format!("n\nk{n}\n{token} 1\n"));
+        }
+        for (_, client) in &mut crowd {
+            client.hears("ok 1");
+        }
+        daemon.signal("STOP");
+        for (n, (token, client)) in crowd.iter_mut().enumerate() {
+            client.send(format!("n\nk{n}\n{token} 60\n"));
+        }
+        // The leases of 1 s pass, and no answer is waited for: it may have come before the stop.
+        thread::sleep(Duration::from_millis(1100));
+        daemon.signal("CONT");
+        for (_, client) in &mut crowd {
+            client.hears("ok 60");
+        }
+    }
 }
 
 #[test]
