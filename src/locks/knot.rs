@@ -11,6 +11,8 @@ use crate::command::{Outbox, Refusal, Reply, WaitEdge};
 
 /// Holds that one search looks at; a graph that is larger is not searched on, and its waits go on as ever.
 const HOLDS_A_SEARCH: u32 = 1000;
+/// What a look at a hold costs, in units of some 100 ns.
+const LOOK: u32 = 2;
 /// Knots that are kept to be told, and how many who wait of each.
 const KNOTS: usize = 16;
 const TIES: usize = 64;
@@ -67,7 +69,7 @@ impl Locks {
     /// Goes on with a search until somebody is found who runs, or all who can be reached wait.
     fn is_exhausted(&mut self, search: &mut Search) -> bool {
         self.counts.searches += 1;
-        let (mut next, most) = (0, self.work + HOLDS_A_SEARCH);
+        let (mut next, most) = (0, self.work + HOLDS_A_SEARCH * LOOK);
         while let Some(&(_, key)) = search.ties.get(next) {
             next += 1;
             if !is_new(&mut search.keys, key) {
@@ -83,7 +85,7 @@ impl Locks {
                     self.counts.searches_cut += 1;
                     return false;
                 }
-                self.work += 1;
+                self.work += LOOK;
                 let actor = self.holder(hold);
                 if !is_new(&mut search.actors, actor) {
                     continue;

@@ -80,7 +80,7 @@ pub struct Locks {
     records: Records,
     owners: Owners,
     search: Search,
-    /// What searches have cost: a unit for each hold that they looked at, some 100 ns.
+    /// What searches have cost, in units of some 100 ns.
     work: u32,
     /// Deadlocks that were refused and not told yet.
     knots: VecDeque<Vec<WaitEdge>>,
