@@ -1,13 +1,15 @@
 //! What the tests over the inner rings share: settings; a network without sockets, whose clients and whose time do what
 //! they are told; dice; and the loop over the seeds of a simulation.
 
+mod journal;
 mod net;
 mod settings;
 mod table;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-pub use net::Net;
+pub use journal::{Call, Entry, Glance, looks};
+pub use net::{Client, Net};
 pub use settings::settings;
 pub use table::apply;
 

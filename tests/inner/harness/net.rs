@@ -5,6 +5,8 @@ use dflockd::hub::{Hub, Next, Settings, Vitals, Wrote};
 use dflockd::locks::Locks;
 use dflockd::wire::Face;
 
+use super::journal::{Call, Entry, Glance};
+
 /// One end of a connection, as its client sees it.
 #[derive(Default)]
 pub struct Client {
@@ -17,7 +19,9 @@ pub struct Client {
     pub closed: bool,
     /// The server closed the socket with input unread, which TCP makes a reset: what is on its way is lost.
     pub was_reset: bool,
-    /// What the client sent and the server had no room for.
+    /// How many bytes the client sent.
+    sent: usize,
+    /// What of that the server had no room for.
     pub unread: Vec<u8>,
     /// The client has shut its write side.
     pub ended: bool,
@@ -33,6 +37,15 @@ pub struct Net {
     pub now: Us,
     /// Until when all that arrived was heard: requests that were put off come before the end of a lease.
     heard: Us,
+    journal: Option<Journal>,
+}
+
+/// What is written down of each call.
+#[derive(Default)]
+struct Journal {
+    entries: Vec<Entry>,
+    /// By client: bytes that it was told.
+    told: Vec<usize>,
 }
 
 impl Net {
@@ -43,6 +56,61 @@ impl Net {
             clients: Vec::new(),
             now: 1000 * SECOND,
             heard: 0,
+            journal: None,
+        }
+    }
+
+    /// The same, but each call is written down.
+    pub fn with_journal(settings: Settings) -> Net {
+        let mut net = Net::new(settings);
+        net.journal = Some(Journal::default());
+        net
+    }
+
+    /// What was written down since this was asked last.
+    pub fn take_journal(&mut self) -> Vec<Entry> {
+        let journal = self.journal.as_mut().expect("it has one");
+        std::mem::take(&mut journal.entries)
+    }
+
+    fn note_heard(&mut self, client: usize) {
+        let c = &self.clients[client];
+        let come = c.sent - c.unread.len();
+        self.note(Call::Hear { client, come });
+    }
+
+    /// Writes down what a call has led to, unless that is nothing.
+    fn note(&mut self, call: Call) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let open = || self.clients.iter().filter(|client| !client.closed);
+        let ids = open().map(|client| client.id);
+        let glance = Glance::new(self.hub.locks(), self.now, ids);
+        let mut told = Vec::new();
+        journal.told.resize(self.clients.len(), 0);
+        for (at, client) in self.clients.iter().enumerate().filter(|c| !c.1.closed) {
+            let output = self.hub.output(client.id);
+            let all = client.heard.len() + output.len();
+            let seen = std::mem::replace(&mut journal.told[at], all);
+            if all > seen {
+                told.push((at, output[output.len() - (all - seen)..].to_vec()));
+            }
+        }
+        let same = journal
+            .entries
+            .last()
+            .is_some_and(|last| last.glance == glance);
+        let idle = call == Call::Settle && told.is_empty() && same;
+        if !idle {
+            let now = self.now;
+            let entry = Entry {
+                now,
+                call,
+                told,
+                glance,
+            };
+            journal.entries.push(entry);
         }
     }
 
@@ -58,11 +126,13 @@ impl Net {
             appetite: usize::MAX,
             ..Client::default()
         });
+        self.note(Call::Open(self.clients.len() - 1));
         self.clients.len() - 1
     }
 
     /// The client sends these bytes; the server reads what it has room for. No turn is made.
     pub fn send_only(&mut self, client: usize, bytes: &[u8]) {
+        self.clients[client].sent += bytes.len();
         self.clients[client].unread.extend_from_slice(bytes);
         self.read(client);
     }
@@ -70,22 +140,26 @@ impl Net {
     /// The server reads what it can, in the pieces that it would read.
     fn read(&mut self, client: usize) {
         self.begin_turn();
-        let c = &mut self.clients[client];
-        while !c.closed && !c.unread.is_empty() {
-            let room = self.hub.room(c.id).min(c.unread.len());
+        let id = self.clients[client].id;
+        while !self.clients[client].closed && !self.clients[client].unread.is_empty() {
+            let unread = &mut self.clients[client].unread;
+            let room = self.hub.room(id).min(unread.len());
             if room == 0 {
                 break;
             }
-            let piece: Vec<u8> = c.unread.drain(..room).collect();
-            self.hub.received(c.id, &piece);
+            let piece: Vec<u8> = unread.drain(..room).collect();
+            self.hub.received(id, &piece);
+            self.note_heard(client);
         }
+        let c = &mut self.clients[client];
         if c.ended && !c.closed && !c.told_hung_up {
             if c.unread.is_empty() {
                 c.told_hung_up = true;
-                self.hub.finished(c.id);
+                self.hub.finished(id);
             } else {
-                self.hub.hung_up(c.id);
+                self.hub.hung_up(id);
             }
+            self.note_heard(client);
         }
     }
 
@@ -113,6 +187,7 @@ impl Net {
         let c = &self.clients[client];
         if !c.closed {
             self.hub.closed(c.id);
+            self.note_heard(client);
         }
     }
 
@@ -124,6 +199,7 @@ impl Net {
         self.tick(self.heard);
         loop {
             self.hub.settle();
+            self.note(Call::Settle);
             if !self.flush_one() {
                 break;
             }
@@ -140,6 +216,7 @@ impl Net {
     pub fn tick(&mut self, heard: Us) {
         self.begin_turn();
         self.hub.tick(heard);
+        self.note(Call::Tick { heard });
     }
 
     /// Writes to one client as much as it takes. False if none is to be written to.
@@ -158,7 +235,10 @@ impl Net {
             true => Wrote::All,
             false => Wrote::Some(n),
         };
-        match self.hub.wrote(id, wrote) {
+        let next = self.hub.wrote(id, wrote);
+        self.note(Call::Flush(client));
+        let c = &mut self.clients[client];
+        match next {
             Next::Keep => {}
             Next::Shut => {
                 c.shut = true;
@@ -216,6 +296,7 @@ impl Net {
     pub fn drain(&mut self) {
         self.begin_turn();
         self.hub.drain();
+        self.note(Call::Drain);
     }
 
     pub fn is_drained(&self) -> bool {

@@ -1,12 +1,14 @@
-//! Clients of distlockd in the simulation: what they say, how that is spelt, and how they come and go. What they say is
-//! done the moment it comes, or not said at all, so that the judge knows the order.
+//! Clients of distlockd in the simulation: what they say, how that is spelt, and how they come and go.
 
-use super::World;
-use super::words::{LOCKS, NAMES};
-use crate::judges::hub::faces::Call;
+use dflockd::command::Space;
 use dflockd::wire::Face;
 
-const OWNERS: [&str; 4] = ["", "me", "you", "an-id-of-23-bytes-xxxxx"];
+use super::World;
+use crate::judges::hub::callers::Request;
+use crate::judges::locks::{Act, CLAIMANTS, Key, Who};
+
+/// How many claimants have a name that the protocol can carry.
+const OWNERS: usize = 4;
 
 /// Frames that ask for nothing that can be done: command, name, length of the id, and why.
 const MISTAKES: [(u8, &[u8], usize, &str); 6] = [
@@ -34,10 +36,10 @@ impl World<'_> {
         if self.dice.chance(15) {
             self.net.now += self.span();
         }
-        self.judge.solo = self.dice.chance(70);
+        let alone = self.dice.chance(70);
         let mut spoke = Vec::new();
         for _ in 0..*self.dice.pick(&[1, 1, 2, 3, 5]) {
-            if !self.judge.solo && self.dice.chance(50) {
+            if !alone && self.dice.chance(50) {
                 let at = *self.dice.pick(open);
                 self.send(at);
                 continue;
@@ -73,12 +75,12 @@ impl World<'_> {
         self.settle();
     }
 
-    /// Whether what the caller says now is done now, and its answer is heard.
+    /// Whether the caller can speak, and takes what it is told.
     fn is_heard(&mut self, at: usize) -> bool {
         let client = &self.net.clients[at];
         let hears = client.appetite == usize::MAX && self.net.output(at).is_empty();
         let speaks = !client.ended && client.unread.is_empty() && !self.judge.caller(at).reset;
-        hears && speaks && !self.net.is_behind()
+        hears && speaks
     }
 
     fn speak(&mut self, at: usize) {
@@ -110,7 +112,7 @@ impl World<'_> {
         for _ in 0..self.dice.below(12_000) {
             let call = *self
                 .dice
-                .pick(&[Call::Health, Call::Mistake(MISTAKES[0].3)]);
+                .pick(&[Request::Health, Request::Mistake(MISTAKES[0].3)]);
             self.put_call(at, call);
         }
         let all = self.scripts[at].len();
@@ -119,49 +121,57 @@ impl World<'_> {
 
     fn say_call(&mut self, at: usize, n: usize) {
         let bytes: Vec<u8> = self.scripts[at].drain(..n).collect();
-        self.judge.called(at, bytes.len());
+        self.judge.caller(at).sent += bytes.len();
         self.net.send_only(at, &bytes);
     }
 
     /// Mostly of what is claimed.
-    fn think(&mut self) -> Call {
-        let claims = self.judge.claims();
+    fn think(&mut self) -> Request {
+        let claims = self.judge.story.judge.holds.iter();
+        let claims = claims.filter_map(|hold| match hold.who {
+            Who::Claim(name) => Some((hold.key, name)),
+            _ => None,
+        });
+        let claims: Vec<(usize, usize)> = claims.collect();
         let known = !claims.is_empty() && self.dice.chance(60);
-        let (mut key, mut owner) = match known {
+        let (mut key, mut name) = match known {
             true => *self.dice.pick(&claims),
             false => (self.lock(), 0),
         };
         if !known || self.dice.chance(20) {
-            owner = self.dice.below(OWNERS.len() as u64) as usize;
+            name = self.dice.below(OWNERS as u64) as usize;
         }
         if known && self.dice.chance(5) {
             key = self.lock();
         }
         match self.dice.below(20) {
-            0 => Call::Health,
-            1 => Call::Mistake(self.dice.pick(&MISTAKES).3),
-            2..8 => Call::Yield { key, owner },
-            _ => Call::Claim { key, owner },
+            0 => Request::Health,
+            1 => Request::Mistake(self.dice.pick(&MISTAKES).3),
+            2..8 => Request::Lock(Act::Yield { key, name }),
+            _ => Request::Lock(Act::Claim { key, name }),
         }
     }
 
-    /// A key of the run, if it is a lock.
+    /// A key of the run, if it is a lock. The first is.
     fn lock(&mut self) -> usize {
-        let key = *self.dice.pick(&self.keys);
-        if key < LOCKS { key } else { 0 }
+        let key = self.key();
+        let Key { space, .. } = self.judge.story.judge.keys[key];
+        if space == Space::Lock { key } else { 0 }
     }
 
-    fn put_call(&mut self, at: usize, call: Call) {
-        let (command, name, id) = match call {
-            Call::Claim { key, owner } => (1, NAMES[key].as_bytes(), OWNERS[owner].into()),
-            Call::Yield { key, owner } => (2, NAMES[key].as_bytes(), OWNERS[owner].into()),
-            Call::Health => (3, &b""[..], String::new()),
-            Call::Mistake(why) => {
+    fn put_call(&mut self, at: usize, request: Request) {
+        let name_of = |key: usize| self.judge.story.judge.keys[key].name.clone();
+        let (command, name, id) = match request {
+            Request::Lock(Act::Claim { key, name }) => (1, name_of(key), CLAIMANTS[name].to_vec()),
+            Request::Lock(Act::Yield { key, name }) => (2, name_of(key), CLAIMANTS[name].to_vec()),
+            Request::Lock(other) => panic!("no frame says {other:?}"),
+            Request::Health => (3, Vec::new(), Vec::new()),
+            Request::Mistake(why) => {
                 let fits = |mistake: &&(u8, &[u8], usize, &str)| mistake.3 == why;
                 let mistakes: Vec<_> = MISTAKES.iter().filter(fits).collect();
                 let long = !self.judge.caller(at).flooded && self.dice.chance(10);
                 let (command, name, len, _) = mistakes[usize::from(long) * (mistakes.len() - 1)];
-                (*command, *name, "i".repeat(*len))
+                (*command, name.to_vec(), vec![b'i'; *len])
             }
         };
         let script = &mut self.scripts[at];
@@ -169,11 +179,11 @@ impl World<'_> {
         for len in [name.len(), id.len()] {
             script.extend_from_slice(&(len as u16).to_be_bytes());
         }
-        script.extend_from_slice(name);
-        script.extend_from_slice(id.as_bytes());
+        script.extend_from_slice(&name);
+        script.extend_from_slice(&id);
         let ahead = script.len();
         let caller = self.judge.caller(at);
         let end = caller.sent + ahead;
-        caller.calls.push_back((call, end));
+        caller.calls.push_back((request, end));
     }
 }

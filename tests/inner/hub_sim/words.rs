@@ -1,28 +1,41 @@
 //! What the clients of the simulation make up their minds to say, and how that is spelt.
 
+use dflockd::command::{SECOND, Space, Token, Us};
+
 use super::World;
 use crate::harness::Dice;
 use crate::judges::hub::pushes::{CHANNELS, GROUPS, Letter, PATTERNS, Wish};
-use crate::judges::hub::{self as judge, Ask};
+use crate::judges::hub::{Ask, token};
+use crate::judges::locks::{Act, Hold, Key, NAMES};
 
-/// Locks, and then semaphores, whose names are locks' too.
-pub const NAMES: [&str; judge::KEYS] = [
-    "k",
-    "deploy",
-    "a-name-of-22-bytes-xxx",
-    "a-name-of-23-bytes-xxxx",
-    "a-long-name-that-does-not-fit-into-a-key-at-all",
-    "\u{e9}\0",
-    "k",
-    "deploy",
-    "a-name-of-23-bytes-xxxx",
+/// Locks, and then semaphores, whose names are locks' too, with the limits that most ask for.
+const KEYS: [(Space, &str, u32); 9] = [
+    (Space::Lock, "k", 1),
+    (Space::Lock, "deploy", 1),
+    (Space::Lock, "a-name-of-22-bytes-xxx", 1),
+    (Space::Lock, "a-name-of-23-bytes-xxxx", 1),
+    (
+        Space::Lock,
+        "a-long-name-that-does-not-fit-into-a-key-at-all",
+        1,
+    ),
+    (Space::Lock, "\u{e9}\0", 1),
+    (Space::Semaphore, "k", 2),
+    (Space::Semaphore, "deploy", 3),
+    (Space::Semaphore, "a-name-of-23-bytes-xxxx", 9),
 ];
 
 /// How many of them are locks.
-pub const LOCKS: usize = 6;
+const LOCKS: usize = 6;
 
-/// The limits that most ask for.
-const LIMITS: [u32; judge::KEYS] = [1, 1, 1, 1, 1, 1, 2, 3, 9];
+/// 1 to 6 of the keys; in most runs locks only.
+pub fn keys(dice: &mut Dice) -> Vec<Key> {
+    let first = *dice.pick(&[0, 0, LOCKS - 2, LOCKS - 1]);
+    let many = 1 + dice.below(LOCKS as u64) as usize;
+    let keys = KEYS[first..].iter().take(many);
+    keys.map(|&(space, name, limit)| Key::new(space, name.into(), limit))
+        .collect()
+}
 
 pub const SECRET: &str = "open sesame";
 
@@ -31,7 +44,7 @@ pub const STATS: &str = "stats\n_\n\n";
 pub const PING: &str = "ping\n\n\n";
 
 /// Whole frames that ask for nothing.
-pub const NONSENSE: [&str; 16] = [
+pub const NONSENSE: [&str; 17] = [
     "x\n\n\n",
     "listen\na*\n\n",
     "listen\n>.a\n\n",
@@ -47,6 +60,7 @@ pub const NONSENSE: [&str; 16] = [
     "l\nk\n1 0\n",
     "r\nk\n \n",
     "n\nk\n11111111111111111111111111111111 x\n",
+    "r\nk\n1111111111111111111111111111111x\n",
     // But as a connection's first bytes they end it.
     "GET / HTTP/1.1\r\nl\nk\n",
 ];
@@ -91,33 +105,44 @@ impl World<'_> {
             habits.signals,
             habits.signals / 4,
             habits.signals,
+            habits.declare,
         ];
         let first = self.judge.peers[at].sent + self.scripts[at].len() == 0;
         if first && self.settings.secret.is_some() && self.dice.chance(90) {
             return Ask::Auth(self.dice.chance(90));
         }
+        if first && self.dice.chance(self.habits.named) {
+            return self.declare();
+        }
         match self.dice.weigh(&weights) {
-            0 => {
-                let key = *self.dice.pick(&self.keys);
-                Ask::Acquire {
-                    key,
-                    limit: self.limit(key),
-                    wait: *self.dice.pick(&[0, 0, 1, 2, 10, 30, 100]),
-                    lease: *self.dice.pick(&[1, 2, 5, 33, 33, 60]),
-                }
+            0 => self.acquire(at),
+            1 => {
+                let (key, token) = self.token(at);
+                Ask::Lock(Act::Release { key, token })
             }
+            2 => {
+                let (key, token) = self.token(at);
+                let lease = self.lease();
+                Ask::Lock(Act::Renew { key, token, lease })
+            }
+            3 => Ask::Ping,
             5 => {
-                let key = *self.dice.pick(&self.keys);
-                Ask::Enqueue {
-                    key,
-                    limit: self.limit(key),
-                    lease: *self.dice.pick(&[1, 2, 5, 33, 33, 60]),
-                }
+                let (key, lease) = (self.key(), self.lease());
+                let limit = self.limit(key);
+                Ask::Lock(Act::Enqueue { key, limit, lease })
             }
-            6 => Ask::Wait {
-                key: *self.dice.pick(&self.keys),
-                wait: *self.dice.pick(&[0, 1, 2, 10, 30]),
-            },
+            6 => {
+                let recorded = self.recorded(at);
+                let known = !recorded.is_empty() && self.dice.chance(60);
+                let key = match known {
+                    true => *self.dice.pick(&recorded),
+                    false => self.key(),
+                };
+                let wait = *self.dice.pick(&[0, 1, 2, 10, 30]) * SECOND;
+                Ask::Lock(Act::Wait { key, wait })
+            }
+            7 if self.dice.chance(80) => Ask::Stats,
+            7 => Ask::Auth(self.dice.chance(50)),
             8 => Ask::Listen(self.wish()),
             9 => {
                 let wishes = self.judge.wishes(at).to_vec();
@@ -132,21 +157,51 @@ impl World<'_> {
                 let bulk = self.dice.chance(self.habits.bulk / 5);
                 self.signal(bulk)
             }
-            7 if self.dice.chance(80) => Ask::Stats,
-            7 => Ask::Auth(self.dice.chance(50)),
-            1 => {
-                let (key, token) = self.token(at);
-                Ask::Release { key, token }
-            }
-            2 => {
-                let (key, token) = self.token(at);
-                let lease = self.lease_of(&token);
-                Ask::Renew { key, token, lease }
-            }
-            3 => Ask::Ping,
+            11 => self.declare(),
             _ if self.dice.chance(10) => Ask::TooLong,
             _ => Ask::Nonsense,
         }
+    }
+
+    fn declare(&mut self) -> Ask {
+        let name = self.dice.below(self.habits.owners) as usize;
+        Ask::Lock(Act::Declare { name })
+    }
+
+    /// Mostly what its owner does not have: whoever has it and asks again is deadlocked at once.
+    fn acquire(&mut self, at: usize) -> Ask {
+        let mut key = self.key();
+        let who = self.judge.story.judge.who(self.net.clients[at].id);
+        let shy = self.dice.chance(self.habits.shy);
+        for _ in 0..if shy { 5 } else { 0 } {
+            let own = |hold: &Hold| (hold.key, hold.who) == (key, who);
+            if self.judge.story.judge.holds.iter().any(own) {
+                key = self.key();
+            }
+        }
+        let wait = *self.dice.pick(&[0, 0, 1, 2, 10, 30, 100]) * SECOND;
+        Ask::Lock(Act::Acquire {
+            key,
+            limit: self.limit(key),
+            wait,
+            lease: self.lease(),
+        })
+    }
+
+    /// Keys of which the client has a record.
+    fn recorded(&self, at: usize) -> Vec<usize> {
+        self.judge.story.judge.recorded(self.net.clients[at].id)
+    }
+
+    pub fn key(&mut self) -> usize {
+        self.dice.below(self.judge.story.judge.keys.len() as u64) as usize
+    }
+
+    fn lease(&mut self) -> Option<Us> {
+        let lease = self
+            .dice
+            .pick(&[None, None, Some(1), Some(2), Some(5), Some(60)]);
+        lease.map(|lease: u64| lease * SECOND)
     }
 
     fn wish(&mut self) -> Wish {
@@ -174,85 +229,42 @@ impl World<'_> {
 
     /// What most ask for, or once in a while something else.
     fn limit(&mut self, key: usize) -> u32 {
-        if key >= LOCKS && self.dice.chance(5) {
+        let Key { space, limit, .. } = self.judge.story.judge.keys[key];
+        if space == Space::Semaphore && self.dice.chance(5) {
             return 1 + self.dice.below(10) as u32;
         }
-        LIMITS[key]
+        limit
     }
 
     /// A key and a token for it: right, stale, of another key, forged.
-    fn token(&mut self, at: usize) -> (usize, String) {
+    fn token(&mut self, at: usize) -> (usize, Token) {
+        let judge = &self.judge.story.judge;
+        let who = judge.who(self.net.clients[at].id);
         let mine = self.dice.chance(80);
-        let of = |hold: &&judge::Hold| match mine {
-            true => hold.owner == Some(at),
-            false => hold.claim.is_none(),
-        };
-        let held: Vec<(usize, String)> = (self.judge.holds.iter().filter(of))
-            .map(|hold| (hold.key, hold.token.clone()))
-            .collect();
-        let stale = &self.judge.stale;
+        let holds = judge.holds.iter().filter(|hold| !mine || hold.who == who);
+        let known = holds.filter_map(|hold| Some((hold.key, hold.token?)));
+        let held: Vec<(usize, Token)> = known.collect();
+        let stale = &judge.stale;
         let recent = &stale[stale.len().saturating_sub(10)..];
         let (mut key, mut token) = match (held.is_empty(), recent.is_empty()) {
-            (true, true) => (0, "1".repeat(32)),
-            (false, _) if self.dice.chance(90) => self.dice.pick(&held).clone(),
-            (_, false) => self.dice.pick(recent).clone(),
-            _ => self.dice.pick(&held).clone(),
+            (true, true) => (0, token(&"1".repeat(32)).expect("32 digits")),
+            (false, _) if self.dice.chance(90) => *self.dice.pick(&held),
+            (_, false) => *self.dice.pick(recent),
+            _ => *self.dice.pick(&held),
         };
         match self.dice.below(30) {
-            0 => key = *self.dice.pick(&self.keys),
-            1 => token.replace_range(31.., "x"),
-            2 => token = format!("{:032x}", u128::from_str_radix(&token, 16).unwrap_or(7) ^ 1),
+            0 => key = self.key(),
+            1 => token.fence ^= 1,
+            2 => token.salt ^= 1,
             _ => {}
         }
         (key, token)
     }
 
-    /// Renewals of one token that are under way ask for the same, so that their order does not matter.
-    fn lease_of(&mut self, wanted: &str) -> u64 {
-        let frames = self.judge.peers.iter().flat_map(|peer| &peer.frames);
-        let mut leases = frames.filter_map(|frame| match &frame.ask {
-            Ask::Renew { token, lease, .. } if token == wanted => Some(*lease),
-            _ => None,
-        });
-        leases
-            .next()
-            .or_else(|| self.judge.recorded_lease(wanted))
-            .unwrap_or_else(|| *self.dice.pick(&[1, 3, 33, 90]))
-    }
-
     pub fn spell(&mut self, ask: &Ask) -> Vec<u8> {
         let eol = *self.dice.pick(&["\n", "\n", "\r\n"]);
-        let lines = |command: &str, key: usize, argument: String| {
-            let space = if key < LOCKS { "" } else { "s" };
-            [&[space, command].concat(), NAMES[key], &argument, ""].join(eol)
-        };
-        let lease = |lease: u64| match lease {
-            33 => String::new(),
-            other => format!(" {other}"),
-        };
-        let limit = |key: usize, limit: u32| match key {
-            LOCKS.. => format!(" {limit}"),
-            _ => String::new(),
-        };
         let text = match *ask {
-            Ask::Acquire {
-                key,
-                limit: l,
-                wait,
-                lease: ttl,
-            } => lines("l", key, format!("{wait}{}{}", limit(key, l), lease(ttl))),
-            Ask::Enqueue {
-                key,
-                limit: l,
-                lease: ttl,
-            } => lines("e", key, limit(key, l) + &lease(ttl)),
-            Ask::Wait { key, wait } => lines("w", key, wait.to_string()),
-            Ask::Release { key, ref token } => lines("r", key, token.clone()),
-            Ask::Renew {
-                key,
-                ref token,
-                lease: ttl,
-            } => lines("n", key, format!(" {token}{}", lease(ttl))),
+            Ask::Lock(act) => self.spell_act(act, eol),
             Ask::Listen(wish) | Ask::Unlisten(wish) => {
                 let command = match ask {
                     Ask::Listen(_) => "listen",
@@ -278,5 +290,53 @@ impl World<'_> {
             }
         };
         text.into_bytes()
+    }
+
+    fn spell_act(&mut self, act: Act, eol: &str) -> String {
+        let keys = &self.judge.story.judge.keys;
+        let lines = |command: &str, key: usize, argument: String| {
+            let Key { space, name, .. } = &keys[key];
+            let space = if *space == Space::Lock { "" } else { "s" };
+            let name = std::str::from_utf8(name).expect("they are text");
+            [&[space, command].concat(), name, &argument, ""].join(eol)
+        };
+        let lease = |lease: Option<Us>| match lease {
+            Some(lease) => format!(" {}", lease / SECOND),
+            None => String::new(),
+        };
+        let limit = |key: usize, limit: u32| match keys[key].space {
+            Space::Semaphore => format!(" {limit}"),
+            Space::Lock => String::new(),
+        };
+        let digits = |token: Token| format!("{:016x}{:016x}", token.fence, token.salt);
+        match act {
+            Act::Acquire {
+                key,
+                limit: l,
+                wait,
+                lease: ttl,
+            } => lines(
+                "l",
+                key,
+                format!("{}{}{}", wait / SECOND, limit(key, l), lease(ttl)),
+            ),
+            Act::Enqueue {
+                key,
+                limit: l,
+                lease: ttl,
+            } => lines("e", key, limit(key, l) + &lease(ttl)),
+            Act::Wait { key, wait } => lines("w", key, (wait / SECOND).to_string()),
+            Act::Release { key, token } => lines("r", key, digits(token)),
+            Act::Renew {
+                key,
+                token,
+                lease: ttl,
+            } => lines("n", key, format!(" {}{}", digits(token), lease(ttl))),
+            Act::Declare { name } => {
+                let name = std::str::from_utf8(NAMES[name]).expect("they are text");
+                ["id", "", &format!(" {name}"), ""].join(eol)
+            }
+            other => panic!("no line says {other:?}"),
+        }
     }
 }

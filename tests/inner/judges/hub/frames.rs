@@ -3,34 +3,13 @@
 use super::Peer;
 use super::pushes::Wish;
 use crate::harness::Net;
+use crate::judges::locks::Act;
 
-/// What a frame asks for; times in seconds.
-#[derive(Clone, PartialEq, Debug)]
+/// What a frame asks for.
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Ask {
-    Acquire {
-        key: usize,
-        limit: u32,
-        wait: u64,
-        lease: u64,
-    },
-    Enqueue {
-        key: usize,
-        limit: u32,
-        lease: u64,
-    },
-    Wait {
-        key: usize,
-        wait: u64,
-    },
-    Release {
-        key: usize,
-        token: String,
-    },
-    Renew {
-        key: usize,
-        token: String,
-        lease: u64,
-    },
+    /// Something of the lock table.
+    Lock(Act),
     Listen(Wish),
     Unlisten(Wish),
     /// Which one of all.
@@ -45,6 +24,13 @@ pub enum Ask {
     TooLong,
     /// The first line of a browser.
     Http,
+}
+
+impl Ask {
+    /// Whether it may have no answer for a while.
+    pub fn can_wait(self) -> bool {
+        matches!(self, Ask::Lock(act) if act.can_wait())
+    }
 }
 
 /// A frame as it stands in the stream of its client.

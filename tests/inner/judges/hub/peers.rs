@@ -45,11 +45,11 @@ impl Judge {
 
     /// An `error` that answers nothing: somebody was silent for too long, and that is the end.
     pub(super) fn timed_out(&mut self, net: &Net, at: usize, line: &str) {
-        let holds = self.owns(at) || self.listens(at);
+        let holds = self.story.table().holds(net.clients[at].id) || self.listens(at);
         let peer = &mut self.peers[at];
         let (_, lines) = partial(net, at, peer);
         let word = if peer.trusted { "error" } else { "error_auth" };
-        assert_eq!((line, peer.since), (word, None), "S13: answers nothing");
+        assert_eq!((line, peer.waits), (word, false), "S13: answers nothing");
         let patience = peer.base + self.settings.read_timeout;
         assert!(self.now >= patience, "cut early");
         assert!(peer.begun || !holds, "between frames a holder is free");
@@ -75,14 +75,9 @@ impl Judge {
             let at_rest = peer.frames.front().is_none_or(|frame| frame.start >= come)
                 && net.clients[at].unread.is_empty();
             // Nobody waits for one that is gone.
-            let goes = !blocked || at_rest || peer.since.is_some();
+            let goes = !blocked || at_rest || peer.waits;
             let ended = net.clients[at].ended && goes && !peer.reset;
-            let waits = matches!(
-                ask,
-                None | Some(
-                    Ask::Acquire { wait: 1.., .. } | Ask::Wait { wait: 1.., .. } | Ask::Http
-                )
-            );
+            let waits = ask.is_none_or(|&ask| ask.can_wait() || ask == Ask::Http);
             assert!(!ended || waits || self.draining, "{ask:?} has no answer");
             if ended || peer.reset || ask == Some(&Ask::Http) {
                 peer.over = Some(self.now);
@@ -93,13 +88,12 @@ impl Judge {
     pub(super) fn end_idle_peers(&mut self, net: &Net) {
         for at in self.open() {
             // It still hears the rest of a long answer.
-            if self.peers[at].tail > 0 {
-                continue;
-            }
-            let perhaps = !self.peers[at].records.is_empty();
-            let holds = perhaps && net.locks().holds(net.clients[at].id);
-            if !self.owns(at) && !holds {
+            let id = net.clients[at].id;
+            if self.peers[at].tail.is_empty() && !self.story.table().holds(id) {
                 self.peers[at].over = Some(self.now);
+                self.peers[at].left = true;
+                self.peers[at].waits = false;
+                self.story.close(self.now, id);
             }
         }
     }
@@ -107,56 +101,28 @@ impl Judge {
     /// Who is still there: may it be as silent as it is, and is it waiting for something?
     pub(super) fn judge_open(&mut self, net: &Net, at: usize) {
         assert!(!net.clients[at].shut, "closed without a reason");
-        // Of what it was granted unheard only the table knows; `compare` asks whether that can be.
-        let has = net.locks().has(net.clients[at].id) || self.listens(at);
-        let (turn, now) = (self.turn, self.now);
-        let queues = has && self.listens(at) && !self.owns(at) && self.peers[at].records.is_empty();
-        let queues = queues && net.locks().has(net.clients[at].id);
+        let has = self.story.table().has(net.clients[at].id) || self.listens(at);
+        let now = self.now;
         let peer = &mut self.peers[at];
         let come = delivered(net, at, peer.sent);
         let first = peer.frames.front().filter(|frame| frame.end() <= come);
-        if peer.blocked && queues && first.is_some() {
-            // It came to wait, and then was blocked by what it listens to.
-            peer.since.get_or_insert((turn, now));
-        }
         let (mut begun, mut lines) = partial(net, at, peer);
-        if peer.blocked && peer.since.is_none() {
+        if peer.blocked || first.is_some() {
+            let ask = first.map(|frame| frame.ask);
+            assert!(peer.blocked || peer.waits, "S4: {ask:?} has no answer");
             (begun, lines) = (false, 0);
-        } else if let Some(frame) = first {
-            (begun, lines) = (false, 0);
-            let (key, wait, limit) = match frame.ask {
-                Ask::Acquire {
-                    key,
-                    wait: wait @ 1..,
-                    limit,
-                    ..
-                } => (key, wait, limit),
-                Ask::Wait {
-                    key,
-                    wait: wait @ 1..,
-                } => (key, wait, peer.enqueued(key).limit),
-                ref ask => panic!("S4: {ask:?} has no answer"),
-            };
-            let (_, since) = *peer.since.get_or_insert((turn, now));
-            let due = since + wait * SECOND;
-            assert!(now < due, "S4: its time is over");
-            self.wake = self.wake.min(due);
-            let held = self.holds.iter().filter(|hold| hold.key == key).count();
-            let full = held + self.unheard(key) >= limit as usize;
-            assert!(full && !self.draining, "somebody waits for a free lock");
         }
-        let peer = &mut self.peers[at];
         let first_byte = begun && !peer.begun && peer.had;
         let freed = peer.had && !has && !peer.begun;
         peer.had = has;
         if peer.answered || peer.resumed || lines > peer.lines || first_byte || freed {
             (peer.base, peer.latest) = (now, now);
         }
-        if peer.flooded {
+        if peer.told >= OUTPUT_MAX {
             peer.latest = now;
         }
         (peer.begun, peer.lines, peer.fed) = (begun, lines, false);
-        if peer.since.is_none() && !peer.blocked && (begun || !has) {
+        if !peer.waits && !peer.blocked && (begun || !has) {
             let patience = peer.latest + self.settings.read_timeout;
             assert!(now < patience, "silence has an end");
             self.wake = self.wake.min(patience);
@@ -178,14 +144,13 @@ impl Judge {
             if peer.over.is_none() || peer.caller.is_some() {
                 continue;
             }
-            peer.since = None;
             if client.closed {
                 continue;
             }
             let output = net.output(at);
             let told = client.heard.len() + output.len();
             assert!(
-                told <= peer.seen + peer.tail,
+                told <= peer.seen + peer.tail.len(),
                 "told something after the end"
             );
             if let Some(due) = peer.rejected.map(|since| since + REJECT)

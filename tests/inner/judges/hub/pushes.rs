@@ -150,14 +150,14 @@ impl Judge {
 
     /// Whether the client listens, or is about to.
     pub fn will_listen(&self, at: usize) -> bool {
-        let asks = |ask: &Ask| matches!(ask, Ask::Listen(_));
-        self.listens(at) || self.peers[at].frames.iter().any(|frame| asks(&frame.ask))
+        let mut frames = self.peers[at].frames.iter();
+        self.listens(at) || frames.any(|frame| matches!(frame.ask, Ask::Listen(_)))
     }
 
     /// Whether nothing that the client has sent is without an answer, but for a wait.
     pub fn is_quiet(&self, at: usize) -> bool {
         let peer = &self.peers[at];
-        let waits = peer.since.is_some() && peer.frames.len() == 1;
+        let waits = peer.waits && peer.frames.len() == 1;
         let first = peer.frames.front();
         waits || first.is_none_or(|frame| frame.start >= peer.sent)
     }
@@ -196,10 +196,10 @@ impl Judge {
     }
 
     /// A line that is the answer to `ask`.
-    pub(super) fn answered(&mut self, at: usize, ask: &Ask) {
+    pub(super) fn answered(&mut self, at: usize, ask: Ask) {
         let ear = &mut self.peers[at].ear;
         ear.answers += 1;
-        ear.surveyed |= *ask == Ask::Stats;
+        ear.surveyed |= ask == Ask::Stats;
     }
 
     /// `listen`, `unlisten` or `signal` was answered.

@@ -50,6 +50,28 @@ pub enum Act {
 }
 
 impl Act {
+    /// Whether the answer may come later.
+    pub fn can_wait(self) -> bool {
+        matches!(
+            self,
+            Act::Acquire { wait: 1.., .. } | Act::Wait { wait: 1.., .. }
+        )
+    }
+
+    /// The key that it is about.
+    pub fn key(self) -> Option<usize> {
+        match self {
+            Act::Acquire { key, .. }
+            | Act::Enqueue { key, .. }
+            | Act::Wait { key, .. }
+            | Act::Release { key, .. }
+            | Act::Renew { key, .. }
+            | Act::Claim { key, .. }
+            | Act::Yield { key, .. } => Some(key),
+            Act::Declare { .. } | Act::Close | Act::Drain | Act::Tick { .. } => None,
+        }
+    }
+
     /// The command that asks for it.
     pub fn command(self, keys: &[Key]) -> Command<'_> {
         let of = |key: usize| (keys[key].space, &keys[key].name[..]);

@@ -25,6 +25,7 @@ const FEW: u32 = 8;
 const FEW_ENDS: usize = 9;
 
 /// A key of the run, and the limit that most ask for.
+#[derive(Clone)]
 pub struct Key {
     pub space: Space,
     pub name: Vec<u8>,

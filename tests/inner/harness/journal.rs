@@ -1,0 +1,113 @@
+//! What a network has seen, call by call: what the hub was asked to do, what it then had for each client, and how the
+//! lock table looked. Whoever wants to know in which order things happened within a turn reads this.
+
+use dflockd::command::{SessionId, Space, State, Us};
+use dflockd::locks::{Counts, Locks};
+
+/// What the hub was asked to do.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Call {
+    /// To greet this client.
+    Open(usize),
+    /// To take bytes of this client, so many by now, or its end.
+    Hear {
+        client: usize,
+        come: usize,
+    },
+    Tick {
+        heard: Us,
+    },
+    Drain,
+    /// To go on.
+    Settle,
+    /// To let this client have what there is for it.
+    Flush(usize),
+}
+
+/// One call and what it led to.
+pub struct Entry {
+    pub now: Us,
+    pub call: Call,
+    /// Clients, and the bytes that are new for them.
+    pub told: Vec<(usize, Vec<u8>)>,
+    pub glance: Glance,
+}
+
+/// How a lock table looks from outside.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Glance {
+    pub counts: Counts,
+    /// By space and name.
+    keys: Vec<Look>,
+    /// Sessions, and whether they hold or queue.
+    pub has: Vec<(SessionId, bool)>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Look {
+    pub space: Space,
+    pub name: String,
+    pub limit: u32,
+    pub held: u32,
+    pub waiting: u32,
+    /// What is left of the oldest hold's lease, or how long nobody has used the key.
+    pub span: Us,
+    owner: Option<String>,
+}
+
+impl Glance {
+    pub fn new(locks: &Locks, now: Us, sessions: impl IntoIterator<Item = SessionId>) -> Glance {
+        // How long searches for deadlocks took depends on the order in which things happened.
+        let counts = Counts {
+            searches: 0,
+            searches_cut: 0,
+            ..locks.counts()
+        };
+        let mut keys: Vec<Look> = looks(locks, now).collect();
+        keys.sort_unstable();
+        let sessions = sessions.into_iter();
+        let has = sessions.map(|id| (id, locks.has(id))).collect();
+        Glance { counts, keys, has }
+    }
+
+    /// How many stand in the queue of a key.
+    pub fn queue(&self, of: &Look) -> u32 {
+        let its = |key: &&Look| key.space == of.space && key.name == of.name;
+        self.keys.iter().find(its).map_or(0, |key| key.waiting)
+    }
+
+    /// How many stand in queues.
+    pub fn waiting(&self) -> i64 {
+        self.keys.iter().map(|key| i64::from(key.waiting)).sum()
+    }
+}
+
+/// All keys, in no order.
+pub fn looks(locks: &Locks, now: Us) -> impl Iterator<Item = Look> {
+    let views = (0..locks.places()).filter_map(move |place| locks.view(now, place));
+    views.map(|view| {
+        let (held, waiting, span, owner) = match view.state {
+            State::Used {
+                held,
+                waiting,
+                lease_left,
+                owner,
+                ..
+            } => (held, waiting, lease_left, owner.map(text)),
+            State::Idle { span } => (0, 0, span, None),
+        };
+        Look {
+            space: view.space,
+            name: text(view.name),
+            limit: view.limit,
+            held,
+            waiting,
+            span,
+            owner,
+        }
+    })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
