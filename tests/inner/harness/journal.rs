@@ -20,7 +20,7 @@ pub enum Call {
     Drain,
     /// To go on.
     Settle,
-    /// To let this client have what there is for it.
+    /// To let this client have what there is for it; the lock table is not looked at.
     Flush(usize),
 }
 
@@ -34,7 +34,7 @@ pub struct Entry {
 }
 
 /// How a lock table looks from outside.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Glance {
     pub counts: Counts,
     /// By space and name.

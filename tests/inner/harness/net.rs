@@ -86,7 +86,10 @@ impl Net {
         };
         let open = || self.clients.iter().filter(|client| !client.closed);
         let ids = open().map(|client| client.id);
-        let glance = Glance::new(self.hub.locks(), self.now, ids);
+        let glance = match call {
+            Call::Flush(_) => Glance::default(),
+            _ => Glance::new(self.hub.locks(), self.now, ids),
+        };
         let mut told = Vec::new();
         journal.told.resize(self.clients.len(), 0);
         for (at, client) in self.clients.iter().enumerate().filter(|c| !c.1.closed) {
@@ -97,10 +100,9 @@ impl Net {
                 told.push((at, output[output.len() - (all - seen)..].to_vec()));
             }
         }
-        let same = journal
-            .entries
-            .last()
-            .is_some_and(|last| last.glance == glance);
+        let mut before = journal.entries.iter().rev();
+        let before = before.find(|entry| !matches!(entry.call, Call::Flush(_)));
+        let same = before.is_some_and(|entry| entry.glance == glance);
         let idle = call == Call::Settle && told.is_empty() && same;
         if !idle {
             let now = self.now;

@@ -66,6 +66,7 @@ pub fn frame(status: u8, message: &str) -> Vec<u8> {
 fn name(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Error => "error",
+        Refusal::MaxHolds => "error_max_holds",
         Refusal::MaxLocks => "error_max_locks",
         Refusal::MaxWaiters => "error_max_waiters",
         Refusal::LimitMismatch => "error_limit_mismatch",

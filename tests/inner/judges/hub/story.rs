@@ -217,6 +217,7 @@ impl Story {
                     });
                     put_in_order(&mut progress, flushed.collect());
                 }
+                Call::Flush(_) => continue,
                 _ => {}
             }
             let scene = Scene {
