@@ -50,6 +50,8 @@ pub(super) struct Agenda {
     dirty: VecDeque<u32>,
     /// The same, for the next turn: this one has written enough to them.
     unwritten: Vec<u32>,
+    /// Writes that were asked for since the start.
+    pub flushes: u32,
     /// Work left in this turn.
     left: Work,
     /// What signals may still cost in this turn.
@@ -65,6 +67,7 @@ impl Agenda {
             listings: VecDeque::new(),
             dirty: VecDeque::new(),
             unwritten: Vec::new(),
+            flushes: 0,
             left: TURN,
             signals: SLICES,
             // Later than any share was given.
@@ -137,7 +140,12 @@ impl Agenda {
     /// The server must write to the session's socket in this turn.
     pub fn mark_dirty(&mut self, slot: u32) {
         self.dirty.push_back(slot);
-        self.left = self.left.saturating_sub(FLUSH);
+        self.flushes = self.flushes.wrapping_add(1);
+    }
+
+    /// What the writes will cost that were asked for since there were `before` of them.
+    pub fn flush_cost(&self, before: u32) -> Work {
+        self.flushes.wrapping_sub(before) * FLUSH
     }
 
     /// The server must write to the session's socket in the next turn.

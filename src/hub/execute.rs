@@ -39,11 +39,14 @@ impl Hub {
         let mut scratch = std::mem::take(&mut self.scratch);
         let (mut used, mut spent) = (0, 0);
         while self.may_execute(slot, spent) {
-            let (frame, cost) = self.execute_one(slot, &bytes[used..], &mut scratch);
+            let flushes = self.agenda.flushes;
+            let (frame, mut cost) = self.execute_one(slot, &bytes[used..], &mut scratch);
             used += frame;
             if cost == 0 {
                 break;
             }
+            // The answer, and whatever it leads to for others.
+            cost += self.agenda.flush_cost(flushes);
             spent += cost;
             let share = &mut self.sessions[slot].share;
             self.agenda.charge(share, cost);
