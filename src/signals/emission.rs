@@ -197,9 +197,20 @@ impl Signals {
     }
 
     /// What to do where the emission stands; None if it has stepped on.
-    fn ask(&mut self, at: usize, stand: Stand) -> Option<Next> {
-        let audience = &self.audiences[stand.audience];
+    fn ask(&mut self, at: usize, mut stand: Stand) -> Option<Next> {
+        let audience = &mut self.audiences[stand.audience];
         let is_group = audience.is_group();
+        if is_group && stand.primary.is_none() && stand.member != NIL {
+            let first = match audience.turn {
+                NIL => audience.members.first,
+                turn => turn,
+            };
+            // Another emission has moved the turn since this one came here.
+            if first != stand.member {
+                (stand.member, stand.left) = (first, audience.count);
+                self.emissions[at].stand = Some(stand);
+            }
+        }
         if stand.member == NIL || is_group && stand.left == 0 {
             self.leave_audience(at, stand);
             return self.primary(stand).map(Next::Cut);
@@ -207,6 +218,10 @@ impl Signals {
         let slot = self.subscriptions[stand.member].listener;
         let listener = &self.listeners[slot as usize];
         if listener.leaving || !is_group && self.emissions[at].has_served(slot) {
+            if is_group && stand.primary.is_none() {
+                let next = self.subscriptions[stand.member].next(OF_AUDIENCE);
+                self.audiences[stand.audience].turn = next;
+            }
             self.step_on(at);
             return None;
         }

@@ -2,6 +2,8 @@
 //! signals are on their way that wait for fuel in the middle of a fan-out, and listeners that now and then have no room.
 //! Few sessions, patterns and groups, so that they collide. The judge knows the contract and not the tree.
 
+use std::collections::BTreeMap;
+
 use dflockd::command::SessionId;
 use dflockd::signals::{Next, Signals};
 
@@ -30,6 +32,8 @@ struct Habits {
     leave: u64,
     sweep: u64,
     emit: u64,
+    /// How many signals may be on their way at a time.
+    lanes: usize,
     /// How often a signal that is on its way goes on.
     go_on: u64,
     /// Percent of the time that it goes on to its end.
@@ -55,9 +59,8 @@ struct World<'a> {
     slots: Vec<Option<SessionId>>,
     full: Vec<bool>,
     serial: u64,
-    emission: u32,
-    /// What is being emitted.
-    channel: Vec<u8>,
+    /// Where each signal on its way is sent to.
+    channels: BTreeMap<u32, Vec<u8>>,
 }
 
 impl<'a> World<'a> {
@@ -81,8 +84,7 @@ impl<'a> World<'a> {
             slots: vec![None; slots],
             full: vec![false; slots],
             serial: 0,
-            emission: 0,
-            channel: Vec::new(),
+            channels: BTreeMap::new(),
             dice,
             trace,
         }
@@ -100,7 +102,7 @@ impl<'a> World<'a> {
         let Habits {
             sweep, fill, emit, ..
         } = self.habits;
-        if self.judge.is_emitting() && self.dice.chance(self.habits.go_on) {
+        if !self.judge.emissions().is_empty() && self.dice.chance(self.habits.go_on) {
             return self.go_on();
         }
         match self.dice.weigh(&[60, sweep, fill, emit]) {
@@ -110,7 +112,7 @@ impl<'a> World<'a> {
                 let slot = self.dice.below(self.full.len() as u64) as usize;
                 self.full[slot] = self.dice.chance(self.habits.full);
             }
-            _ if self.judge.is_emitting() => self.go_on(),
+            _ if self.judge.emissions().len() >= self.habits.lanes => self.go_on(),
             _ => self.emit(),
         }
     }
@@ -202,26 +204,30 @@ impl<'a> World<'a> {
 
     /// To a channel that is mostly like a pattern.
     fn emit(&mut self) {
-        self.channel = if self.dice.chance(80) {
+        let channel = if self.dice.chance(80) {
             let pattern = self.dice.pick(&self.judge.patterns).clone();
             like(&mut self.dice, &pattern)
         } else {
             let depth = 1 + self.dice.below(4);
             join((0..depth).map(|_| *self.dice.pick(&PARTS)))
         };
-        self.emission = self.signals.emit().expect("there is one at a time");
-        self.judge.emitted(&self.channel);
+        let emission = self.signals.emit().expect("there are few at a time");
+        self.judge.emitted(emission, &channel);
+        self.channels.insert(emission, channel);
     }
 
-    /// One signal goes on, as far as its fuel goes.
+    /// One of the signals on their way goes on, as far as its fuel goes.
     fn go_on(&mut self) {
+        let emission = *self.dice.pick(&self.judge.emissions());
         let mut fuel = match self.dice.chance(self.habits.whole) {
             true => PLENTY,
             false => self.dice.below(self.habits.fuel) as u32,
         };
         loop {
             let before = fuel;
-            let next = self.signals.next(self.emission, &self.channel, &mut fuel);
+            let next = self
+                .signals
+                .next(emission, &self.channels[&emission], &mut fuel);
             assert!(
                 fuel < before || next == Next::Tired,
                 "a step costs something"
@@ -229,9 +235,9 @@ impl<'a> World<'a> {
             self.trace.heard(format!("{next:?}"));
             self.trace.step();
             match next {
-                Next::Offer(id) => self.offer(id),
+                Next::Offer(id) => self.offer(emission, id),
                 Next::Cut(id) => {
-                    self.judge.cut(id);
+                    self.judge.cut(emission, id);
                     self.leave(id);
                 }
                 Next::Tired => {
@@ -239,23 +245,23 @@ impl<'a> World<'a> {
                     assert!(before < PLENTY, "a signal comes to its end");
                     return;
                 }
-                Next::Done => return self.judge.done(),
+                Next::Done => return self.judge.done(emission),
             }
             self.check();
         }
     }
 
-    fn offer(&mut self, id: SessionId) {
+    fn offer(&mut self, emission: u32, id: SessionId) {
         assert_eq!(self.slots[id.slot() as usize], Some(id), "nobody else");
         let outcome = if !self.full[id.slot() as usize] {
-            self.signals.sent(self.emission);
+            self.signals.sent(emission);
             Outcome::Sent
-        } else if self.signals.stuck(self.emission) {
+        } else if self.signals.stuck(emission) {
             Outcome::CutOff
         } else {
             Outcome::PassedOn
         };
-        self.judge.offered(id, outcome);
+        self.judge.offered(emission, id, outcome);
         if outcome == Outcome::CutOff {
             self.leave(id);
         }
@@ -270,7 +276,7 @@ impl<'a> World<'a> {
     /// S9: when the last signal is out and everybody has gone, nothing is left.
     fn end(mut self) {
         self.habits.whole = 100;
-        if self.judge.is_emitting() {
+        while !self.judge.emissions().is_empty() {
             self.go_on();
         }
         for slot in 0..self.slots.len() {
@@ -299,6 +305,7 @@ impl Habits {
             leave: dice.below(5),
             sweep: 1 + dice.below(20),
             emit: 5 + dice.below(60),
+            lanes: *dice.pick(&[1, 1, 2, 3, 5]),
             go_on: *dice.pick(&[10, 40, 90]),
             whole: *dice.pick(&[5, 30, 95]),
             fuel: *dice.pick(&[3, 8, 20]),
@@ -317,6 +324,7 @@ impl Habits {
             leave: 5,
             sweep: 5,
             emit: 30,
+            lanes: 2,
             go_on: 50,
             whole: 0,
             fuel: 3,
@@ -335,6 +343,7 @@ impl Habits {
             leave: 1,
             sweep: 1,
             emit: 30,
+            lanes: 2,
             go_on: 20,
             whole: 0,
             fuel: 4,

@@ -38,6 +38,13 @@ type Ring = Vec<Member>;
 struct Story {
     /// By age, whose turn it is in a group; the oldest's where it does not say.
     turns: BTreeMap<Place, u64>,
+    /// What has become of each signal that is on its way.
+    ways: BTreeMap<u32, Way>,
+}
+
+/// How far a signal is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+struct Way {
     /// Who has the signal without a group.
     served: BTreeSet<SessionId>,
     /// Groups that have had the signal, or whose primary was cut off.
@@ -64,8 +71,8 @@ pub struct Judge {
     /// Who has gone and is not swept, in order.
     pub leaving: VecDeque<SessionId>,
     stories: BTreeSet<Story>,
-    /// The patterns that match what is being emitted, and the first age that came too late for it.
-    emission: Option<(BTreeSet<usize>, u64)>,
+    /// For each signal on its way: the patterns that match it, and the first age that came too late for it.
+    emissions: BTreeMap<u32, (BTreeSet<usize>, u64)>,
 }
 
 impl Judge {
@@ -78,12 +85,13 @@ impl Judge {
             age: 0,
             leaving: VecDeque::new(),
             stories: [Story::default()].into(),
-            emission: None,
+            emissions: BTreeMap::new(),
         }
     }
 
-    pub fn is_emitting(&self) -> bool {
-        self.emission.is_some()
+    /// The signals on their way.
+    pub fn emissions(&self) -> Vec<u32> {
+        self.emissions.keys().copied().collect()
     }
 
     /// Where the session listens.
@@ -99,6 +107,7 @@ impl Judge {
         let room = self.most == 0 || places.len() < self.most;
         assert_eq!(granted, again || room, "{places:?} and now {place:?}");
         if granted && !again {
+            self.fork_turns(place);
             let age = self.age;
             self.age += 1;
             self.rings.entry(place).or_default().push(Member {
@@ -165,21 +174,29 @@ impl Judge {
         assert_eq!(signals.is_leaving(), !self.leaving.is_empty());
     }
 
-    pub fn emitted(&mut self, channel: &[u8]) {
+    pub fn emitted(&mut self, emission: u32, channel: &[u8]) {
         let channel = parts(channel);
         let matching = (0..self.patterns.len())
             .filter(|&pattern| is_match(&parts(&self.patterns[pattern]), &channel))
             .collect();
-        self.emission = Some((matching, self.age));
+        let twice = self.emissions.insert(emission, (matching, self.age));
+        assert_eq!(twice, None, "each has a name of its own");
+        let stories = std::mem::take(&mut self.stories).into_iter();
+        self.stories = stories
+            .map(|mut story| {
+                story.ways.insert(emission, Way::default());
+                story
+            })
+            .collect();
     }
 
-    pub fn offered(&mut self, id: SessionId, outcome: Outcome) {
-        let places = self.matching(id);
+    pub fn offered(&mut self, emission: u32, id: SessionId, outcome: Outcome) {
+        let places = self.matching(emission, id);
         assert!(!places.is_empty(), "it listens to nothing like this");
         let stories = std::mem::take(&mut self.stories);
         self.stories = stories
             .iter()
-            .flat_map(|story| self.go_on(story, &places, id, outcome))
+            .flat_map(|story| self.go_on(emission, story, &places, id, outcome))
             .collect();
         assert!(
             !self.stories.is_empty(),
@@ -189,14 +206,16 @@ impl Judge {
     }
 
     /// Nobody in a group had room, and this one is cut off for it.
-    pub fn cut(&mut self, id: SessionId) {
+    pub fn cut(&mut self, emission: u32, id: SessionId) {
         let mut stories = std::mem::take(&mut self.stories);
         stories.retain(|story| {
-            story.walk.as_ref().is_some_and(|walk| {
-                self.is_walked(walk) && self.primary(walk).is_some_and(|member| member.id == id)
+            story.ways[&emission].walk.as_ref().is_some_and(|walk| {
+                let primary = self.primary(walk);
+                self.is_walked(emission, walk) && primary.is_some_and(|member| member.id == id)
             })
         });
-        self.stories = stories.into_iter().map(Story::walked).collect();
+        let walked = |story: Story| story.walked(emission);
+        self.stories = stories.into_iter().map(walked).collect();
         assert!(
             !self.stories.is_empty(),
             "it is not its turn: {:?}",
@@ -205,23 +224,24 @@ impl Judge {
     }
 
     /// Everybody was asked: whoever was there all the time.
-    pub fn done(&mut self) {
+    pub fn done(&mut self, emission: u32) {
         let mut stories = std::mem::take(&mut self.stories);
         stories.retain(|story| {
-            let walked = story.walk.as_ref().is_none_or(|walk| self.is_void(walk));
-            walked && self.owed(story).is_none()
+            let walk = story.ways[&emission].walk.as_ref();
+            let walked = walk.is_none_or(|walk| self.is_void(emission, walk));
+            walked && self.owed(emission, story).is_none()
         });
         assert!(
             !stories.is_empty(),
             "somebody is left out: {:?}",
             self.rings
         );
-        let turns = |story: Story| Story {
-            turns: story.turns,
-            ..Story::default()
+        let ended = |mut story: Story| {
+            story.ways.remove(&emission);
+            story
         };
-        self.stories = stories.into_iter().map(turns).collect();
-        self.emission = None;
+        self.stories = stories.into_iter().map(ended).collect();
+        self.emissions.remove(&emission);
     }
 
     /// Nobody is there any more, and nothing is left.
@@ -233,38 +253,43 @@ impl Judge {
     /// How the story can go on after an offer.
     fn go_on(
         &self,
+        emission: u32,
         story: &Story,
         places: &[Place],
         id: SessionId,
         outcome: Outcome,
     ) -> Vec<Story> {
         let mut stories = Vec::new();
-        if let Some(walk) = &story.walk {
-            if self.is_next(&self.rings[&walk.place], walk.at, id) {
-                stories.extend(self.ask(story, walk, id, outcome));
+        let way = &story.ways[&emission];
+        if let Some(walk) = &way.walk {
+            if self.is_next(emission, &self.rings[&walk.place], walk.at, id) {
+                stories.extend(self.ask(emission, story, walk, id, outcome));
             }
-            if self.is_void(walk) {
-                let story = story.clone().walked();
-                stories.extend(self.go_on(&story, places, id, outcome));
+            if self.is_void(emission, walk) {
+                let story = story.clone().walked(emission);
+                stories.extend(self.go_on(emission, &story, places, id, outcome));
             }
             return stories;
         }
-        if places.iter().any(|&(_, group)| group == 0) && !story.served.contains(&id) {
+        if places.iter().any(|&(_, group)| group == 0) && !way.served.contains(&id) {
             let mut story = story.clone();
             match outcome {
-                Outcome::Sent => assert!(story.served.insert(id)),
+                Outcome::Sent => assert!(story.way(emission).served.insert(id)),
                 Outcome::CutOff => {}
-                Outcome::PassedOn => return self.begin_walks(&story, places, id, outcome),
+                Outcome::PassedOn => {
+                    return self.begin_walks(emission, &story, places, id, outcome);
+                }
             }
             stories.push(story);
         }
-        stories.extend(self.begin_walks(story, places, id, outcome));
+        stories.extend(self.begin_walks(emission, story, places, id, outcome));
         stories
     }
 
     /// The offer is for one of these groups, and the first to somebody in it.
     fn begin_walks(
         &self,
+        emission: u32,
         story: &Story,
         places: &[Place],
         id: SessionId,
@@ -279,15 +304,23 @@ impl Judge {
                 at,
                 refused: Vec::new(),
             };
-            (self.is_next(ring, at, id) && !story.done.contains(&place))
-                .then(|| self.ask(story, &walk, id, outcome))
+            let is_done = story.ways[&emission].done.contains(&place);
+            (self.is_next(emission, ring, at, id) && !is_done)
+                .then(|| self.ask(emission, story, &walk, id, outcome))
                 .flatten()
         };
         groups.filter_map(begin).collect()
     }
 
     /// The next in a group is asked.
-    fn ask(&self, story: &Story, walk: &Walk, id: SessionId, outcome: Outcome) -> Option<Story> {
+    fn ask(
+        &self,
+        emission: u32,
+        story: &Story,
+        walk: &Walk,
+        id: SessionId,
+        outcome: Outcome,
+    ) -> Option<Story> {
         let ring = &self.rings[&walk.place];
         let at = ring.iter().position(|m| m.id == id).expect("it is in");
         let (mut story, mut walk) = (story.clone(), walk.clone());
@@ -297,13 +330,14 @@ impl Judge {
                     Some(next) => story.turns.insert(walk.place, next.age),
                     None => story.turns.remove(&walk.place),
                 };
-                story.done.insert(walk.place);
-                story.walk = None;
+                let way = story.way(emission);
+                way.done.insert(walk.place);
+                way.walk = None;
             }
             Outcome::PassedOn => {
                 walk.refused.push(ring[at].age);
                 walk.at = ring.get(at + 1).unwrap_or(&ring[0]).age;
-                story.walk = Some(walk);
+                story.way(emission).walk = Some(walk);
             }
             Outcome::CutOff => return None,
         }
@@ -311,9 +345,9 @@ impl Judge {
     }
 
     /// Whether all who were in the group all the time have refused.
-    fn is_walked(&self, walk: &Walk) -> bool {
+    fn is_walked(&self, emission: u32, walk: &Walk) -> bool {
         let mut ring = self.rings[&walk.place].iter();
-        ring.all(|member| !self.has_stayed(member) || walk.refused.contains(&member.age))
+        ring.all(|member| !self.has_stayed(emission, member) || walk.refused.contains(&member.age))
     }
 
     /// Of those that refused and are there, the first: it was its turn.
@@ -324,52 +358,71 @@ impl Judge {
     }
 
     /// All have refused, and whose turn it was is not there any more: then nobody need be cut off.
-    fn is_void(&self, walk: &Walk) -> bool {
+    fn is_void(&self, emission: u32, walk: &Walk) -> bool {
         let primary = self.primary(walk).map(|member| member.age);
-        self.is_walked(walk) && primary != Some(walk.refused[0])
+        self.is_walked(emission, walk) && primary != Some(walk.refused[0])
     }
 
     /// A session, or a group, that should have had the signal.
-    fn owed(&self, story: &Story) -> Option<(Place, SessionId)> {
-        let (matching, _) = self.emission.as_ref()?;
+    fn owed(&self, emission: u32, story: &Story) -> Option<(Place, SessionId)> {
+        let ((matching, _), way) = (&self.emissions[&emission], &story.ways[&emission]);
         let rings = (self.rings.iter()).filter(|(place, _)| matching.contains(&place.0));
         let members = rings.flat_map(|(&place, ring)| ring.iter().map(move |m| (place, m)));
         let is_owed = |&(place, member): &(Place, &Member)| match place.1 {
-            0 => !story.served.contains(&member.id),
-            _ => {
-                !story.done.contains(&place) && story.walk.as_ref().is_none_or(|w| w.place != place)
-            }
+            0 => !way.served.contains(&member.id),
+            _ => !way.done.contains(&place) && way.walk.as_ref().is_none_or(|w| w.place != place),
         };
-        let mut stayed = members.filter(|(_, member)| self.has_stayed(member));
+        let mut stayed = members.filter(|(_, member)| self.has_stayed(emission, member));
         let (place, member) = stayed.find(is_owed)?;
         Some((place, member.id))
     }
 
     /// Whether the session is the next, around the ring from this age on. Who has gone is passed over, and so may be who
     /// came in between.
-    fn is_next(&self, ring: &Ring, at: u64, id: SessionId) -> bool {
+    fn is_next(&self, emission: u32, ring: &Ring, at: u64, id: SessionId) -> bool {
         let begin = ring.iter().position(|member| member.age == at);
         let (before, behind) = ring.split_at(begin.expect("it is in the ring"));
         let mut there = behind.iter().chain(before).filter(|member| !member.gone);
-        let next = there.find(|member| member.id == id || self.has_stayed(member));
+        let next = there.find(|member| member.id == id || self.has_stayed(emission, member));
         next.is_some_and(|member| member.id == id)
     }
 
     /// Whether it was there all the time.
-    fn has_stayed(&self, member: &Member) -> bool {
-        let since = self.emission.as_ref().expect("a signal is on its way").1;
+    fn has_stayed(&self, emission: u32, member: &Member) -> bool {
+        let since = self.emissions[&emission].1;
         !member.gone && member.age < since
     }
 
     /// Where a session that is there hears what is being emitted.
-    fn matching(&self, id: SessionId) -> Vec<Place> {
-        let (matching, _) = self.emission.as_ref().expect("a signal is on its way");
+    fn matching(&self, emission: u32, id: SessionId) -> Vec<Place> {
+        let (matching, _) = &self.emissions[&emission];
         let is_in = |ring: &Ring| ring.iter().any(|member| member.id == id && !member.gone);
         let rings = (self.rings.iter()).filter(|(place, _)| matching.contains(&place.0));
         rings
             .filter(|(_, ring)| is_in(ring))
             .map(|(&p, _)| p)
             .collect()
+    }
+
+    /// A group is about to get one member more. Where it is the turn of members that have gone, up to the last, an emission
+    /// may have passed over them already: then it is the oldest's.
+    fn fork_turns(&mut self, place: Place) {
+        let Some(ring) = self.rings.get(&place) else {
+            return;
+        };
+        let is_passed = |story: &&Story| {
+            let turn = story.turns.get(&place);
+            let at = turn.and_then(|age| ring.iter().position(|member| member.age == *age));
+            at.is_some_and(|at| ring[at..].iter().all(|member| member.gone))
+        };
+        let passed = self.stories.iter().filter(is_passed).cloned();
+        let passed: Vec<Story> = passed
+            .map(|mut story| {
+                story.turns.remove(&place);
+                story
+            })
+            .collect();
+        self.stories.extend(passed);
     }
 
     /// A subscription is over. Where it was its turn it is that of the next.
@@ -388,16 +441,18 @@ impl Judge {
                     story.turns.remove(&place);
                     story.turns.extend(next.map(|next| (place, next)));
                 }
-                let walk = story.walk.take();
-                story.walk = walk.filter(|walk| walk.place != place || first.is_some());
-                if let Some(walk) = &mut story.walk
-                    && (walk.place, walk.at) == (place, age)
-                {
-                    walk.at = next.or(first).expect("the ring is not empty");
-                }
-                if first.is_none() {
-                    // Who comes now makes a group of its own.
-                    story.done.remove(&place);
+                for way in story.ways.values_mut() {
+                    let walk = way.walk.take();
+                    way.walk = walk.filter(|walk| walk.place != place || first.is_some());
+                    if let Some(walk) = &mut way.walk
+                        && (walk.place, walk.at) == (place, age)
+                    {
+                        walk.at = next.or(first).expect("the ring is not empty");
+                    }
+                    if first.is_none() {
+                        // A session that comes now makes a group of its own.
+                        way.done.remove(&place);
+                    }
                 }
                 story
             })
@@ -406,9 +461,14 @@ impl Judge {
 }
 
 impl Story {
+    fn way(&mut self, emission: u32) -> &mut Way {
+        self.ways.get_mut(&emission).expect("it is on its way")
+    }
+
     /// The group that was being asked is done with.
-    fn walked(mut self) -> Story {
-        self.done.extend(self.walk.take().map(|walk| walk.place));
+    fn walked(mut self, emission: u32) -> Story {
+        let way = self.way(emission);
+        way.done.extend(way.walk.take().map(|walk| walk.place));
         self
     }
 }
