@@ -1,5 +1,6 @@
-//! A key is asked for: whether a slot of it is free, and else whether there is room in its queue. An acquire and the first
-//! of two phases begin here. Invariant: nobody is granted a slot while somebody queues for the key.
+//! A request for a key: is a slot free, and if not, is there room in the queue? An acquire, an enqueue and a claim
+//! begin here. No reply is sent from here. Invariant: a new request is granted a slot only if nobody queues for the
+//! key.
 
 use super::key::Key;
 use super::ticket::Ticket;
@@ -7,7 +8,7 @@ use super::{Locks, Member};
 use crate::base::slab::NIL;
 use crate::command::{Bound, Outbox, Realm, Refusal, Reply, SessionId, Space, Us};
 
-/// What an acquire and an enqueue have in common.
+/// What an acquire, an enqueue and a claim have in common.
 #[derive(Clone, Copy)]
 pub(super) struct Wish<'a> {
     pub space: Space,
@@ -17,7 +18,7 @@ pub(super) struct Wish<'a> {
 }
 
 impl Locks {
-    /// A slot of the key, or a place in its queue until the wait is over. None if the session has to wait.
+    /// Takes a slot of the key, or a place in its queue until the wait is over. None if the session has to wait.
     pub(super) fn acquire(
         &mut self,
         from: SessionId,
@@ -25,7 +26,7 @@ impl Locks {
         wait: Us,
         out: &mut Outbox,
     ) -> Option<Reply> {
-        if self.has_enough(from) && !self.is_draining() {
+        if self.is_at_max_holds(from) && !self.is_draining() {
             return Some(Reply::Refused(Refusal::MaxHolds));
         }
         let hash = self.secret.hash(wish.space, wish.name);
@@ -42,12 +43,12 @@ impl Locks {
         if wait == 0 {
             return Some(Reply::Timeout);
         }
-        let member = self.enrol(from);
+        let member = self.ensure_member(from);
         self.members[member as usize].bound = Bound::Session;
         self.queue(from, key, wish.lease, wait)
     }
 
-    /// The same for a hold that is bound by its lease: the session waits, and the owner holds, nobody if none is named.
+    /// The same for a hold bound by its lease: the session waits, and the hold is the named owner's, or nobody's.
     pub(super) fn acquire_for(
         &mut self,
         from: SessionId,
@@ -68,24 +69,27 @@ impl Locks {
         if free {
             return Some(self.grant_to_owner(owner, key, wish.lease));
         }
-        let member = self.enrol(from);
+        let member = self.ensure_member(from);
         let Member { bound, tickets, .. } = &mut self.members[member as usize];
-        assert!(tickets.is_empty(), "a session has holds of one kind");
+        assert!(
+            tickets.is_empty(),
+            "a session whose holds end with it asks for no other kind"
+        );
         *bound = Bound::Lease;
-        self.speak_for(member, owner);
+        self.set_owner(member, owner);
         self.queue(from, key, wish.lease, wait)
     }
 
-    /// A free slot goes to an owner, to whom no session is needed.
+    /// Grants a free slot to an owner, without a session.
     pub(super) fn grant_to_owner(&mut self, owner: u32, key: u32, lease: Us) -> Reply {
         let place = self.tickets.insert(Ticket::new(key, NIL, 0, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
-        self.leave_to(owner, place);
+        self.give_to_owner(owner, place);
         let token = self.grant(place);
         Reply::Granted { token, lease }
     }
 
-    /// The session waits in the queue of the key, unless it would never be granted.
+    /// Puts the session into the queue of the key, unless that would be a deadlock.
     fn queue(&mut self, from: SessionId, key: u32, lease: Us, wait: Us) -> Option<Reply> {
         if self.would_be_stuck(from.slot(), key) {
             return Some(Reply::Refused(Refusal::Deadlock));
@@ -97,8 +101,8 @@ impl Locks {
         None
     }
 
-    /// Finds the key or makes it, and says whether a slot is free for who comes now: free of the holds whose
-    /// leases are over, and with nobody in the queue. Otherwise there is room in the queue.
+    /// Finds the key or makes it. True if a slot is free for this request: expired holds are ended first, and nobody
+    /// may be in the queue. False if there is room in the queue.
     pub(super) fn enter(
         &mut self,
         hash: u32,
@@ -122,7 +126,7 @@ impl Locks {
             return Err(Refusal::LimitMismatch);
         }
         if self.keys[key].idle().is_some() {
-            self.revive(key);
+            self.unlink_idle(key);
             return Ok((key, true));
         }
         self.evict(key, out);
@@ -136,10 +140,10 @@ impl Locks {
         }
     }
 
-    /// A new ticket at the end of its key's list: about to be granted, if there is a free slot, or in the queue,
-    /// without a timer.
+    /// Adds a ticket at the end of its key's list. With `free` the caller grants it at once; else it queues, without a
+    /// timer yet.
     pub(super) fn add_ticket(&mut self, from: SessionId, key: u32, lease: Us, free: bool) -> u32 {
-        let member = self.enrol(from);
+        let member = self.ensure_member(from);
         let place = self.tickets.insert(Ticket::new(key, member, 0, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
         let Member {

@@ -1,12 +1,12 @@
-//! What must hold between any two commands, in code: the invariants of the lock table. Looks at everything, so it is
-//! for tests and simulations; the asserts that cost nothing stand where they belong.
+//! What must hold between any two commands, in code: the invariants of the lock table. It looks at everything, so it is
+//! for tests and simulations; asserts of O(1) stand where they belong.
 
 use super::Locks;
 use super::crowd::FEW;
 use crate::base::slab::NIL;
 
 impl Locks {
-    /// Panics if anything is not as it must be between two commands. Looks at everything: for tests.
+    /// Panics if an invariant is broken. Looks at everything: for tests.
     pub fn check(&self) {
         let mut held = 0;
         let mut crowded = 0;
@@ -46,7 +46,7 @@ impl Locks {
         assert!(!all.is_empty(), "a key without tickets is idle");
         assert!(key.held <= key.limit(), "S1: no more holds than slots");
         let served = key.held == key.limit() || key.waiting == 0 || self.is_draining();
-        assert!(served, "nobody waits for a free slot");
+        assert!(served, "a free slot is granted");
         assert_eq!(key.next, all.get(key.held as usize).copied().unwrap_or(NIL));
         for (at, &ticket) in all.iter().enumerate() {
             assert_eq!(self.tickets[ticket].key, place);
@@ -70,7 +70,7 @@ impl Locks {
             let most = self.settings.max_holds as usize;
             assert!(most == 0 || all.len() <= most, "S10");
             assert_eq!(member.closing, self.closing.contains(&(slot as u32)));
-            // What a renewal has brought from another session of the same owner stands behind.
+            // A hold that a renewal moved here from another session of the same owner stands last.
             let order = |&t: &u32| match member.owner {
                 NIL => self.tickets[t].token.fence,
                 _ => self.tickets[t].token.fence.min(1),
@@ -94,7 +94,7 @@ impl Locks {
         assert_eq!(
             (alive, owned),
             (self.tickets.len(), self.tickets.len()),
-            "S9: every ticket has its owner"
+            "S9: every ticket is in one list of a session or owner"
         );
         assert_eq!(
             self.wheel.next().is_some(),

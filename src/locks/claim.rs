@@ -1,5 +1,5 @@
-//! Claims: holds of an owner that no session has. The owner's name alone takes one and gives it back, and its lease ends it.
-//! Invariant: a claim never waits.
+//! Claims: holds that belong to an owner of distlockd's realm, and to no session. The owner's name alone takes a claim
+//! and gives it back; otherwise the end of its lease ends it. Invariant: a claim never waits.
 
 use super::Locks;
 use super::acquire::Wish;
@@ -8,7 +8,7 @@ use super::ticket::Ticket;
 use crate::command::{Outbox, Realm, Refusal, Reply, SessionId, Space};
 
 impl Locks {
-    /// A hold for an owner that is no session's, until it gives it back or the lease ends.
+    /// Takes a slot of the key for the owner, if one is free or the owner holds the key already.
     pub(super) fn claim(
         &mut self,
         wish: Wish,
@@ -21,7 +21,7 @@ impl Locks {
         let key = match self.enter(hash, wish, out) {
             Ok((key, true)) => key,
             Err(refusal) if refusal != Refusal::MaxWaiters => return Reply::Refused(refusal),
-            // The owner's own hold is granted again: it may not have heard of it.
+            // The owner's own hold is granted again, with a new lease: the first answer may have been lost.
             _ => {
                 let Some(place) = self.find_claim(wish.space, wish.name, realm, owner) else {
                     return Reply::Timeout;
@@ -35,7 +35,7 @@ impl Locks {
         self.grant_to_owner(owner, key, lease)
     }
 
-    /// The owner gives its hold back.
+    /// Gives the owner's hold back.
     pub(super) fn yield_claim(
         &mut self,
         (space, name): (Space, &[u8]),
@@ -50,7 +50,7 @@ impl Locks {
         Reply::Released
     }
 
-    /// The hold of a lock that this owner has.
+    /// The hold that this owner has of a lock.
     fn find_claim(&self, space: Space, name: &[u8], realm: Realm, owner: &[u8]) -> Option<u32> {
         let owner = self.find_owner(realm, owner)?;
         let key = self.find(self.secret.hash(space, name), space, name)?;

@@ -1,10 +1,9 @@
-//! What the lock table counts, and how it is read. Invariant (S11): granted = released + expired + closed + held, between
-//! any two commands.
+//! What the lock table counts, and how it is read. Invariant (S11): granted = released + expired + closed + held,
+//! between any two commands.
 
 use super::Locks;
 
-/// How holds began and ended, and what became of waits that would not have ended. At any time granted = released +
-/// expired + closed + held.
+/// How holds began and ended, and how often a deadlock was looked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Holds that began.
@@ -19,14 +18,14 @@ pub struct Counts {
     pub held: u64,
     /// Deadlocks that were refused.
     pub deadlocks: u64,
-    /// Searches for a deadlock, and those that ended because the graph was too large.
+    /// Searches for a deadlock.
     pub searches: u64,
-    /// The latter.
+    /// Searches that ended because the graph was too large.
     pub searches_cut: u64,
 }
 
 impl Locks {
-    /// How holds began and ended so far.
+    /// The counts since the table was made.
     pub fn counts(&self) -> Counts {
         let c = self.counts;
         Counts {

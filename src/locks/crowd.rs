@@ -1,5 +1,6 @@
-//! The holds of semaphores with many slots, by fence and by end. Keys with few slots are searched hold by hold and
-//! have no entries here; for the others a release or an eviction must not cost what the crowd is large.
+//! An index of the holds of semaphores with many slots, by fence and by end. A key with few slots has no entries here:
+//! its holds are searched one by one. For other keys a release or an eviction must not cost more the more holds there
+//! are. Invariant: an entry for each hold of a key with a limit over `FEW`, under the end that it has now.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,8 @@ pub(super) const FEW: u32 = 8;
 /// Holds of all keys whose limit is over [`FEW`].
 #[derive(Default)]
 pub(super) struct Crowd {
-    /// Ticket by the hash of its fence. Not by the fence itself: those of a crowd are one run, and a client sees which
-    /// it gets and chooses which it keeps.
+    /// Tickets by the hash of their fence. The fence itself would not do: fences are consecutive and clients see them,
+    /// so a client could keep the holds that make one long run of cells.
     by_fence: Table,
     /// Key, end of the lease, ticket.
     by_due: BTreeSet<(u32, Us, u32)>,
@@ -28,17 +29,18 @@ impl Crowd {
     pub fn leave(&mut self, key: u32, hash: u32, due: Us, ticket: u32) {
         self.by_fence.remove(hash, ticket);
         let was_in = self.by_due.remove(&(key, due, ticket));
-        assert!(was_in, "a hold leaves once, and with the end it has");
+        assert!(was_in, "a hold is removed once, under the end that it has");
     }
 
-    /// The lease of a hold ends at another time now.
+    /// The end of a hold moves.
     pub fn postpone(&mut self, key: u32, from: Us, to: Us, ticket: u32) {
         let was_in = self.by_due.remove(&(key, from, ticket));
-        assert!(was_in, "only holds are renewed");
+        assert!(was_in, "a hold that is renewed is in the index");
         self.by_due.insert((key, to, ticket));
     }
 
-    /// The ticket whose fence has this hash, for which `is_it` holds. May ask about others.
+    /// The ticket with this hash for which `is_it` holds. It may be asked about tickets with the same hash and another
+    /// fence.
     pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         self.by_fence.find(hash, is_it)
     }

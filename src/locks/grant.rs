@@ -1,6 +1,6 @@
-//! How a hold begins and ends. `grant` is the one function where a lock changes hands: release, expiry and the
-//! end of a session all lead to `serve`, and `serve` to it. Invariant: after each of these no key has both a
-//! free slot and somebody in its queue, unless the server drains.
+//! How a hold begins and ends. A hold begins in `grant`, its end moves in `set_due`, and it ends in `drop_hold`:
+//! nowhere else. Release, expiry and the close of a session all lead to `serve`, which grants the freed slot to the
+//! next waiter. Invariant: between two commands no key has both a free slot and a waiter, unless the server drains.
 
 use super::crowd::FEW;
 use super::ticket::Ticket;
@@ -8,7 +8,7 @@ use super::{Locks, Member};
 use crate::base::slab::NIL;
 use crate::command::{Bound, Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us};
 
-/// Holds of a semaphore with many slots that one acquire may end because their leases are over.
+/// Holds with an expired lease that one acquire may end, of a semaphore with many slots.
 const EVICTED: u32 = 50;
 
 /// What ended a hold.
@@ -53,11 +53,11 @@ impl Locks {
             return Reply::Refused(Refusal::Error);
         };
         self.set_due(place, self.now.saturating_add(lease));
-        self.adopt(place, from, out);
+        self.move_hold(place, from, out);
         Reply::Renewed { lease }
     }
 
-    /// Turns the ticket, the first of its key that does not hold, into a hold whose lease begins now.
+    /// Makes a hold of this ticket, the first of its key that does not hold yet. Its lease begins now.
     pub(super) fn grant(&mut self, place: u32) -> Token {
         let token = self.mint();
         let Ticket {
@@ -82,8 +82,8 @@ impl Locks {
         token
     }
 
-    /// Grants the free slots of a key to the first in its queue. One whose session is closing is passed over; one
-    /// that nobody waits for yet is told when somebody does.
+    /// Grants the free slots of a key to the first in its queue. A ticket whose session is closing is dropped. A grant
+    /// that its session does not wait for yet, after an enqueue, is sent when the session waits.
     pub(super) fn serve(&mut self, key: u32, out: &mut Outbox) {
         while !self.is_draining() && self.keys[key].held < self.keys[key].limit() {
             let place = self.keys[key].next;
@@ -97,7 +97,7 @@ impl Locks {
             }
             self.keys[key].waiting -= 1;
             self.keys[key].next = self.tickets[place].behind();
-            // In the order in which they were granted, behind the waits: the order in which a close releases.
+            // The hold moves behind the session's waits and older holds: a close releases in the order of the grants.
             let Member {
                 id,
                 tickets: list,
@@ -114,27 +114,27 @@ impl Locks {
             self.end_wait(place);
             let token = self.grant(place);
             if bound == Bound::Lease {
-                self.orphan(place);
+                self.make_orphan(place);
             }
             if awaited {
                 out.reply(id, Reply::Granted { token, lease });
             }
-            self.untie(member, out);
+            self.refuse_if_stuck(member, out);
         }
     }
 
-    /// Ends a hold and serves its queue. `by` is the session that asked for it, if one did.
+    /// Ends a hold and serves its queue. `by` is the session that released it or is gone, if there is one.
     pub(super) fn end(&mut self, place: u32, end: End, by: SessionId, out: &mut Outbox) {
         let key = self.drop_hold(place, end, by, out);
         self.serve(key, out);
         self.retire_if_unused(key);
     }
 
-    /// Ends the holds of a key whose leases are over, though the timer has not had its turn, and serves its
-    /// queue: nobody is refused a lock because of a lease that has ended. The key stays, even if idle.
+    /// Ends the holds of a key whose leases are over but whose timers have not fired yet, and serves its queue. So an
+    /// acquire is never refused because of a lease that is over. The key stays, even if unused.
     pub(super) fn evict(&mut self, key: u32, out: &mut Outbox) {
         if self.keys[key].limit() > FEW {
-            // The newcomer needs one slot, and each who came before it; the timers see to the rest.
+            // Each waiter needs a slot, and so does the new request. The timers end the other holds.
             let wanted = self.keys[key].waiting.saturating_add(1).min(EVICTED);
             for _ in 0..wanted {
                 let Some(place) = self.crowd.past_due(key, self.now) else {
@@ -155,7 +155,7 @@ impl Locks {
         self.serve(key, out);
     }
 
-    /// A hold ends at another time than it would have.
+    /// Moves the end of a hold.
     pub(super) fn set_due(&mut self, place: u32, due: Us) {
         let Ticket {
             key, due: before, ..
@@ -164,14 +164,14 @@ impl Locks {
         if self.keys[key].limit() > FEW {
             self.crowd.postpone(key, before, due, place);
         }
-        // A later end need not be filed: when the timer comes up it is.
+        // For a later end the timer stays where it is: when it fires, it is filed again.
         if due < before {
             self.wheel.cancel(&mut self.tickets, place);
             self.wheel.insert(&mut self.tickets, place);
         }
     }
 
-    /// Takes a waiting ticket out of its queue, unanswered. The key stays, even if idle.
+    /// Takes a waiting ticket out of its queue, unanswered. The key stays, even if unused.
     pub(super) fn leave(&mut self, place: u32) {
         let Ticket { key, .. } = self.tickets[place];
         assert!(self.tickets[place].waits());
@@ -184,7 +184,7 @@ impl Locks {
         self.discard(place);
     }
 
-    /// The wait of the ticket ends with this answer, without a grant.
+    /// Ends the wait of this ticket with an answer that is no grant.
     pub(super) fn dismiss(&mut self, place: u32, reply: Reply, out: &mut Outbox) {
         let Ticket { key, member, .. } = self.tickets[place];
         self.leave(place);
@@ -192,6 +192,7 @@ impl Locks {
         out.reply(self.members[member as usize].id, reply);
     }
 
+    /// Ends a hold, without serving its queue. Returns its key.
     fn drop_hold(&mut self, place: u32, end: End, by: SessionId, out: &mut Outbox) -> u32 {
         let Ticket {
             key,
@@ -218,7 +219,7 @@ impl Locks {
         key
     }
 
-    /// Tells a session that has nothing any more, unless it has asked for that itself.
+    /// Tells the hub if the session of a hold that ended has no ticket left, unless it was `by` this session.
     pub(super) fn tell_if_freed(&self, member: u32, by: SessionId, out: &mut Outbox) {
         if let Some(member) = self.members.get(member as usize)
             && member.tickets.is_empty()
@@ -234,7 +235,7 @@ impl Locks {
         self.wheel.cancel(&mut self.tickets, place);
         let Ticket { key, .. } = self.tickets[place];
         self.keys[key].tickets.remove(&mut self.tickets, place);
-        self.detach(place);
+        self.unlink_member(place);
         self.tickets.remove(place);
     }
 

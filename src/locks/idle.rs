@@ -1,13 +1,13 @@
-//! Keys that nobody uses, in the order in which they fell idle. Their state is a cache: it goes after a while, or
-//! when another key needs the place, the longest idle first. Invariant: a key is in this list exactly when it has
-//! no ticket, unless idle keys are not kept at all.
+//! Idle keys: keys that nobody holds or queues for, in the order in which they became idle. All that is kept of such a
+//! key is its limit. It is forgotten after a while, or earlier, the longest idle first, when another key needs the
+//! room. Invariant: a key is in this list exactly when it has no ticket; with `max_idle` 0 there are none.
 
 use super::Locks;
 use super::key::Idle;
 use crate::base::slab::NIL;
 use crate::command::Us;
 
-/// Idle keys that may be forgotten in one turn, at some 200 ns.
+/// Idle keys that may be forgotten in one turn, at some 200 ns each.
 const FORGOTTEN_A_TURN: u32 = 5000;
 
 /// The ends of the list of idle keys.
@@ -29,7 +29,7 @@ impl Default for IdleKeys {
 }
 
 impl Locks {
-    /// A key that nobody uses any more becomes idle.
+    /// Makes a key idle if nobody uses it any more.
     pub(super) fn retire_if_unused(&mut self, key: u32) {
         if !self.keys[key].is_unused() {
             return;
@@ -50,8 +50,8 @@ impl Locks {
         self.idle.count += 1;
     }
 
-    /// An idle key is used again, or goes.
-    pub(super) fn revive(&mut self, key: u32) {
+    /// Takes a key out of the list of idle keys, if it is in: it is used again, or forgotten.
+    pub(super) fn unlink_idle(&mut self, key: u32) {
         let Some(Idle { prev, next, .. }) = self.keys[key].idle() else {
             return;
         };
@@ -67,7 +67,7 @@ impl Locks {
         self.idle.count -= 1;
     }
 
-    /// Makes room for another key at the cost of the longest idle one. Returns whether there is room.
+    /// Makes room for another key, if need be by forgetting the longest idle one. Returns whether there is room.
     pub(super) fn make_room(&mut self) -> bool {
         if self.keys.len() < self.settings.max_locks {
             return true;
@@ -76,24 +76,24 @@ impl Locks {
         if longest == NIL {
             return false;
         }
-        self.revive(longest);
+        self.unlink_idle(longest);
         self.forget(longest);
         true
     }
 
-    /// Forgets keys that were idle for long enough.
+    /// Forgets keys that have been idle for long enough, up to a number a turn.
     pub(super) fn forget_some(&mut self) {
         for _ in 0..FORGOTTEN_A_TURN {
             if self.idle_deadline().is_none_or(|due| due > self.now) {
                 break;
             }
             let key = self.idle.first;
-            self.revive(key);
+            self.unlink_idle(key);
             self.forget(key);
         }
     }
 
-    /// When the longest idle key goes.
+    /// When the longest idle key is to be forgotten.
     pub(super) fn idle_deadline(&self) -> Option<Us> {
         let first = self.idle.first;
         let idle = (first != NIL).then(|| self.keys[first].idle())??;

@@ -1,8 +1,9 @@
-//! One key: its name and its tickets in order of arrival, the holds before the waits. Strict FIFO makes that
-//! one list: a grant only moves the border. Invariant: `held` tickets precede `next`, `waiting` follow from it.
+//! One key: its name, and its tickets in order of arrival, holds before waits. Because the queue is strictly FIFO that
+//! is one list, in which a grant only moves the border. Invariant: the first `held` tickets hold, the other `waiting`
+//! ones wait, and `next` is the first of these.
 //!
-//! A key without tickets is idle: it is kept for a while, for its limit's sake, and the words for its tickets
-//! hold its place in the list of idle keys instead.
+//! A key without tickets is idle. It is kept for a while because of its limit, and its words for tickets store its
+//! place in the list of idle keys instead.
 
 use super::ticket::OF_KEY;
 use crate::base::list::List;
@@ -10,7 +11,7 @@ use crate::base::name::Name;
 use crate::base::slab::NIL;
 use crate::command::{Space, Us};
 
-/// One lock or semaphore that is held or queued for. 48 bytes.
+/// One lock or semaphore. 48 bytes.
 pub(super) struct Key {
     name: Name,
     /// The limit of a semaphore; 0 marks a lock.
@@ -24,7 +25,7 @@ pub(super) struct Key {
 
 const _: () = assert!(size_of::<Key>() == 48);
 
-/// In `waiting`: the key is in the list of idle keys. No queue is that long.
+/// The value of `waiting` for a key in the list of idle keys. No queue is that long.
 const IDLE: u32 = u32::MAX;
 
 /// A key's place in the list of idle keys.
@@ -72,12 +73,12 @@ impl Key {
         self.space() == space && self.name.is(name)
     }
 
-    /// Nobody holds it, nobody waits: nothing but its name and its limit is left.
+    /// Whether nobody holds it or waits for it.
     pub fn is_unused(&self) -> bool {
         self.held == 0 && self.waiting == 0
     }
 
-    /// Since when it is in the list of idle keys, if it is.
+    /// Its place in the list of idle keys, and since when; None if it is not in.
     pub fn idle(&self) -> Option<Idle> {
         (self.waiting == IDLE).then(|| Idle {
             since: u64::from(self.held) << 32 | u64::from(self.next),

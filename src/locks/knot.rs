@@ -1,7 +1,8 @@
-//! Deadlocks: somebody who waits is stuck when nobody who runs can be reached from it, along the key that it waits for,
-//! to those who hold that, to the keys that these wait for, and so on. A semaphore is therefore no knot while one of its
-//! holders runs. A knot is only ever closed by a wait of somebody who holds, or by a hold given to somebody who waits;
-//! it is looked for there and nowhere else. Invariant: nobody is stuck, as far as a search may look.
+//! Deadlocks, or knots. An actor that waits is stuck if the search from it finds no actor that runs: from the key that
+//! it waits for to the holders of that, from these to the keys that they wait for, and so on. So a semaphore with one
+//! running holder makes no deadlock. Two events can close one: an actor that holds begins to wait, or an actor that
+//! waits is given a hold. The search runs at these two. Invariant: nobody is stuck, unless a search was cut because the
+//! graph was too large.
 
 use super::Locks;
 use super::key::Key;
@@ -9,27 +10,27 @@ use super::owner::Actor;
 use super::ticket::Ticket;
 use crate::command::{Outbox, Refusal, Reply, WaitEdge};
 
-/// Holds that one search looks at; a graph that is larger is not searched on, and its waits go on as ever.
+/// Holds that one search looks at. A search of a larger graph is cut: it finds no deadlock, and the wait goes on.
 const HOLDS_A_SEARCH: u32 = 1000;
-/// What a look at a hold costs, in units of some 100 ns.
+/// The cost of one look at a hold, in units of some 100 ns.
 const LOOK: u32 = 2;
-/// Knots that are kept to be told, and how many who wait of each.
+/// Knots that are kept until they are taken, and edges that are kept of each.
 const KNOTS: usize = 16;
-const TIES: usize = 64;
+const EDGES: usize = 64;
 
 impl Locks {
     /// Whether the session would be stuck if it waited for the key.
     pub(super) fn would_be_stuck(&mut self, member: u32, key: u32) -> bool {
         let actor = self.actor(member);
-        // Who waits elsewhere already is about to be two, and never stuck.
+        // If another session of this owner waits already, the owner counts as running.
         self.settings.deadlock_detection
             && self.awaited(actor).is_none()
             && self.may_be_stuck(actor)
             && self.is_stuck(actor, key)
     }
 
-    /// Somebody was given a hold. If it waits elsewhere and is stuck with it, that wait is refused.
-    pub(super) fn untie(&mut self, member: u32, out: &mut Outbox) {
+    /// This member was given a hold. If its owner waits elsewhere and is stuck with the hold, that wait is refused.
+    pub(super) fn refuse_if_stuck(&mut self, member: u32, out: &mut Outbox) {
         if !self.settings.deadlock_detection {
             return;
         }
@@ -43,39 +44,39 @@ impl Locks {
         }
     }
 
-    /// Takes one of the latest deadlocks: who waited for what, the one that was refused first, and 64 at most.
+    /// Takes the oldest of the deadlocks that are kept: at most 64 edges, the refused wait first.
     pub fn take_knot(&mut self) -> Option<Vec<WaitEdge>> {
         self.knots.pop_front()
     }
 
-    /// What was done since it was asked last beyond what each command takes, in units of some 100 ns.
+    /// Takes the cost of the searches since the last call, in units of some 100 ns.
     pub fn take_work(&mut self) -> u32 {
         std::mem::take(&mut self.work)
     }
 
-    /// Whether nobody who runs can be reached from `me`, who waits for `key`.
+    /// Whether no actor that runs can be reached from `me`, which waits for `key`.
     fn is_stuck(&mut self, me: Actor, key: u32) -> bool {
         let mut search = std::mem::take(&mut self.search);
         search.begin(me, key);
-        let is_stuck = self.is_exhausted(&mut search);
+        let is_stuck = self.all_wait(&mut search);
         if is_stuck {
             self.counts.deadlocks += 1;
-            self.keep_knot(&search.ties);
+            self.keep_knot(&search.edges);
         }
         self.search = search;
         is_stuck
     }
 
-    /// Goes on with a search until somebody is found who runs, or all who can be reached wait.
-    fn is_exhausted(&mut self, search: &mut Search) -> bool {
+    /// Searches on until an actor is found that runs. True if all that can be reached wait.
+    fn all_wait(&mut self, search: &mut Search) -> bool {
         self.counts.searches += 1;
         let (mut next, most) = (0, self.work + HOLDS_A_SEARCH * LOOK);
-        while let Some(&(_, key)) = search.ties.get(next) {
+        while let Some(&(_, key)) = search.edges.get(next) {
             next += 1;
             if !is_new(&mut search.keys, key) {
                 continue;
             }
-            // A slot that is free will be taken by whoever is first in line.
+            // A free slot is granted to the first in the queue, so this wait is not stuck.
             let Key { held, tickets, .. } = self.keys[key];
             if held < self.keys[key].limit() {
                 return false;
@@ -93,47 +94,48 @@ impl Locks {
                 let Some(awaited) = self.awaited(actor) else {
                     return false;
                 };
-                search.ties.push((actor, self.tickets[awaited].key));
+                search.edges.push((actor, self.tickets[awaited].key));
             }
         }
         true
     }
 
-    fn keep_knot(&mut self, ties: &[(Actor, u32)]) {
+    fn keep_knot(&mut self, edges: &[(Actor, u32)]) {
         if self.knots.len() == KNOTS {
             self.knots.pop_front();
         }
-        let tie = |&(actor, key): &(Actor, u32)| WaitEdge {
+        let edge = |&(actor, key): &(Actor, u32)| WaitEdge {
             owner: self.owner(actor),
             space: self.keys[key].space(),
             key: self.keys[key].name().to_vec(),
         };
-        let knot = ties.iter().take(TIES).map(tie).collect();
+        let knot = edges.iter().take(EDGES).map(edge).collect();
         self.knots.push_back(knot);
     }
 }
 
-/// What a search has seen; kept between searches for its memory.
+/// What a search has seen. It is kept between searches for its memory.
 #[derive(Default)]
 pub(super) struct Search {
-    /// Who waits, and for which key, in the order in which they were found.
-    ties: Vec<(Actor, u32)>,
-    /// Sorted.
+    /// Actors and the key that each waits for, in the order in which they were found.
+    edges: Vec<(Actor, u32)>,
+    /// Actors seen, sorted.
     actors: Vec<Actor>,
+    /// Keys seen, sorted.
     keys: Vec<u32>,
 }
 
 impl Search {
     fn begin(&mut self, me: Actor, key: u32) {
-        self.ties.clear();
+        self.edges.clear();
         self.actors.clear();
         self.keys.clear();
-        self.ties.push((me, key));
+        self.edges.push((me, key));
         self.actors.push(me);
     }
 }
 
-/// Adds a value to those that were seen, unless it was.
+/// Adds a value to a sorted list. False if it was in already.
 fn is_new<T: Ord>(seen: &mut Vec<T>, value: T) -> bool {
     match seen.binary_search(&value) {
         Ok(_) => false,

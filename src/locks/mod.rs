@@ -1,10 +1,10 @@
-//! The lock table: commands in, out out, time an argument. No sockets, no clock, no dice; `apply` is the only
-//! door that changes anything, so whoever repeats the commands repeats the state. Invariant: `check`, which says
-//! in code what must hold between any two commands.
+//! The lock table: commands in, replies and notices out, time as an argument. It has no sockets, no clock and no
+//! randomness. `apply` alone changes what is held and waited for, so the same commands at the same times give the same
+//! answers. Invariant: `check`, which says in code what must hold between any two commands.
 //!
-//! Keys and tickets live in slabs and are linked by place; a session's tickets hang on its slot. What a command
-//! costs follows from what it touches, never from how much there is; what can be long (a session with many
-//! holds, many leases that end at once, the emptying of all queues) is cut into slices that `Tick` carries on.
+//! Keys and tickets live in slabs and are linked by their places; a session's tickets are linked from its slot. The
+//! cost of a command depends on what it touches, not on the size of the table. Work that can be long (a session with
+//! many holds, many leases that end at once, a drain of all queues) is cut into slices, which `Tick` carries on.
 
 mod acquire;
 mod check;
@@ -40,18 +40,18 @@ use phases::{Lost, Records};
 use secret::Secret;
 use ticket::{OF_MEMBER, Ticket};
 
-/// What the table is told once, when it is made.
+/// The options of a table, fixed when it is made.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Keys that may exist at once, at least 1.
     pub max_locks: usize,
-    /// Tickets that may queue for one key; 0 is any number.
+    /// Tickets that may queue for one key; 0 sets no limit.
     pub max_waiters: u32,
-    /// Holds and places in queues that one session may have; 0 is any number.
+    /// Holds and places in queues that one session may have; 0 sets no limit.
     pub max_holds: u32,
-    /// How long a key that nobody uses keeps its limit; 0 is not at all.
+    /// How long the limit of an unused key is kept; 0 forgets it at once.
     pub max_idle: Us,
-    /// The lease of a hold that names none, at least 1 s.
+    /// The lease of a hold whose request names none, at least 1 s.
     pub default_lease: Us,
     /// The lease of a claim, at least 1 s.
     pub claim_lease: Us,
@@ -72,7 +72,7 @@ pub struct Locks {
     keys: Slab<Key>,
     tickets: Slab<Ticket>,
     table: Table,
-    /// By slot of the session.
+    /// Indexed by the slot of the session.
     members: Vec<Member>,
     wheel: Wheel,
     idle: IdleKeys,
@@ -80,33 +80,33 @@ pub struct Locks {
     records: Records,
     owners: Owners,
     search: Search,
-    /// What searches have cost, in units of some 100 ns.
+    /// Cost of searches since it was last taken, in units of some 100 ns.
     work: u32,
-    /// Deadlocks that were refused and not told yet.
+    /// Deadlocks that were refused and not taken yet.
     knots: VecDeque<Vec<WaitEdge>>,
     /// Slots of sessions that are closing and still have tickets.
     closing: VecDeque<u32>,
-    /// While draining: the next place of a ticket to look at.
+    /// In a drain: the next place in `tickets` to look at.
     drained: Option<u32>,
     next_fence: u64,
     now: Us,
-    /// What ends have cost since the last tick.
+    /// Cost of the ends since the last tick, in units of some 100 ns.
     ends: u32,
     counts: Counts,
 }
 
-/// What a session has in the table: first its waits, then its holds in the order of their grants.
+/// A session as the table sees it. Its tickets are its waits, then its holds in the order of their grants.
 struct Member {
     id: SessionId,
     tickets: List<OF_MEMBER>,
     lost: Lost,
-    /// The place of the owner that it has declared, NIL if none.
+    /// The place of its declared owner, NIL if none.
     owner: u32,
     /// The ticket that its request waits for, NIL if none.
     awaits: u32,
-    /// How many tickets it has.
+    /// The length of `tickets`.
     count: u32,
-    /// What will end the hold that its request waits for.
+    /// What will end the hold that the session waits for, besides its release.
     bound: Bound,
     closing: bool,
 }
@@ -154,9 +154,9 @@ impl Locks {
         }
     }
 
-    /// Carries out one command of the session `from` at the time `now`; a time before the last one counts as
-    /// that. Each command but Close, Drain and Tick is answered by exactly one reply to `from`: at once, or
-    /// later if an acquire waits. Others may be answered by it too, and before it.
+    /// Carries out one command of the session `from` at the time `now`; a `now` before the last one counts as the last
+    /// one. Each command but Close, Drain and Tick is answered by exactly one reply to `from`: at once, or later if an
+    /// acquire or a wait has to wait. The same command may answer other sessions too, before `from`.
     pub fn apply(&mut self, now: Us, from: SessionId, command: Command, out: &mut Outbox) {
         self.now = self.now.max(now);
         let default = self.settings.default_lease;
@@ -253,8 +253,7 @@ impl Locks {
         }
     }
 
-    /// When the next [`Command::Tick`] has something to do: never late, perhaps early; in the past while work
-    /// was put off.
+    /// When the next [`Command::Tick`] has something to do. Never late, perhaps early; 0 while sliced work is left.
     pub fn deadline(&self) -> Option<Us> {
         let put_off = !self.closing.is_empty()
             || self
@@ -278,12 +277,12 @@ impl Locks {
 
     /// Whether the session holds anything.
     pub fn holds(&self, id: SessionId) -> bool {
-        // Holds stand behind waits.
+        // Holds stand behind waits, so the last ticket tells.
         self.has(id) && !self.tickets[self.members[id.slot() as usize].tickets.last].waits()
     }
 
-    /// Whether the session may not hold or queue for anything more.
-    fn has_enough(&self, id: SessionId) -> bool {
+    /// Whether the session has as many holds and places in queues as it may.
+    fn is_at_max_holds(&self, id: SessionId) -> bool {
         let most = self.settings.max_holds;
         let member = self.members.get(id.slot() as usize);
         most > 0 && member.is_some_and(|member| member.id == id && member.count >= most)
@@ -307,8 +306,8 @@ impl Locks {
         self.table.find(hash, |key| self.keys[key].is(space, name))
     }
 
-    /// The session's place in the table of members, made on its first visit.
-    fn enrol(&mut self, id: SessionId) -> u32 {
+    /// The session's place in `members`, which is made on its first visit.
+    fn ensure_member(&mut self, id: SessionId) -> u32 {
         let slot = id.slot() as usize;
         if self.members.len() <= slot {
             self.members.resize_with(slot + 1, Member::default);
@@ -317,14 +316,14 @@ impl Locks {
         if member.id != id {
             assert!(
                 member.tickets.is_empty(),
-                "a slot is used again after its session is closed"
+                "a slot is used again only after its session is closed"
             );
             *member = Member {
                 id,
                 ..Member::default()
             };
         }
-        assert!(!member.closing, "a closed session asks for nothing");
+        assert!(!member.closing, "a closed session sends no command");
         slot as u32
     }
 

@@ -1,7 +1,7 @@
-//! Owners: whose a wait or a hold is. A session that says nothing is its own; sessions that have declared the same name
-//! are one sequential actor, which has at most one of them wait at a time. One that was seen in two waits at once is
-//! not sequential, and is never taken for stuck. Invariant: an owner is kept while a session speaks for it or a hold that
-//! outlived its session is left of it.
+//! Owners: to whom a wait or a hold belongs. A session that declares nothing is an owner by itself; all sessions that
+//! have declared the same name are one. Such an owner counts as one sequential actor, with one wait at a time; once two
+//! of its sessions wait at the same time, it counts as running. Invariant: a declared owner is kept exactly while a
+//! session speaks for it or a hold without a session is its own.
 
 use super::ticket::{OF_MEMBER, Ticket};
 use super::{Locks, Member};
@@ -11,7 +11,7 @@ use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::command::{Outbox, Owner, Realm, Refusal, Reply, SessionId};
 
-/// Added to the place of an owner in [`Ticket::member`]: the hold is the owner's, and no session's any more.
+/// Set in [`Ticket::member`] above the place of an owner: the hold is the owner's, and no session's.
 const ORPHAN: u32 = 1 << 31;
 
 /// All declared owners, found by name.
@@ -26,56 +26,58 @@ pub(super) struct Owners {
 pub(super) struct Declared {
     realm: Realm,
     name: Name,
-    /// Sessions that speak for it, and those of them that are not closing.
-    members: u32,
+    /// Sessions that have declared it, and have not left the table.
     sessions: u32,
+    /// Those of them that are not closing.
+    open_sessions: u32,
     holds: u32,
-    /// Sessions of it that wait, and for which ticket the last of them does.
+    /// Sessions of it that wait.
     waits: u32,
+    /// The ticket that the last of these waits for.
     awaits: u32,
-    /// It was seen in two waits at once.
+    /// Two of its sessions have waited at once. Cleared when no open session is left.
     concurrent: bool,
-    /// Holds that outlived their sessions.
+    /// Holds without a session: they outlived it, or are bound by their lease alone.
     orphans: List<OF_MEMBER>,
 }
 
-/// Whose a ticket is, as a node of the graph in which deadlocks are looked for.
+/// A node of the graph that is searched for deadlocks: the session or owner that a ticket belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Actor {
     /// The session at this slot, which has declared nothing.
     Session(u32),
     /// The owner at this place.
     Declared(u32),
-    /// A hold that outlived its session: its lease ends it.
+    /// Nobody: the hold ends by its lease, or with its session, which is closing.
     Nobody,
 }
 
 impl Locks {
-    /// The session speaks for this owner from now on, if it has nothing yet.
+    /// The session speaks for this owner from now on. Refused if it holds or waits for something.
     pub(super) fn declare(&mut self, from: SessionId, name: &[u8]) -> Reply {
         if self.has(from) {
             return Reply::Refused(Refusal::Error);
         }
-        let slot = self.enrol(from);
+        let slot = self.ensure_member(from);
         let place = self.owner_by_name(Realm::Declared, name);
-        self.speak_for(slot, place);
+        self.set_owner(slot, place);
         Reply::Done
     }
 
-    /// The session, which has nothing of its own, speaks for this owner from now on; for itself if that is NIL.
-    pub(super) fn speak_for(&mut self, slot: u32, owner: u32) {
+    /// The session, which has no tickets, speaks for this owner from now on; for itself if `owner` is NIL.
+    pub(super) fn set_owner(&mut self, slot: u32, owner: u32) {
         if owner != NIL {
-            self.owners.slab[owner].members += 1;
             self.owners.slab[owner].sessions += 1;
+            self.owners.slab[owner].open_sessions += 1;
         }
         let before = std::mem::replace(&mut self.members[slot as usize].owner, owner);
         if before != NIL {
-            self.owners.slab[before].lose_session();
-            self.disown(before);
+            self.owners.slab[before].session_closes();
+            self.drop_session(before);
         }
     }
 
-    /// The session begins to wait for what this ticket queues for.
+    /// The session begins to wait for this ticket.
     pub(super) fn begin_wait(&mut self, place: u32) {
         let member = &mut self.members[self.tickets[place].member as usize];
         assert!(member.awaits == NIL, "one request at a time");
@@ -100,11 +102,11 @@ impl Locks {
         }
     }
 
-    /// A session begins to hold, or ends to.
+    /// A hold of this member begins (`more`) or ends.
     pub(super) fn count_hold(&mut self, member: u32, more: bool) {
         let place = match self.members.get(member as usize) {
             Some(member) => member.owner,
-            None => orphan_of(member),
+            None => owner_of_orphan(member),
         };
         if place != NIL {
             let holds = &mut self.owners.slab[place].holds;
@@ -112,27 +114,27 @@ impl Locks {
         }
     }
 
-    /// The session is closing: its wait is nobody's, and it speaks for nobody.
-    pub(super) fn fall_silent(&mut self, slot: u32) {
+    /// The session is closing: it waits for nothing any more, and its owner has one open session less.
+    pub(super) fn deactivate(&mut self, slot: u32) {
         let Member { owner, awaits, .. } = self.members[slot as usize];
         if awaits != NIL {
             self.end_wait(awaits);
         }
         if owner != NIL {
-            self.owners.slab[owner].lose_session();
+            self.owners.slab[owner].session_closes();
         }
     }
 
     /// Nothing is left of a session that was closing.
-    pub(super) fn strike_off(&mut self, slot: u32) {
+    pub(super) fn remove_member(&mut self, slot: u32) {
         let Member { owner, .. } = std::mem::take(&mut self.members[slot as usize]);
         if owner != NIL {
-            self.disown(owner);
+            self.drop_session(owner);
         }
     }
 
-    /// A hold outlives its session: it is its owner's now, or nobody's.
-    pub(super) fn orphan(&mut self, place: u32) {
+    /// A hold loses its session: it is its owner's now, or nobody's.
+    pub(super) fn make_orphan(&mut self, place: u32) {
         let member = self.tickets[place].member as usize;
         let Member {
             owner,
@@ -143,11 +145,11 @@ impl Locks {
         tickets.remove(&mut self.tickets, place);
         *count -= 1;
         let owner = *owner;
-        self.leave_to(owner, place);
+        self.give_to_owner(owner, place);
     }
 
-    /// A ticket that is in no session's list is this owner's from now on; nobody's if that is NIL.
-    pub(super) fn leave_to(&mut self, owner: u32, place: u32) {
+    /// Gives a ticket that is in no session's list to this owner; to nobody if that is NIL.
+    pub(super) fn give_to_owner(&mut self, owner: u32, place: u32) {
         if owner == NIL {
             self.tickets[place].member = NIL;
             return;
@@ -157,14 +159,14 @@ impl Locks {
         orphans.push_back(&mut self.tickets, place);
     }
 
-    /// Takes a ticket out of the list of its session or, if it has outlived that, of its owner.
-    pub(super) fn detach(&mut self, place: u32) {
+    /// Takes a ticket out of the list of its session or, if it has none, of its owner.
+    pub(super) fn unlink_member(&mut self, place: u32) {
         let member = self.tickets[place].member;
         if let Some(member) = self.members.get_mut(member as usize) {
             member.count -= 1;
             return member.tickets.remove(&mut self.tickets, place);
         }
-        let owner = orphan_of(member);
+        let owner = owner_of_orphan(member);
         if owner != NIL {
             let orphans = &mut self.owners.slab[owner].orphans;
             orphans.remove(&mut self.tickets, place);
@@ -172,8 +174,8 @@ impl Locks {
         }
     }
 
-    /// A hold that another session of the same owner had moves to the session that has renewed it.
-    pub(super) fn adopt(&mut self, place: u32, by: SessionId, out: &mut Outbox) {
+    /// A hold that was renewed by another session of its owner moves to that session.
+    pub(super) fn move_hold(&mut self, place: u32, by: SessionId, out: &mut Outbox) {
         let Some(member) = self.members.get(by.slot() as usize) else {
             return;
         };
@@ -183,25 +185,25 @@ impl Locks {
         {
             return;
         }
-        // What is over the limit stays where it is.
-        if self.has_enough(by) {
+        // A session at its limit takes no more: the hold is renewed, and stays where it is.
+        if self.is_at_max_holds(by) {
             return;
         }
         let was_ending = self.holder(place) == Actor::Nobody;
         self.unrecord(place, None);
-        self.detach(place);
+        self.unlink_member(place);
         self.tickets[place].member = by.slot();
         let Member { tickets, count, .. } = &mut self.members[by.slot() as usize];
         tickets.push_back(&mut self.tickets, place);
         *count += 1;
         self.tell_if_freed(former, by, out);
-        // It would have ended with its session, and is its owner's again.
+        // The hold would have ended with its session. Now its owner must release it, so this may close a deadlock.
         if was_ending {
-            self.untie(by.slot(), out);
+            self.refuse_if_stuck(by.slot(), out);
         }
     }
 
-    /// Who can end this hold, in the graph of those who wait. What goes with its session, which is closing, needs nobody.
+    /// Which actor can end this hold. A hold of a closing session ends with it, unless it is left to the owner.
     pub(super) fn holder(&self, place: u32) -> Actor {
         let Ticket { member, .. } = self.tickets[place];
         match self.members.get(member as usize) {
@@ -216,7 +218,7 @@ impl Locks {
         }
     }
 
-    /// Whose the tickets of this member are in the graph of those who wait.
+    /// Which actor the tickets of this member belong to.
     pub(super) fn actor(&self, member: u32) -> Actor {
         match self.members.get(member as usize) {
             Some(Member { closing: true, .. }) => Actor::Nobody,
@@ -242,7 +244,7 @@ impl Locks {
         }
     }
 
-    /// Whether an actor holds anything, and does not run though it waits.
+    /// Whether an actor could be stuck: it holds something, and does not count as running in any case.
     pub(super) fn may_be_stuck(&self, actor: Actor) -> bool {
         match actor {
             Actor::Nobody => false,
@@ -254,7 +256,7 @@ impl Locks {
         }
     }
 
-    /// The actor by its name, or as the session that it is.
+    /// The actor as others see it: the name of the owner, or the session.
     pub(super) fn owner(&self, actor: Actor) -> Owner {
         match actor {
             Actor::Nobody => Owner::Session(SessionId::NOBODY),
@@ -263,8 +265,8 @@ impl Locks {
         }
     }
 
-    /// The declared name of whose the tickets of this member are, if it may be seen: to know that of a claim's owner is to
-    /// have the right to give it back.
+    /// The name of the owner of this member's tickets, if it may be shown. The owner of a distlockd claim may not: a
+    /// client that knows the name can release the claim.
     pub(super) fn owner_name(&self, member: u32) -> Option<&[u8]> {
         let place = self.owner_of(member);
         let owner = (place != NIL).then(|| &self.owners.slab[place])?;
@@ -276,7 +278,7 @@ impl Locks {
         let mut seen = 0;
         for place in 0..self.owners.slab.places() {
             let owner = &self.owners.slab[place];
-            if owner.members == 0 && owner.orphans.is_empty() {
+            if owner.sessions == 0 && owner.orphans.is_empty() {
                 continue;
             }
             seen += 1;
@@ -286,8 +288,8 @@ impl Locks {
             assert_eq!(
                 (mine.len(), speaking, waiting),
                 (
-                    owner.members as usize,
                     owner.sessions as usize,
+                    owner.open_sessions as usize,
                     owner.waits as usize
                 )
             );
@@ -318,7 +320,7 @@ impl Locks {
         })
     }
 
-    /// The owner of this name, made if there is none; then it needs a session or a hold at once.
+    /// The owner of this name, which is made if there is none; the caller then gives it a session or a hold at once.
     pub(super) fn owner_by_name(&mut self, realm: Realm, name: &[u8]) -> u32 {
         if let Some(place) = self.find_owner(realm, name) {
             return place;
@@ -333,23 +335,23 @@ impl Locks {
         place
     }
 
-    /// The place of the declared owner of a member; NIL if there is none.
+    /// The place of the declared owner of this member's tickets; NIL if there is none.
     pub(super) fn owner_of(&self, member: u32) -> u32 {
         match self.members.get(member as usize) {
             Some(member) => member.owner,
-            None => orphan_of(member),
+            None => owner_of_orphan(member),
         }
     }
 
-    /// A session does not speak for the owner any more.
-    fn disown(&mut self, owner: u32) {
-        self.owners.slab[owner].members -= 1;
+    /// One session less speaks for the owner.
+    fn drop_session(&mut self, owner: u32) {
+        self.owners.slab[owner].sessions -= 1;
         self.forget_owner(owner);
     }
 
     fn forget_owner(&mut self, place: u32) {
         let owner = &self.owners.slab[place];
-        if owner.members == 0 && owner.orphans.is_empty() {
+        if owner.sessions == 0 && owner.orphans.is_empty() {
             let owner = self.owners.slab.remove(place);
             let hash = self.secret.owner(owner.realm, owner.name.bytes());
             self.owners.table.remove(hash, place);
@@ -358,14 +360,14 @@ impl Locks {
 }
 
 impl Declared {
-    fn lose_session(&mut self) {
-        self.sessions -= 1;
-        self.concurrent &= self.sessions > 0;
+    fn session_closes(&mut self) {
+        self.open_sessions -= 1;
+        self.concurrent &= self.open_sessions > 0;
     }
 }
 
-/// The place of the owner that a hold without a session is left to; NIL if it is nobody's.
-fn orphan_of(member: u32) -> u32 {
+/// The place of the owner of a hold without a session; NIL if it has none.
+fn owner_of_orphan(member: u32) -> u32 {
     match member {
         NIL => NIL,
         member => member & !ORPHAN,

@@ -1,8 +1,9 @@
-//! Two-phase acquires: enqueue leaves a record of a session and a key, wait consumes it. A record points to the
-//! ticket that the enqueue made; when that hold's lease ends first, it stays as a mark that says so, and the mark
-//! is the session's alone: the key knows nothing of it. Invariant: a record that is not lost has a living ticket.
+//! Acquires in two phases: an enqueue leaves a record of its session and key, and the wait consumes it. A record points
+//! to the ticket that the enqueue made. If the lease of that hold ends before the wait, the record stays as a mark that
+//! says so; the key knows nothing of marks. Invariant: each record has a ticket or is a mark, and a session has one for
+//! a key.
 //!
-//! A ticket that is queued for and not yet waited for has no timer, and its grant is not told to anybody.
+//! After the enqueue a queued ticket has no timer, and its grant is sent to nobody until its session waits.
 
 use std::collections::VecDeque;
 
@@ -15,9 +16,9 @@ use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::command::{Bound, Outbox, Refusal, Reply, SessionId, Space, Us};
 
-/// Marks of lost leases that a session may have; the oldest goes first.
+/// Marks of lost leases that a session may have. One more, and the oldest is forgotten.
 const LOST_MAX: usize = 1024;
-/// Marks that go in one step of a close.
+/// Marks that are forgotten in one step of a close.
 const FORGOTTEN_AT_ONCE: usize = 16;
 
 /// All records, found by session and key.
@@ -27,13 +28,13 @@ pub(super) struct Records {
     table: Table,
 }
 
-/// Places of a session's lost records, the oldest first. Few sessions have any.
+/// Places of a session's marks, the oldest first. Few sessions have any.
 pub(super) type Lost = Option<Box<VecDeque<u32>>>;
 
 #[derive(Default)]
 struct Record {
     member: u32,
-    /// NIL once the lease is lost.
+    /// NIL in a mark: the lease has ended.
     ticket: u32,
     /// The enqueue was granted at once, and its answer had the token.
     told: bool,
@@ -42,7 +43,7 @@ struct Record {
 }
 
 impl Locks {
-    /// The first phase: a slot or a place in the queue, and a record.
+    /// The first phase: takes a slot or a place in the queue, and leaves a record.
     pub(super) fn enqueue(&mut self, from: SessionId, wish: Wish, out: &mut Outbox) -> Reply {
         let hash = self.secret.hash(wish.space, wish.name);
         let recorded = self.find_record(from.slot(), hash, wish.space, wish.name);
@@ -52,14 +53,14 @@ impl Locks {
         {
             return Reply::Refused(Refusal::AlreadyEnqueued);
         }
-        if self.has_enough(from) && !self.is_draining() {
+        if self.is_at_max_holds(from) && !self.is_draining() {
             return Reply::Refused(Refusal::MaxHolds);
         }
         let (key, free) = match self.enter(hash, wish, out) {
             Ok(entered) => entered,
             Err(refusal) => return Reply::Refused(refusal),
         };
-        // A mark of a lease that was lost makes room for the new record.
+        // A new enqueue replaces the mark of a lost lease.
         if let Some(record) = recorded {
             self.forget_record(record, hash);
         }
@@ -84,7 +85,7 @@ impl Locks {
         }
     }
 
-    /// The second phase. None if the session has to wait.
+    /// The second phase: consumes the record. None if the session has to wait.
     pub(super) fn wait(
         &mut self,
         from: SessionId,
@@ -127,7 +128,8 @@ impl Locks {
         None
     }
 
-    /// Whether nobody can know the token of this hold: it was granted from the queue and not waited for yet.
+    /// Whether no client knows the token of this hold: it was granted from the queue, and its session has not waited
+    /// yet.
     pub(super) fn is_untold(&self, place: u32) -> bool {
         let Ticket { key, member, .. } = self.tickets[place];
         let (space, name) = (self.keys[key].space(), self.keys[key].name());
@@ -137,8 +139,9 @@ impl Locks {
             .is_some_and(|record| record.ticket == place && !record.told)
     }
 
-    /// A ticket leaves its queue or stops to hold; the record of its enqueue, if it has one, goes with it or, for
-    /// an expiry, becomes the mark of that. Called while the ticket still has its key and its session.
+    /// Removes the record of this ticket, if it has one: the ticket leaves its queue or its session, its hold has
+    /// ended, or its wait has been answered. After an expiry the record becomes a mark. Called while the ticket still
+    /// has its key and session.
     pub(super) fn unrecord(&mut self, place: u32, end: Option<End>) {
         let Ticket { key, member, .. } = self.tickets[place];
         if self.records.slab.is_empty() || member as usize >= self.members.len() {
@@ -163,14 +166,14 @@ impl Locks {
         }
     }
 
-    /// The session is closing: some of its marks of lost leases go. Its other records go with their tickets.
+    /// Forgets some marks of a closing session. Its other records go with their tickets.
     pub(super) fn forget_some_lost(&mut self, member: u32) {
         for _ in 0..FORGOTTEN_AT_ONCE {
             self.forget_lost(member);
         }
     }
 
-    /// The oldest mark of the session goes, if it has one.
+    /// Forgets the oldest mark of the session, if it has one.
     fn forget_lost(&mut self, member: u32) {
         let lost = &mut self.members[member as usize].lost;
         let Some(record) = lost.as_mut().and_then(|list| list.pop_front()) else {
@@ -248,7 +251,7 @@ impl Locks {
     }
 }
 
-/// One key's records of different sessions must not share a place.
+/// A hash of key and session. Records of one key would otherwise all share one run of cells.
 fn mixed(hash: u32, member: u32) -> u32 {
     hash ^ member.wrapping_mul(0x9e37_79b1)
 }

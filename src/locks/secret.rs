@@ -1,11 +1,12 @@
-//! Keyed hashes: of keys and owners for the tables that find them, of fences for the salts of tokens. Clients choose the
-//! names and see the salts, so each hash has a secret. Invariant: the secret is given once, when the table is made.
+//! Keyed hashes: of keys and owners for the tables that find them, of fences for the salts of tokens. Clients choose
+//! the names and see the salts, so each hash is keyed with secret bytes. It draws no randomness itself. Invariant: the
+//! secret is given once, when the table is made.
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 
 use crate::command::{Realm, Space};
 
-/// Keyed hashes. Clients choose the keys, so the table's hash has a secret; a salt must not be guessed.
+/// The keyed hash functions.
 pub(super) struct Secret {
     table: SipHasher13,
     salt: SipHasher24,

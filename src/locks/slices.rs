@@ -1,6 +1,6 @@
-//! Work that may be long and is therefore cut: a session with thousands of holds, leases that end at once, the queues
-//! that a drain empties. Each turn does its share, and `deadline` is in the past until all is done. Invariant: a
-//! turn ends no more than it can tell the next in line, and none of these keeps another from going on.
+//! Work that may be long and is cut into slices: the close of a session with thousands of holds, leases that end at
+//! once, the queues that a drain empties. Each turn does its share, and `deadline` is in the past until all is done.
+//! Invariant: the work of a turn has a budget, and neither closes nor expiries keep the other from going on.
 
 use super::grant::End;
 use super::ticket::Ticket;
@@ -8,17 +8,16 @@ use super::{Locks, Member};
 use crate::base::slab::NIL;
 use crate::command::{Notice, Outbox, Refusal, Reply, SessionId, Us};
 
-/// What may end in one turn by time or with its session, in units of some 100 ns.
+/// Budget of a turn for ends by time or by the close of a session, in units of some 100 ns.
 const ENDS_A_TURN: u32 = 4_000;
-/// Of that, what one session that is closing may cost before the next one has its turn.
-const CLOSE: u32 = 800;
-/// What the end of a wait or a hold costs, and an answer that it leads to: a system call.
-const END: u32 = 5;
-const TOLD: u32 = 80;
-/// Timers that may move down a level of the wheel in one turn: some 100 ns each.
+/// Of that, the slice of one closing session before the next one has its turn.
+const CLOSE_SLICE: u32 = 800;
+/// The cost of one end, and of one answer that it leads to: a write(2).
+const END_COST: u32 = 5;
+const ANSWER_COST: u32 = 80;
+/// Timers that may move down a level of the wheel in one turn, at some 100 ns each.
 const CASCADES_A_TURN: u32 = 20_000;
-/// Places that the emptying of the queues looks at in one turn, and waiters that it turns away: a send and a
-/// shutdown each.
+/// Tickets that a drain looks at in one turn, and waiters that it turns away: a write(2) and a shutdown(2) each.
 const DRAINED_A_TURN: u32 = 1000;
 const TURNED_AWAY_A_TURN: u32 = 50;
 
@@ -27,7 +26,7 @@ impl Locks {
         if self.is_draining() {
             self.drain_some(out);
         }
-        // Neither a flood of hang-ups nor of expiries keeps the other from going on.
+        // Expiries have a fifth of the budget for themselves, and closes come before the rest of them.
         self.expire_some(heard, self.ends + ENDS_A_TURN / 5, out);
         self.close_some(out);
         self.expire_some(heard, ENDS_A_TURN, out);
@@ -35,7 +34,7 @@ impl Locks {
         self.forget_some();
     }
 
-    /// A session is gone.
+    /// The session is gone: its waits and holds end, the first slice of them at once.
     pub(super) fn close(&mut self, from: SessionId, out: &mut Outbox) {
         let slot = from.slot();
         let Some(member) = self
@@ -47,19 +46,19 @@ impl Locks {
         };
         assert!(!member.closing, "a session closes once");
         let is_empty = member.tickets.is_empty() && member.lost.is_none();
-        self.fall_silent(slot);
+        self.deactivate(slot);
         if is_empty {
-            self.strike_off(slot);
+            self.remove_member(slot);
             return out.notice(from, Notice::Closed);
         }
         self.members[slot as usize].closing = true;
-        // Its first slice comes before the next ones of those that have more.
+        // A small close is done here, before the next slices of large ones.
         if !self.close_slice(slot, out) {
             self.closing.push_back(slot);
         }
     }
 
-    /// Ends what closing sessions have, a slice of each in turn, as far as this turn goes.
+    /// Ends waits and holds of closing sessions, a slice of each in turn, while this turn's budget lasts.
     fn close_some(&mut self, out: &mut Outbox) {
         while self.ends < ENDS_A_TURN
             && let Some(slot) = self.closing.pop_front()
@@ -70,9 +69,9 @@ impl Locks {
         }
     }
 
-    /// Ends some of what a closing session has, its waits first. Whether that was all.
+    /// Ends some waits and holds of a closing session, waits first. Returns whether nothing is left.
     fn close_slice(&mut self, slot: u32, out: &mut Outbox) -> bool {
-        let most = ENDS_A_TURN.min(self.ends + CLOSE);
+        let most = ENDS_A_TURN.min(self.ends + CLOSE_SLICE);
         while self.ends < most {
             let Member {
                 id,
@@ -82,7 +81,7 @@ impl Locks {
             } = self.members[slot as usize];
             let place = tickets.first;
             if place == NIL && lost.is_none() {
-                self.strike_off(slot);
+                self.remove_member(slot);
                 out.notice(id, Notice::Closed);
                 return true;
             }
@@ -97,19 +96,19 @@ impl Locks {
                 self.end(place, End::Closed, id, out);
             } else {
                 self.unrecord(place, None);
-                self.orphan(place);
+                self.make_orphan(place);
             }
-            self.ends += END + self.spent(out) - before;
+            self.ends += END_COST + self.spent(out) - before;
         }
         false
     }
 
-    /// What searches and answers have cost that nobody has asked for since.
+    /// The cost of the searches and answers that the hub has not taken yet.
     fn spent(&self, out: &Outbox) -> u32 {
-        self.work + TOLD * out.replies.len() as u32
+        self.work + ANSWER_COST * out.replies.len() as u32
     }
 
-    /// Ends waits and leases that are due by `heard`, until `most` ends in this turn.
+    /// Ends waits and leases that are due by `heard`, while the ends of this turn have cost less than `most`.
     fn expire_some(&mut self, heard: Us, most: u32, out: &mut Outbox) {
         let mut fuel = CASCADES_A_TURN;
         while self.ends < most
@@ -124,17 +123,17 @@ impl Locks {
             if !self.tickets[place].waits() {
                 self.end(place, End::Expired, SessionId::NOBODY, out);
             } else if self.members[member as usize].closing {
-                // It is gone already; nobody is left to be told.
+                // The session is gone: nobody is to be answered.
                 self.leave(place);
                 self.retire_if_unused(key);
             } else {
                 self.dismiss(place, Reply::Timeout, out);
             }
-            self.ends += END + self.spent(out) - before;
+            self.ends += END_COST + self.spent(out) - before;
         }
     }
 
-    /// Turns away the waits at the next places of the slab.
+    /// Turns away the waiters among the next tickets.
     fn drain_some(&mut self, out: &mut Outbox) {
         let mut place = self.drained.expect("asked only while draining");
         let (mut looks, mut waiters) = (DRAINED_A_TURN, TURNED_AWAY_A_TURN);
@@ -153,7 +152,7 @@ impl Locks {
         self.drained = Some(place);
     }
 
-    /// The server stops: the wait is over, whether or not somebody waits for its answer yet.
+    /// The server stops: ends this wait. After an enqueue its session may not wait for an answer yet.
     fn turn_away(&mut self, place: u32, out: &mut Outbox) {
         if self.tickets[place].is_timed() {
             return self.dismiss(place, Reply::Refused(Refusal::Draining), out);

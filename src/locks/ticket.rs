@@ -1,5 +1,6 @@
-//! Tickets. A ticket is one wait or one hold; it belongs to a key, perhaps to a
-//! session, and has a timer. Invariant: a ticket waits while its fence is 0 and never waits again.
+//! A ticket is one wait or one hold. It is linked into the list of its key and of its session or owner, and into the
+//! timer wheel; it knows none of these. Invariant: a ticket waits while its fence is 0; once granted it never waits
+//! again.
 
 use crate::base::list::{Linked, Neighbours};
 use crate::base::slab::{NIL, Slab};
@@ -11,22 +12,21 @@ pub(super) struct Ticket {
     pub token: Token,
     /// When the wait or the lease ends.
     pub due: Us,
-    /// How long the hold lasts once granted.
+    /// How long the hold will last after its grant.
     pub lease: Us,
     pub key: u32,
-    /// The slot of its session in the table of members. Once a hold has outlived its session it is none: NIL, or what
-    /// `owner.rs` makes of the place of its owner.
+    /// The slot of its session. For a hold without a session: its owner as `owner.rs` encodes it, or NIL.
     pub member: u32,
-    /// Its neighbours among the tickets of its key, and of its session.
+    /// Its neighbours in the list of its key, and in that of its session or owner.
     lanes: [Neighbours; 2],
     timer: Link,
 }
 
 const _: () = assert!(size_of::<Ticket>() == 64);
 
-/// In [`List`]: the tickets of a key.
+/// The lane of [`List`] for the tickets of a key.
 pub(super) const OF_KEY: usize = 0;
-/// In [`List`]: the tickets of a session.
+/// The lane of [`List`] for the tickets of a session or owner.
 pub(super) const OF_MEMBER: usize = 1;
 
 impl Ticket {
@@ -53,7 +53,7 @@ impl Ticket {
         self.key == NIL
     }
 
-    /// Whether its timer is filed.
+    /// Whether it is in the timer wheel.
     pub fn is_timed(&self) -> bool {
         self.timer.is_filed()
     }

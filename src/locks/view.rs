@@ -1,17 +1,16 @@
-//! What a listing shows of a key. A listing may take many turns, so it asks by place, and may miss or see twice what comes
-//! and goes meanwhile. Nothing is changed here.
+//! What a listing shows of a key. A listing may take many turns; it asks for one place after the other, so it may miss,
+//! or see twice, a key that comes or goes meanwhile. Formatting is not done here. Invariant: to look changes nothing.
 
 use super::Locks;
 use crate::command::{State, Us, View};
 
 impl Locks {
-    /// One above the highest place that [`Locks::view`] knows.
+    /// One above the highest place that [`Locks::view`] may be asked for.
     pub fn places(&self) -> u32 {
         self.keys.places()
     }
 
-    /// The key at a place, if there is one: for a listing, which may take many turns and then has missed or
-    /// seen twice what came and went.
+    /// The key at a place, None if the place is free.
     pub fn view(&self, now: Us, place: u32) -> Option<View<'_>> {
         let now = self.now.max(now);
         let key = &self.keys[place];
