@@ -165,7 +165,7 @@ impl Hub {
                     }
                 },
                 Next::Cut(id) => self.closed(id),
-                Next::Tired => break false,
+                Next::OutOfFuel => break false,
                 Next::Done => break true,
             }
         };

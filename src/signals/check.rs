@@ -1,12 +1,12 @@
-//! What must hold between any two calls, in code: the invariants of the signals. Looks at everything, so it is for tests
-//! and simulations.
+//! What must hold between any two calls, in code: the invariants of the signals. It looks at everything, so it is for
+//! tests and simulations.
 
 use super::Signals;
 use crate::base::list::Linked;
 use crate::base::slab::NIL;
 
 impl Signals {
-    /// Panics if anything is not as it must be. Looks at everything: for tests.
+    /// Panics if an invariant is broken. Looks at everything: for tests.
     pub fn check(&self) {
         let mut members = 0;
         for place in (0..self.audiences.places()).filter(|&at| self.audiences[at].pattern != NIL) {
@@ -44,7 +44,7 @@ impl Signals {
     }
 
     fn check_emissions(&self) {
-        for (audience, member) in self.stands() {
+        for (audience, member) in self.cursors() {
             assert!(self.audiences[audience].pattern != NIL);
             assert!(member == NIL || self.subscriptions[member].audience == audience);
             assert!(member == NIL || self.subscriptions[member].next(super::OF_AUDIENCE) != member);

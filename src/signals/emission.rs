@@ -1,7 +1,7 @@
-//! How a signal finds its listeners, one at a time: the hub asks for the next, tries to send, and says whether that went.
-//! An emission may take many turns, while listeners come and go: one that comes may still get the signal, one that has gone
-//! does not. Several emissions are under way at a time, and none knows of the others. Invariant: an emission stands at a
-//! subscription that exists, or between audiences.
+//! How a signal finds its listeners, one at a time: the hub asks for the next one, tries to send, and reports the
+//! outcome. An emission may take many turns, while listeners come and go: a new listener may still get the signal, one
+//! that has gone does not. Several emissions may be under way, and none knows of the others. Invariant: the cursor of
+//! an emission is at a subscription that exists, or between audiences.
 
 use super::{OF_AUDIENCE, Signals};
 use crate::base::list::Linked;
@@ -11,15 +11,15 @@ use crate::command::SessionId;
 /// Emissions that may be under way at a time.
 const EMISSIONS: usize = 64;
 
-/// Where a signal is on its way.
+/// The progress of one signal.
 #[derive(Default)]
 pub(super) struct Emission {
-    /// A signal is on its way here.
+    /// False in a free place.
     is_taken: bool,
-    /// Parts of patterns that match the channel so far.
+    /// Parts of patterns that match the channel so far and are not looked at yet.
     visits: Vec<Visit>,
-    stand: Option<Stand>,
-    /// A bit for the slot of each session that has the signal without a group: it gets it once, however many of its
+    cursor: Option<Cursor>,
+    /// A bit for the slot of each session that has got the signal without a group: it gets it once, however many of its
     /// patterns match.
     served: Vec<u64>,
 }
@@ -30,7 +30,7 @@ impl Emission {
         word.is_some_and(|word| word >> (listener % 64) & 1 == 1)
     }
 
-    fn serve(&mut self, listener: u32) {
+    fn mark_served(&mut self, listener: u32) {
         let word = listener as usize / 64;
         if self.served.len() <= word {
             self.served.resize(word + 1, 0);
@@ -39,46 +39,47 @@ impl Emission {
     }
 }
 
-/// A part of a pattern, and where in the channel the parts begin that those below it must match.
+/// A part of a pattern that matches the channel up to `rest`: parts below it must match from there on.
 struct Visit {
     part: u32,
     serial: u64,
     rest: usize,
 }
 
-/// What the parts below a part cost to be found, in fuel.
+/// The cost of the look-up of the parts below a part, in fuel.
 const LOOKUPS: u32 = 2;
 
-/// All of the channel is matched.
+/// The `rest` of a visit whose part matches the channel to its end.
 const END: usize = usize::MAX;
 
+/// The place of an emission among the listeners.
 #[derive(Clone, Copy)]
-struct Stand {
+struct Cursor {
     audience: u32,
-    /// The next to try; NIL if there is none.
+    /// The next subscription to try; NIL if there is none.
     member: u32,
-    /// In a group, how many are to be tried.
+    /// In a group: how many of it are still to be tried.
     left: u32,
-    /// In a group, the first that had no room, whose turn it was; NIL if it is gone.
+    /// In a group: the first that had no room, whose turn it was; NIL if it is gone.
     primary: Option<u32>,
 }
 
-/// What to do next for a signal.
+/// What the hub must do next for a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
-    /// Send it to this session, and say [`Signals::sent`] or [`Signals::stuck`].
+    /// Send it to this session, then call [`Signals::sent`] or [`Signals::stuck`].
     Offer(SessionId),
-    /// Nobody in a group took it: cut off this one, whose turn it was, and ask on.
+    /// No member of a group had room: cut off this session, whose turn it was, then ask again.
     Cut(SessionId),
-    /// Ask on when there is fuel again.
-    Tired,
-    /// Everybody was asked.
+    /// The fuel is spent: ask again when there is more.
+    OutOfFuel,
+    /// Every listener was asked, and the emission is over.
     Done,
 }
 
 impl Signals {
-    /// Begins to emit a signal: names the emission, until [`Signals::next`] says that it is done. None if too many are
-    /// under way.
+    /// Begins to emit a signal. Returns the number of the emission, valid until [`Signals::next`] says that it is done;
+    /// None if too many are under way.
     pub fn emit(&mut self) -> Option<u32> {
         let free = self.emissions.iter().position(|e| !e.is_taken);
         let place = match free {
@@ -101,23 +102,23 @@ impl Signals {
         Some(place as u32)
     }
 
-    /// How many signals have begun to be emitted.
+    /// How many emissions have begun since the start.
     pub fn emitted(&self) -> u64 {
         self.emitted
     }
 
-    /// What is to be done next for the signal to `channel` that is being emitted. A step costs a unit of fuel, some 100 ns,
-    /// or three.
+    /// What to do next for the signal to `channel` of this emission. Takes 1 to 3 units of fuel a step, some 100 ns
+    /// each.
     pub fn next(&mut self, emission: u32, channel: &[u8], fuel: &mut u32) -> Next {
         let at = emission as usize;
-        assert!(self.emissions[at].is_taken, "it has begun");
+        assert!(self.emissions[at].is_taken, "the emission is under way");
         loop {
             if *fuel == 0 {
-                return Next::Tired;
+                return Next::OutOfFuel;
             }
             *fuel -= 1;
-            if let Some(stand) = self.emissions[at].stand {
-                if let Some(next) = self.ask(at, stand) {
+            if let Some(cursor) = self.emissions[at].cursor {
+                if let Some(next) = self.ask(at, cursor) {
                     return next;
                 }
                 continue;
@@ -131,133 +132,136 @@ impl Signals {
         }
     }
 
-    /// The session that was offered the signal has it.
+    /// The session that was offered the signal has got it.
     pub fn sent(&mut self, emission: u32) {
         let at = emission as usize;
-        let stand = self.emissions[at].stand.expect("a session was offered it");
-        let subscription = &self.subscriptions[stand.member];
-        if !self.audiences[stand.audience].is_group() {
-            self.emissions[at].serve(subscription.listener);
-            return self.step_on(at);
+        let cursor = self.emissions[at]
+            .cursor
+            .expect("a session was offered the signal");
+        let subscription = &self.subscriptions[cursor.member];
+        if !self.audiences[cursor.audience].is_group() {
+            self.emissions[at].mark_served(subscription.listener);
+            return self.advance(at);
         }
-        self.audiences[stand.audience].turn = subscription.next(OF_AUDIENCE);
-        self.leave_audience(at, stand);
+        self.audiences[cursor.audience].turn = subscription.next(OF_AUDIENCE);
+        self.leave_audience(at, cursor);
     }
 
-    /// The session that was offered the signal has no room for it. True if it is to be cut off; else another of its
-    /// group is asked first.
+    /// The session that was offered the signal has no room for it. True if it must be cut off now. False in a group,
+    /// where the others are tried first.
     pub fn stuck(&mut self, emission: u32) -> bool {
         let at = emission as usize;
-        let stand = self.emissions[at].stand.as_mut();
-        let stand = stand.expect("a session was offered it");
-        stand.primary.get_or_insert(stand.member);
-        let audience = stand.audience;
-        self.step_on(at);
+        let cursor = self.emissions[at].cursor.as_mut();
+        let cursor = cursor.expect("a session was offered the signal");
+        cursor.primary.get_or_insert(cursor.member);
+        let audience = cursor.audience;
+        self.advance(at);
         !self.audiences[audience].is_group()
     }
 
-    /// An audience has one member more: where an emission stands there, somebody else might be left out for it.
+    /// An audience has a new member. An emission that is at this audience tries one more, or the new member could take
+    /// the turn of an older one.
     pub(super) fn member_added(&mut self, audience: u32) {
-        let stands = self.emissions.iter_mut().filter_map(|e| e.stand.as_mut());
-        for stand in stands.filter(|stand| stand.audience == audience) {
-            stand.left += 1;
+        let cursors = self.emissions.iter_mut().filter_map(|e| e.cursor.as_mut());
+        for cursor in cursors.filter(|cursor| cursor.audience == audience) {
+            cursor.left += 1;
         }
     }
 
-    /// The subscription is about to end: no emission stands there any more.
-    pub(super) fn pass_over(&mut self, place: u32) {
+    /// A subscription is about to end: moves all cursors off it.
+    pub(super) fn move_off(&mut self, place: u32) {
         for at in 0..self.emissions.len() {
-            self.pass_over_in(at, place);
+            self.move_one_off(at, place);
         }
     }
 
-    fn pass_over_in(&mut self, at: usize, place: u32) {
-        let Some(stand) = &mut self.emissions[at].stand else {
+    fn move_one_off(&mut self, at: usize, place: u32) {
+        let Some(cursor) = &mut self.emissions[at].cursor else {
             return;
         };
-        if self.subscriptions[place].audience != stand.audience {
+        if self.subscriptions[place].audience != cursor.audience {
             return;
         }
-        if stand.primary == Some(place) {
-            stand.primary = Some(NIL);
+        if cursor.primary == Some(place) {
+            cursor.primary = Some(NIL);
         }
-        let stand = *stand;
-        if stand.member == place {
-            self.step_on(at);
+        let cursor = *cursor;
+        if cursor.member == place {
+            self.advance(at);
         }
-        if self.audiences[stand.audience].count == 1 {
-            self.leave_audience(at, stand);
+        if self.audiences[cursor.audience].count == 1 {
+            self.leave_audience(at, cursor);
         }
     }
 
-    /// The audiences and the subscriptions at which emissions stand.
-    pub(super) fn stands(&self) -> impl Iterator<Item = (u32, u32)> {
-        let stands = self.emissions.iter().filter_map(|e| e.stand);
-        stands.map(|stand| (stand.audience, stand.member))
+    /// Where the emissions are: an audience and a subscription each.
+    pub(super) fn cursors(&self) -> impl Iterator<Item = (u32, u32)> {
+        let cursors = self.emissions.iter().filter_map(|e| e.cursor);
+        cursors.map(|cursor| (cursor.audience, cursor.member))
     }
 
-    /// What to do where the emission stands; None if it has stepped on.
-    fn ask(&mut self, at: usize, mut stand: Stand) -> Option<Next> {
-        let audience = &mut self.audiences[stand.audience];
+    /// What to do for the listener at the cursor; None if the cursor has moved on.
+    fn ask(&mut self, at: usize, mut cursor: Cursor) -> Option<Next> {
+        let audience = &mut self.audiences[cursor.audience];
         let is_group = audience.is_group();
-        if is_group && stand.primary.is_none() && stand.member != NIL {
+        if is_group && cursor.primary.is_none() && cursor.member != NIL {
             let first = match audience.turn {
                 NIL => audience.members.first,
                 turn => turn,
             };
             // Another emission has moved the turn since this one came here.
-            if first != stand.member {
-                (stand.member, stand.left) = (first, audience.count);
-                self.emissions[at].stand = Some(stand);
+            if first != cursor.member {
+                (cursor.member, cursor.left) = (first, audience.count);
+                self.emissions[at].cursor = Some(cursor);
             }
         }
-        if stand.member == NIL || is_group && stand.left == 0 {
-            self.leave_audience(at, stand);
-            return self.primary(stand).map(Next::Cut);
+        if cursor.member == NIL || is_group && cursor.left == 0 {
+            self.leave_audience(at, cursor);
+            return self.primary(cursor).map(Next::Cut);
         }
-        let slot = self.subscriptions[stand.member].listener;
+        let slot = self.subscriptions[cursor.member].listener;
         let listener = &self.listeners[slot as usize];
         if listener.leaving || !is_group && self.emissions[at].has_served(slot) {
-            if is_group && stand.primary.is_none() {
-                let next = self.subscriptions[stand.member].next(OF_AUDIENCE);
-                self.audiences[stand.audience].turn = next;
+            if is_group && cursor.primary.is_none() {
+                let next = self.subscriptions[cursor.member].next(OF_AUDIENCE);
+                self.audiences[cursor.audience].turn = next;
             }
-            self.step_on(at);
+            self.advance(at);
             return None;
         }
         Some(Next::Offer(listener.id))
     }
 
-    /// In a group in which nobody has room, whose turn it was, if it is still there.
-    fn primary(&self, stand: Stand) -> Option<SessionId> {
-        let is_group = self.audiences[stand.audience].is_group();
-        let place = stand.primary.filter(|&place| is_group && place != NIL)?;
+    /// The session whose turn it was in a group in which nobody had room, if it still listens.
+    fn primary(&self, cursor: Cursor) -> Option<SessionId> {
+        let is_group = self.audiences[cursor.audience].is_group();
+        let place = cursor.primary.filter(|&place| is_group && place != NIL)?;
         let listener = &self.listeners[self.subscriptions[place].listener as usize];
         (!listener.leaving).then_some(listener.id)
     }
 
-    /// To the next member; in a group the oldest comes after the youngest.
-    fn step_on(&mut self, at: usize) {
-        let Some(stand) = &mut self.emissions[at].stand else {
+    /// Moves the cursor to the next member; in a group the oldest comes after the newest.
+    fn advance(&mut self, at: usize) {
+        let Some(cursor) = &mut self.emissions[at].cursor else {
             return;
         };
-        let audience = &self.audiences[stand.audience];
-        stand.member = self.subscriptions[stand.member].next(OF_AUDIENCE);
+        let audience = &self.audiences[cursor.audience];
+        cursor.member = self.subscriptions[cursor.member].next(OF_AUDIENCE);
         if audience.is_group() {
-            stand.left = stand.left.saturating_sub(1);
-            if stand.member == NIL {
-                stand.member = audience.members.first;
+            cursor.left = cursor.left.saturating_sub(1);
+            if cursor.member == NIL {
+                cursor.member = audience.members.first;
             }
         }
     }
 
-    /// To the next audience of the pattern.
-    fn leave_audience(&mut self, at: usize, stand: Stand) {
-        let next = self.audiences[stand.audience].next(super::OF_PATTERN);
-        self.emissions[at].stand = self.stand_at(next);
+    /// Moves the cursor to the next audience of the pattern.
+    fn leave_audience(&mut self, at: usize, cursor: Cursor) {
+        let next = self.audiences[cursor.audience].next(super::OF_PATTERN);
+        self.emissions[at].cursor = self.cursor_at(next);
     }
 
-    fn stand_at(&self, audience: u32) -> Option<Stand> {
+    fn cursor_at(&self, audience: u32) -> Option<Cursor> {
         if audience == NIL {
             return None;
         }
@@ -267,7 +271,7 @@ impl Signals {
         } else {
             of.turn
         };
-        Some(Stand {
+        Some(Cursor {
             audience,
             member,
             left: of.count,
@@ -275,16 +279,17 @@ impl Signals {
         })
     }
 
-    /// Goes to the audiences of a part at which the channel ends, or on to the parts below it.
+    /// Moves the cursor to the audiences of a part that matches the whole channel, or notes the parts below it that
+    /// match.
     fn visit(&mut self, at: usize, channel: &[u8], visit: Visit) {
         let Visit { part, serial, rest } = visit;
-        // It may have been removed, and with it all below it.
+        // The part may have been removed since, and with it all below it.
         if part != NIL && self.patterns.serial(part) != serial {
             return;
         }
         if rest == END {
             let first = self.patterns.first_audience(part);
-            self.emissions[at].stand = self.stand_at(first);
+            self.emissions[at].cursor = self.cursor_at(first);
             return;
         }
         let left = &channel[rest..];

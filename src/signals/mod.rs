@@ -1,10 +1,10 @@
-//! Pub/sub signals: who listens to which pattern, and who is to get what is signalled to a channel. It keeps no signal:
-//! who does not listen at that moment gets none. Sessions come in, sessions come out; what is sent, and how, is the
-//! hub's. Invariant: `check`, and that whatever costs more the more listeners there are is cut into slices.
+//! Pub/sub signals: which sessions listen to which patterns, and which of them a signal to a channel goes to. No signal
+//! is stored: a session that does not listen at that moment never gets it. Nothing is sent here: the hub does that.
+//! Invariant: `check`; and work that grows with the number of listeners is cut into slices.
 //!
-//! Listeners of one pattern and one group stand in one audience, in the order in which they came; without a group all
-//! of them get a signal, with one they take turns. Audiences hang on their pattern (`patterns.rs`); a signal walks the
-//! patterns that match its channel (`emission.rs`).
+//! The listeners of one pattern and one group are an audience, in the order in which they came. Without a group all of
+//! an audience get a signal; in a group its members take turns. Audiences hang on their pattern (`patterns.rs`); a
+//! signal walks the patterns that match its channel (`emission.rs`).
 
 mod check;
 mod emission;
@@ -24,7 +24,7 @@ use emission::Emission;
 pub use emission::Next;
 use patterns::{OF_PATTERN, Patterns};
 
-/// Everybody who listens.
+/// All subscriptions, and the signals that are under way to them.
 pub struct Signals {
     hash: Hash,
     patterns: Patterns,
@@ -32,15 +32,15 @@ pub struct Signals {
     by_group: Table,
     subscriptions: Slab<Subscription>,
     by_listener: Table,
-    /// By slot of the session.
+    /// Indexed by the slot of the session.
     listeners: Vec<Listener>,
     /// Slots of sessions that are gone and still have subscriptions.
     leaving: VecDeque<u32>,
-    /// Signals on their way; a place is used again.
+    /// Signals under way; a place is used again.
     emissions: Vec<Emission>,
-    /// How many have begun.
+    /// How many emissions have begun.
     emitted: u64,
-    /// Subscriptions that a session may have; 0 is any number.
+    /// Subscriptions that a session may have; 0 sets no limit.
     most: u32,
 }
 
@@ -52,7 +52,7 @@ struct Audience {
     group: Name,
     members: List<OF_AUDIENCE>,
     count: u32,
-    /// In a group, whose turn it is; NIL is the oldest's.
+    /// In a group: the subscription whose turn it is; NIL for the oldest.
     turn: u32,
     lane: Neighbours,
 }
@@ -65,9 +65,10 @@ struct Subscription {
     lanes: [Neighbours; 2],
 }
 
-/// Fuel for one of those that are gone, before the next has its turn.
-const LEAVING: u32 = 500;
+/// Fuel for one session that is gone, before the next one has its turn.
+const LEAVE_SLICE: u32 = 500;
 
+/// The lanes of [`List`]: subscriptions of one audience, and of one listener.
 const OF_AUDIENCE: usize = 0;
 const OF_LISTENER: usize = 1;
 
@@ -91,8 +92,8 @@ pub struct View<'a> {
 }
 
 impl Signals {
-    /// Nobody listens. A session may have `most` subscriptions, 0 is any number; clients choose patterns and groups, so
-    /// they are hashed with 16 random bytes.
+    /// An empty set. A session may have `most` subscriptions; 0 sets no limit. Clients choose patterns and groups, so
+    /// hashes are keyed with `secret`, 16 random bytes.
     pub fn new(most: u32, secret: &[u8; 16]) -> Signals {
         let hash = Hash(SipHasher13::new_with_key(secret));
         Signals {
@@ -110,10 +111,10 @@ impl Signals {
         }
     }
 
-    /// The session listens to `pattern`, in a group unless that is empty. To say so again changes nothing. False if it
-    /// would be one subscription too many.
+    /// The session listens to `pattern`, in a group unless `group` is empty. If it does already, nothing changes. False
+    /// if this would be one subscription too many.
     pub fn listen(&mut self, id: SessionId, pattern: &[u8], group: &[u8]) -> bool {
-        let slot = self.enrol(id);
+        let slot = self.ensure_listener(id);
         if self.find(slot, pattern, group).is_some() {
             return true;
         }
@@ -141,7 +142,7 @@ impl Signals {
         true
     }
 
-    /// The session does not listen to that any more. If it did not, nothing changes.
+    /// The session stops listening to this. If it did not listen, nothing changes.
     pub fn unlisten(&mut self, id: SessionId, pattern: &[u8], group: &[u8]) {
         if self.has(id)
             && let Some(place) = self.find(id.slot(), pattern, group)
@@ -157,7 +158,8 @@ impl Signals {
             .is_some_and(|listener| listener.id == id && listener.count > 0)
     }
 
-    /// The session is gone, and gets nothing any more. True if nothing is left of it; else `leave_some` will say so.
+    /// The session is gone, and gets no signal any more. True if nothing is left of it; else `leave_some` will return
+    /// it.
     pub fn leave(&mut self, id: SessionId) -> bool {
         if !self.has(id) {
             return true;
@@ -167,13 +169,13 @@ impl Signals {
         false
     }
 
-    /// Removes what sessions that are gone have left, some of each in turn, a unit of fuel (some 100 ns) for each part of a
-    /// pattern. Returns one of which nothing is left now.
+    /// Removes subscriptions of sessions that are gone, a slice of each in turn. One costs a unit of fuel (some 100
+    /// ns), and another for each part of a pattern that goes with it. Returns a session of which nothing is left now.
     pub fn leave_some(&mut self, fuel: &mut u32) -> Option<SessionId> {
         while *fuel > 0 {
             let slot = self.leaving.pop_front()?;
             let Listener { id, .. } = self.listeners[slot as usize];
-            let mut slice = LEAVING.min(*fuel);
+            let mut slice = LEAVE_SLICE.min(*fuel);
             *fuel -= slice;
             while slice > 0 {
                 let place = self.listeners[slot as usize].subscriptions.first;
@@ -187,25 +189,25 @@ impl Signals {
             if *fuel > 0 {
                 self.leaving.push_back(slot);
             } else {
-                // It is still its turn.
+                // The fuel ended within its slice: it goes first next time.
                 self.leaving.push_front(slot);
             }
         }
         None
     }
 
-    /// Whether sessions that are gone have left something.
+    /// Whether sessions that are gone still have subscriptions.
     pub fn is_leaving(&self) -> bool {
         !self.leaving.is_empty()
     }
 
-    /// One above the highest place that [`Signals::view`] knows.
+    /// One above the highest place that [`Signals::view`] may be asked for.
     pub fn places(&self) -> u32 {
         self.audiences.places()
     }
 
-    /// The audience at a place, if there is one: for a listing, which may take many turns and then has missed or seen
-    /// twice what came and went.
+    /// The audience at a place, None if the place is free. A listing may take many turns: it may miss, or see twice, an
+    /// audience that comes or goes meanwhile.
     pub fn view(&self, place: u32) -> Option<View<'_>> {
         let audience = &self.audiences[place];
         (audience.pattern != NIL).then(|| View {
@@ -215,21 +217,24 @@ impl Signals {
         })
     }
 
-    /// The session's place in the table of listeners, made on its first visit.
-    fn enrol(&mut self, id: SessionId) -> u32 {
+    /// The session's place in `listeners`, which is made on its first visit.
+    fn ensure_listener(&mut self, id: SessionId) -> u32 {
         let slot = id.slot() as usize;
         if self.listeners.len() <= slot {
             self.listeners.resize_with(slot + 1, Listener::default);
         }
         let listener = &mut self.listeners[slot];
         if listener.id != id {
-            assert!(listener.count == 0, "a slot is used again once it is free");
+            assert!(
+                listener.count == 0,
+                "a slot is used again only after its session has left"
+            );
             *listener = Listener {
                 id,
                 ..Listener::default()
             };
         }
-        assert!(!listener.leaving, "who is gone asks for nothing");
+        assert!(!listener.leaving, "a session that is gone does not listen");
         slot as u32
     }
 
@@ -250,7 +255,7 @@ impl Signals {
         })
     }
 
-    /// The audience of a pattern and a group, made if there is none.
+    /// The audience of a pattern and a group, which is made if there is none.
     fn audience(&mut self, pattern: &[u8], group: &[u8]) -> u32 {
         let pattern = self.patterns.make(&self.hash, pattern);
         if let Some(place) = self.find_audience(pattern, group) {
@@ -268,10 +273,10 @@ impl Signals {
         place
     }
 
-    /// A subscription ends; with the last of its audience that goes, and with the last of these the pattern. Returns what
-    /// that cost, in fuel.
+    /// Ends a subscription. An audience goes with its last subscription, and a pattern with its last audience. Returns
+    /// the cost, in fuel.
     fn cancel(&mut self, place: u32) -> u32 {
-        self.pass_over(place);
+        self.move_off(place);
         let Subscription {
             audience, listener, ..
         } = self.subscriptions[place];
@@ -349,7 +354,7 @@ impl Linked for Subscription {
 
 impl Linked for Audience {
     fn lane(&mut self, lane: usize) -> &mut Neighbours {
-        assert!(lane == OF_PATTERN, "it is in one list only");
+        assert!(lane == OF_PATTERN, "an audience is in one list");
         &mut self.lane
     }
 
@@ -358,11 +363,11 @@ impl Linked for Audience {
     }
 }
 
-/// Keyed hashes of the things that are found here.
+/// Keyed hashes for the tables here.
 struct Hash(SipHasher13);
 
 impl Hash {
-    /// Of a name under a place: a part of a pattern under its parent, a group under its pattern.
+    /// The hash of a name below a place: a part of a pattern below its parent, a group below its pattern.
     fn part(&self, under: u32, name: &[u8]) -> u32 {
         let mut hasher = self.0;
         hasher.write(&under.to_le_bytes());

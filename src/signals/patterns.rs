@@ -1,6 +1,7 @@
-//! The patterns that somebody listens to, as a tree of their parts: the parts of `a.*.>` are `a`, `*` and `>`. A channel
-//! is matched by going down from the root, part by part, to the child of that name, to `*` and to `>`, so patterns
-//! that begin otherwise cost nothing. Invariant: a part is there exactly while a part below it or an audience is.
+//! The patterns that sessions listen to, as a tree of their parts: the parts of `a.*.>` are `a`, `*` and `>`. A channel
+//! is matched from the root, part by part: each step goes to the child of that name, to `*` and to `>`. So patterns
+//! that begin differently cost nothing. It checks no pattern and knows no session. Invariant: a part exists exactly
+//! while a part below it or an audience does.
 
 use super::{Audience, Hash};
 use crate::base::list::List;
@@ -8,20 +9,20 @@ use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 
-/// In [`List`]: the audiences of a pattern.
+/// The lane of [`List`] for the audiences of a pattern.
 pub(super) const OF_PATTERN: usize = 0;
 
 /// All parts of all patterns. The last part of a pattern stands for it.
 pub(super) struct Patterns {
     parts: Slab<Part>,
     table: Table,
-    /// Rises with every part, so that one which was removed is not taken for another in its place.
+    /// Rises with every part, so that a removed part is told from a later one at its place.
     serial: u64,
 }
 
 struct Part {
     name: Name,
-    /// NIL if it is the first of its pattern.
+    /// NIL for the first part of a pattern.
     parent: u32,
     /// Parts directly below it.
     children: u32,
@@ -47,7 +48,7 @@ impl Patterns {
         Some(place)
     }
 
-    /// The pattern, made if it is not there yet; then it needs an audience at once.
+    /// The pattern, which is made if there is none; the caller then gives it an audience at once.
     pub fn make(&mut self, hash: &Hash, pattern: &[u8]) -> u32 {
         let mut parent = NIL;
         for name in split(pattern) {
@@ -60,14 +61,15 @@ impl Patterns {
         parent
     }
 
-    /// The part of this name below another, or at the root, which is NIL.
+    /// The child of this name below `parent`; below the root if that is NIL.
     pub fn child(&self, hash: &Hash, parent: u32, name: &[u8]) -> Option<u32> {
         self.table.find(hash.part(parent, name), |place| {
             self.parts[place].parent == parent && self.parts[place].name.is(name)
         })
     }
 
-    /// Removes a pattern that has no audience any more, as far as no other needs its parts. Returns how many those were.
+    /// Removes the parts of a pattern that has no audience any more, up to the first that is still needed. Returns how
+    /// many.
     pub fn prune(&mut self, hash: &Hash, mut place: u32) -> u32 {
         let mut pruned = 0;
         while place != NIL && self.parts[place].is_unused() {
@@ -87,7 +89,7 @@ impl Patterns {
         &mut self.parts[place].audiences
     }
 
-    /// Which part it is that stands at this place now.
+    /// The serial of the part that is at this place now.
     pub fn serial(&self, place: u32) -> u64 {
         self.parts[place].serial
     }
@@ -107,12 +109,12 @@ impl Patterns {
         names.collect::<Vec<_>>().join(&b'.')
     }
 
-    /// Panics if a part is not as it must be.
+    /// Panics if an invariant is broken.
     pub fn check(&self, hash: &Hash, audiences: &Slab<Audience>) {
         let mut children = 0;
         for place in (0..self.parts.places()).filter(|&place| self.parts[place].serial > 0) {
             let part = &self.parts[place];
-            assert!(!part.is_unused(), "S9: no part that nobody needs");
+            assert!(!part.is_unused(), "S9: every part is needed");
             assert_eq!(
                 self.child(hash, part.parent, part.name.bytes()),
                 Some(place)

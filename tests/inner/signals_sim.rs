@@ -229,7 +229,7 @@ impl<'a> World<'a> {
                 .signals
                 .next(emission, &self.channels[&emission], &mut fuel);
             assert!(
-                fuel < before || next == Next::Tired,
+                fuel < before || next == Next::OutOfFuel,
                 "a step costs something"
             );
             self.trace.heard(format!("{next:?}"));
@@ -240,7 +240,7 @@ impl<'a> World<'a> {
                     self.judge.cut(emission, id);
                     self.leave(id);
                 }
-                Next::Tired => {
+                Next::OutOfFuel => {
                     assert_eq!(fuel, 0, "tired of nothing");
                     assert!(before < PLENTY, "a signal comes to its end");
                     return;
