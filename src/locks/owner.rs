@@ -48,7 +48,7 @@ pub(super) enum Actor {
     Session(u32),
     /// The owner at this place.
     Declared(u32),
-    /// Nobody: the hold ends by its lease, or with its session, which is closing.
+    /// No actor: the hold ends by its lease, or with its session, which is closing.
     Nobody,
 }
 

@@ -3,7 +3,7 @@
 //! says so; the key knows nothing of marks. Invariant: each record has a ticket or is a mark, and a session has one for
 //! a key.
 //!
-//! After the enqueue a queued ticket has no timer, and its grant is sent to nobody until its session waits.
+//! After the enqueue a queued ticket has no timer. When it is granted, no reply is sent until its session waits.
 
 use std::collections::VecDeque;
 

@@ -123,7 +123,7 @@ impl Locks {
             if !self.tickets[place].waits() {
                 self.end(place, End::Expired, SessionId::NOBODY, out);
             } else if self.members[member as usize].closing {
-                // The session is gone: nobody is to be answered.
+                // The session is gone: no answer is needed.
                 self.leave(place);
                 self.retire_if_unused(key);
             } else {
