@@ -1,31 +1,31 @@
-//! A byte queue: filled at the tail, consumed at the head. Its memory comes from a pool and goes back there the
-//! moment it is empty, so a connection with nothing pending owns nothing, and a busy server allocates nothing.
-//! It has no cap of its own: who fills it asks `len` first.
+//! A byte queue, filled at the tail and consumed at the head. It has no cap: the caller checks `len` before it appends.
+//! Invariant: an empty buffer owns no memory. It takes memory from a pool and gives it back the moment it is empty, so
+//! an idle connection owns nothing, and a busy server allocates nothing.
 
 /// Buffers larger than this are freed rather than kept.
 const KEEP_BYTES: usize = 4096;
-/// How many are kept.
+/// How many of the others are kept.
 const KEEP: usize = 512;
 
-/// Memory for buffers that is not in use: at most 2 MiB.
+/// Spare memory for buffers: at most 2 MiB.
 #[derive(Default)]
 pub struct Pool {
     spare: Vec<Buffer>,
 }
 
-/// Bytes on their way in or out. One word, because most connections have two of them and nothing in either.
+/// Bytes on their way in or out. It is one word large, because most connections have two of them, both empty.
 #[derive(Default)]
 pub struct Buffer(Option<Box<Bytes>>);
 
 #[derive(Default)]
 struct Bytes {
-    /// Those before `head` have been consumed.
+    /// The bytes before `head` have been consumed.
     all: Vec<u8>,
     head: usize,
 }
 
 impl Buffer {
-    /// What is in, oldest first.
+    /// The bytes in the queue, oldest first.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
@@ -34,13 +34,13 @@ impl Buffer {
         }
     }
 
-    /// How many bytes are in.
+    /// How many bytes are in the queue.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.bytes().len()
     }
 
-    /// Whether nothing is in.
+    /// Whether no bytes are in the queue.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -51,7 +51,7 @@ impl Buffer {
             *self = pool.spare.pop().unwrap_or_default();
         }
         let bytes = self.0.get_or_insert_default();
-        // Moving what is left to the front pays for itself once more than half has been consumed.
+        // Moving the rest to the front costs less than was consumed once more than half is.
         if bytes.head > bytes.all.len() / 2 {
             bytes.all.drain(..bytes.head);
             bytes.head = 0;
@@ -69,7 +69,7 @@ impl Buffer {
         }
     }
 
-    /// Drops everything.
+    /// Drops all bytes.
     pub fn clear(&mut self, pool: &mut Pool) {
         let mut buffer = std::mem::take(self);
         let Some(bytes) = &mut buffer.0 else { return };

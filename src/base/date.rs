@@ -1,4 +1,4 @@
-//! The civil calendar in UTC, for what people read: a log line, the date of a report. It reads no clock and knows no
+//! The civil calendar in UTC, for people: the time of a log line, the date of a report. It reads no clock and knows no
 //! time zone and no leap second. Invariant: every instant from 1970 on has one date, and later instants have later
 //! ones.
 
@@ -40,8 +40,8 @@ impl Date {
     }
 }
 
-/// Year, month and day of a day counted from 1970-01-01. Years are counted from March, which puts the leap day last;
-/// then months have a period of 153 days in five (Hinnant, `civil_from_days`).
+/// Year, month and day of a day counted from 1970-01-01. Years begin in March here, so that the leap day is the last of
+/// its year; then months have a period of 153 days in five (Hinnant, `civil_from_days`).
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01
     let (era, of_era) = (days / 146_097, days % 146_097);

@@ -1,18 +1,19 @@
-//! Doubly linked lists of values that live in a slab: the links stand in the values, so to enter and to leave costs the
-//! same wherever, and allocates nothing. A value has one lane of links for each list that it can be in at a time. The
-//! list does not know what is in it: who enters twice or leaves what it is not in breaks it.
+//! Doubly linked lists of values that live in a slab. The links are in the values, so that insert and remove are O(1)
+//! everywhere and allocate nothing. A value has one lane of links for each list that it can be in at the same time. A
+//! list does not check its use: a value must not be inserted twice, nor removed from a list that it is not in.
+//! Invariant: each value's `next` has it as `prev`.
 
 use crate::base::slab::{NIL, Slab};
 
-/// A value's places in its lists.
+/// A value with links for one list or more.
 pub trait Linked {
     /// Its neighbours in the list of this lane.
     fn lane(&mut self, lane: usize) -> &mut Neighbours;
-    /// Who stands behind it there; NIL if it is the last, or in no list.
+    /// The place behind it there; NIL if it is the last, or in no list.
     fn next(&self, lane: usize) -> u32;
 }
 
-/// Who stands before and behind a value; NIL is nobody.
+/// The places before and behind a value; NIL for none.
 #[derive(Clone, Copy, Debug)]
 pub struct Neighbours {
     /// The place before it.
@@ -49,12 +50,12 @@ impl<const LANE: usize> Default for List<LANE> {
 }
 
 impl<const LANE: usize> List<LANE> {
-    /// Whether nobody is in.
+    /// Whether no value is in.
     pub fn is_empty(&self) -> bool {
         self.first == NIL
     }
 
-    /// Enters at the tail.
+    /// Inserts the value at `place` at the tail.
     pub fn push_back<T: Linked>(&mut self, slab: &mut Slab<T>, place: u32) {
         let prev = std::mem::replace(&mut self.last, place);
         *slab[place].lane(LANE) = Neighbours { prev, next: NIL };
@@ -64,7 +65,7 @@ impl<const LANE: usize> List<LANE> {
         }
     }
 
-    /// Enters at the head.
+    /// Inserts the value at `place` at the head.
     pub fn push_front<T: Linked>(&mut self, slab: &mut Slab<T>, place: u32) {
         let next = std::mem::replace(&mut self.first, place);
         *slab[place].lane(LANE) = Neighbours { prev: NIL, next };
@@ -74,7 +75,7 @@ impl<const LANE: usize> List<LANE> {
         }
     }
 
-    /// Leaves.
+    /// Removes the value at `place`, which is in this list.
     pub fn remove<T: Linked>(&mut self, slab: &mut Slab<T>, place: u32) {
         let Neighbours { prev, next } = std::mem::take(slab[place].lane(LANE));
         match prev {

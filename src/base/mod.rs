@@ -1,6 +1,6 @@
-//! What would serve any program, containers and the calendar: they know nothing of locks, sessions or protocols. Each
-//! container keeps its values at places that are small integers, so that links between them cost four bytes and no
-//! reference counting.
+//! Code that would serve any program: containers and the calendar. It knows nothing of locks, sessions or protocols.
+//! The linked containers keep values at places, which are u32, so that a link costs four bytes and no reference
+//! counting. Invariant: only `command`, for the unit of time, is imported from outside.
 
 pub mod buffer;
 pub mod date;

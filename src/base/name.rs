@@ -1,5 +1,5 @@
-//! A name that somebody outside chose, in 24 bytes unless it is long: of a key, of an owner, of a part of a pattern.
-//! It knows no encoding and no rule for names. Invariant: what went in comes out.
+//! A name that a client chose: of a key, an owner, a part of a pattern. It takes 24 bytes, plus a box if it is over 22
+//! bytes long. It knows no encoding and no rule for names. Invariant: its bytes are those that it was made of.
 
 /// Names of up to this many bytes are kept in place.
 const INLINE: usize = 22;
@@ -31,8 +31,8 @@ impl Name {
         }
     }
 
-    /// Whether it is these bytes. Eight at a time: musl's memcmp takes them one by one, which was 3 % of a pipelined
-    /// request with a key of 13 bytes, and 16 % with one of 200.
+    /// Whether it consists of these bytes. Compares eight at a time: musl's memcmp takes them one by one, which was 3 %
+    /// of a pipelined request with a key of 13 bytes, and 16 % with one of 200.
     pub fn is(&self, name: &[u8]) -> bool {
         let mine = self.bytes();
         if mine.len() != name.len() {

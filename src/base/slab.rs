@@ -1,14 +1,15 @@
-//! A chunked slab: values at u32 places that stay put, found without a search, freed places used again. It grows
-//! by a chunk at a time, so that no insert pays for the copying of a large array, and links between values are
-//! u32, half a pointer. It does not know which places are free: who removes a value forgets its place.
+//! A chunked slab: values at u32 places that do not move. A value is found without a search, and a freed place is used
+//! again. The slab grows by a chunk at a time, so that no insert copies a large array; links between values are u32,
+//! half a pointer. It cannot tell a free place from a used one: the caller must not use a place after `remove`.
+//! Invariant: a free place holds the default value.
 
 use std::ops::{Index, IndexMut};
 
-/// No place: the end of a list of links.
+/// No place: the end of a list.
 pub const NIL: u32 = u32::MAX;
 
-/// Values in a chunk. Large enough that an allocator maps each chunk by itself, and a page is used when a value is:
-/// musl rounds smaller blocks up, which cost 7 bytes for each lock held.
+/// Values in a chunk. A chunk is large enough to be mapped by itself, so that a page is only used once its values are.
+/// The allocator of musl rounds smaller blocks up, which cost 7 bytes for each held lock.
 const CHUNK: usize = 4096;
 
 /// Values of one type at places that do not move.
@@ -28,7 +29,7 @@ impl<T: Default> Slab<T> {
         }
     }
 
-    /// Puts `value` at a free place, the one freed last if there is any.
+    /// Puts `value` at the place that was freed last, or at a new one.
     pub fn insert(&mut self, value: T) -> u32 {
         if let Some(place) = self.free.pop() {
             self[place] = value;
@@ -48,7 +49,7 @@ impl<T: Default> Slab<T> {
         place
     }
 
-    /// Takes the value out and leaves the default in its place.
+    /// Takes the value out, leaves the default in its place, and frees that.
     pub fn remove(&mut self, place: u32) -> T {
         self.free.push(place);
         std::mem::take(&mut self[place])

@@ -1,22 +1,23 @@
-//! An index from hashes to places in a slab: open addressing, linear probing, cells of a 32-bit hash and a place
-//! plus one, an empty cell all zero. It knows no keys: the caller hashes (with a secret, since clients choose
-//! the keys) and compares. Growth moves a few cells with every insert, so that no turn pays for a doubling.
+//! An index from hashes to places in a slab, by open addressing and linear probing. It knows no keys: the caller hashes
+//! them, with a secret because clients choose them, and compares them. While it grows a few cells move with every
+//! insert, so that no turn pays for a whole copy. Invariant: no empty cell lies between the home of an entry and the
+//! entry.
 
-/// A cell: the hash in the upper half, the place plus one in the lower.
+/// A cell: the hash in the upper half, the place plus one in the lower; 0 if it is empty.
 type Cell = u64;
 
 const EMPTY: Cell = 0;
-/// A cell of the old array whose entry was removed: probing goes on behind it.
-const GRAVE: Cell = u32::MAX as Cell;
+/// A cell of the old array whose entry was removed: a probe goes on behind it.
+const TOMBSTONE: Cell = u32::MAX as Cell;
 const CELLS_MIN: usize = 64;
-/// Old cells that move with every insert. Growth is over long before the next one is due.
+/// Old cells that move with every insert, enough to be done long before the next growth.
 const MOVES: usize = 8;
 
 /// Finds places by hash.
 pub struct Table {
     cells: Vec<Cell>,
     entries: usize,
-    /// The smaller array that is being moved from; empty but while growing.
+    /// The smaller array, while the table grows; else empty.
     old: Vec<Cell>,
     /// Cells of `old` below this have moved.
     moved: usize,
@@ -33,7 +34,8 @@ impl Table {
         }
     }
 
-    /// The place under `hash` for which `is_it` holds. May ask about places with an equal hash and another key.
+    /// The place with this hash for which `is_it` holds. It may be asked about places with an equal hash and another
+    /// key.
     pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let same = |cell: Cell| (cell >> 32) as u32 == hash && is_it(place(cell));
         let at = self.probe(hash, same).map(|at| self.cells[at]);
@@ -41,7 +43,7 @@ impl Table {
             .map(place)
     }
 
-    /// Adds a place that is not in yet.
+    /// Adds a place, which is not in yet.
     pub fn insert(&mut self, hash: u32, place: u32) {
         for _ in 0..MOVES {
             self.move_one();
@@ -53,7 +55,7 @@ impl Table {
         self.entries += 1;
     }
 
-    /// Removes a place that is in.
+    /// Removes a place, which is in.
     pub fn remove(&mut self, hash: u32, place: u32) {
         let cell = u64::from(hash) << 32 | u64::from(place + 1);
         self.entries -= 1;
@@ -62,8 +64,8 @@ impl Table {
         } else {
             let at = self
                 .probe_old(hash, |c| c == cell)
-                .expect("only what is in is removed");
-            self.old[at] = GRAVE;
+                .expect("a place that is removed is in");
+            self.old[at] = TOMBSTONE;
         }
     }
 
@@ -89,8 +91,8 @@ impl Table {
         None
     }
 
-    /// In the old array the cells below `moved` are gone, and a run of cells may have begun among them: probing
-    /// starts, and wraps around, at `moved`.
+    /// Searches the old array. Its cells below `moved` are empty, although a run of cells may have begun there: the
+    /// probe starts, and wraps around, at `moved`.
     fn probe_old(&self, hash: u32, is_it: impl Fn(Cell) -> bool) -> Option<usize> {
         if self.old.is_empty() {
             return None;
@@ -99,7 +101,7 @@ impl Table {
         for _ in self.moved..self.old.len() {
             match self.old[at] {
                 EMPTY => return None,
-                GRAVE => {}
+                TOMBSTONE => {}
                 cell if is_it(cell) => return Some(at),
                 _ => {}
             }
@@ -122,7 +124,10 @@ impl Table {
     }
 
     fn grow(&mut self) {
-        assert!(self.old.is_empty(), "a growth is over before the next");
+        assert!(
+            self.old.is_empty(),
+            "a growth ends before the next one begins"
+        );
         let cells = vec![EMPTY; self.cells.len() * 2];
         self.old = std::mem::replace(&mut self.cells, cells);
         self.moved = 0;
@@ -133,7 +138,7 @@ impl Table {
             return;
         }
         let cell = self.old[self.moved];
-        if cell != EMPTY && cell != GRAVE {
+        if cell != EMPTY && cell != TOMBSTONE {
             self.put(cell);
         }
         self.moved += 1;
@@ -142,7 +147,7 @@ impl Table {
         }
     }
 
-    /// Empties a cell and moves the rest of its run up, so that no probe stops short.
+    /// Empties a cell and moves later cells of its run up, so that no probe ends too early.
     fn close_gap(&mut self, mut hole: usize) {
         let mask = self.cells.len() - 1;
         let mut at = hole;

@@ -1,10 +1,11 @@
-//! A hierarchical timer wheel: eleven levels of 64 slots cover every u64 microsecond exactly, so there is no
-//! horizon and no overflow list. Insert and cancel are O(1) and allocate nothing: the links sit in the records
-//! that are timed. Timers come out in slot order, never early. After Varghese and Lauck, "Hashed and
-//! Hierarchical Timing Wheels" (SOSP 1987), with the level found by the highest bit in which two times differ.
+//! A hierarchical timer wheel: eleven levels of 64 slots cover every u64 microsecond exactly, so there is no horizon
+//! and no overflow list. Insert and cancel are O(1) and allocate nothing: the links are in the timed records, which
+//! live elsewhere. Timers come out in the order of slots, never early. After Varghese and Lauck, "Hashed and
+//! Hierarchical Timing Wheels" (SOSP 1987); the level is found by the highest bit in which two times differ.
 //!
-//! Invariant: a timer on level L shares all digits above L with `elapsed` and has a larger digit at L (at level
-//! 0: not a smaller one); only the slot that is being emptied downwards has the same digit.
+//! Times are numbers in base 64 here. Invariant: a timer on level L has the same digits above L as `elapsed`, and a
+//! larger digit at L (at level 0 an equal one is possible). Only in the slot that is being emptied downwards is the
+//! digit equal.
 
 use crate::base::slab::NIL;
 use crate::command::Us;
@@ -12,10 +13,10 @@ use crate::command::Us;
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 11;
-/// In `Link::prev`: the rest is the number of the slot whose list this record heads.
+/// A bit of `Link::prev`: the record is the first of its slot, and the other bits are the number of that slot.
 const HEAD: u32 = 1 << 31;
 
-/// What a record gives to the wheel: its neighbours in the list of its slot.
+/// The part of a record that the wheel uses: its neighbours in the list of its slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     prev: u32,
@@ -40,16 +41,18 @@ impl Default for Link {
 
 /// Records that can be timed, at places below 2^31.
 pub trait Timers {
-    /// The links of the record at `place`, which the wheel alone changes.
+    /// The link of the record at `place`, which only the wheel changes.
     fn link(&mut self, place: u32) -> &mut Link;
-    /// When that record is due. It may move later while the timer is filed: who pops it files it again.
+    /// When the record is due. This may move later while the timer is filed: a caller that pops it too early files it
+    /// again.
     fn due(&self, place: u32) -> Us;
 }
 
 /// A timer wheel over records that live elsewhere.
 pub struct Wheel {
     heads: [[u32; SLOTS]; LEVELS],
-    /// A bit for each slot that has timers, and one for each level that has any: most have none, and every turn asks.
+    /// A bit for each slot that has timers, and in `levels` one for each level that has any: most have none, and every
+    /// turn asks.
     occupied: [u64; LEVELS],
     levels: u32,
     /// Everything due before this has been popped.
@@ -87,7 +90,7 @@ impl Wheel {
         self.levels |= 1 << level;
     }
 
-    /// Takes the record at `place` out; nothing happens if it is not in.
+    /// Takes the record at `place` out, if it is in.
     pub fn cancel(&mut self, timers: &mut impl Timers, place: u32) {
         let Link { prev, next } = std::mem::take(timers.link(place));
         if prev == NIL {
@@ -111,8 +114,8 @@ impl Wheel {
         }
     }
 
-    /// Takes out a timer that was filed for `now` or earlier. Moving timers to lower levels costs one of `fuel`
-    /// each; without fuel there is none to be had, and `next` stays in the past until a later call goes on.
+    /// Takes out a timer that was filed for `now` or earlier. To move a timer down a level costs one of `fuel`. When
+    /// the fuel is spent this returns None, and `next` stays in the past until a later call goes on.
     pub fn pop(&mut self, timers: &mut impl Timers, now: Us, fuel: &mut u32) -> Option<u32> {
         loop {
             let Some((level, slot, start)) = self.first().filter(|&(_, _, start)| start <= now)
@@ -136,13 +139,13 @@ impl Wheel {
         }
     }
 
-    /// When to call `pop` next: never after the earliest timer, perhaps before it.
+    /// When to call `pop` next: never later than the earliest timer, perhaps earlier.
     pub fn next(&self) -> Option<Us> {
         self.first().map(|(_, _, start)| start)
     }
 
-    /// The occupied slot that begins first, the higher level where two begin at once: what is in it may have to
-    /// come down below the other.
+    /// The occupied slot that begins first. Where two begin at once it is that of the higher level: its timers may
+    /// belong below the other.
     fn first(&self) -> Option<(usize, usize, Us)> {
         let mut best: Option<(usize, usize, Us)> = None;
         let mut levels = self.levels;
