@@ -1,12 +1,12 @@
-//! The vocabulary that the faces and the lock table share: what may be asked, what may be answered, and the
-//! names for sessions, tokens and time. It holds no behaviour beyond that of its values, and imports nothing of
-//! ours. Invariant: a value of these types has already been checked for form, never for right.
+//! The vocabulary that the faces, the hub and the lock table share: commands, replies and refusals, and the types of
+//! sessions, tokens and time. It has no behaviour beyond that of its values, and imports nothing of ours. Invariant:
+//! the faces have checked the form of every value; only the lock table decides whether a command is granted.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
 
-/// Microseconds of the server's clock (CLOCK_BOOTTIME): an instant or a span. Spans that a client asks for are
-/// at most 9,223,372,036 s; sums saturate.
+/// Microseconds of the server's clock (CLOCK_BOOTTIME): an instant or a span. A span that a client asks for is at most
+/// 9,223,372,036 s; sums saturate.
 pub type Us = u64;
 
 /// One second, in [`Us`].
@@ -15,8 +15,8 @@ pub const SECOND: Us = 1_000_000;
 /// The longest span a client or an option may name, in seconds: 2^63 ns, as in the Go server.
 pub const SECONDS_MAX: u64 = 9_223_372_036;
 
-/// Names one connection for the life of the server: a serial that is never reused, above a slot that is. The
-/// slot finds the session without a search, the whole id is compared, so what is late finds nobody.
+/// Names one connection for the life of the server: a serial that is never reused, above a slot that is. The slot finds
+/// the session without a search. The whole id is compared, so an event that comes late does not reach a later session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct SessionId(u64);
 
@@ -24,7 +24,7 @@ impl SessionId {
     /// How many slots there can be: 2^24.
     pub const SLOTS: u32 = 1 << 24;
 
-    /// From nobody: commands of the server itself, such as [`Command::Tick`].
+    /// No session: the sender of commands of the server itself, such as [`Command::Tick`].
     pub const NOBODY: SessionId = SessionId(0);
 
     /// `serial` counts from 1 and has 40 bits; `slot` is below [`SessionId::SLOTS`].
@@ -47,7 +47,7 @@ impl SessionId {
 /// Proof of one grant. The fence rises with every grant and is never 0; the salt cannot be guessed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Token {
-    /// Orders all grants of all keys; what a client hands to the resource that it guards.
+    /// Orders all grants of all keys. A client hands it to the resource that it guards.
     pub fence: u64,
     /// SipHash-2-4 of the fence under the server's secret.
     pub salt: u64,
@@ -72,10 +72,10 @@ pub enum Space {
     Semaphore,
 }
 
-/// Where the name of an owner is from. Equal names of two realms are two owners.
+/// Where the name of an owner comes from. Equal names of two realms are two owners.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Realm {
-    /// A client has declared it: `id` on the line protocol, and what other faces have of the kind.
+    /// A client has declared it, on the line protocol with `id`.
     #[default]
     Declared,
     /// The client id of distlockd's protocol.
@@ -85,17 +85,17 @@ pub enum Realm {
 /// What ends a hold besides its release.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Bound {
-    /// The end of its session, or of its lease.
+    /// The end of its session or of its lease.
     #[default]
     Session,
-    /// The end of its lease alone: it is its owner's, and no session's.
+    /// The end of its lease alone: the hold has an owner or none, and no session.
     Lease,
 }
 
-/// What a session asks of the lock table, or the server itself of all of it. Borrows from the request's bytes.
+/// What a session asks of the lock table, or the server of the whole table. It borrows from the bytes of the request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command<'a> {
-    /// A slot of `key`, waiting in its queue for up to `wait`; 0 never waits.
+    /// Takes a slot of `key`, or waits in its queue for up to `wait`; 0 never waits.
     Acquire {
         /// The space of the key.
         space: Space,
@@ -103,11 +103,11 @@ pub enum Command<'a> {
         key: &'a [u8],
         /// Slots of the key: 1 for a lock.
         limit: u32,
-        /// How long to queue at most.
+        /// How long to wait at most.
         wait: Us,
         /// How long the hold lasts unless renewed; the server's default if not said.
         lease: Option<Us>,
-        /// The declared owner that waits and is to hold, if it is not the session's; only with [`Bound::Lease`].
+        /// The declared owner of the wait and the hold; None: nobody. Only with [`Bound::Lease`].
         owner: Option<&'a [u8]>,
         /// What ends the hold besides its release.
         bound: Bound,
@@ -124,16 +124,16 @@ pub enum Command<'a> {
         /// How long the hold lasts unless renewed; the server's default if not said.
         lease: Option<Us>,
     },
-    /// The second phase: waits for up to `wait` for what was enqueued, and consumes the record.
+    /// The second phase: waits for up to `wait` for the slot that was enqueued for, and consumes the record.
     Wait {
         /// The space of the key.
         space: Space,
         /// The name, as sent.
         key: &'a [u8],
-        /// How long to wait at most; a hold that is there is answered at once.
+        /// How long to wait at most. If the slot was granted already the answer comes at once.
         wait: Us,
     },
-    /// Gives a hold back, from whatever session it was granted to.
+    /// Gives a hold back; the session may be another than the one that it was granted to.
     Release {
         /// The space of the key.
         space: Space,
@@ -153,31 +153,33 @@ pub enum Command<'a> {
         /// The new lease; the server's default if not said.
         lease: Option<Us>,
     },
-    /// The session speaks for this owner from now on. Whoever says the same name is the same sequential actor: its waits
-    /// and holds count together when deadlocks are looked for, and a renewal moves a hold to the session that renews.
+    /// The session speaks for this owner from now on. All sessions that declare the same name count as one sequential
+    /// actor: their waits and holds count together when deadlocks are looked for, and a renewal moves a hold to the
+    /// session that renews it.
     Declare {
         /// The name, as sent.
         owner: &'a [u8],
     },
-    /// An acquire that never waits, of a hold bound by its lease, which is the realm's. The same owner's hold of the key
-    /// is answered again, with its lease begun anew. What is not free is a [`Reply::Timeout`].
+    /// An acquire that never waits, of a hold of the owner's, without a session; its lease is an option of the table.
+    /// If the owner holds the key already it is granted again, with a new lease. If the key is not free the answer is
+    /// [`Reply::Timeout`].
     Claim {
         /// The space of the key.
         space: Space,
         /// The name, as sent.
         key: &'a [u8],
-        /// Who names owners so.
+        /// Where the name of the owner comes from.
         realm: Realm,
         /// The owner's name, as sent.
         owner: &'a [u8],
     },
-    /// Gives back what the owner has claimed.
+    /// Gives back a hold that the owner has claimed.
     Yield {
         /// The space of the key.
         space: Space,
         /// The name, as sent.
         key: &'a [u8],
-        /// Who names owners so.
+        /// Where the name of the owner comes from.
         realm: Realm,
         /// The owner's name, as sent.
         owner: &'a [u8],
@@ -186,57 +188,58 @@ pub enum Command<'a> {
     Close,
     /// From now on nothing is granted; the queues empty over the next ticks.
     Drain,
-    /// Time has passed: what is due ends, and work that was put off goes on.
+    /// Time has passed: waits and leases that are due end, and work that was put off goes on.
     Tick {
-        /// Until when everything that arrived is known; what is due by then ends.
+        /// Everything that arrived until then has been received: waits and leases due by then end.
         heard: Us,
     },
 }
 
-/// What the lock table tells a session. The faces spell it.
+/// What the lock table, or the hub, answers a session. A face turns it into bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// The hold that was asked for, its lease counted from now.
+    /// The slot was granted; its lease counts from now.
     Granted {
         /// Proves the hold.
         token: Token,
-        /// How long it lasts.
+        /// How long the hold lasts.
         lease: Us,
     },
-    /// To an enqueue: the hold is there, its lease counted from now.
+    /// To an enqueue: a slot was granted; its lease counts from now.
     Acquired {
         /// Proves the hold.
         token: Token,
-        /// How long it lasts.
+        /// How long the hold lasts.
         lease: Us,
     },
-    /// To an enqueue: there is a queue, and the session stands in it.
+    /// To an enqueue: the session stands in the queue.
     Queued,
     /// The hold was given back.
     Released,
-    /// The hold now ends this long after now.
+    /// The hold ends at now plus `lease`.
     Renewed {
-        /// How long it lasts.
+        /// How long the hold lasts from now.
         lease: Us,
     },
     /// The wait ended without a grant.
     Timeout,
-    /// Done, and there is nothing else to say: to `ping`, `auth`, `listen`, `unlisten` and
+    /// Done; the answer has nothing else to say. To `ping`, a health check, `auth`, `listen`, `unlisten` and
     /// [`Command::Declare`].
     Done,
     /// The signal was sent.
     Signalled {
-        /// To how many connections without a group, and to how many groups.
+        /// How many got it: connections without a group, and groups.
         receivers: u64,
     },
     /// The request was not carried out.
     Refused(Refusal),
 }
 
-/// What the lock table tells the hub of a session, and no client ever hears.
+/// What the lock table tells the hub of a session, and no client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notice {
-    /// The last hold of the session was ended by time or from another session.
+    /// The session has nothing left in the table: its last hold was ended by time or by another session, or a drain has
+    /// ended its last enqueue.
     Freed,
     /// After [`Command::Close`]: nothing of the session is left.
     Closed,
@@ -247,7 +250,7 @@ pub enum Notice {
 pub enum Refusal {
     /// Malformed, or the token is not held.
     Error,
-    /// The key would be one too many.
+    /// There are as many keys as there may be.
     MaxLocks,
     /// The queue of the key is full.
     MaxWaiters,
@@ -255,17 +258,17 @@ pub enum Refusal {
     MaxHolds,
     /// The key has another limit, fixed by its first user.
     LimitMismatch,
-    /// The session has a record of this key already.
+    /// The session has enqueued for this key already, and not waited yet.
     AlreadyEnqueued,
-    /// The session has no record of this key.
+    /// The session has not enqueued for this key.
     NotEnqueued,
-    /// What was enqueued was granted, and its lease ended before the wait.
+    /// The slot that was enqueued for was granted, and its lease ended before the wait.
     LeaseExpired,
-    /// The first frame was not the right secret.
+    /// The first frame did not say the right secret.
     Auth,
     /// The server is about to stop.
     Draining,
-    /// Nobody would ever release what the session wants to wait for.
+    /// The wait would close a circle of waiting holders, and never end.
     Deadlock,
 }
 
@@ -278,14 +281,14 @@ pub struct View<'a> {
     pub name: &'a [u8],
     /// How many may hold it at once.
     pub limit: u32,
-    /// Who uses it.
+    /// Whether it is used, and how.
     pub state: State<'a>,
 }
 
-/// Who uses a key.
+/// Whether a key is used, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State<'a> {
-    /// Somebody holds it or queues for it.
+    /// It is held or queued for.
     Used {
         /// Holds.
         held: u32,
@@ -295,33 +298,33 @@ pub enum State<'a> {
         holder: Option<SessionId>,
         /// The owner of its oldest hold, if it was declared.
         owner: Option<&'a [u8]>,
-        /// What is left of the oldest hold's lease.
+        /// How long the oldest hold's lease still runs.
         lease_left: Us,
     },
-    /// Nobody does.
+    /// Nobody holds it or queues for it.
     Idle {
         /// For how long.
         span: Us,
     },
 }
 
-/// Whose a wait or a hold is.
+/// The owner of a wait or a hold.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Owner {
     /// A session that has declared nothing.
     Session(SessionId),
-    /// All sessions that have declared this.
+    /// All sessions that have declared this name.
     Name(Vec<u8>),
 }
 
-/// One of those who wait for each other: an owner and the key that it waits for.
+/// One edge of a deadlock: an owner and the key that it waits for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WaitEdge {
-    /// Who waits.
+    /// The owner that waits.
     pub owner: Owner,
-    /// Whether for a lock or a semaphore.
+    /// The space of the key.
     pub space: Space,
-    /// For which.
+    /// The key that it waits for.
     pub key: Vec<u8>,
 }
 
@@ -340,12 +343,12 @@ impl Display for WaitEdge {
     }
 }
 
-/// The only way out of the lock table, for the hub to empty after each command.
+/// The only way out of the lock table; the hub empties it after each command.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Each answers the request of its session, in the order in which they were made.
+    /// Answers to requests, oldest first.
     pub replies: VecDeque<(SessionId, Reply)>,
-    /// Each is for the hub alone, in the order in which they were made.
+    /// Notices for the hub, oldest first.
     pub notices: VecDeque<(SessionId, Notice)>,
 }
 
@@ -355,7 +358,7 @@ impl Outbox {
         self.replies.push_back((to, reply));
     }
 
-    /// Tells the hub something of this session.
+    /// Tells the hub something about this session.
     pub fn notice(&mut self, of: SessionId, notice: Notice) {
         self.notices.push_back((of, notice));
     }

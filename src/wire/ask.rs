@@ -1,10 +1,11 @@
-//! The client's end of the three-line protocol: requests out, answers in. What this writes `text` reads, and the other
-//! way round. Pure functions on bytes; invariant: a request is three whole lines, whatever its parts are.
+//! The client's end of the three-line protocol: requests out, answers in. `text` is the other end: each reads what the
+//! other writes. Pure functions on bytes; no socket and no waiting. Invariant: a request is three whole lines, if its
+//! parts have no LF.
 
 use super::text::{channel, integer, name_of, payload, token, write_seconds, write_token};
 use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Us};
 
-/// Everything that can be refused, for finding one by its name.
+/// All refusals, to find one by its name.
 const REFUSALS: [Refusal; 11] = [
     Refusal::Error,
     Refusal::MaxLocks,
@@ -19,16 +20,16 @@ const REFUSALS: [Refusal; 11] = [
     Refusal::Deadlock,
 ];
 
-/// What the line of a signal begins with.
+/// The beginning of a line that carries a signal.
 pub const PUSH: &[u8] = b"sig ";
 
-/// The longest span that the protocol knows.
+/// The longest span of the protocol.
 const LONGEST: Us = SECONDS_MAX * SECOND;
 
-/// Appends the frame that asks for `command`, whose key and limit must be as the protocol wants them. Spans are whole
-/// seconds on the wire, and at most 292 years: a wait is rounded up, so that nobody waits shorter than asked; a lease is
-/// rounded down, but not to nothing. Claim and Yield are other faces', Close, Drain and Tick are not for clients: they have
-/// no frame.
+/// Appends the frame of `command`, whose key and limit must be valid. Spans are whole seconds on the wire, and at most
+/// 292 years. A wait is rounded up, so that no client waits shorter than it asked; a lease is rounded down, to 1 s at
+/// least. Nothing is appended for Claim and Yield, which are of another face, and for Close, Drain and Tick, which are
+/// the server's.
 pub fn command(command: &Command, out: &mut Vec<u8>) {
     match *command {
         Command::Acquire {
@@ -95,24 +96,24 @@ pub fn stats(out: &mut Vec<u8>) {
     out.extend_from_slice(b"stats\n_\n_\n");
 }
 
-/// Appends `auth` with this secret, which has no LF in it.
+/// Appends `auth` with this secret, which must have no LF in it.
 pub fn auth(secret: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"auth\n_\n");
     out.extend_from_slice(secret);
     out.push(b'\n');
 }
 
-/// Appends `listen` to a pattern, in a group unless that is empty.
+/// Appends `listen` to a pattern, in a group unless `group` is empty.
 pub fn listen(pattern: &[u8], group: &[u8], out: &mut Vec<u8>) {
     frame([b"listen", pattern, group], out);
 }
 
-/// Appends `unlisten`, as `listen` was said.
+/// Appends `unlisten` for the same pattern and group as the `listen` before.
 pub fn unlisten(pattern: &[u8], group: &[u8], out: &mut Vec<u8>) {
     frame([b"unlisten", pattern, group], out);
 }
 
-/// Appends `signal` to a channel. The payload has no LF in it, and no CR at its end, which the server would drop.
+/// Appends `signal` to a channel. The payload must have no LF in it, and no CR at its end, which the server would drop.
 pub fn signal(channel: &[u8], payload: &[u8], out: &mut Vec<u8>) {
     frame([b"signal", channel, payload], out);
 }
@@ -124,17 +125,17 @@ fn frame(lines: [&[u8]; 3], out: &mut Vec<u8>) {
     }
 }
 
-/// How many a signal has reached, by the line that answers it, without its LF.
+/// How many receivers a signal has reached: reads the answer to `signal`, without its LF.
 pub fn receivers(line: &[u8]) -> Option<u64> {
     integer(line.strip_prefix(b"ok ")?, 0, u64::MAX)
 }
 
-/// Whether a line, or the beginning of one, is no answer but a signal.
+/// Whether a line, or the beginning of one, is a signal and not an answer.
 pub fn is_push(line: &[u8]) -> bool {
     line.starts_with(PUSH)
 }
 
-/// The channel and the payload of a signal, by its line without its LF.
+/// The channel and the payload of a signal, read from its line without its LF.
 pub fn push(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = line.strip_prefix(PUSH)?;
     let end = rest.iter().position(|&byte| byte == b' ')?;
@@ -142,8 +143,8 @@ pub fn push(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((channel, payload(channel, &rest[end + 1..])?))
 }
 
-/// What a line without its LF says. None if it is no answer, or that to `stats`. A lone `ok` reads as
-/// [`Reply::Released`]; only who knows the question can tell it from [`Reply::Done`].
+/// The reply that a line without its LF stands for. None if it is no answer, or the answer to `stats`. A lone `ok` is
+/// read as [`Reply::Released`]; only the caller, who knows the request, can tell it from [`Reply::Done`].
 pub fn answer(line: &[u8]) -> Option<Reply> {
     let mut words = line.split(|&byte| byte == b' ');
     let first = words.next()?;
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_heard_as_it_was_meant() {
+    fn a_signal_is_read_as_it_was_written() {
         for payload in [&b"x"[..], b" a\xff  b ", &[b'x'; 65_536 - 5 - 3]] {
             let mut line = Vec::new();
             text::write_signal(b"a.b", payload, &mut line);
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn who_signals_hears_how_many_it_reached() {
+    fn the_answer_to_a_signal_says_how_many_it_reached() {
         for receivers in [0, 1, u64::MAX] {
             let mut line = Vec::new();
             text::write(Reply::Signalled { receivers }, &mut line);
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_is_heard_as_it_was_meant() {
+    fn every_answer_is_read_as_it_was_written() {
         let (token, lease) = (TOKEN, 33 * SECOND);
         let mut replies = vec![
             Reply::Granted { token, lease },

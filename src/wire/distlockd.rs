@@ -1,20 +1,21 @@
-//! The frames of distlockd, a lock server in Python, as its client of version 1.0.3 speaks them: a command, two lengths, a
-//! name and the id of the client; back come a status and a message. Lengths are known before anything is judged, so a bad
-//! request never puts the stream out of step. Invariant: an answer is one frame, and its message one line.
+//! The frames of distlockd, a lock server in Python, as its client of version 1.0.3 sends them: a command, two lengths,
+//! a name and the id of the client. An answer is a status and a message. A frame is read to its end before its parts
+//! are checked, so a bad request never puts the stream out of step. Invariant: an answer is one frame, and its message
+//! one line.
 //!
-//! A client that is told that a lock is busy asks again in a tenth of a second, so nobody queues here.
+//! The client asks again 0.1 s after it was told that a lock is busy, so no request of this face queues.
 
 use super::text::name_of;
 use super::{Parsed, Request};
 use crate::command::{Command, Realm, Refusal, Reply, Space};
 
-/// A command and the lengths of name and id: one byte and twice two, the higher first.
+/// A command in one byte, and the lengths of name and id in two bytes each, big-endian.
 const HEAD: usize = 5;
 /// The longest id of a client, in bytes.
 pub const ID_MAX: usize = 256;
-/// The longest name, in bytes: more has no place in its length.
+/// The longest name, in bytes: the largest length that a frame can say.
 pub const NAME_MAX: usize = u16::MAX as usize;
-/// The longest frame.
+/// The longest frame, in bytes.
 pub const FRAME_MAX: usize = HEAD + 2 * u16::MAX as usize;
 
 const ACQUIRE: u8 = 1;
@@ -51,7 +52,7 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// Appends the frame that says `reply`.
+/// Appends the frame of `reply`.
 pub fn write(reply: Reply, out: &mut Vec<u8>) {
     let (status, message) = match reply {
         Reply::Granted { .. } | Reply::Released | Reply::Done => (OK, ""),
@@ -61,12 +62,12 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         Reply::Acquired { .. }
         | Reply::Queued
         | Reply::Renewed { .. }
-        | Reply::Signalled { .. } => unreachable!("nobody can ask for that here"),
+        | Reply::Signalled { .. } => unreachable!("no frame of this face asks for that"),
     };
     write_frame(status, message, out);
 }
 
-/// Appends the answer to a frame that asks for nothing that can be done.
+/// Appends the answer to a frame that is no valid request.
 pub fn write_mistake(why: &str, out: &mut Vec<u8>) {
     write_frame(INVALID, why, out);
 }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_says_why_and_stays_in_step() {
+    fn a_bad_request_is_told_why_and_the_stream_stays_in_step() {
         let long = [b'i'; ID_MAX + 1];
         for (bytes, why) in [
             (frame(0, b"k", b"me"), "Invalid command"),

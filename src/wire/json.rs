@@ -1,9 +1,9 @@
-//! JSON out: strings of any bytes, and a key as a listing shows it. Nothing is read here. Invariant: what comes
-//! out is one line of valid UTF-8, whatever bytes clients chose for their keys (RFC 8259).
+//! JSON output: strings of any bytes, and the objects of a listing. It reads no JSON. Invariant: the output is one line
+//! of valid UTF-8, whatever bytes clients chose for their keys (RFC 8259).
 
 use crate::command::{SECOND, SessionId, Space, State, Us, View};
 
-/// Appends a string: bytes that are not UTF-8 become U+FFFD, control characters escapes.
+/// Appends a string. Bytes that are not UTF-8 become U+FFFD, and control characters become escapes.
 pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for chunk in bytes.utf8_chunks() {
@@ -31,7 +31,7 @@ pub fn write_number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(value.to_string().as_bytes());
 }
 
-/// Appends the object that stands for a key in the listing of `stats`.
+/// Appends the object of a key, for the listing of `stats`.
 pub fn write_view(view: View, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"key\":");
     write_string(view.name, out);
@@ -64,8 +64,8 @@ pub fn write_view(view: View, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends the object that stands in the listing of `stats` for those who listen to one pattern, in one group if that is
-/// not empty.
+/// Appends the object of the listeners of one pattern and one group, for the listing of `stats`; without a group if it
+/// is empty.
 pub fn write_audience(pattern: &[u8], group: &[u8], listeners: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"pattern\":");
     write_string(pattern, out);

@@ -1,6 +1,7 @@
-//! The faces: how requests arrive as bytes and how replies leave as bytes. A face is a pure function from the
-//! head of a byte stream to one request and back from a reply to bytes; it keeps nothing between calls. Invariant: what
-//! they make of bytes is the same few words, so the hub does not know which of them has spoken.
+//! The faces: how requests arrive as bytes and how replies leave as bytes. A face is a set of pure functions: from the
+//! head of a byte stream to one request, and from a reply to bytes. It keeps nothing between calls, and knows no
+//! connection. Invariant: each face makes the same few requests, so the hub only asks `Rules` how faces differ
+//! otherwise.
 
 pub mod ask;
 pub mod distlockd;
@@ -14,36 +15,36 @@ use crate::command::{Command, Refusal, Reply};
 /// The protocol of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Face {
-    /// Three lines a request, of dflockd-protocol(7).
+    /// The protocol of dflockd-protocol(7), three lines a request.
     #[default]
     Text,
     /// The frames of the Python server distlockd.
     Distlockd,
-    /// A face that the hub's own tests play.
+    /// A face for tests of the hub.
     #[cfg(test)]
     Played,
 }
 
-/// What the faces differ in beyond their bytes: whoever needs to know which face a session speaks asks here.
+/// How faces differ beyond their bytes. Code that depends on the face of a session asks here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
     /// A drain waits for the sessions of this face, and closes those that hold nothing.
     pub drains: bool,
-    /// A session may be silent for as long as it likes, because its clients keep pools of connections.
+    /// A session may be silent between frames without limit, because clients of this face keep pools of connections.
     pub may_idle: bool,
     /// A session must say the server's secret first, if there is one.
     pub needs_secret: bool,
-    /// A session that begins with an HTTP request is closed without a word: a browser must not drive this port.
+    /// A session that begins with an HTTP request is closed unanswered: a browser must not drive this port.
     pub refuses_browsers: bool,
-    /// A session that fails is told so before it is closed. On a face without it, a client would take that for the
-    /// answer to its next request.
+    /// A session that fails is told so before it is closed. On other faces a client would take that for the answer to
+    /// its next request.
     pub has_last_word: bool,
     /// The longest frame, in bytes.
     pub frame_max: usize,
 }
 
 impl Face {
-    /// The one table of what faces differ in.
+    /// The one table of how faces differ.
     pub const fn rules(self) -> &'static Rules {
         match self {
             Face::Text => &Rules {
@@ -67,8 +68,8 @@ impl Face {
         }
     }
 
-    /// Reads the first frame of `input`. A session that is not `trusted` yet may send no long one. `scratch` is for what
-    /// must be decoded before it can be read; the faces that read in place leave it alone.
+    /// Reads the first frame of `input`. A session that is not `trusted` yet may send no long one. `scratch` is memory
+    /// for decoded parts of a request; a face that reads in place does not use it.
     #[cfg_attr(
         not(test),
         allow(
@@ -86,7 +87,7 @@ impl Face {
         }
     }
 
-    /// What the answer to this request needs of it, if an answer says more than its reply does.
+    /// What the answer will need of this request, on a face whose answers say more than the reply.
     #[cfg_attr(
         not(test),
         allow(
@@ -103,7 +104,7 @@ impl Face {
         }
     }
 
-    /// Appends what says `reply`.
+    /// Appends the bytes of `reply`.
     #[cfg_attr(
         not(test),
         allow(
@@ -121,7 +122,7 @@ impl Face {
         }
     }
 
-    /// Appends the answer to a frame that asks for nothing that can be done.
+    /// Appends the answer to a frame that is no valid request.
     pub fn write_mistake(self, why: &str, out: &mut Vec<u8>) {
         match self {
             Face::Text => text::write(Reply::Refused(Refusal::Error), out),
@@ -131,7 +132,7 @@ impl Face {
         }
     }
 
-    /// Appends what a client waits for before it sends the rest of a frame; see [`Parsed::Interim`].
+    /// Appends the interim answer that a client waits for before it sends the rest of a frame; see [`Parsed::Interim`].
     #[cfg_attr(
         not(test),
         allow(
@@ -142,7 +143,7 @@ impl Face {
     )]
     pub fn write_interim(self, out: &mut Vec<u8>) {
         match self {
-            Face::Text | Face::Distlockd => unreachable!("a frame of this face comes unasked"),
+            Face::Text | Face::Distlockd => unreachable!("this face has no interim answer"),
             #[cfg(test)]
             Face::Played => out.extend_from_slice(b"go on\n"),
         }
@@ -165,80 +166,81 @@ pub fn is_http(input: &[u8]) -> bool {
     METHODS.iter().any(|method| input.starts_with(method))
 }
 
-/// What the answer to a request needs of that request, where answers say more than replies do.
+/// The parts of a request that its answer repeats.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Exchange {
-    /// What the request was about, as sent.
+    /// The name in the request, as sent.
     pub name: Vec<u8>,
 }
 
-/// What the head of a stream is.
+/// What the head of a byte stream is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed<'a> {
-    /// Not a whole frame yet, but this many lines of one.
+    /// Not a whole frame yet.
     Partial {
-        /// 0 to 2; 0 where frames have no lines.
+        /// How many lines of it are whole: 0 to 2; 0 where frames have no lines.
         lines: u8,
     },
-    /// Not a whole frame yet, and its client waits for a word before it sends the rest. It is told once a frame.
+    /// Not a whole frame yet, and its client waits for an interim answer before it sends the rest. One is sent per
+    /// frame.
     Interim,
-    /// A whole frame that asks for something.
+    /// A whole frame with a valid request.
     Done {
         /// Its length in bytes.
         used: usize,
-        /// What it asks for.
+        /// The request.
         request: Request<'a>,
     },
-    /// A whole frame that asks for nothing that can be done.
+    /// A whole frame without a valid request.
     Bad {
         /// Its length in bytes.
         used: usize,
-        /// Where the next frame begins cannot be told: the session is closed after the answer.
+        /// The beginning of the next frame cannot be found, so the session is closed after the answer.
         fatal: bool,
-        /// What is wrong with it, for faces that say so.
+        /// What is wrong, for faces whose answer says it.
         why: &'static str,
     },
-    /// A line over its cap begins after this many bytes; its end may not have come yet.
+    /// A line is over its cap; its end may not have come yet.
     TooLong {
-        /// Length of the lines before it in bytes.
+        /// Length in bytes of the lines before it in the frame.
         used: usize,
-        /// How many those are: 0 to 2.
+        /// How many lines are before it: 0 to 2.
         lines: u8,
     },
 }
 
-/// What a frame asks for: of the lock table, or of the hub.
+/// A request to the lock table or to the hub.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
     /// For the lock table.
     Command(Command<'a>),
-    /// Are you there?
+    /// Asks whether the server answers.
     Ping,
-    /// Here is the secret.
+    /// Says the secret.
     Auth(&'a [u8]),
-    /// Could you grant something?
+    /// Asks whether the server could grant something, which it cannot while it drains.
     Health,
-    /// What is there?
+    /// Asks for the keys, the audiences and the counts.
     Stats,
-    /// Tell me of signals to channels like this.
+    /// Subscribes to the signals of all channels that match a pattern.
     Listen {
-        /// Parts with dots between them; `*` is any one part, `>` at the end any one or more.
+        /// Parts with dots between them: `*` matches one part, and `>` at the end one part or more.
         pattern: &'a [u8],
-        /// Who says the same takes turns; empty is nobody.
+        /// Listeners that name one pattern and one group take turns; empty for no group.
         group: &'a [u8],
     },
-    /// Tell me no more.
+    /// Ends a subscription.
     Unlisten {
-        /// As it was said.
+        /// The pattern of the subscription.
         pattern: &'a [u8],
-        /// As it was said.
+        /// Its group; empty for none.
         group: &'a [u8],
     },
-    /// Tell everybody who listens to this channel.
+    /// Sends a signal to the listeners of a channel.
     Signal {
         /// Parts with dots between them, none of them a wildcard.
         channel: &'a [u8],
-        /// What to tell, as it was sent; not blank.
+        /// The payload, as sent; not blank.
         payload: &'a [u8],
     },
 }

@@ -1,8 +1,9 @@
-//! A face for the hub's own tests, which needs what the real ones here do not: a name that must be decoded, a client that
-//! waits for a word in the middle of a frame, an answer that repeats its request, a mistake that ends the session.
+//! A face for tests of the hub, with all that the real faces do not use yet: a name that must be decoded, a client that
+//! waits for an interim answer in the middle of a frame, an answer that repeats its request, a mistake that ends the
+//! session. It is not in the product. Invariant: a frame is a line.
 //!
-//! A frame is a line: `wait NAME`, where NAME is decoded by leaving out its `%`; `bad`; `fatal`; or `ask`, an interim answer,
-//! and the rest of the line.
+//! The lines are `wait NAME`, where NAME is decoded by leaving out its `%`; `bad`; `fatal`; and `ask`, which wants an
+//! interim answer, then any of the others.
 
 use super::{Exchange, Parsed, Request, Rules, text};
 use crate::command::{Bound, Command, Reply, SECOND, Space};

@@ -1,24 +1,24 @@
-//! The three-line protocol of dflockd-protocol(7): command, key, argument, each ended by LF; one line back. Pure
-//! functions on bytes: what is not whole yet is simply parsed again when there is more. Invariant: all three
-//! lines are read before anything is judged, so a bad request never puts the stream out of step.
+//! The three-line protocol of dflockd-protocol(7): command, key and argument, each ended by LF; the answer is one line.
+//! Pure functions on bytes: a frame that is not whole yet is parsed again when there is more. Invariant: all three
+//! lines are read before any is checked, so a bad request never puts the stream out of step.
 
 use super::{Parsed, Request};
 use crate::command::{Bound, Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Token, Us};
 
-/// The longest line, in bytes between two LF, a trailing CR included.
+/// The longest line, in bytes between two LF; a CR at its end counts.
 pub const LINE_MAX: usize = 256;
 /// The same for the argument of `auth`.
 pub const SECRET_MAX: usize = 65_536;
-/// The same for the payload of `signal`, and for the line that hands it on, without its LF.
+/// The same for the payload of `signal`, and for the line that carries it to a listener.
 pub const SIGNAL_MAX: usize = 65_536;
-/// The longest frame that may be incomplete.
+/// The longest frame that may be incomplete, in bytes.
 pub const FRAME_MAX: usize = 2 * (LINE_MAX + 1) + SECRET_MAX;
 /// The longest name of an owner, in bytes.
 pub const OWNER_MAX: usize = 128;
 /// The largest limit of a semaphore.
 pub const LIMIT_MAX: u64 = 1_048_576;
 
-/// Two hex digits for every byte: a grant has 16 of them.
+/// The two hex digits of every byte; a grant has 16 such bytes.
 const DIGITS: [[u8; 2]; 256] = {
     let (digits, mut table, mut byte) = (b"0123456789abcdef", [[0; 2]; 256], 0);
     while byte < 256 {
@@ -28,7 +28,7 @@ const DIGITS: [[u8; 2]; 256] = {
     table
 };
 
-/// The value of every lowercase hex digit; of any other byte one that is too large.
+/// The value of every lowercase hex digit; for any other byte a value that is too large.
 const VALUES: [u8; 256] = {
     let (mut table, mut value) = ([u8::MAX; 256], 0);
     while value < 16 {
@@ -38,7 +38,7 @@ const VALUES: [u8; 256] = {
     table
 };
 
-/// Reads the first frame of `input`. Whoever is not `trusted` yet may send no long line but a secret.
+/// Reads the first frame of `input`. A session that is not `trusted` yet may send no long line but a secret.
 pub fn parse(input: &[u8], trusted: bool) -> Parsed<'_> {
     let mut lines = [&input[..0]; 3];
     let mut used = 0;
@@ -73,7 +73,7 @@ pub fn parse(input: &[u8], trusted: bool) -> Parsed<'_> {
     }
 }
 
-/// Appends the line that says `reply`.
+/// Appends the line of `reply`.
 pub fn write(reply: Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Granted { token, lease } => {
@@ -100,14 +100,14 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Where the first LF is. Eight bytes at a time: lines are short, and this is a tenth of a request's work.
+/// The offset of the first LF. It looks at eight bytes at a time: this is a tenth of a request's work.
 pub fn find_lf(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     let mut words = bytes.chunks_exact(8);
     let mut at = 0;
     for word in &mut words {
         let word = u64::from_le_bytes(word.try_into().expect("chunks of eight"));
-        // A byte of `zeros` is 0 where the word has an LF; the lowest byte that the next line marks is exact.
+        // A byte of `zeros` is 0 where the word has an LF. Of the bytes that `marks` marks, the lowest is exact.
         let zeros = word ^ (ONES * u64::from(b'\n'));
         let marks = zeros.wrapping_sub(ONES) & !zeros & (ONES << 7);
         if marks != 0 {
@@ -196,13 +196,13 @@ fn signal<'a>(key: &'a [u8], payload: &'a [u8]) -> Option<Request<'a>> {
     Some(Request::Signal { channel, payload })
 }
 
-/// Checks the name of an owner, which is visible.
+/// Checks the name of an owner: ASCII from space to `~`, up to [`OWNER_MAX`] bytes.
 pub fn owner(name: &[u8]) -> Option<&[u8]> {
     let is_visible = |byte: &u8| (b' '..=b'~').contains(byte);
     ((1..=OWNER_MAX).contains(&name.len()) && name.iter().all(is_visible)).then_some(name)
 }
 
-/// Checks a pattern: a key whose wildcards are whole parts, `>` the last.
+/// Checks a pattern: a key in which wildcards are whole parts, and `>` only the last.
 pub fn pattern(key: &[u8]) -> Option<&[u8]> {
     let key = name(key)?;
     let mut parts = key.split(|&byte| byte == b'.').rev();
@@ -220,18 +220,18 @@ pub fn channel(key: &[u8]) -> Option<&[u8]> {
     name(key).filter(|key| !key.iter().any(|byte| b"*>".contains(byte)))
 }
 
-/// Checks what a line tells a channel: it is not blank, and the line that hands it on is not too long.
+/// Checks the payload of a signal: it is not blank, and the line to a listener is not too long.
 pub fn payload<'a>(channel: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
     let fits = signal_len(channel, line) <= SIGNAL_MAX;
     (fits && !line.trim_ascii().is_empty()).then_some(line)
 }
 
-/// How long the line is that hands a signal on, without its LF.
+/// Length of the line that carries a signal to a listener, without its LF.
 fn signal_len(channel: &[u8], payload: &[u8]) -> usize {
     b"sig ".len() + channel.len() + b" ".len() + payload.len()
 }
 
-/// Appends the line that hands a signal on.
+/// Appends the line that carries a signal to a listener.
 pub fn write_signal(channel: &[u8], payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(signal_len(channel, payload) + 1);
     for part in [b"sig ", channel, b" ", payload, b"\n"] {
@@ -257,7 +257,7 @@ fn words(argument: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|word| !word.is_empty())
 }
 
-/// The last word, a lease, if there is one; nothing may follow it.
+/// Reads the last word, a lease, if there is one; nothing may follow it.
 fn lease<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Option<Us>> {
     let lease = match words.next() {
         Some(word) => Some(seconds(word, 1)?),
@@ -266,7 +266,7 @@ fn lease<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Option<Us>> {
     words.next().is_none().then_some(lease)
 }
 
-/// The next word, the limit of a semaphore; a lock has a limit of 1 that nobody says.
+/// Reads the limit of a semaphore from the next word. A lock has a limit of 1, which is not sent.
 fn limit<'a>(space: Space, words: &mut impl Iterator<Item = &'a [u8]>) -> Option<u32> {
     match space {
         Space::Lock => Some(1),
@@ -274,12 +274,12 @@ fn limit<'a>(space: Space, words: &mut impl Iterator<Item = &'a [u8]>) -> Option
     }
 }
 
-/// A whole number of seconds from `least` to [`SECONDS_MAX`].
+/// Reads a whole number of seconds from `least` to [`SECONDS_MAX`].
 fn seconds(word: &[u8], least: u64) -> Option<Us> {
     integer(word, least, SECONDS_MAX).map(|value| value * SECOND)
 }
 
-/// A whole number in a range: decimal, a sign or none, nothing else.
+/// Reads a whole number in a range: decimal digits, perhaps after a sign, and nothing else.
 pub(super) fn integer(word: &[u8], least: u64, most: u64) -> Option<u64> {
     let (minus, digits) = match word {
         [b'-', digits @ ..] => (true, digits),
@@ -301,7 +301,7 @@ pub(super) fn integer(word: &[u8], least: u64, most: u64) -> Option<u64> {
     ((least..=most).contains(&value) && !(minus && value > 0)).then_some(value)
 }
 
-/// 32 lowercase hex digits: 16 of the fence, 16 of the salt.
+/// Reads a token: 32 lowercase hex digits, 16 of the fence and 16 of the salt.
 pub fn token(word: &[u8]) -> Option<Token> {
     if word.len() != 32 {
         return None;
@@ -340,7 +340,7 @@ fn write_grant(token: Token, lease: Us, out: &mut Vec<u8>) {
     write_seconds(lease, out);
 }
 
-/// Appends what [`token`] reads.
+/// Appends a token as [`token`] reads it.
 pub fn write_token(token: Token, out: &mut Vec<u8>) {
     write_hex(token.fence, out);
     write_hex(token.salt, out);

@@ -1,4 +1,5 @@
-//! Edges of the three-line protocol: each frame whole, byte by byte, and cut at every place.
+//! Tests of the edges of the three-line protocol: each frame whole, byte by byte, and cut at every place. Not its
+//! rules: the dialogues test those. Invariant: `parse` gives the same request however the bytes arrive.
 
 use super::*;
 
@@ -205,7 +206,7 @@ fn a_line_may_have_256_bytes_with_its_cr_and_not_one_more() {
                         assert!(over && used == before && usize::from(lines) == line);
                     }
                     Parsed::Done { .. } | Parsed::Bad { .. } => assert!(!over),
-                    Parsed::Partial { .. } | Parsed::Interim => panic!("it was whole"),
+                    Parsed::Partial { .. } | Parsed::Interim => panic!("the frame is whole"),
                 }
             }
         }
@@ -236,7 +237,7 @@ fn every_cut_of_a_frame_is_partial_and_counts_its_lines() {
         assert_eq!(
             parse(format!("{frame}l\nk").as_bytes(), true),
             whole,
-            "what follows changes nothing"
+            "bytes behind a frame change nothing"
         );
     }
 }
