@@ -43,7 +43,11 @@ order() {
 plant() {
     local bug=$1 patch=$root/tests/planted/$1.patch simulation line seed steps
     git apply -C1 "$patch" >log 2>&1 || die "$bug does not apply any more"
-    build || die "$bug does not compile any more"
+    if ! build; then
+        printf '%-28s DOES NOT COMPILE ANY MORE\n' "$bug"
+        git apply -R -C1 "$patch"
+        return 1
+    fi
     for simulation in $(order "$patch"); do
         simulate "$simulation" && continue
         # Killed or aborted is not found: a failure says how to have it again.

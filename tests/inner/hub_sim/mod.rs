@@ -78,11 +78,7 @@ impl<'a> World<'a> {
         settings.locks.deadlock_detection = dice.chance(70);
         settings.locks.auto_release = dice.chance(80);
         settings.locks.max_locks = *dice.pick(&[1, 2, 3, 5, 1024, 1024, 1024]);
-        // A hold that outlives a client that was cut before it heard of it, nobody knows.
-        settings.write_timeout = match settings.locks.auto_release {
-            true => *dice.pick(&[SECOND, 5 * SECOND, 5 * SECOND, LONG]),
-            false => LONG,
-        };
+        settings.write_timeout = *dice.pick(&[SECOND, 5 * SECOND, 5 * SECOND, LONG]);
         settings.locks.max_idle = *dice.pick(&[0, SECOND, 60 * SECOND]);
         settings.locks.max_waiters = *dice.pick(&[0, 0, 0, 1, 3]);
         settings.secret = dice.chance(15).then(|| SECRET.into());
@@ -91,9 +87,6 @@ impl<'a> World<'a> {
         let mut habits = Habits::new(&mut dice);
         if habits.signals == 0 {
             habits.burst = 0;
-        } else if !settings.locks.auto_release {
-            // Nobody may be cut off, as above.
-            (habits.slow, habits.flood) = (0, 0);
         }
         World {
             habits,
@@ -197,9 +190,8 @@ impl<'a> World<'a> {
                     quiet.retain(|&other| other != at);
                 }
                 1 => self.net.end_only(at),
-                // What it said within the turn was perhaps done though its answer is lost; and of a hold
-                // that outlives its client before it was told of it, nobody knows.
-                _ if quiet.contains(&at) && (acts == 1 || self.settings.locks.auto_release) => {
+                // What it signalled within the turn was perhaps done though its answer is lost.
+                _ if quiet.contains(&at) => {
                     self.judge.peers[at].reset = true;
                     self.net.reset_only(at);
                 }
@@ -351,7 +343,7 @@ impl<'a> World<'a> {
         // What one asks in the turn in which it is blocked is perhaps done, and perhaps not.
         let quiet = |at: &usize| self.judge.will_listen(*at) && self.judge.is_quiet(*at);
         let listeners: Vec<usize> = open.iter().copied().filter(quiet).collect();
-        if !listeners.is_empty() && self.settings.locks.auto_release && self.dice.chance(60) {
+        if !listeners.is_empty() && self.dice.chance(60) {
             let at = *self.dice.pick(&listeners);
             let n = *self.dice.pick(&[0, 0, 1000, 100_000, usize::MAX]);
             self.judge.peers[at].fed = true;
