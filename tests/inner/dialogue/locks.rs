@@ -1,4 +1,4 @@
-//! Acquire, release, the queue, tokens, the limit of keys.
+//! Acquire, release, the queue and tokens.
 
 use super::*;
 
@@ -95,18 +95,6 @@ fn a_token_is_good_for_one_release_of_its_own_key() {
 }
 
 #[test]
-fn a_stale_token_never_touches_the_new_holder() {
-    let mut d = Dialogue::new();
-    let (a, b) = (d.connect(), d.connect());
-    let stale = d.takes(a, "k");
-    d.says(a, release("k", &stale), "ok\n");
-    let token = d.takes(b, "k");
-    d.says(a, release("k", &stale), "error\n");
-    d.says(a, renew("k", &stale), "error\n");
-    d.says(b, release("k", &token), "ok\n");
-}
-
-#[test]
 fn fences_rise_over_all_keys_and_tokens_differ() {
     let mut d = Dialogue::new();
     let a = d.connect();
@@ -130,25 +118,13 @@ fn a_grant_is_sent_before_the_releasers_own_answer() {
 }
 
 #[test]
-fn locks_over_the_maximum_are_refused_but_known_keys_and_freed_places_work() {
-    let mut d = Dialogue::with(|s| s.locks.max_locks = 2);
+fn a_wait_ends_with_its_timeout_and_not_before() {
+    let mut d = Dialogue::new();
     let (a, b) = (d.connect(), d.connect());
-    let token = d.takes(a, "one");
-    d.takes(a, "two");
-    d.says(a, "l\nthree\n10\n", "error_max_locks\n");
-    d.says(b, "l\none\n0\n", "timeout\n");
-    d.says(a, release("one", &token), "ok\n");
-    d.takes(a, "three");
-}
-
-#[test]
-fn keys_that_nobody_uses_are_never_the_reason_for_error_max_locks() {
-    let mut d = Dialogue::with(|s| s.locks.max_locks = 2);
-    let a = d.connect();
-    for n in 0..1000 {
-        let key = format!("key-{n}-{}", "x".repeat(n % 100));
-        let token = d.takes(a, &key);
-        d.says(a, release(&key, &token), "ok\n");
-    }
-    assert_eq!(d.keys(), 0);
+    d.takes(a, "k");
+    d.says(b, "l\nk\n10\n", "");
+    d.0.until(1010 * SECOND - 1);
+    d.hears(b, "");
+    d.at(10_000);
+    d.hears(b, "timeout\n");
 }

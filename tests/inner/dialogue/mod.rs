@@ -1,23 +1,62 @@
 //! Dialogues: what clients say and hear, over the hub, without sockets and without waiting. Each test is one
 //! sentence of dflockd-protocol(7), or one trap that servers of this kind fell into.
 
-mod contract;
-mod deadlines;
+mod auth;
+mod closing;
 mod deadlocks;
 mod distlockd;
-mod drain;
-mod ends;
-mod found;
-mod frames;
+mod draining;
+mod framing;
 mod groups;
+mod idle;
+mod json;
+mod leases;
+mod limits;
 mod locks;
+mod losses;
+mod phases;
+mod pipelining;
+mod semaphores;
 mod signals;
+mod spaces;
+mod stats;
 mod subscribers;
-mod time;
+mod timeouts;
 
 use crate::harness::{Net, settings};
 use dflockd::command::SECOND;
 use dflockd::hub::{INPUT_MAX, OUTPUT_MAX, Settings};
+use json::Json;
+
+/// Long enough that no read timeout disturbs a dialogue about something else.
+const AGES: u64 = 1_000_000 * SECOND;
+
+fn frame(command: &str, key: &str, argument: &str) -> String {
+    format!("{command}\n{key}\n{argument}\n")
+}
+
+/// The fence in a token.
+#[track_caller]
+fn fence(token: &str) -> u64 {
+    u64::from_str_radix(&token[..16], 16).expect("16 hex digits")
+}
+
+#[track_caller]
+fn is_token(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b"0123456789abcdef".contains(&b))
+}
+
+/// The text with each token in it replaced by `T`.
+fn masked(text: &str) -> String {
+    let lines = text.split_inclusive('\n').map(|line| {
+        let fields: Vec<&str> = line
+            .split(' ')
+            .map(|field| if is_token(field) { "T" } else { field })
+            .collect();
+        fields.join(" ")
+    });
+    lines.collect()
+}
 
 /// A net with short words for what dialogues do.
 struct Dialogue(Net);
@@ -124,6 +163,59 @@ impl Dialogue {
     fn keys(&self) -> usize {
         self.0.locks().keys()
     }
+
+    /// A dialogue in which nobody is cut for saying nothing.
+    fn patient() -> Dialogue {
+        Dialogue::patient_with(|_| {})
+    }
+
+    fn patient_with(change: impl FnOnce(&mut Settings)) -> Dialogue {
+        Dialogue::with(|s| {
+            s.read_timeout = AGES;
+            change(s);
+        })
+    }
+
+    /// The client hears `<status> <token> <lease>` and nothing else; returns the token.
+    #[track_caller]
+    fn gets(&mut self, client: usize, status: &str, lease: u64) -> String {
+        let heard = self.heard(client);
+        let fields: Vec<&str> = heard
+            .strip_suffix('\n')
+            .unwrap_or_else(|| panic!("not a whole line: {heard:?}"))
+            .split(' ')
+            .collect();
+        assert_eq!((fields.len(), fields[0]), (3, status), "{heard:?}");
+        assert!(is_token(fields[1]), "{heard:?}");
+        assert_eq!(fields[2], lease.to_string(), "{heard:?}");
+        fields[1].to_string()
+    }
+
+    /// `e`, granted at once for the default lease.
+    #[track_caller]
+    fn enqueues(&mut self, client: usize, key: &str) -> String {
+        self.send(client, frame("e", key, ""));
+        self.gets(client, "acquired", 33)
+    }
+
+    /// `sl`, granted at once for the default lease.
+    #[track_caller]
+    fn takes_slot(&mut self, client: usize, key: &str, limit: u32) -> String {
+        self.send(client, frame("sl", key, &format!("0 {limit}")));
+        self.gets(client, "ok", 33)
+    }
+
+    #[track_caller]
+    fn stats(&mut self, client: usize) -> Json {
+        self.send(client, "stats\n_\n\n");
+        let heard = self.heard(client);
+        stats_in(&heard)
+    }
+
+    #[track_caller]
+    fn is_shut(&self, client: usize) {
+        assert!(self.0.clients[client].shut, "still open");
+    }
 }
 
 fn release(key: &str, token: &str) -> String {
@@ -132,4 +224,13 @@ fn release(key: &str, token: &str) -> String {
 
 fn renew(key: &str, argument: &str) -> String {
     format!("n\n{key}\n{argument}\n")
+}
+
+/// The JSON of an answer to `stats`, which is one line with two fields.
+#[track_caller]
+fn stats_in(heard: &str) -> Json {
+    let line = heard.strip_suffix('\n').expect("a whole line");
+    assert!(!line.contains(['\n', '\r']), "more than a line: {heard:?}");
+    let text = line.strip_prefix("ok ").expect("ok and a field");
+    Json::parse(text).unwrap_or_else(|what| panic!("{what} in {text}"))
 }

@@ -1,7 +1,7 @@
 //! Signals: who listens to what, what arrives, and what is answered. Groups are in `groups.rs`, subscribers that are
 //! slow, go, or are many in `subscribers.rs`.
 
-use super::contract::frame;
+use super::frame;
 use super::*;
 
 /// The longest line that hands a signal on, and the longest argument of `signal`.
@@ -43,8 +43,8 @@ impl Dialogue {
     #[track_caller]
     pub fn channels(&mut self, client: usize) -> Vec<String> {
         let stats = self.stats(client);
-        let entry = |entry: &contract::json::Json| {
-            let contract::json::Json::Object(members) = entry else {
+        let entry = |entry: &Json| {
+            let Json::Object(members) = entry else {
                 panic!("{entry:?}");
             };
             let group = members.iter().find(|(name, _)| name == "group");

@@ -1,6 +1,5 @@
 //! Subscribers that are slow, busy, gone or many, and publishers that go: who is cut off, and who is not.
 
-use super::contract::{frame, stats_in};
 use super::signals::*;
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Release, renewal and expiry, over both spaces: who may, until when, and whose a hold is afterwards.
+//! Release, renewal and expiry, over both spaces: until when a hold lasts, and what a late or a jumping clock does to it.
 
 use super::*;
 
@@ -18,22 +18,9 @@ fn a_renewal_answers_exactly_what_was_asked_or_the_servers_default() {
             let argument = format!("{token} {lease}");
             d.says(a, frame(renew, "k", &argument), &format!("ok {lease}\n"));
         }
-    }
-}
-
-#[test]
-fn a_renewal_shortens_as_well_as_it_prolongs() {
-    for [acquire, argument, renew, _] in SPACES {
-        let mut d = Dialogue::patient();
-        let (a, b) = (d.connect(), d.connect());
-        d.send(a, frame(acquire, "k", &format!("{argument} 100")));
-        let token = d.gets(a, "ok", 100);
-        d.says(a, frame(renew, "k", &format!("{token} 2")), "ok 2\n");
-        d.at(1_999);
-        d.says(b, frame(acquire, "k", argument), "timeout\n");
-        d.at(2_001);
-        d.send(b, frame(acquire, "k", argument));
-        d.gets(b, "ok", 33);
+        d.says(a, frame(renew, "k", &token), "ok 7\n");
+        d.at(7_500);
+        d.says(a, frame(renew, "k", &token), "error\n");
     }
 }
 
@@ -92,7 +79,7 @@ fn an_acquire_past_the_leases_end_ends_the_hold() {
         let (a, b) = (d.connect(), d.connect());
         d.send(a, frame(acquire, "k", &format!("{argument} 5")));
         let token = d.gets(a, "ok", 5);
-        d.0.now += 6 * SECOND;
+        d.0.now += 5 * SECOND;
         d.0.send_only(b, frame(acquire, "k", argument).as_bytes());
         d.0.send_only(a, frame(renew, "k", &token).as_bytes());
         d.0.send_only(a, frame(release, "k", &token).as_bytes());
@@ -111,7 +98,7 @@ fn an_acquire_past_the_leases_end_serves_the_queue_before_itself() {
         d.gets(a, "ok", 5);
         let waiting = argument.replacen('0', "100", 1);
         d.says(b, frame(acquire, "k", &waiting), "");
-        d.0.now += 6 * SECOND;
+        d.0.now += 5 * SECOND;
         d.0.send_only(c, frame(acquire, "k", argument).as_bytes());
         d.0.settle();
         d.gets(b, "ok", 33);
@@ -192,6 +179,15 @@ fn a_stale_token_never_touches_the_next_holder() {
         d.at(15_002);
         d.says(b, frame(renew, "k", &token), "error\n");
     }
+    // Nor after a release.
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    let stale = d.takes(a, "k");
+    d.says(a, release("k", &stale), "ok\n");
+    let token = d.takes(b, "k");
+    d.says(a, release("k", &stale), "error\n");
+    d.says(a, renew("k", &stale), "error\n");
+    d.says(b, release("k", &token), "ok\n");
 }
 
 #[test]
@@ -273,4 +269,133 @@ fn the_longest_times_of_all_settings_overflow_nowhere() {
     d.drain();
     d.at(2_000_000_000_000);
     d.is_open(a);
+}
+
+#[test]
+fn a_lease_ends_on_time_and_the_next_in_line_has_a_full_one() {
+    let mut d = Dialogue::new();
+    let (a, b, c) = (d.connect(), d.connect(), d.connect());
+    let stale = d.takes(a, "k");
+    d.says(b, "l\nk\n100 5\n", "");
+    d.says(c, "l\nk\n100\n", "");
+    d.0.until(1033 * SECOND - 1);
+    d.hears(b, "");
+    d.at(33_000);
+    d.is_granted(b, 5);
+    d.says(a, release("k", &stale), "error\n");
+    d.0.until(1038 * SECOND - 1);
+    d.hears(c, "");
+    d.at(38_000);
+    d.is_granted(c, 33);
+}
+
+#[test]
+fn a_renewal_moves_the_end_to_now_plus_the_lease_later_or_sooner() {
+    for [acquire, argument, renew, _] in SPACES {
+        let mut d = Dialogue::patient();
+        let (a, b) = (d.connect(), d.connect());
+        d.send(a, frame(acquire, "k", argument));
+        let token = d.gets(a, "ok", 33);
+        let waiting = argument.replacen('0', "1000", 1);
+        d.says(b, frame(acquire, "k", &waiting), "");
+        d.at(20_000);
+        d.says(a, frame(renew, "k", &token), "ok 33\n");
+        d.at(40_000);
+        d.says(a, frame(renew, "k", &format!("{token} 100")), "ok 100\n");
+        d.at(139_999);
+        d.hears(b, "");
+        d.says(a, frame(renew, "k", &format!("{token} 1")), "ok 1\n");
+        d.at(140_998);
+        d.hears(b, "");
+        d.at(140_999);
+        d.gets(b, "ok", 33);
+    }
+}
+
+#[test]
+fn timeout_and_grant_in_the_same_turn_make_exactly_one_answer() {
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    for round in 0..10_000 {
+        d.send(a, "l\nk\n0 100\n");
+        let token = d.is_granted(a, 100);
+        d.send(b, "l\nk\n1 1\n");
+        d.0.now += SECOND;
+        if round % 2 == 0 {
+            d.0.send_only(a, release("k", &token).as_bytes());
+        } else {
+            d.0.turn();
+            d.0.send_only(a, release("k", &token).as_bytes());
+        }
+        d.0.settle();
+        d.hears(a, "ok\n");
+        let heard = d.heard(b);
+        assert_eq!(heard.matches('\n').count(), 1, "{heard}");
+        if let Some(fields) = heard.strip_prefix("ok ") {
+            d.says(b, release("k", &fields[..32]), "ok\n");
+        }
+    }
+}
+
+#[test]
+fn times_at_the_end_of_the_range_saturate() {
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    d.send(a, "l\nk\n9223372036 9223372036\n");
+    d.is_granted(a, 9_223_372_036);
+    d.says(b, "l\nk\n9223372036\n", "");
+    d.0.now = u64::MAX - 5;
+    d.0.settle();
+    let heard = d.heard(b);
+    assert!(
+        heard == "timeout\n" || heard.starts_with("ok "),
+        "{heard:?}"
+    );
+    let c = d.connect();
+    d.send(c, "l\nlate\n0 9223372036\n");
+    d.is_granted(c, 9_223_372_036);
+}
+
+#[test]
+fn a_clock_that_goes_back_changes_nothing() {
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    d.at(10_000);
+    d.takes(a, "k");
+    d.0.now -= 5 * SECOND;
+    d.says(b, "l\nk\n100\n", "");
+    d.at(42_999);
+    d.hears(b, "");
+    d.at(43_000);
+    d.is_granted(b, 33);
+}
+
+/// Renewals that were received and wait for a later turn come before the ends of their leases.
+#[test]
+fn renewals_that_a_turn_puts_off_are_in_time() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    let tokens: Vec<String> = (0..300).map(|n| d.takes(a, &format!("k{n}"))).collect();
+    let frames: Vec<String> = (0..300)
+        .map(|n| renew(&format!("k{n}"), &tokens[n]))
+        .collect();
+    d.0.now += 40 * SECOND;
+    d.0.send_only(a, frames.concat().as_bytes());
+    assert!(d.0.is_behind());
+    d.0.settle();
+    d.hears(a, &"ok 33\n".repeat(300));
+}
+
+#[test]
+fn a_renewal_whose_end_is_here_comes_before_the_end_of_its_lease() {
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    let token = d.takes(a, "k");
+    d.says(b, "l\nk\n100\n", "");
+    d.says(a, "n\nk\n", "");
+    d.0.now += 40 * SECOND;
+    d.0.send_only(a, format!("{token}\n").as_bytes());
+    d.0.settle();
+    d.hears(a, "ok 33\n");
+    d.hears(b, "");
 }

@@ -1,4 +1,4 @@
-//! Read and write timeouts with all the ways of holding, queueing and waiting.
+//! How long a connection may be silent, and how long it may take to read.
 
 use super::*;
 
@@ -318,18 +318,82 @@ fn a_write_timeout_in_the_middle_of_a_huge_answer_closes() {
 }
 
 #[test]
-fn a_client_over_its_output_cap_is_not_read_until_it_takes_some() {
-    let mut d = Dialogue::patient();
+fn an_idle_connection_that_holds_nothing_ends_a_read_timeout_after_its_last_answer() {
+    let mut d = Dialogue::new();
     let (a, b) = (d.connect(), d.connect());
-    d.takes(b, "k");
+    d.at(10_000);
+    d.says(a, "ping\n_\n_\n", "ok\n");
+    d.at(23_000);
+    d.hears(b, "error\n");
+    d.at(32_999);
+    d.is_open(a);
+    d.at(33_000);
+    d.hears(a, "error\n");
+    d.lingers(a);
+}
+
+#[test]
+fn a_holder_that_was_silent_and_sends_an_endless_line_has_a_deadline_too() {
+    for pieces in [vec![300], vec![1, 299]] {
+        let mut d = Dialogue::new();
+        let a = d.connect();
+        d.send(a, "l\nk\n0 1000\n");
+        d.is_granted(a, 1000);
+        d.at(50_000);
+        for piece in pieces {
+            d.says(a, "x".repeat(piece), "");
+        }
+        d.at(72_999);
+        d.is_open(a);
+        d.at(73_000);
+        d.hears(a, "error\n");
+        d.lingers(a);
+    }
+}
+
+#[test]
+fn a_client_whose_requests_wait_because_it_does_not_read_is_not_idle() {
+    let mut d = Dialogue::with(|s| s.write_timeout = 0);
+    let a = d.connect();
     d.0.clients[a].appetite = 0;
-    d.send(a, "stats\n_\n\n".repeat(100_000) + "l\nlast\n0\n");
-    assert!(d.0.output(a).len() < OUTPUT_MAX + 65_536);
-    assert!(!d.0.clients[a].unread.is_empty());
-    d.takes(b, "last");
+    d.send(a, "ping\n_\n_\n".repeat(30_000));
+    d.at(100_000);
+    d.is_open(a);
     d.0.feed_client(a, usize::MAX);
     d.0.settle();
-    let heard = d.heard(a);
-    assert_eq!(heard.lines().count(), 100_001);
-    assert!(heard.ends_with("\ntimeout\n"));
+    d.hears(a, &"ok\n".repeat(30_000));
+    // From then on it is.
+    d.at(122_999);
+    d.is_open(a);
+    d.at(123_000);
+    d.hears(a, "error\n");
+}
+
+/// A deadline that passes in a turn in which the session waits for its share of work is not forgotten.
+#[test]
+fn half_a_line_in_the_crowd_has_its_deadline_too() {
+    let mut d = Dialogue::new();
+    let (a, flood) = (d.connect(), d.connect());
+    d.says(a, "l\n", "");
+    d.0.send_only(flood, "ping\n_\n_\n".repeat(600).as_bytes());
+    d.0.turn();
+    // The flood has more than its share, and this byte queues behind it when the deadline passes.
+    d.0.now += 23 * SECOND;
+    d.0.send_only(a, b"x");
+    d.0.tick(d.0.now);
+    d.0.until(d.0.now + 10);
+    d.hears(a, "error\n");
+    assert!(d.0.clients[a].shut);
+}
+
+#[test]
+fn a_line_over_its_cap_has_its_own_deadline() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    d.at(22_000);
+    d.says(a, format!("l\n{}", "k".repeat(300)), "");
+    d.at(44_999);
+    d.is_open(a);
+    d.at(45_000);
+    d.hears(a, "error\n");
 }

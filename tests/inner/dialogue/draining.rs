@@ -421,3 +421,44 @@ fn a_holder_whose_lease_ends_while_it_reads_gets_its_answer_whole() {
     assert!(stats_in(&heard).field("locks").list().len() >= 3_000);
     d.is_shut(b);
 }
+
+#[test]
+fn a_drain_closes_a_holder_when_its_lease_ends_and_ends_at_its_own_timeout() {
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    d.send(a, "l\nk\n0 10\n");
+    d.is_granted(a, 10);
+    d.takes(b, "k2");
+    d.drain();
+    d.at(9_999);
+    d.is_open(a);
+    d.at(10_000);
+    d.is_closed(a);
+    d.at(29_999);
+    assert!(!d.0.is_drained());
+    d.at(30_000);
+    assert!(d.0.is_drained());
+}
+
+#[test]
+fn a_drain_of_thousands_reaches_everybody() {
+    let mut d = Dialogue::with(|s| s.shutdown_timeout = 0);
+    let clients: Vec<usize> = (0..3000).map(|_| d.connect()).collect();
+    d.takes(clients[0], "k");
+    for &client in &clients[1..1500] {
+        d.0.send_only(client, b"l\nk\n100\n");
+    }
+    d.0.settle();
+    d.drain();
+    for &client in &clients[1..1500] {
+        d.hears(client, "error_draining\n");
+    }
+    for &client in &clients[1500..] {
+        d.is_closed(client);
+    }
+    d.is_open(clients[0]);
+    d.at(2_000);
+    assert_eq!(d.0.sessions(), 1);
+    d.reset(clients[0]);
+    assert!(d.0.is_drained());
+}

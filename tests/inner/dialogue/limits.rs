@@ -16,7 +16,7 @@ const ACQUIRES: [(&str, &str); 6] = [
 fn new_keys_over_the_maximum_are_refused_in_every_way_of_asking() {
     let mut d = Dialogue::with(|s| s.locks.max_locks = 2);
     let a = d.connect();
-    d.takes(a, "k");
+    let token = d.takes(a, "k");
     d.takes_slot(a, "s", 2);
     for (command, argument) in ACQUIRES {
         d.says(a, frame(command, "new", argument), "error_max_locks\n");
@@ -26,6 +26,8 @@ fn new_keys_over_the_maximum_are_refused_in_every_way_of_asking() {
     d.says(a, "sw\nnew\n0\n", "error_not_enqueued\n");
     d.says(a, "e\nnew\n\n", "error_max_locks\n");
     assert_eq!(d.keys(), 2);
+    d.says(a, release("k", &token), "ok\n");
+    d.takes(a, "new");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Framing and arguments of the commands beyond `l`, `n`, `r` and `ping`.
+//! The form of frames, keys and arguments, the caps of lines, and what is not a request.
 
 use super::*;
 
@@ -356,8 +356,14 @@ fn the_key_and_argument_of_ping_and_stats_are_ignored() {
 
 #[test]
 fn a_line_of_256_bytes_is_taken_and_one_of_257_ends_the_connection() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    d.takes(a, &"k".repeat(256));
+    d.send(a, format!("l\n{}\r\n0\n", "x".repeat(255)));
+    d.is_granted(a, 33);
     let pad = |text: &str, n: usize| format!("{text}{}", " ".repeat(n - text.len()));
     for (command, argument) in [
+        ("l", "0 5"),
         ("e", "5"),
         ("w", "0"),
         ("sl", "0 1"),
@@ -382,6 +388,10 @@ fn a_line_of_256_bytes_is_taken_and_one_of_257_ends_the_connection() {
         d.send(e, frame(command, &"k".repeat(257), argument) + behind);
         d.hears(e, "error\n");
         d.is_shut(e);
+        let f = d.connect();
+        d.send(f, frame(&"0".repeat(257), "k", argument) + behind);
+        d.hears(f, "error\n");
+        d.is_shut(f);
         d.takes(a, "behind");
     }
 }
@@ -415,26 +425,6 @@ fn the_cap_of_a_line_is_chosen_anew_for_each_frame() {
     d.says(a, "ping\n_\n_\n", "ok\n");
     d.says(a, frame("r", "k", &"x".repeat(257)), "error\n");
     d.is_shut(a);
-}
-
-#[test]
-fn a_malformed_frame_never_shifts_the_next() {
-    let mut d = Dialogue::new();
-    let a = d.connect();
-    d.send(
-        a,
-        "e\n\nping\nnonsense\ne\nk\nse\nk\n\nw\nk\nw\nstats\n\n\nsl\nk\n0 0\nping\n_\n_\n",
-    );
-    let heard = d.heard(a);
-    let answers: Vec<&str> = heard
-        .lines()
-        .map(|l| l.split(' ').next().unwrap())
-        .collect();
-    assert_eq!(
-        answers,
-        ["error", "error", "error", "error", "ok", "error", "ok"]
-    );
-    assert_eq!(d.keys(), 0);
 }
 
 #[test]
@@ -481,23 +471,64 @@ fn a_first_line_of_http_is_closed_at_once_without_an_answer() {
 }
 
 #[test]
-fn many_frames_behind_a_waiting_acquire_kill_nobody() {
+fn malformed_frames_are_errors_and_leave_the_connection_open_and_in_step() {
     let mut d = Dialogue::new();
-    let (a, b) = (d.connect(), d.connect());
-    let slot = d.takes_slot(a, "s", 1);
-    d.says(b, "se\ns\n1\n", "queued\n");
-    d.says(b, "sw\ns\n20\n", "");
-    d.send(b, "se\nfree\n1\nsw\nfree\n0\n".repeat(5_000));
-    d.hears(b, "");
-    d.is_open(b);
-    assert!(!d.0.clients[b].unread.is_empty(), "the buffer is bounded");
-    d.says(a, frame("sr", "s", &slot), "ok\n");
-    let heard = masked(&d.heard(b));
-    let mut lines = heard.lines();
-    assert_eq!(lines.next(), Some("ok T 33"));
-    assert_eq!(lines.next(), Some("acquired T 33"));
-    assert_eq!(lines.next(), Some("ok T 33"));
-    assert_eq!(lines.next(), Some("queued"));
-    assert_eq!(lines.next(), Some("timeout"));
-    assert_eq!(lines.count(), 2 * 4_998);
+    let a = d.connect();
+    let bad = [
+        "\n\n\n",
+        "bogus\nk\n1\n",
+        "L\nk\n1\n",
+        "l\n\n1\n",
+        "l\na b\n1\n",
+        "l\nk\n\n",
+        "l\nk\nx\n",
+        "l\nk\n-1\n",
+        "l\nk\n1 0\n",
+        "l\nk\n1 1 1\n",
+        "l\nk\n9223372037\n",
+        "r\nk\n\n",
+        "r\nk\n  \n",
+        "r\nk\na b\n",
+        "n\nk\n\n",
+        "e\nk\n0\n",
+        "e\nk\n30 junk\n",
+        "w\nk\n\n",
+        "w\nk\n1 2\n",
+        "sl\nk\n1\n",
+        "sl\nk\n1 0\n",
+        "sl\nk\n1 1048577\n",
+        "sl\nk\n1 2 3 4\n",
+        "se\nk\n\n",
+        "sr\nk\n\n",
+        "auth\n_\nanything\n",
+        "listen\na*\n\n",
+        "unlisten\n>.a\n\n",
+        "signal\na.*\nx\n",
+        "signal\na\n \n",
+        "s\nk\n1\n",
+        "\0\n\0\n\0\n",
+    ];
+    for frame in bad {
+        d.says(a, frame, "error\n");
+    }
+    d.says(a, bad.concat(), &"error\n".repeat(bad.len()));
+    d.says(a, "ping\n\n\n", "ok\n");
+    d.is_open(a);
+    // Also where lines are missing, and the next frame begins in the middle of what was meant.
+    let d = &mut Dialogue::new();
+    let a = d.connect();
+    d.send(
+        a,
+        "e\n\nping\nnonsense\ne\nk\nse\nk\n\nw\nk\nw\nstats\n\n\nsl\nk\n0 0\nping\n_\n_\n",
+    );
+    let heard = d.heard(a);
+    let answers: Vec<&str> = heard
+        .lines()
+        .map(|l| l.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(
+        answers,
+        ["error", "error", "error", "error", "ok", "error", "ok"]
+    );
+    assert_eq!(d.keys(), 0);
 }
