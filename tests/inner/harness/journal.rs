@@ -1,6 +1,8 @@
 //! What a network has seen, call by call: what the hub was asked to do, what it then had for each client, and how the
 //! lock table looked. Whoever wants to know in which order things happened within a turn reads this.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use dflockd::command::{SessionId, Space, State, Us};
 use dflockd::locks::{Counts, Locks};
 
@@ -43,16 +45,38 @@ pub struct Glance {
     pub has: Vec<(SessionId, bool)>,
 }
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Look {
     pub space: Space,
-    pub name: String,
+    /// Stands for the name.
+    pub name: u64,
     pub limit: u32,
     pub held: u32,
     pub waiting: u32,
     /// What is left of the oldest hold's lease, or how long nobody has used the key.
     pub span: Us,
-    owner: Option<String>,
+    owner: Option<u64>,
+}
+
+impl Hash for Glance {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let counts = self.counts;
+        [
+            counts.granted,
+            counts.released,
+            counts.expired,
+            counts.closed,
+        ]
+        .hash(state);
+        for key in &self.keys {
+            let space = key.space == Space::Lock;
+            (space, key.name, key.limit, key.owner).hash(state);
+            (key.held, key.waiting, key.span).hash(state);
+        }
+        for (id, has) in &self.has {
+            (id.serial(), has).hash(state);
+        }
+    }
 }
 
 impl Glance {
@@ -93,12 +117,12 @@ pub fn looks(locks: &Locks, now: Us) -> impl Iterator<Item = Look> {
                 lease_left,
                 owner,
                 ..
-            } => (held, waiting, lease_left, owner.map(text)),
+            } => (held, waiting, lease_left, owner.map(number)),
             State::Idle { span } => (0, 0, span, None),
         };
         Look {
             space: view.space,
-            name: text(view.name),
+            name: number(view.name),
             limit: view.limit,
             held,
             waiting,
@@ -108,6 +132,9 @@ pub fn looks(locks: &Locks, now: Us) -> impl Iterator<Item = Look> {
     })
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// Stands for a name: looks are taken too often to copy it.
+pub fn number(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }

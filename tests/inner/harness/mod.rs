@@ -8,7 +8,7 @@ mod table;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-pub use journal::{Call, Entry, Glance, looks};
+pub use journal::{Call, Entry, Glance, looks, number};
 pub use net::{Client, Net};
 pub use settings::settings;
 pub use table::apply;

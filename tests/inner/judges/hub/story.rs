@@ -11,7 +11,7 @@ use dflockd::locks::{Locks, Settings};
 use dflockd::wire::Face;
 
 use super::spelling::{fence_in, spell};
-use crate::harness::{Call, Entry, Glance, apply, looks};
+use crate::harness::{Call, Entry, Glance, apply, looks, number};
 use crate::judges::locks::{self, Act, Key, Slot};
 
 /// Commands that are tried to explain one call, at most: mostly, and if nothing else helps.
@@ -181,8 +181,8 @@ impl Story {
         first: Option<(usize, SessionId)>,
         path: &mut Vec<Step>,
     ) -> Result<(), String> {
+        self.strayed |= !path.is_empty();
         path.clear();
-        self.strayed = true;
         let parts = turn.parts;
         let progress = |(at, part): (usize, &Part)| Progress {
             done: 0,
@@ -234,7 +234,10 @@ impl Story {
             };
             match self.shortest(&scene, &state, path) {
                 Some(end) => progress = end.progress,
-                None => return Err(self.describe(&scene, &state, path)),
+                None => {
+                    self.strayed = true;
+                    return Err(self.describe(&scene, &state, path));
+                }
             }
             self.begin_waits(&scene, &mut progress, path);
             self.close_empty(&scene, &mut progress, path);
@@ -288,6 +291,7 @@ impl Story {
                     return true;
                 }
                 self.steps.clone_from(&former);
+                self.strayed = true;
             }
         }
         false
@@ -433,8 +437,10 @@ impl Story {
         if self.strayed {
             self.go_back(path);
         }
-        let least = scene.entry.glance.waiting() - scene.queued() - self.glance(scene).waiting();
-        let least = least.max(0) as usize;
+        let least = match scene.entry.glance.waiting() - scene.queued() {
+            most @ 1.. => (most - self.glance(scene).waiting()).max(0) as usize,
+            _ => 0,
+        };
         let unseen = least..least + UNSEEN_MAX;
         unseen.into_iter().find_map(|unseen| {
             let state = State {
@@ -458,11 +464,12 @@ impl Story {
         if self.is_too_far(scene, state) {
             return None;
         }
+        let nexts = nexts(scene, state);
         // Another order of the same, if nothing has come of that, is of no use either.
-        if !self.seen.insert(self.summary(scene, state, path)) {
+        if nexts.len() > 1 && !self.seen.insert(self.summary(scene, state, path)) {
             return None;
         }
-        for (unseen, next) in nexts(scene, state) {
+        for (unseen, next) in nexts {
             if self.strayed {
                 self.go_back(path);
             }
@@ -508,6 +515,9 @@ impl Story {
 
     /// Whether more has happened than can have, or more stand in a queue than can leave it.
     fn is_too_far(&self, scene: &Scene, state: &State) -> bool {
+        if state.own.is_some() {
+            return false;
+        }
         let (has, goal) = (self.twin.counts(), scene.entry.glance.counts);
         if has.granted > goal.granted
             || has.released > goal.released
@@ -530,7 +540,7 @@ impl Story {
                     rest.take_while(|ask| ask.answer.as_ref().is_some_and(|a| a.0 == scene.call))
                 });
             let key = |ask: &Asked| ask.act.key().map(|key| &self.judge.keys[key]);
-            let its = |key: &Key| key.space == look.space && key.name == look.name.as_bytes();
+            let its = |key: &Key| (key.space, number(&key.name)) == (look.space, look.name);
             let left = left.filter(|ask| key(ask).is_some_and(its)).count() as u32;
             look.waiting > scene.entry.glance.queue(&look) + grants + left
         })
@@ -544,7 +554,10 @@ impl Story {
         }
         let mut queued: Vec<(usize, SessionId)> = path.iter().filter_map(place).collect();
         queued.sort_by_key(|queued| queued.0);
-        format!("{queued:?} {:?} {:?}", state.own, self.glance(scene)).hash(&mut hasher);
+        for (key, id) in queued {
+            (key, id.serial()).hash(&mut hasher);
+        }
+        self.glance(scene).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -578,7 +591,7 @@ impl Story {
         };
         let Key { space, name, .. } = &self.judge.keys[key];
         let mut all = looks(&self.twin, scene.entry.now);
-        let look = all.find(|look| (look.space, look.name.as_bytes()) == (*space, &name[..]));
+        let look = all.find(|look| (look.space, look.name) == (*space, number(name)));
         let free = look
             .as_ref()
             .is_none_or(|look| look.waiting == 0 && look.held < limit);
