@@ -49,7 +49,7 @@
 //!   writes.
 //! - **[`base`]** is containers: `wheel` times, `slab` stores, `list` links, `table` finds, `name` and `buffer` hold
 //!   bytes, `date` is the calendar.
-//! - **[`sys`]** is what Linux has and std has not: the only unsafe code. **[`config`]** is the one table of options.
+//! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is the one table of options.
 //!   **[`log`]** writes lines.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost. `src/bin/dflock` is dflock(1).

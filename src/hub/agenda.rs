@@ -13,11 +13,11 @@ pub(super) type Work = u32;
 const TURN: Work = 5_000;
 /// Of that, what is kept for sessions that have used up a share before, so that newcomers cannot starve them.
 const OLD_PART: Work = TURN / 4;
-/// What a session may cost in a turn before others are heard at all: some 128 requests.
+/// What the requests of one session may cost in a turn before it must queue: some 128 of them in one write.
 const SHARE: i32 = 1_000;
 /// What it may cost in a row while others wait for their turn.
 const QUANTUM: Work = 100;
-/// What signals on their way may cost in a turn, and listings, and the subscriptions of listeners that are gone.
+/// What signals may cost in a turn; and the same again for listings, and for the ends of subscriptions.
 const SLICES: Work = 4_000;
 
 /// What a request costs in any case.
@@ -48,8 +48,6 @@ pub(super) struct Agenda {
     pub listings: VecDeque<u32>,
     /// Sessions whose sockets the server must look after.
     dirty: VecDeque<u32>,
-    /// The same, for the next turn: this one has written enough to them.
-    unwritten: Vec<u32>,
     /// Writes that were asked for since the start.
     pub flushes: u32,
     /// Work left in this turn.
@@ -66,7 +64,6 @@ impl Agenda {
             old: VecDeque::new(),
             listings: VecDeque::new(),
             dirty: VecDeque::new(),
-            unwritten: Vec::new(),
             flushes: 0,
             left: TURN,
             signals: SLICES,
@@ -148,11 +145,6 @@ impl Agenda {
         self.flushes.wrapping_sub(before) * FLUSH
     }
 
-    /// The server must write to the session's socket in the next turn.
-    pub fn write_later(&mut self, slot: u32) {
-        self.unwritten.push(slot);
-    }
-
     pub fn next_dirty(&mut self) -> Option<u32> {
         self.dirty.pop_front()
     }
@@ -167,7 +159,6 @@ impl Agenda {
         self.left = TURN;
         self.signals = SLICES;
         self.turn = self.turn.wrapping_add(1);
-        self.dirty.extend(self.unwritten.drain(..));
     }
 
     /// Whether requests wait for the next turn.
@@ -177,7 +168,7 @@ impl Agenda {
 
     /// Whether the next turn has something to do, though nothing happens.
     pub fn is_put_off(&self) -> bool {
-        self.is_behind() || !self.listings.is_empty() || !self.dirty.is_empty()
+        self.is_behind() || !self.listings.is_empty()
     }
 
     /// Whether the session stands in a queue; for checks.

@@ -18,7 +18,7 @@ impl Hub {
                 continue;
             }
             assert!(!session.share.queued || self.agenda.has(slot));
-            assert!(!session.dirty || !session.outlet.is_empty(), "flushed");
+            assert!(!session.dirty, "flushed");
             assert!(
                 session.input.len() <= INPUT_MAX + session.face.rules().frame_max,
                 "S10"

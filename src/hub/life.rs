@@ -149,6 +149,8 @@ impl Hub {
         self.sessions[slot].left_signals = self.signals.leave(id);
         self.locks
             .apply(self.now, id, Command::Close, &mut self.outbox);
+        // The table has a budget of its own for that.
+        self.locks.take_work();
     }
 
     /// Drops what is left to be sent; the server will close the socket.

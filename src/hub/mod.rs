@@ -290,7 +290,7 @@ impl Hub {
         let slot = self.agenda.next_dirty()?;
         let session = &mut self.sessions[slot];
         session.dirty = false;
-        Some((session.id, session.outlet.next_write()))
+        Some((session.id, session.outlet.bytes()))
     }
 
     /// All that the session's peer has not taken yet, to look at.
@@ -305,20 +305,13 @@ impl Hub {
             return Next::Close;
         };
         match wrote {
-            Wrote::All => {
-                self.took(slot, self.sessions[slot].outlet.next_write().len());
-                let session = &mut self.sessions[slot];
-                if !session.outlet.is_empty() && !session.dirty {
-                    session.dirty = true;
-                    self.agenda.write_later(slot);
-                }
-            }
+            Wrote::All => self.took(slot, self.sessions[slot].outlet.len()),
             Wrote::Some(n) => {
                 self.took(slot, n);
                 self.expect_progress(slot);
                 self.sessions[slot].outlet.refused();
             }
-            Wrote::Broken => self.closed(id),
+            Wrote::Broken => self.broken(slot),
         }
         let session = &mut self.sessions[slot];
         match session.phase {
@@ -336,6 +329,13 @@ impl Hub {
             }
             Phase::Open | Phase::Skip | Phase::Reject | Phase::Linger => Next::Keep,
         }
+    }
+
+    /// The write has failed: the session is over, and needs no other.
+    fn broken(&mut self, slot: u32) {
+        self.sessions[slot].dirty = true;
+        self.closed(self.sessions[slot].id);
+        self.sessions[slot].dirty = false;
     }
 
     fn took(&mut self, slot: u32, n: usize) {
@@ -362,7 +362,12 @@ impl Hub {
     /// The turn is over: the next one has a budget of its own, and slots of sessions that are gone can be used again.
     pub fn end_turn(&mut self) {
         self.agenda.end_turn();
-        for slot in self.removed.drain(..) {
+        for slot in std::mem::take(&mut self.removed) {
+            if self.sessions[slot].share.queued {
+                // A queue still has it, which must not find another session in its place.
+                self.removed.push(slot);
+                continue;
+            }
             self.wheel.cancel(&mut self.sessions, slot);
             let session = self.sessions.remove(slot);
             self.lines -= usize::from(session.face.rules().drains);

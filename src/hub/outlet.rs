@@ -1,8 +1,7 @@
 //! What a session is to be sent, and what of it the kernel has not taken yet. A subscriber that is too slow must not cost
 //! memory for ever, and one that is merely unlucky must not be cut off: what one turn piles up does not count until the
 //! kernel has refused it, and what waits behind a long answer does not count at all, up to a limit of its own.
-//! Invariant: nothing is sent while the turn's events are read; a mark stands where a signal in the output ends, and the
-//! marks rise.
+//! Invariant: a mark stands where a signal in the output ends, and the marks rise.
 
 use std::collections::VecDeque;
 
@@ -10,8 +9,6 @@ use crate::base::buffer::{Buffer, Pool};
 
 /// While this much of a session's output is not taken by its peer, its requests are not executed.
 pub const OUTPUT_MAX: usize = 64 * 1024;
-/// Bytes that one write hands to the kernel: the rest goes in the next turn, after others have had theirs.
-const WRITE_MAX: usize = 64 * 1024;
 /// Signals that may be left when the kernel has refused more, and their bytes.
 const PUSHES_MAX: usize = 64;
 const PUSH_BYTES_MAX: usize = 1024 * 1024;
@@ -44,12 +41,6 @@ struct Backlog {
 }
 
 impl Outlet {
-    /// What the next write is to hand to the kernel.
-    pub fn next_write(&self) -> &[u8] {
-        let bytes = self.output.bytes();
-        &bytes[..bytes.len().min(WRITE_MAX)]
-    }
-
     /// All that the kernel has not taken.
     pub fn bytes(&self) -> &[u8] {
         self.output.bytes()

@@ -16,6 +16,8 @@ use crate::wire::text;
 const SLICE: Work = 1_000;
 /// What a listener costs whose socket is written to anyway.
 const PUSH: Work = 10;
+/// What it costs to cut a listener off: its session and its socket are closed.
+const CUT: Work = 100;
 /// What a part of a pattern costs that somebody begins or ends to listen to.
 const PART: Work = 2;
 /// The line of a signal is kept for the next one unless it is longer.
@@ -131,7 +133,13 @@ impl Hub {
         match self.signals.emit() {
             Some(emission) => {
                 post.emission = emission;
-                self.emit_slice(post);
+                // A part of the budget is for those that have begun, so that newcomers cannot starve them.
+                let may_begin = self.agenda.signals > self.agenda.slices() / 2;
+                if may_begin || self.posts.begun.is_empty() {
+                    self.emit_slice(post);
+                } else {
+                    self.posts.begun.push_back(post);
+                }
             }
             None => self.posts.waiting.push_back(post),
         }
@@ -160,11 +168,15 @@ impl Hub {
                     }
                     None => {
                         if self.signals.stuck(emission) {
+                            fuel = fuel.saturating_sub(CUT);
                             self.closed(id);
                         }
                     }
                 },
-                Next::Cut(id) => self.closed(id),
+                Next::Cut(id) => {
+                    fuel = fuel.saturating_sub(CUT);
+                    self.closed(id);
+                }
                 Next::OutOfFuel => break false,
                 Next::Done => break true,
             }

@@ -26,7 +26,7 @@ impl Locks {
         wait: Us,
         out: &mut Outbox,
     ) -> Option<Reply> {
-        if self.is_at_max_holds(from) && !self.is_draining() {
+        if self.has_max_holds(from, wish, out) {
             return Some(Reply::Refused(Refusal::MaxHolds));
         }
         let hash = self.secret.hash(wish.space, wish.name);
@@ -46,6 +46,22 @@ impl Locks {
         let member = self.ensure_member(from);
         self.members[member as usize].bound = Bound::Session;
         self.queue(from, key, wish.lease, wait)
+    }
+
+    /// Whether the session has as many holds and places in queues as it may. A hold of this key whose lease is over is no
+    /// reason.
+    pub(super) fn has_max_holds(&mut self, from: SessionId, wish: Wish, out: &mut Outbox) -> bool {
+        if self.is_draining() || !self.is_at_max_holds(from) {
+            return false;
+        }
+        let hash = self.secret.hash(wish.space, wish.name);
+        if let Some(key) = self.find(hash, wish.space, wish.name)
+            && self.keys[key].idle().is_none()
+        {
+            self.evict(key, out);
+            self.retire_if_unused(key);
+        }
+        self.is_at_max_holds(from)
     }
 
     /// The same for a hold bound by its lease: the session waits, and the hold is the named owner's, or nobody's.
@@ -84,7 +100,7 @@ impl Locks {
     pub(super) fn grant_to_owner(&mut self, owner: u32, key: u32, lease: Us) -> Reply {
         let place = self.tickets.insert(Ticket::new(key, NIL, 0, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
-        self.give_to_owner(owner, place);
+        self.give_to_owner(owner, place, Bound::Lease);
         let token = self.grant(place);
         Reply::Granted { token, lease }
     }

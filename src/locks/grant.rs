@@ -114,7 +114,7 @@ impl Locks {
             self.end_wait(place);
             let token = self.grant(place);
             if bound == Bound::Lease {
-                self.make_orphan(place);
+                self.make_orphan(place, bound);
             }
             if awaited {
                 out.reply(id, Reply::Granted { token, lease });

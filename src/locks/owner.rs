@@ -9,10 +9,12 @@ use crate::base::list::List;
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Outbox, Owner, Realm, Refusal, Reply, SessionId};
+use crate::command::{Bound, Outbox, Owner, Realm, Refusal, Reply, SessionId};
 
 /// Set in [`Ticket::member`] above the place of an owner: the hold is the owner's, and no session's.
 const ORPHAN: u32 = 1 << 31;
+/// Added as well if the hold is bound by its lease alone: a renewal gives it to no session.
+const LEASED: u32 = 1 << 30;
 
 /// All declared owners, found by name.
 #[derive(Default)]
@@ -134,7 +136,7 @@ impl Locks {
     }
 
     /// A hold loses its session: it is its owner's now, or nobody's.
-    pub(super) fn make_orphan(&mut self, place: u32) {
+    pub(super) fn make_orphan(&mut self, place: u32, bound: Bound) {
         let member = self.tickets[place].member as usize;
         let Member {
             owner,
@@ -145,16 +147,18 @@ impl Locks {
         tickets.remove(&mut self.tickets, place);
         *count -= 1;
         let owner = *owner;
-        self.give_to_owner(owner, place);
+        self.give_to_owner(owner, place, bound);
     }
 
     /// Gives a ticket that is in no session's list to this owner; to nobody if that is NIL.
-    pub(super) fn give_to_owner(&mut self, owner: u32, place: u32) {
+    pub(super) fn give_to_owner(&mut self, owner: u32, place: u32, bound: Bound) {
         if owner == NIL {
             self.tickets[place].member = NIL;
             return;
         }
-        self.tickets[place].member = owner | ORPHAN;
+        assert!(owner < LEASED, "there are fewer owners than tickets");
+        self.tickets[place].member =
+            owner | ORPHAN | if bound == Bound::Lease { LEASED } else { 0 };
         let orphans = &mut self.owners.slab[owner].orphans;
         orphans.push_back(&mut self.tickets, place);
     }
@@ -180,13 +184,9 @@ impl Locks {
             return;
         };
         let Ticket { member: former, .. } = self.tickets[place];
-        let is_own = former == by.slot();
-        if member.id != by || member.owner == NIL || is_own || self.owner_of(former) != member.owner
+        let stays = former == by.slot() || is_leased(former);
+        if member.id != by || member.owner == NIL || stays || self.owner_of(former) != member.owner
         {
-            return;
-        }
-        // A session at its limit takes no more: the hold is renewed, and stays where it is.
-        if self.is_at_max_holds(by) {
             return;
         }
         let was_ending = self.holder(place) == Actor::Nobody;
@@ -297,7 +297,7 @@ impl Locks {
             assert!(
                 orphans
                     .iter()
-                    .all(|&t| self.tickets[t].member == place | ORPHAN)
+                    .all(|&t| self.tickets[t].member & !LEASED == place | ORPHAN)
             );
             let lists = mine.iter().flat_map(|m| m.tickets.places(&self.tickets));
             let holds = lists.filter(|&t| !self.tickets[t].waits()).count() + orphans.len();
@@ -370,6 +370,11 @@ impl Declared {
 fn owner_of_orphan(member: u32) -> u32 {
     match member {
         NIL => NIL,
-        member => member & !ORPHAN,
+        member => member & !(ORPHAN | LEASED),
     }
+}
+
+/// Whether a hold is bound by its lease alone.
+fn is_leased(member: u32) -> bool {
+    member != NIL && member & ORPHAN != 0 && member & LEASED != 0
 }

@@ -53,7 +53,7 @@ impl Locks {
         {
             return Reply::Refused(Refusal::AlreadyEnqueued);
         }
-        if self.is_at_max_holds(from) && !self.is_draining() {
+        if self.has_max_holds(from, wish, out) {
             return Reply::Refused(Refusal::MaxHolds);
         }
         let (key, free) = match self.enter(hash, wish, out) {

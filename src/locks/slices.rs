@@ -6,7 +6,7 @@ use super::grant::End;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Notice, Outbox, Refusal, Reply, SessionId, Us};
+use crate::command::{Bound, Notice, Outbox, Refusal, Reply, SessionId, Us};
 
 /// Budget of a turn for ends by time or by the close of a session, in units of some 100 ns.
 const ENDS_A_TURN: u32 = 4_000;
@@ -96,7 +96,7 @@ impl Locks {
                 self.end(place, End::Closed, id, out);
             } else {
                 self.unrecord(place, None);
-                self.make_orphan(place);
+                self.make_orphan(place, Bound::Session);
             }
             self.ends += END_COST + self.spent(out) - before;
         }

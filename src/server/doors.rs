@@ -95,11 +95,7 @@ impl Doors {
     /// Logs where clients come in. The line protocol is the last: then all is ready.
     pub fn announce(&self, log: Log) {
         for Door { face, addr, .. } in &self.doors {
-            let event = match face {
-                Face::Distlockd => "listening-distlockd",
-                _ => "listening",
-            };
-            log.info(unix_us(), event, &[("addr", addr)]);
+            log.info(unix_us(), face.rules().listening, &[("addr", addr)]);
         }
     }
 

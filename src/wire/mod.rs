@@ -39,6 +39,8 @@ pub struct Rules {
     /// A session that fails is told so before it is closed. On other faces a client would take that for the answer to
     /// its next request.
     pub has_last_word: bool,
+    /// The event by which the log tells where its clients come in.
+    pub listening: &'static str,
     /// The longest frame, in bytes.
     pub frame_max: usize,
 }
@@ -53,6 +55,7 @@ impl Face {
                 needs_secret: true,
                 refuses_browsers: true,
                 has_last_word: true,
+                listening: "listening",
                 frame_max: text::FRAME_MAX,
             },
             Face::Distlockd => &Rules {
@@ -61,6 +64,7 @@ impl Face {
                 needs_secret: false,
                 refuses_browsers: true,
                 has_last_word: false,
+                listening: "listening-distlockd",
                 frame_max: distlockd::FRAME_MAX,
             },
             #[cfg(test)]

@@ -14,6 +14,7 @@ pub const RULES: Rules = Rules {
     needs_secret: false,
     refuses_browsers: false,
     has_last_word: true,
+    listening: "listening-played",
     frame_max: 256,
 };
 

@@ -559,3 +559,25 @@ fn sessions_with_a_thousand_lost_marks_close_in_slices() {
     d.0.settle();
     assert_eq!(d.0.sessions(), 0);
 }
+
+#[test]
+fn a_grant_that_cannot_be_written_goes_to_the_next_in_the_same_turn() {
+    let mut d = Dialogue::new();
+    let (a, b, c) = (d.connect(), d.connect(), d.connect());
+    let token = d.takes(a, "k");
+    for waiter in [b, c] {
+        d.says(waiter, "l\nk\n10\n", "");
+    }
+    d.0.clients[b].breaks = true;
+    d.0.send_only(a, release("k", &token).as_bytes());
+    d.0.turn();
+    assert!(d.0.clients[b].closed, "its write has failed");
+    d.is_granted(c, 33);
+    d.0.settle();
+    // Its slot is free again, once.
+    assert_eq!(d.0.sessions(), 2);
+    let others: Vec<usize> = (0..3).map(|_| d.connect()).collect();
+    for other in others {
+        d.says(other, "ping\n_\n_\n", "ok\n");
+    }
+}

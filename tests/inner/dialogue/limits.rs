@@ -312,7 +312,7 @@ fn a_place_in_a_queue_counts_until_it_is_left() {
 }
 
 #[test]
-fn a_renewal_moves_no_hold_to_a_connection_that_holds_enough() {
+fn a_renewal_moves_a_hold_also_to_a_connection_that_holds_enough() {
     let mut d = Dialogue::with(|s| s.locks.max_holds = 1);
     let (a, b, c) = (d.connect(), d.connect(), d.connect());
     for id in [a, b] {
@@ -321,9 +321,22 @@ fn a_renewal_moves_no_hold_to_a_connection_that_holds_enough() {
     let token = d.takes(a, "k1");
     d.takes(b, "k2");
     d.says(b, format!("n\nk1\n{token}\n"), "ok 33\n");
-    // It was renewed, and is still the first one's.
     d.reset(a);
-    d.takes(c, "k1");
+    d.says(c, "l\nk1\n0\n", "timeout\n");
+    d.says(b, "l\nk3\n0\n", "error_max_holds\n");
+}
+
+#[test]
+fn a_hold_whose_lease_is_over_is_no_reason_to_refuse_its_key() {
+    let mut d = Dialogue::with(|s| s.locks.max_holds = 1);
+    let a = d.connect();
+    d.send(a, "l\nk\n0 1\n");
+    d.is_granted(a, 1);
+    // Its timer has not had its turn.
+    d.0.now += 1_000_000;
+    d.0.send_only(a, b"l\nk\n0\n");
+    d.0.settle();
+    d.is_granted(a, 33);
 }
 
 #[test]

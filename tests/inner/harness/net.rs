@@ -27,6 +27,8 @@ pub struct Client {
     pub ended: bool,
     /// How many bytes the client still takes; what is over stays in the server's output.
     pub appetite: usize,
+    /// The next write to it fails.
+    pub breaks: bool,
     told_hung_up: bool,
 }
 
@@ -234,6 +236,7 @@ impl Net {
         c.heard.extend_from_slice(&output[..n]);
         c.appetite -= if c.appetite == usize::MAX { 0 } else { n };
         let wrote = match n == output.len() {
+            _ if c.breaks => Wrote::Broken,
             true => Wrote::All,
             false => Wrote::Some(n),
         };

@@ -117,3 +117,33 @@ fn what_a_session_may_hold_is_not_asked_of_it() {
     }
     table.locks.check();
 }
+
+#[test]
+fn a_renewal_gives_it_to_no_session_of_its_owner() {
+    let mut table = Table::new();
+    let [a, b, c] = [0, 1, 2].map(session);
+    let first = table.takes(a, "k");
+    assert_eq!(
+        table.answer(b, acquire_for(Some("x"), "k", AGES, AGES)),
+        None
+    );
+    table.ask(a, release("k", 0, first));
+    let heard = table.heard();
+    let mine = token(heard.iter().find(|(to, _)| *to == b).map(|heard| heard.1));
+    table.is(c, "x");
+    for by in [b, c] {
+        let renewed = Some(Reply::Renewed { lease: AGES });
+        assert_eq!(table.answer(by, renew("k", mine)), renewed);
+        assert!(!table.locks.has(by), "it is bound by its lease");
+    }
+    // The session that waited for it may wait for another.
+    table.takes(a, "k2");
+    assert_eq!(
+        table.answer(b, acquire_for(Some("x"), "k2", AGES, AGES)),
+        None
+    );
+    table.ask(b, Command::Close);
+    table.ask(c, Command::Close);
+    assert_eq!(table.waits(a, "k"), None);
+    table.locks.check();
+}

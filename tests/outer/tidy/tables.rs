@@ -173,6 +173,21 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "each_variable_reaches_its_setting",
         "a table with one row per variable",
     ),
+    (
+        "tests/inner/judges/hub/story",
+        "",
+        "the one story that explains a run",
+    ),
+    (
+        "tests/inner/judges/hub/story",
+        "tell",
+        "a table with one row per case",
+    ),
+    (
+        "tests/inner/dialogue/framing",
+        "malformed_frames_are_errors_and_leave_the_connection_open_and_in_step",
+        "a table with one row per frame",
+    ),
     ("src/locks/mod", "apply", "a match with one arm per command"),
     (
         "tests/outer/client",
@@ -185,19 +200,14 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "the whole of holding a lock in a shell",
     ),
     (
-        "tests/inner/dialogue/contract/framing",
+        "tests/inner/dialogue/framing",
         "a_wrong_number_of_arguments_is_an_error_and_executes_nothing",
         "a table with one row per frame",
     ),
     (
-        "tests/inner/dialogue/contract/stats",
+        "tests/inner/dialogue/stats",
         "any_key_leaves_stats_one_line_of_valid_json",
         "a small reader of JSON is in it",
-    ),
-    (
-        "tests/inner/dialogue/distlockd",
-        "",
-        "one face, from its frames to its ends",
     ),
     (
         "tests/shell/docs",
@@ -210,11 +220,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "a match with one arm per command",
     ),
     (
-        "tests/inner/judges/hub/mod",
-        "answer",
-        "a match with one arm per command",
-    ),
-    (
         "tests/inner/judges/locks/acts",
         "command",
         "a match with one arm per command",
@@ -223,11 +228,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "tests/inner/judges/locks/mod",
         "",
         "the one model of the contract of locks",
-    ),
-    (
-        "tests/shell/dflock",
-        "the_exit_status_is_the_commands_or_says_why_there_is_none",
-        "a table with one row per command",
     ),
     (
         "tests/outer/process",
