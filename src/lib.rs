@@ -32,25 +32,25 @@
 //! - **[`command`]** is the vocabulary of commands, replies, notices and tokens.
 //! - **[`locks`]** is the lock table. `mod.rs` has `apply`, the one way in. A request for a key begins in `acquire.rs`,
 //!   in two phases in `phases.rs`, without a session in `claim.rs`. A hold begins, moves and ends in `grant.rs`.
-//!   `key.rs` and `ticket.rs` are the records, `owner.rs` says whose they are, `knot.rs` finds deadlocks, `slices.rs`
-//!   cuts what may be long, `idle.rs` forgets unused keys, `crowd.rs` indexes large semaphores, `view.rs` is what
-//!   listings show, `secret.rs` hashes, `counts.rs` counts.
+//!   `key.rs` and `ticket.rs` are the records, `owner.rs` says whose they are and moves them to another session,
+//!   `knot.rs` finds deadlocks, `slices.rs` ends what is due and cuts what may be long, `idle.rs` forgets unused keys,
+//!   `crowd.rs` indexes large semaphores, `view.rs` is what listings show, `secret.rs` hashes, `counts.rs` counts.
 //! - **[`signals`]**, beside it, is who listens to what: `patterns.rs` is the tree of patterns, `emission.rs` one
 //!   signal's way to its listeners.
 //! - **[`hub`]** joins sessions, faces and the two tables. `mod.rs` is what the server calls; `execute.rs` turns bytes
 //!   into requests and replies into bytes; `agenda.rs` says what comes next and how much of it; `outlet.rs` is a
-//!   session's output and cuts off slow readers; `life.rs` is how a session ends; `session.rs` is its record;
-//!   `listing.rs` is the answer to `stats`; `post.rs` is signals on their way; `counts.rs` is the snapshot of all
-//!   counts.
-//! - **[`wire`]** is the faces. `mod.rs` has the one table of what they differ in; [`wire::text`] and
-//!   [`wire::distlockd`] are their bytes, [`wire::json`] is what listings write, [`wire::ask`] is the client's end of
-//!   the line protocol.
+//!   session's output, and says when a reader is too slow: `post.rs` or a deadline in `life.rs` then cuts it off;
+//!   `life.rs` is how a session ends; `session.rs` is its record; `listing.rs` is the answer to `stats`; `post.rs` is
+//!   signals on their way; `counts.rs` is the snapshot of all counts.
+//! - **[`wire`]** is the faces, one file each; a status page would be a face. `mod.rs` has the one table of what they
+//!   differ in; [`wire::text`] and [`wire::distlockd`] are their bytes, [`wire::json`] is what listings write,
+//!   [`wire::ask`] is the client's end of the line protocol.
 //! - **[`server`]** is the loop. `doors.rs` listens and accepts, `limits.rs` counts connections, `socket.rs` reads and
 //!   writes.
 //! - **[`base`]** is containers: `wheel` times, `slab` stores, `list` links, `table` finds, `name` and `buffer` hold
 //!   bytes, `date` is the calendar.
-//! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is the one table of options.
-//!   **[`log`]** writes lines.
+//! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
+//!   the one table of options. **[`log`]** writes lines.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost. `src/bin/dflock` is dflock(1).
 //!
@@ -68,10 +68,10 @@
 //!    sessions, and notices for the hub. The face of each session writes its reply into the session's output.
 //! 5. [`hub::Hub::tick`]: leases and waits end that were due when everything that had arrived was heard. Work that may
 //!    be long goes on by a slice: ends of many holds, subscriptions of listeners that are gone, signals, listings.
-//! 6. [`hub::Hub::settle`] executes what sessions have ready, until the turn's budget of work is spent. Then each
-//!    marked session is written to once: [`hub::Hub::next_write`], [`hub::Hub::wrote`]. A write that fails closes its
-//!    session, whose locks go to the next in line in the same turn. This step repeats until nothing is left to be
-//!    written.
+//! 6. [`hub::Hub::settle`] executes what sessions have ready, until the turn's budget of work is spent. Then what must
+//!    outlive the process is kept (nothing yet), and each marked session is written to once: [`hub::Hub::next_write`],
+//!    [`hub::Hub::wrote`]. A write that fails closes its session, whose locks go to the next in line in the same turn.
+//!    This step repeats until nothing is left to be written.
 //!
 //! No call goes back up a ring.
 //!
