@@ -166,8 +166,7 @@ impl Judge {
 
     /// Whether the session has a request that is not answered.
     pub fn waits(&self, id: SessionId) -> bool {
-        let waits = |wait: &Wait| wait.id == id && wait.due.is_some();
-        self.waits.iter().any(waits)
+        (self.waits.iter()).any(|wait| wait.id == id && wait.due.is_some())
     }
 
     /// Judges what `act` of the session `from` led to.
@@ -512,13 +511,13 @@ impl Judge {
         let deadline = locks.deadline();
         let put_off = deadline.is_some_and(|due| due <= self.heard);
         let closing = |slot: &Slot| matches!(slot, Slot::Closing(_));
+        let turn = matches!(act, Act::Tick { .. });
         if self.ends < FEW_ENDS {
             let some_close = self.slots.iter().any(closing);
             assert!(!some_close, "a small session closes at once");
-            let turn = matches!(act, Act::Tick { .. });
             assert!(!turn || !put_off, "a small turn puts nothing off");
         }
-        if matches!(act, Act::Tick { .. }) {
+        if turn {
             self.ends = 0;
             if !put_off {
                 let heard = self.heard;
