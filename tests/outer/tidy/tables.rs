@@ -174,16 +174,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "a table with one row per variable",
     ),
     (
-        "tests/inner/judges/hub/story",
-        "",
-        "the one story that explains a run",
-    ),
-    (
-        "tests/inner/judges/hub/story",
-        "tell",
-        "a table with one row per case",
-    ),
-    (
         "tests/inner/dialogue/framing",
         "malformed_frames_are_errors_and_leave_the_connection_open_and_in_step",
         "a table with one row per frame",
