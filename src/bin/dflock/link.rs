@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -100,5 +101,10 @@ impl Link {
     /// Whether nothing will arrive any more.
     pub fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    /// The connection itself, for a process that is to have it too.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }

@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process;
 use std::time::Duration;
@@ -110,6 +111,12 @@ impl Keeper {
     /// Whether the hold is with the present connection.
     pub fn is_settled(&self) -> bool {
         self.link.is_some() && !self.fresh && !self.lease.is_renewing()
+    }
+
+    /// The connection in use, for a guard that is to have it too.
+    #[allow(dead_code, reason = "the guard asks for it from its next version on")]
+    pub fn link_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(Link::fd)
     }
 
     /// When [`Keeper::move_on`] has something to do even if nothing arrives.
