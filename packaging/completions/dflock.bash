@@ -7,7 +7,7 @@ _dflock() {
     while ((i < COMP_CWORD)); do
         word=${COMP_WORDS[i]}
         case $word in
-        --server | --token-file | --id | --group | --lease | --min-hold | --max-hold | --kill-after | --on-lost | \
+        --server | --token-file | --id | --group | --lease | --min-hold | --max-hold | --kill-after | --on-lost | --left | \
             --wait | --conflict-exit-code | --limit | --output | -[nqv]*[wElo] | -[wElo])
             ((i += 1))
             # Bash splits words at = and at :, so = may stand between an option and its value, and a value
@@ -30,17 +30,17 @@ _dflock() {
     if [[ -z $key ]]; then
         if [[ $cur == -* ]]; then
             COMPREPLY=($(compgen -W '-n --nonblock -w --wait -E --conflict-exit-code -q --skip-ok -l --limit
-                --lease --min-hold --max-hold --on-lost --kill-after --server --token-file --id --group -o --output
+                --lease --min-hold --max-hold --on-lost --left --kill-after --server --token-file --id --group -o --output
                 -v --verbose -h --help -V --version' -- "$cur"))
         else
-            COMPREPLY=($(compgen -W 'acquire renew release ls stat ping signal listen bench version help' -- "$cur"))
+            COMPREPLY=($(compgen -W 'hold acquire renew release ls stat ping signal listen bench version help' -- "$cur"))
         fi
         return 0
     fi
     ((i += 1))
     if ((i == COMP_CWORD)) || [[ ${COMP_WORDS[i]} != -- && ${COMP_WORDS[i]} != -c ]]; then
         case $key in
-        acquire | renew | release | ls | stat | ping | signal | listen | bench | version | help)
+        hold | acquire | renew | release | ls | stat | ping | signal | listen | bench | version | help)
             _dflock_step "$key" "$i"
             return 0
             ;;
@@ -73,6 +73,10 @@ _dflock_step() {
     [[ $cur == -* ]] || return 0
     case $1 in
     acquire) list='-n --nonblock -w --wait -E --conflict-exit-code -q --skip-ok -l --limit --lease --id -o --output' ;;
+    hold)
+        list='-n --nonblock -w --wait -E --conflict-exit-code -q --skip-ok -l --limit --lease --min-hold --max-hold
+            --id -o --output'
+        ;;
     renew) list='-l --limit --lease --id -o --output' ;;
     release) list='-l --limit --id' ;;
     stat) list='-l --limit -o --output' ;;
@@ -90,6 +94,7 @@ _dflock_step() {
 
 _dflock_value() {
     case $1 in
+    --left) COMPREPLY=($(compgen -W 'stop wait' -- "$2")) ;;
     --on-lost) COMPREPLY=($(compgen -W 'kill term ignore' -- "$2")) ;;
     --output | -o | -[!-]*o) COMPREPLY=($(compgen -W 'sh json' -- "$2")) ;;
     --scenario)

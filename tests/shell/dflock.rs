@@ -48,11 +48,11 @@ fn the_exit_status_is_the_commands_or_says_why_there_is_none() {
         (&["-n", "-E", "7", "busy", "true"], 7),
         (&["-n", "-E", "255", "busy", "true"], 255),
         (&["-n", "-q", "busy", "true"], 0),
-        (&["-n", "-q", "busy"], 0),
+        (&["-n", "-q", "hold", "busy"], 0),
         (&["-n", "free", "true"], 0),
         (&["-w", LONG, "free", "true"], 0),
         (&["-n", "-q", "-E", "7", "free", "sh", "-c", "exit 3"], 3),
-        (&["k"], 0),
+        (&["hold", "k"], 0),
         (&[&long[..250], "true"], 0),
     ];
     for (args, status) in cases {
@@ -149,6 +149,13 @@ fn a_mistake_in_the_arguments_is_status_64_and_one_line() {
         &["a\tkey", "true"],
         &[&long, "true"],
         &["-n"],
+        &["k"],
+        &["--", "k"],
+        &["lst"],
+        &["hold"],
+        &["hold", "k", "true"],
+        &["--left", "x", "k", "true"],
+        &["--left", "wait", "hold", "k"],
         &[],
     ];
     let mut wrong = Vec::new();
@@ -396,7 +403,11 @@ fn a_signal_while_waiting_leaves_the_queue() {
     let mut holder = daemon.connect();
     holder.takes("k");
     for (name, number) in [("TERM", 15), ("INT", 2)] {
-        for args in [&["k", "echo"][..], &["-w", LONG, "k", "echo"], &["k"]] {
+        for args in [
+            &["k", "echo"][..],
+            &["-w", LONG, "k", "echo"],
+            &["hold", "k"],
+        ] {
             let waiter = Run::start(at(daemon.addr, args));
             eventually("it waits", || waiters(&daemon, "k") == 1);
             waiter.signal(name);
@@ -549,7 +560,7 @@ fn a_command_that_outlasts_the_lease_keeps_the_lock() {
 #[test]
 fn without_a_command_it_says_what_it_holds_until_its_input_ends() {
     let daemon = Daemon::start(&[]);
-    let mut holder = Run::start(at(daemon.addr, &["--lease", "5", "k"]));
+    let mut holder = Run::start(at(daemon.addr, &["--lease", "5", "hold", "k"]));
     let line = holder.line();
     let fields: Vec<&str> = line.trim_end().split(' ').collect();
     assert_eq!((fields.len(), fields[2]), (3, "5"), "{line:?}");
@@ -560,12 +571,15 @@ fn without_a_command_it_says_what_it_holds_until_its_input_ends() {
     assert_eq!(holder.end().status, 0);
     daemon.connect().takes("k");
 
-    let end = run(at(daemon.addr, &["-o", "sh", "--lease", "5", "k2"]));
+    let end = run(at(daemon.addr, &["-o", "sh", "--lease", "5", "hold", "k2"]));
     let script = format!("{}echo ${{#DFLOCK_TOKEN}} $DFLOCK_LEASE", end.out);
     let shell = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(shell.stdout, b"32 5\n", "{end:?}");
 
-    let end = run(at(daemon.addr, &["-o", "json", "--lease", "5", "k3"]));
+    let end = run(at(
+        daemon.addr,
+        &["-o", "json", "--lease", "5", "hold", "k3"],
+    ));
     let (token, rest) = end.out.strip_prefix("{\"token\":\"").unwrap().split_at(32);
     let fence = u64::from_str_radix(&token[..16], 16).unwrap();
     assert_eq!(rest, format!("\",\"fence\":\"{fence}\",\"lease\":5}}\n"));
@@ -576,14 +590,14 @@ fn without_a_command_it_says_what_it_holds_until_its_input_ends() {
 fn without_a_command_input_is_read_to_its_end() {
     let daemon = Daemon::start(&[]);
     for input in ["one\n", &"x".repeat(10_000)] {
-        let mut holder = Run::start(at(daemon.addr, &["k"]));
+        let mut holder = Run::start(at(daemon.addr, &["hold", "k"]));
         holder.send(input);
         assert_eq!(holder.end().status, 0);
     }
     let folder = Folder::new();
     let file = folder.path("input");
     fs::write(&file, "x".repeat(10_000)).unwrap();
-    let script = format!("exec \"$0\" k <{file}");
+    let script = format!("exec \"$0\" hold k <{file}");
     let mut command = Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_dflock")]);
     command.env("DFLOCK_SERVER", daemon.addr.to_string());
@@ -594,7 +608,7 @@ fn without_a_command_input_is_read_to_its_end() {
 fn without_a_command_a_signal_ends_it_and_frees_the_lock() {
     let daemon = Daemon::start(&[]);
     for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
-        let mut holder = Run::start(at(daemon.addr, &["k"]));
+        let mut holder = Run::start(at(daemon.addr, &["hold", "k"]));
         assert_ne!(holder.line(), "");
         holder.signal(name);
         assert_eq!(holder.status(), 128 + number);
@@ -653,15 +667,15 @@ fn each_lock_has_an_owner_of_its_own_unless_that_is_said() {
         let (_, rest) = end.out.split_once("\"owner\":\"").expect("there is one");
         rest.split('"').next().unwrap().to_string()
     };
-    let mut first = Run::start(at(daemon.addr, &["k"]));
+    let mut first = Run::start(at(daemon.addr, &["hold", "k"]));
     let pattern = format!("{}:{}:", host.trim_end(), first.pid);
     let owner = owner_of(&mut first, "k");
     assert!(owner.starts_with(&pattern) && owner.len() <= 128, "{owner}");
-    let mut second = Run::start(at(daemon.addr, &["-l", "2", "k"]));
+    let mut second = Run::start(at(daemon.addr, &["-l", "2", "hold", "k"]));
     assert_ne!(second.line(), "");
-    let mut third = Run::start(at(daemon.addr, &["--id", "it's me", "k3"]));
+    let mut third = Run::start(at(daemon.addr, &["--id", "it's me", "hold", "k3"]));
     assert_eq!(owner_of(&mut third, "k3"), "it's me");
-    let mut fourth = at(daemon.addr, &["k4"]);
+    let mut fourth = at(daemon.addr, &["hold", "k4"]);
     fourth.env("DFLOCK_ID", "me too");
     assert_eq!(owner_of(&mut Run::start(fourth), "k4"), "me too");
     // Others choose these names, and a shell is to read them.

@@ -381,7 +381,7 @@ fn it_says_that_it_waits_and_when_it_has_the_lock() {
 #[test]
 fn it_says_that_it_was_held_for_the_longest_time_allowed() {
     let daemon = Daemon::start(&[]);
-    for args in [&["k", "sleep", "60"][..], &["k"]] {
+    for args in [&["k", "sleep", "60"][..], &["hold", "k"]] {
         let args = [&["--max-hold", "0.1"], args].concat();
         let mut holder = Run::start(at(daemon.addr, &args));
         assert!(holder.says().contains("--max-hold"));
@@ -391,7 +391,7 @@ fn it_says_that_it_was_held_for_the_longest_time_allowed() {
 #[test]
 fn a_hold_that_cannot_be_told_of_is_given_back() {
     let daemon = Daemon::start(&[KEEPS]);
-    let mut command = around(daemon.addr, "exec dflock --lease 60 k >/dev/full");
+    let mut command = around(daemon.addr, "exec dflock --lease 60 hold k >/dev/full");
     command.stdin(Stdio::null());
     let end = run(command);
     assert_ne!(end.status, 0);

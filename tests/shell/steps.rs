@@ -56,7 +56,7 @@ fn an_acquire_that_nobody_hears_of_is_given_back() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let readable = || File::open("/dev/null").unwrap();
     for (out, status) in [(full(), 71), (readable(), 71)] {
-        for args in [&["acquire", "k"][..], &["k"]] {
+        for args in [&["acquire", "k"][..], &["hold", "k"]] {
             let mut command = at(daemon.addr, args);
             let ended = command
                 .stdout(out.try_clone().unwrap())
@@ -143,7 +143,7 @@ fn a_token_is_wanted_or_another_or_none() {
         &["listen", "a"],
         &["bench"],
         &["k", "true"],
-        &["--id", "me", "k"],
+        &["--id", "me", "hold", "k"],
     ] {
         let with = |addr: SocketAddr| {
             let mut command = at(addr, args);
@@ -345,8 +345,8 @@ fn an_option_of_no_use_is_status_64_and_named() {
             "--group is of no use to a COMMAND",
         ),
         (
-            &["--on-lost", "term", "k"],
-            "--on-lost is of no use without a COMMAND",
+            &["--on-lost", "term", "hold", "k"],
+            "--on-lost is of no use to hold",
         ),
     ];
     for (args, text) in cases {
@@ -357,6 +357,7 @@ fn an_option_of_no_use_is_status_64_and_named() {
 #[test]
 fn mistakes_say_what_would_be_right() {
     let rule = "a TOKEN has 32 lowercase hexadecimal digits, the first 16 of them not all 0";
+    let bare = "want '-- COMMAND' behind the KEY; 'hold KEY' keeps a lock until stdin ends, for a coprocess";
     let (nought, upper) = ("0".repeat(32), "18E9EB98D4E91D15C5BB0CDC3986FF01");
     let cases: &[(&[&str], &str)] = &[
         (&["release", "k", &nought], rule),
@@ -377,6 +378,9 @@ fn mistakes_say_what_would_be_right() {
             &["--server", "http://h:1", "ping"],
             "--server: want HOST:PORT[,HOST:PORT...], IPv6 in brackets, not \"http://h:1\"",
         ),
+        // The form of flock(1) with a descriptor, and a misspelt step.
+        (&["-n", "200"], bare),
+        (&["lst"], bare),
         (&["ping", "x"], "nothing may follow, but \"x\" does"),
     ];
     for (args, text) in cases {

@@ -18,21 +18,21 @@ use crate::values::{addresses, number, owner, secret, span, want};
 const HOST: &str = "127.0.0.1";
 /// First words that name a step and not a key, unless `--` or `-c` follows. `bench` is one more, with options of its
 /// own.
-const STEPS: [&[u8]; 10] = [
-    b"acquire", b"renew", b"release", b"ls", b"stat", b"ping", b"signal", b"listen", b"version",
-    b"help",
+const STEPS: [&[u8]; 11] = [
+    b"hold", b"acquire", b"renew", b"release", b"ls", b"stat", b"ping", b"signal", b"listen",
+    b"version", b"help",
 ];
 
 pub const HELP: &str = "\
 Usage: dflock [options] KEY [--] COMMAND [ARG...]
        dflock [options] KEY -c 'shell text'
-       dflock [options] KEY
+       dflock [options] hold KEY
        dflock [options] acquire KEY | renew KEY TOKEN | release KEY TOKEN
        dflock [options] ls [PREFIX] | stat KEY | ping | version | help
        dflock [options] signal CHANNEL PAYLOAD | listen PATTERN [--group GROUP]
        dflock [options] bench [bench options]
 
-Runs a command while holding a lock that spans hosts; without one, holds it until stdin ends.
+Runs a command while holding a lock that spans hosts. hold runs nothing: it keeps the lock until stdin ends.
 
   -n, --nonblock               do not wait
   -w, --wait SECONDS           wait at most this long
@@ -44,6 +44,7 @@ Runs a command while holding a lock that spans hosts; without one, holds it unti
       --max-hold SECONDS       stop the command after this long
       --on-lost kill|term|ignore
                                what to do with the command when the lock is lost (kill)
+      --left stop|wait         what to do with processes that the command leaves behind (stop)
       --kill-after SECONDS     from TERM to KILL (5, at most a quarter of the lease)
       --id OWNER               the owner of the lock, for deadlocks and lost connections (unique)
       --group GROUP            with listen: listeners of one group take turns
@@ -113,6 +114,13 @@ pub enum OnLost {
     Ignore,
 }
 
+/// What becomes of processes that outlive the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Stop,
+    Wait,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     Plain,
@@ -134,6 +142,7 @@ pub struct Options {
     /// `Us::MAX` if there is no maximum.
     pub max_hold: Us,
     pub on_lost: OnLost,
+    pub left: Left,
     pub kill_after: Us,
     /// The owner of waits and holds; None stands for a unique one for each lock.
     pub owner: Option<Owner>,
@@ -217,6 +226,7 @@ impl<'a> Said<'a> {
                 min_hold: 0,
                 max_hold: Us::MAX,
                 on_lost: OnLost::Kill,
+                left: Left::Stop,
                 kill_after: 5 * SECOND,
                 owner: None,
                 group: None,
@@ -262,6 +272,13 @@ impl<'a> Said<'a> {
                     b"term" => OnLost::Term,
                     b"ignore" => OnLost::Ignore,
                     other => return Err(want(&name, other, "kill, term or ignore")),
+                };
+            }
+            "--left" => {
+                options.left = match value()?.as_bytes() {
+                    b"stop" => Left::Stop,
+                    b"wait" => Left::Wait,
+                    other => return Err(want(&name, other, "stop or wait")),
                 };
             }
             "-o" | "--output" => {
@@ -359,7 +376,7 @@ fn serves(name: &str, task: &Task) -> bool {
     let renews = matches!(task, Task::Renew { .. });
     let proves = renews || matches!(task, Task::Release { .. });
     match name {
-        "--on-lost" | "--kill-after" => runs,
+        "--on-lost" | "--kill-after" | "--left" => runs,
         "--min-hold" | "--max-hold" => holds,
         "-n" | "--nonblock" | "-w" | "--wait" => takes,
         "-E" | "--conflict-exit-code" | "-q" | "--skip-ok" => takes,
@@ -380,7 +397,7 @@ impl Task {
     fn whom(&self) -> &'static str {
         match self {
             Task::None | Task::Run { .. } => "to a COMMAND",
-            Task::Hold { .. } => "without a COMMAND",
+            Task::Hold { .. } => "to hold",
             Task::Acquire { .. } => "to acquire",
             Task::Renew { .. } => "to renew",
             Task::Release { .. } => "to release",
@@ -401,6 +418,9 @@ fn step(name: &[u8], words: Vec<OsString>) -> Result<Task, String> {
     let mut words = words.into_iter();
     let mut word = |what: &str| words.next().ok_or_else(|| format!("want a {what}"));
     let task = match name {
+        b"hold" => Task::Hold {
+            key: key(word("KEY")?)?,
+        },
         b"acquire" => Task::Acquire {
             key: key(word("KEY")?)?,
         },
@@ -442,7 +462,14 @@ fn step(name: &[u8], words: Vec<OsString>) -> Result<Task, String> {
 fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {
     let key = key(word)?;
     match command.first().map(|word| word.as_bytes()) {
-        None => return Ok(Task::Hold { key }),
+        // flock's form with a descriptor would leave the work unprotected here, and a misspelt step would wait for
+        // stdin to end.
+        None => {
+            return Err(
+                "want '-- COMMAND' behind the KEY; 'hold KEY' keeps a lock until stdin ends, for a coprocess"
+                    .to_string(),
+            );
+        }
         Some(b"--") => {
             command.remove(0);
         }
