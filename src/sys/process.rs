@@ -1,16 +1,17 @@
-//! Processes, for dflock(1): a fork of dflock that guards a command, the command in a process group of its own, its
-//! end, and the terminal. Each function has one purpose and makes a call or two. Invariant: a process that forks has
-//! one thread, so that its child may call anything.
+//! Processes, for dflock(1): forks of dflock, the command that one of them becomes, their ends, and signals to them.
+//! Each function has one purpose and makes a call or two. Invariant: a process that forks has one thread, so that its
+//! child may call anything.
 #![allow(unsafe_code, reason = "system calls")]
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::mem::zeroed;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -30,15 +31,24 @@ pub enum Fork {
     Child,
 }
 
-/// What became of a child.
+/// How a child has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// The child has ended with this status.
+pub enum End {
+    /// With this status.
     Exited(c_int),
-    /// This signal has ended the child.
+    /// By this signal.
     Killed(c_int),
-    /// This signal has stopped the child.
-    Stopped(c_int),
+}
+
+/// What [`ended`] has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Children {
+    /// This child has ended.
+    Ended(Pid, End),
+    /// All children run.
+    Run,
+    /// There is no child.
+    None,
 }
 
 /// Forks this process, which must have one thread; see fork(2).
@@ -83,128 +93,172 @@ pub fn exit_copy(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Leaves the process group, so that the terminal's signals do not reach this process; see setpgid(2).
-pub fn leave_group() -> io::Result<()> {
-    // SAFETY: two integers, which mean this process.
-    check(unsafe { libc::setpgid(0, 0) }).map(drop)
+/// Takes over a descriptor of the parent in a forked child, which never drops the parent's value for it.
+pub fn inherit(fd: RawFd) -> OwnedFd {
+    // SAFETY: the descriptor is open, and in this process the value that owns it is dropped by nobody.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Points stdin, stdout and stderr to /dev/null, so that no reader of a pipe waits for this process.
-pub fn close_standard_streams() -> io::Result<()> {
-    for fd in 0..=2 {
-        // SAFETY: a descriptor of a file that lives through the call, and one that belongs to no value of ours.
-        unsafe {
-            let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-            check(null)?;
-            check(libc::dup2(null, fd))?;
-            libc::close(null);
-        }
+/// Lets the processes that descendants leave behind become children of this one; see PR_SET_CHILD_SUBREAPER(2const).
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: two integers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+}
+
+/// Lets the kernel kill this process when its parent ends, and ends it if that has happened already; see
+/// PR_SET_PDEATHSIG(2const).
+pub fn die_with(parent: Pid) -> io::Result<()> {
+    // SAFETY: two integers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    if !is_child_of(parent) {
+        exit_copy(libc::EXIT_FAILURE);
     }
     Ok(())
 }
 
-/// Lets the command start in a group of its own, with the signal mask from before `signals` was made. A `bound` command
-/// is killed when this process ends; see PR_SET_PDEATHSIG(2const). `last` runs in the child, just before the command.
-pub fn prepare(
-    command: &mut Command,
-    signals: &Signals,
-    bound: bool,
-    mut last: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
-) {
+/// Whether this is still a child of that process.
+pub fn is_child_of(parent: Pid) -> bool {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::getppid() == parent }
+}
+
+/// Leaves the session and the process group, so that no terminal and no signal to the group reaches this process; see
+/// setsid(2).
+pub fn leave_session() -> io::Result<()> {
+    // SAFETY: it takes nothing.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// Blocks every signal that can be blocked.
+pub fn block_all() {
+    // SAFETY: a set of plain integers. The call cannot fail.
+    unsafe {
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
+    }
+}
+
+/// Points stdin, stdout and stderr to another file, so that no reader of a pipe waits for this process.
+pub fn replace_standard_streams(file: &impl AsRawFd) -> io::Result<()> {
+    for fd in 0..=2 {
+        // SAFETY: a descriptor of a file that lives through the call, and one that belongs to no value of ours.
+        check(unsafe { libc::dup2(file.as_raw_fd(), fd) })?;
+    }
+    Ok(())
+}
+
+/// Closes every descriptor of a forked child but the standard streams and these. Values of the parent that own the
+/// others are dropped by nobody in the child.
+pub fn close_others(kept: &[RawFd]) {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
+    let mut from: u32 = 3;
+    for fd in kept.into_iter().map(|fd| fd as u32) {
+        if fd > from {
+            close_range(from, fd - 1);
+        }
+        from = from.max(fd + 1);
+    }
+    close_range(from, u32::MAX);
+}
+
+fn close_range(first: u32, last: u32) {
+    // SAFETY: three integers; what is closed belongs to no value that this process drops.
+    let failed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0;
+    if failed {
+        // Before Linux 5.9 there is no such call.
+        for fd in first..=last.min(FILES) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd as c_int) };
+        }
+    }
+}
+
+/// Descriptors above this one, the usual limit of open files, are not closed by hand.
+const FILES: u32 = 1024;
+
+/// Whether SIGPIPE was ignored when this process began. The runtime of Rust ignores it before `main`.
+static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// The loader calls what is in this section before it calls the runtime.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
+
+extern "C" fn at_start() {
+    PIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
+}
+
+/// Becomes the command, with the signal mask from before `signals` was made and with SIGPIPE as at the start. Returns
+/// why that failed.
+pub fn become_command(command: &mut Command, signals: &Signals) -> io::Error {
     let before = signals.before;
-    // SAFETY: two integers.
-    let parent = unsafe { libc::getpid() };
-    command.process_group(0);
-    // SAFETY: between fork and exec nothing is called that is not async-signal-safe.
+    let pipe = match PIPE_WAS_IGNORED.load(Ordering::Relaxed) {
+        true => libc::SIG_IGN,
+        false => libc::SIG_DFL,
+    };
+    // SAFETY: just before exec nothing is called that is not async-signal-safe.
     unsafe {
         command.pre_exec(move || {
-            if bound {
-                check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            }
-            // 0 is a parent in another namespace.
-            if bound && ![parent, 0].contains(&libc::getppid()) {
-                // The parent ended before the call above.
-                libc::_exit(libc::EXIT_FAILURE);
-            }
-            last()?;
+            libc::signal(libc::SIGPIPE, pipe);
             let mask = &raw const before;
             check(libc::sigprocmask(libc::SIG_SETMASK, mask, ptr::null_mut())).map(drop)
         });
     }
+    command.exec()
 }
 
-/// The next change of a child, if there was one since the last call; see waitpid(2).
-pub fn changed() -> Option<(Pid, Change)> {
+/// The next child that has ended since the last call, if there is one; see waitpid(2).
+pub fn ended() -> Children {
     let mut status = 0;
     // SAFETY: the kernel writes one integer.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
-    if pid <= 0 {
-        return None;
+    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+        0 => Children::Run,
+        pid if pid < 0 => Children::None,
+        pid if libc::WIFEXITED(status) => {
+            Children::Ended(pid, End::Exited(libc::WEXITSTATUS(status)))
+        }
+        pid => Children::Ended(pid, End::Killed(libc::WTERMSIG(status))),
     }
-    let change = if libc::WIFEXITED(status) {
-        Change::Exited(libc::WEXITSTATUS(status))
-    } else if libc::WIFSTOPPED(status) {
-        Change::Stopped(libc::WSTOPSIG(status))
-    } else {
-        Change::Killed(libc::WTERMSIG(status))
-    };
-    Some((pid, change))
 }
 
-/// Sends a signal to all processes of a group; an error if there is none.
-pub fn kill_group(group: Pid, signal: c_int) -> io::Result<()> {
-    assert!(group > 1, "a group of ours");
-    // SAFETY: two integers.
-    check(unsafe { libc::kill(-group, signal) }).map(drop)
+/// Kills a child that has nothing more to do, and waits for its end: a first process of a container may not wait for
+/// what falls to it.
+pub fn put_down(child: Pid) {
+    // It may have ended, and cannot have been waited for: then it is no child, and the second call fails too.
+    let _ = kill(child, libc::SIGKILL);
+    // SAFETY: an integer, and no memory.
+    unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
 }
 
-/// Sends a signal to a process; an error if there is none.
+/// Whether there is a child, running or not; see waitid(2).
+pub fn has_children() -> bool {
+    is_there(libc::P_ALL, 0)
+}
+
+/// Whether a process is a child of this one, running or not; see waitid(2).
+pub fn is_child(pid: Pid) -> bool {
+    is_there(libc::P_PID, pid as libc::id_t)
+}
+
+fn is_there(kind: libc::idtype_t, id: libc::id_t) -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the kernel fills in a structure of plain integers.
+    unsafe {
+        let mut info: libc::siginfo_t = zeroed();
+        libc::waitid(kind, id, &raw mut info, flags) == 0
+    }
+}
+
+/// Sends a signal to a process.
+///
+/// # Errors
+/// There is none (ESRCH), or it belongs to another user (EPERM).
 pub fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
-    assert!(pid > 1, "a child of ours");
+    assert!(pid > 1, "a process of ours");
     // SAFETY: two integers.
     check(unsafe { libc::kill(pid, signal) }).map(drop)
-}
-
-/// Whether no process of a group runs any more. A zombie does not run; a process that cannot be looked at does.
-pub fn is_gone(group: Pid) -> bool {
-    // EPERM: there is a process, which we may not signal.
-    if kill_group(group, 0).is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH)) {
-        return true;
-    }
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return false;
-    };
-    let is_process = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    let mut ended = 0;
-    for entry in processes {
-        let Ok(entry) = entry else { return false };
-        if !is_process(&entry.file_name()) {
-            continue;
-        }
-        match fs::read(entry.path().join("stat")) {
-            Ok(stat) => match run_state(&stat, group) {
-                Some(true) => return false,
-                Some(false) => ended += 1,
-                None => {}
-            },
-            // The process has ended meanwhile.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
-            Err(_) => return false,
-        }
-    }
-    // The group had a process. If none was seen, it is hidden from us or has just ended: the next look will tell.
-    ended > 0
-}
-
-/// Whether a process of the group runs, by its line of proc_pid_stat(5); None if it is of another group.
-fn run_state(stat: &[u8], group: Pid) -> Option<bool> {
-    // The name in parentheses may have any bytes. Behind it come the state, the parent, the group, and as the 18th the
-    // number of threads: a zombie's other threads may still run.
-    let end = stat.windows(2).rposition(|two| two == b") ")?;
-    let fields = std::str::from_utf8(&stat[end + 2..]).ok()?;
-    let fields: Vec<&str> = fields.split(' ').collect();
-    let threads = fields.get(17)?.parse::<u32>().ok()?;
-    (fields[2].parse() == Ok(group)).then(|| !matches!(fields[0], "Z" | "X") || threads > 1)
 }
 
 /// Whether this process was started with the signal ignored.
@@ -217,23 +271,63 @@ pub fn is_ignored(signal: c_int) -> bool {
     }
 }
 
-/// Ends this process by a signal that it has blocked, as if it had not; with `with_group` its whole group.
-pub fn die_of(signal: c_int, with_group: bool) {
+/// Ends this process by a signal that it has blocked, as if it had not. Returns if that fails.
+pub fn die_of(signal: c_int) {
     // SAFETY: a set of plain integers and constants. They cannot fail for a signal that exists.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
         let mut set: libc::sigset_t = zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
-        libc::kill(if with_group { 0 } else { libc::getpid() }, signal);
+        libc::kill(libc::getpid(), signal);
         libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
     }
 }
 
-/// Gives this process a name of up to 15 bytes, for ps(1) and killall(1).
+/// Calls `f`, which may write to the terminal from the background: SIGTTOU does not stop this process for it.
+pub fn without_stopping<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: sets of plain integers, filled in by the calls. They cannot fail for a signal that exists.
+    unsafe {
+        let (mut set, mut before): (libc::sigset_t, libc::sigset_t) = (zeroed(), zeroed());
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTTOU);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, &raw mut before);
+        let result = f();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        result
+    }
+}
+
+/// Gives this process a name of up to 15 bytes, for killall(1) and `ps -e`, and in place of its arguments too, for
+/// `pkill -f`. Without /proc the arguments stay.
 pub fn set_name(name: &CStr) -> io::Result<()> {
     // SAFETY: the kernel reads a string that ends.
-    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) })?;
+    let stat = fs::read("/proc/self/stat").unwrap_or_default();
+    let Some((start, end)) = arguments(&stat) else {
+        return Ok(());
+    };
+    let room = end.saturating_sub(start);
+    let name = name.to_bytes();
+    for at in 0..room {
+        // The last byte stays 0; otherwise the kernel would show the environment too.
+        let byte = name.get(at).filter(|_| at + 1 < room).copied();
+        // SAFETY: the kernel says that the strings of argv lie here. They are in a page of this process that may be
+        // written, and std has copied what it needs of them.
+        unsafe { ptr::with_exposed_provenance_mut::<u8>(start + at).write(byte.unwrap_or(0)) };
+    }
+    Ok(())
+}
+
+/// Where the arguments of a process begin and end in its memory, by its line of proc_pid_stat(5).
+fn arguments(stat: &[u8]) -> Option<(usize, usize)> {
+    // Behind the name in parentheses comes the third field; the two are the 48th and the 49th.
+    let end = stat.windows(2).rposition(|two| two == b") ")?;
+    let fields = std::str::from_utf8(&stat[end + 2..]).ok()?;
+    let mut fields = fields.trim_end().split(' ').skip(48 - 3);
+    let start = fields.next()?.parse().ok()?;
+    let end = fields.next()?.parse().ok()?;
+    (start > 0).then_some((start, end))
 }
 
 /// The number of this process.
@@ -242,107 +336,39 @@ pub fn own_pid() -> Pid {
     unsafe { libc::getpid() }
 }
 
-/// The group of a process, if that exists.
-pub fn group_of(pid: Pid) -> Option<Pid> {
-    // SAFETY: an integer.
-    check(unsafe { libc::getpgid(pid) }).ok()
-}
-
 /// Lets SIGCHLD tell of children, even if this process was started with it ignored.
 pub fn hear_of_children() {
     // SAFETY: two constants. It cannot fail for a signal that exists.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// The group of this process.
-pub fn own_group() -> Pid {
-    // SAFETY: it takes nothing and cannot fail.
-    unsafe { libc::getpgrp() }
-}
-
-/// The group in the foreground of the terminal `fd`, if that is one; see tcgetpgrp(3).
-pub fn foreground(fd: RawFd) -> Option<Pid> {
-    // SAFETY: an integer, which may be any.
-    check(unsafe { libc::tcgetpgrp(fd) }).ok()
-}
-
-/// Puts a group into the foreground of the terminal `fd`, also from the background.
-pub fn set_foreground(fd: RawFd, group: Pid) -> io::Result<()> {
-    // SAFETY: integers and a set of plain integers. SIGTTOU would stop a process in the background, so it is blocked.
-    unsafe {
-        let (mut set, mut before): (libc::sigset_t, libc::sigset_t) = (zeroed(), zeroed());
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGTTOU);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, &raw mut before);
-        let result = check(libc::tcsetpgrp(fd, group));
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
-        result.map(drop)
-    }
-}
-
-/// Stops the group of this process, itself included, until it is continued. An orphaned group, which no shell could
-/// continue, is not stopped; see setpgid(2).
-pub fn stop_group() {
-    // SAFETY: two integers, which mean the own group.
-    unsafe { libc::kill(0, libc::SIGTSTP) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A line as the kernel writes it, of a process in group 871.
-    fn stat(name: &[u8], state: char, threads: u32) -> Vec<u8> {
-        let fields = format!(
-            ") {state} 887 871 3403 0 -1 4227084 120 0 0 0 0 0 0 0 20 0 {threads} 0 2595359 0 0\n"
-        );
-        [b"888 (", name, fields.as_bytes()].concat()
+    #[test]
+    fn the_arguments_of_a_process_lie_where_its_stat_says() {
+        let fields: Vec<String> = (3..=52).map(|field| (1000 + field).to_string()).collect();
+        for name in ["dflock", "a) b (c", ""] {
+            let line = format!("7 ({name}) {}\n", fields.join(" "));
+            assert_eq!(arguments(line.as_bytes()), Some((1048, 1049)), "{name}");
+        }
+        assert_eq!(arguments(b"7 (cut) S 1 2 3"), None);
+        assert_eq!(arguments(b""), None);
+        // A process that may not be looked at shows zeros.
+        let zeros = format!("7 (x) {}\n", vec!["0"; 50].join(" "));
+        assert_eq!(arguments(zeros.as_bytes()), None);
     }
 
     #[test]
-    fn a_process_runs_whatever_its_name_is() {
-        let names: [&[u8]; 6] = [
-            b"sleep",
-            b"",
-            b"a ) Z 1 1",
-            b") Z 1 871 (",
-            b"(\n) X 1 2",
-            b"tagesabschlus\xc3",
-        ];
-        for name in names {
-            assert_eq!(run_state(&stat(name, 'S', 1), 871), Some(true), "{name:?}");
-            assert_eq!(run_state(&stat(name, 'Z', 1), 871), Some(false), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn a_process_whose_first_thread_has_ended_runs_while_another_does() {
-        for (state, threads, runs) in [
-            ('Z', 2, true),
-            ('Z', 1, false),
-            // The last moment of a process that is not waited for.
-            ('X', 0, false),
-            ('T', 1, true),
-            ('D', 1, true),
-        ] {
-            let stat = stat(b"thr", state, threads);
-            assert_eq!(run_state(&stat, 871), Some(runs), "{state} {threads}");
-        }
-    }
-
-    #[test]
-    fn a_process_of_another_group_does_not_count() {
-        for group in [870, 87, 8710, 887, 888, 3403] {
-            assert_eq!(run_state(&stat(b"871 871", 'S', 1), group), None, "{group}");
-        }
-    }
-
-    #[test]
-    fn a_line_that_is_cut_says_nothing() {
-        let whole = stat(b"sleep", 'S', 1);
-        let threads = whole.len() - b" 0 2595359 0 0\n".len();
-        for end in 0..threads {
-            assert_eq!(run_state(&whole[..end], 871), None, "{end}");
-        }
+    fn a_process_is_its_parents_child_and_nobody_elses() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as Pid;
+        assert!(is_child(pid) && !is_child(own_pid()) && !is_child(1));
+        child.kill().unwrap();
+        // A zombie still is one.
+        assert!(is_child(pid));
+        child.wait().unwrap();
+        assert!(!is_child(pid));
     }
 }

@@ -317,14 +317,15 @@ fn dflock_may_freeze_or_die_at_any_moment_of_the_start_of_its_command() {
 }
 
 #[test]
-fn the_guard_has_another_name_than_dflock() {
+fn neither_killall_nor_pkill_finds_guard_and_witness_as_dflock() {
     let daemon = Daemon::start(&[]);
     let mut holder = Run::start(at(daemon.addr, &["k", "-c", STAYS]));
     holder.hears("ready");
-    let path = format!("/proc/{}/comm", holder.guard());
-    eventually("it has another name", || {
-        fs::read_to_string(&path).unwrap() == "lock-guard\n"
-    });
+    for name in ["lock-guard", "lock-witness"] {
+        let line = fs::read(format!("/proc/{}/cmdline", holder.child(name))).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert_eq!(line.trim_end_matches('\0'), name);
+    }
 }
 
 // Messages.

@@ -13,7 +13,7 @@ use crate::beats::{FOR_GUARDS, beats, holders, judge, last_of_first, pause, seco
 use crate::daemon::{Daemon, at_once, dflockd, eventually};
 use crate::proxy::{Net, Proxy};
 use crate::stage::{
-    Folder, Run, at, connections, holder, is_alive, outlasts_a_lease, signal, state, waiters,
+    Folder, Run, at, connections, holder, is_alive, outlasts_a_lease, signal, waiters,
 };
 
 /// A server, a way to it that can break, and a file for the marks of holders.
@@ -173,10 +173,8 @@ fn a_connection_that_goes_mute_does_not_end_the_command() {
 fn nobody_overlaps_when_a_connection_goes_mute_and_then_dflock_is_killed() {
     let scene = Scene::new(&[]);
     let first = scene.first(&["--kill-after", "0.1"]);
-    let guard = first.guard();
     let _second = scene.second();
     scene.moves(Net::SilentOnce);
-    eventually("there is another guard", || !is_alive(guard));
     first.signal("KILL");
     assert_eq!(scene.late(), 0);
 }
@@ -196,8 +194,6 @@ fn nobody_overlaps_when_a_former_connection_ends_late_and_then_dflock_is_killed(
         scene.moves(Net::CutOnce);
         scene.proxy.set(Net::Late);
         eventually("it has ended", || connections(&scene.daemon) == 2);
-        eventually("there is another guard", || !is_alive(guard));
-        let guard = first.guard();
         first.signal("KILL");
         assert_eq!(scene.late(), 0);
         assert!(!is_alive(judge(&scene.file()).0[0]));
@@ -281,38 +277,38 @@ fn nobody_overlaps_when_dflock_is_killed() {
 }
 
 #[test]
-fn nobody_overlaps_when_the_guard_is_killed_or_frozen_and_then_the_way_is_silent() {
-    at_once(["KILL", "STOP"], |name| {
+fn nobody_overlaps_when_the_guard_is_frozen_and_the_way_is_silent() {
+    at_once([&[][..], &["--lease", FOR_GUARDS]], |args| {
         let scene = Scene::new(&[]);
-        let mut first = scene.first(&[]);
+        let mut first = scene.first(args);
         let guard = first.guard();
         let _second = scene.second();
-        assert!(signal(guard, name));
-        outlasts_a_lease(&scene.daemon, 1);
+        assert!(signal(guard, "STOP"));
         scene.proxy.set(Net::Silent);
         assert_eq!(scene.late(), 0);
-        assert_eq!(first.status(), 120);
-        signal(guard, "KILL");
+        assert!([120, 137].contains(&first.status()));
+        assert!(!is_alive(guard));
     });
 }
 
 #[test]
-fn a_guard_that_was_killed_has_a_successor() {
-    let scene = Scene::new(&[]);
-    let first = scene.first(&["--lease", FOR_GUARDS]);
-    let guard = first.guard();
-    let _second = scene.second();
-    assert!(signal(guard, "KILL"));
-    eventually("there is another", || {
-        let now = first.guard();
-        now != guard && is_alive(now)
+fn a_command_whose_guard_is_killed_or_stopped_dies_with_all_that_it_has_started() {
+    at_once(["KILL", "STOP"], |name| {
+        let scene = Scene::new(&[]);
+        // In a session of its own too.
+        let script = format!(
+            "setsid sh -c '{}' & wait",
+            beats(&scene.file()).replace('\'', "\"")
+        );
+        let mut first = scene.first_with(&["--lease", FOR_GUARDS], &script);
+        let guard = first.guard();
+        let _second = scene.second();
+        assert!(signal(guard, name));
+        assert_eq!(first.status(), 137, "{name}");
+        assert!(first.complaint().contains("the guard "));
+        assert_eq!(scene.late(), 0);
+        assert!(!is_alive(guard));
     });
-    // It has told it all and sleeps.
-    eventually("it sleeps", || state(first.pid) == Some('S'));
-    first.signal("STOP");
-    assert_eq!(scene.late(), 0);
-    first.signal("CONT");
-    assert_eq!(first.end().status, 120);
 }
 
 /// The lease is counted from the moment when it was asked for, so the server thinks it over when it has been so for a

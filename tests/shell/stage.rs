@@ -80,6 +80,12 @@ pub fn state(pid: u32) -> Option<char> {
     state_and_parent(pid).map(|(state, _)| state)
 }
 
+/// What ps(1) calls a process.
+pub fn name(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_string())
+}
+
 fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     // The name in parentheses may be any bytes.
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -191,14 +197,18 @@ impl Run {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Its process that is `dflock` too: the guard.
+    /// Its guard.
     pub fn guard(&self) -> u32 {
-        let own = fs::read_link(format!("/proc/{}/exe", self.pid)).ok();
+        self.child("lock-guard")
+    }
+
+    /// Its child of this name.
+    pub fn child(&self, name: &str) -> u32 {
         let mut found = None;
-        eventually("there is a guard", || {
+        eventually(&format!("there is a {name}"), || {
             found = children(self.pid)
                 .into_iter()
-                .find(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok() == own);
+                .find(|pid| self::name(*pid).as_deref() == Some(name));
             found.is_some()
         });
         found.unwrap()

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use dflockd::client::Refusal;
-use dflockd::sys;
+use dflockd::sys::{self, process};
 
 /// From sysexits(3).
 pub const USAGE: u8 = 64;
@@ -31,8 +31,6 @@ pub struct Failure {
     pub text: Option<String>,
     /// The signal of the terminal that dflock dies of, as if it had not caught it.
     pub signal: Option<i32>,
-    /// Whether dflock's group has to get that signal too: the terminal has sent it to the command alone.
-    pub for_all: bool,
 }
 
 impl Failure {
@@ -50,7 +48,6 @@ impl Failure {
             status,
             text: None,
             signal: None,
-            for_all: false,
         }
     }
 
@@ -148,8 +145,10 @@ pub fn reason(error: &io::Error) -> String {
 
 /// Writes a line to stderr. If that is closed, the exit status has to do.
 pub fn say(text: &str) {
-    // One write, so that the lines of several processes do not mix in one file.
-    let _ = io::stderr().write_all(format!("dflock: {text}\n").as_bytes());
+    // One write, so that the lines of several processes do not mix in one file. From the background of a terminal too:
+    // a dflock that stopped there would not renew.
+    let line = format!("dflock: {text}\n");
+    let _ = process::without_stopping(|| io::stderr().write_all(line.as_bytes()));
 }
 
 /// Writes a line to stderr unless that would wait for its reader: while a lock is held nothing may wait.

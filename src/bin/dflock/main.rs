@@ -1,5 +1,6 @@
 //! dflock(1): a command under a lock that spans hosts, after flock(1). This file turns arguments into a task and its
-//! end into an exit status. `run` holds a lock, `guard` ends the command before the lease if dflock cannot, `steps` are
+//! end into an exit status. `run` holds a lock, `guard` owns the command and ends it before the lease, `witness`
+//! tells signals to dflock's group from those to dflock alone, `steps` are
 //! the tasks that hold nothing, `bench` measures servers.
 
 mod bench;
@@ -11,6 +12,7 @@ mod print;
 mod run;
 mod steps;
 mod values;
+mod witness;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
         say(&text);
     }
     if let Some(signal) = failure.signal {
-        process::die_of(signal, failure.for_all);
+        process::die_of(signal);
     }
     ExitCode::from(failure.status)
 }

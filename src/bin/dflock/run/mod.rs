@@ -18,7 +18,8 @@ use world::World;
 
 /// Runs the command under the lock and returns its exit status.
 pub fn command(options: &Options, key: &[u8], command: &[OsString]) -> Result<u8, Failure> {
+    let null = supervise::null()?;
     let mut world = World::new()?;
     let keeper = acquire(&mut world, options, key)?;
-    supervise::run(&mut world, options, keeper, command)
+    supervise::run(&mut world, options, keeper, command, &null)
 }

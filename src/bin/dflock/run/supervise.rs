@@ -1,52 +1,64 @@
-//! The command while it runs: its start, the signals that dflock hands on, the terminal, its end, and its death in time
-//! when the lock is lost. Invariant: the lock is given back only when no process of the command's group runs.
+//! The command while it runs: its start, the signals that dflock hands on, its end, and its death in time when the lock
+//! is lost. The guard starts and stops processes; this decides when. Invariant: the lock is given back only when no
+//! process that descends from the command runs.
 
-use std::ffi::OsString;
-use std::io::{self, ErrorKind, IsTerminal};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::process::Command;
+
+use mio::Interest;
+use mio::unix::SourceFd;
 
 use dflockd::command::{SECOND, Us};
 use dflockd::sys;
-use dflockd::sys::process::{self, Change, Pid};
+use dflockd::sys::process::{self, Children, End, Pid};
 
 use super::keeper::Keeper;
-use super::world::World;
-use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, report, tell};
-use crate::guard::{Guard, outlive};
-use crate::options::{OnLost, Options};
+use super::world::{GUARD, WITNESS, World};
+use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, OS_ERROR, report, tell};
+use crate::guard::{Guard, LOOKS, Order, Report, Start, Times, descendants, signal_tree};
+use crate::options::{Left, OnLost, Options};
+use crate::witness::Witness;
 
-const STDIN: i32 = libc::STDIN_FILENO;
-/// The time between the command's death and the end of the lease: a twentieth of the lease, within these bounds.
-const MARGINS: (Us, Us) = (SECOND / 20, SECOND);
+/// The time between the command's death and the end of the lease: a twentieth of the lease, within these bounds. A busy
+/// machine may wake the guard 40 ms late.
+const MARGINS: (Us, Us) = (SECOND * 3 / 10, SECOND);
 /// Two TERM within this time count as one.
 const SAME: Us = SECOND / 10;
-/// How often processes that the command has left behind are looked at: the first pause, and the longest.
-const LOOKS: (Us, Us) = (SECOND / 500, SECOND / 10);
 
 struct Supervisor<'a> {
     options: &'a Options,
+    /// For messages.
+    program: &'a OsStr,
     keeper: Keeper,
-    /// None with `--on-lost ignore`.
+    /// None once it is dead: then dflock ends the command itself.
     guard: Option<Guard>,
-    /// The guard that has the former connection. It lives until the hold has moved.
-    former: Option<Guard>,
-    /// The deadline that the guard was told.
-    told: Us,
-    group: Pid,
-    /// The command's exit status, once it has one, and the signal that ended it, if one did.
-    status: Option<u8>,
-    killed: Option<i32>,
-    /// The command is in the foreground of the terminal, so ^C reaches it alone.
-    has_terminal: bool,
-    /// The terminal has sent dflock a signal.
-    interrupted: bool,
-    /// The next pause before processes left behind are looked at again.
-    look: Us,
-    /// Why the group is being stopped, and when KILL follows TERM.
-    stopping: Option<(Reason, Us)>,
+    witness: Witness,
+    /// Children of dflock that are none of the command's: the witness, and those of before.
+    strangers: Vec<Pid>,
+    /// The times that the guard was told.
+    told: Times,
+    /// The guard has connections that the hold has left.
+    is_moved: bool,
+    /// The process that becomes the command.
+    command: Option<Pid>,
+    /// How the command has ended, or why it has not begun.
+    end: Option<Result<End, Failure>>,
+    /// No process of the command is left.
+    is_gone: bool,
+    /// A process of the command belongs to another user.
+    is_denied: bool,
+    /// ^C or ^\ at the terminal.
+    interrupted: Option<i32>,
+    /// Why the processes are being stopped.
+    stopping: Option<Reason>,
     lost: bool,
-    /// When the first TERM was handed on.
+    /// When the first TERM arrived.
     termed: Option<Us>,
+    /// Without a guard: when the processes are looked at again, and the pause after that.
+    look: (Us, Us),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +66,15 @@ enum Reason {
     Lost,
     MaxHold,
     /// The command has ended and left others behind.
-    LeftBehind,
+    Left,
+    /// Another TERM.
+    Signal,
+}
+
+/// /dev/null, which the guard and the witness need. Without it no lock is taken.
+pub fn null() -> Result<File, Failure> {
+    let null = File::options().read(true).write(true).open("/dev/null");
+    null.map_err(|e| Failure::new(OS_ERROR, format!("cannot open /dev/null: {e}")))
 }
 
 /// Runs the command to its end.
@@ -62,383 +82,385 @@ pub fn run(
     world: &mut World,
     options: &Options,
     keeper: Keeper,
-    command: &[OsString],
+    words: &[OsString],
+    null: &File,
 ) -> Result<u8, Failure> {
-    let guard = match options.on_lost {
-        OnLost::Ignore => None,
-        // Before the command, which must never run without a guard.
-        OnLost::Kill | OnLost::Term => match Guard::start() {
-            Ok(guard) => Some(guard),
-            Err(e) => {
-                keeper.give_back(world)?;
-                return Err(e.into());
-            }
-        },
+    let mut command = prepare(options, &keeper, words);
+    let start = match is_in_time(options, &keeper) {
+        true => start(world, options, &keeper, &mut command, null).map_err(Failure::from),
+        false => Err(too_late()),
+    };
+    let (witness, guard, strangers) = match start {
+        Ok(parts) => parts,
+        Err(failure) => {
+            keeper.give_back(world)?;
+            return Err(failure);
+        }
     };
     let mut supervisor = Supervisor {
         options,
+        program: &words[0],
+        told: times(options, &keeper),
         keeper,
-        guard,
-        former: None,
-        told: 0,
-        group: 0,
-        status: None,
-        killed: None,
-        has_terminal: false,
-        interrupted: false,
-        look: LOOKS.0,
+        guard: Some(guard),
+        witness,
+        strangers,
+        is_moved: false,
+        command: None,
+        end: None,
+        is_gone: false,
+        is_denied: false,
+        interrupted: None,
         stopping: None,
         lost: false,
         termed: None,
+        look: (0, LOOKS.0),
     };
-    // If stdout is a pipe, the terminal belongs to the others of the pipeline too, such as a pager.
-    supervisor.has_terminal =
-        io::stdout().is_terminal() && process::foreground(STDIN) == Some(process::own_group());
-    supervisor.group = match supervisor.start(world, command) {
-        Ok(group) => group,
-        Err(failure) => return supervisor.give_up(world, failure),
-    };
-    let result = supervisor
-        .tell_guard()
-        .and_then(|()| supervisor.watch(world));
-    if result.is_err() {
-        // Without a guard the command must not run on.
-        outlive(supervisor.group, supervisor.keeper.lease.until());
+    let watched = supervisor.watch(world);
+    if watched.is_err() {
+        // Without dflock the guard kills them, and without a guard the next lines do.
+        supervisor.guard = None;
+        while !supervisor.is_gone && sys::now() < supervisor.keeper.lease.until() {
+            supervisor.kill_alone(sys::now());
+            world.sleep(supervisor.look.0)?;
+        }
     }
-    supervisor.take_terminal_back();
-    supervisor.finish(world, result?)
+    watched?;
+    supervisor.finish(world)
+}
+
+/// The command with its arguments and its environment.
+fn prepare(options: &Options, keeper: &Keeper, words: &[OsString]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    keeper.describe(&mut command);
+    command.env("DFLOCK_SERVER", options.servers.join(","));
+    command
+}
+
+/// Starts the witness, the guard and through that the command. The last part are the children of dflock that are none
+/// of the command's.
+fn start(
+    world: &World,
+    options: &Options,
+    keeper: &Keeper,
+    command: &mut Command,
+    null: &File,
+) -> io::Result<(Witness, Guard, Vec<Pid>)> {
+    let mut strangers = match process::has_children() {
+        true => descendants(&[]),
+        false => Vec::new(),
+    };
+    process::adopt_orphans()?;
+    let mut witness = Witness::start(&world.numbers, null)?;
+    strangers.extend(witness.pid());
+    let guard = Guard::start(Start {
+        command,
+        connection: keeper.link_fd().map(|fd| fd.as_raw_fd()),
+        bound: options.on_lost != OnLost::Ignore,
+        times: times(options, keeper),
+        by: start_by(options, keeper),
+        signals: &world.signals,
+        null,
+    });
+    let guard = guard.inspect_err(|_| witness.dismiss())?;
+    let registry = world.registry();
+    registry.register(witness.reports(), WITNESS, Interest::READABLE)?;
+    registry.register(&mut SourceFd(&guard.as_raw_fd()), GUARD, Interest::READABLE)?;
+    Ok((witness, guard, strangers))
 }
 
 impl Supervisor<'_> {
-    /// Starts the command in a group of its own. Just before exec the new process tells the guard of itself, so that it
-    /// never runs unguarded, and checks that the lock is still held.
-    fn start(&self, world: &World, words: &[OsString]) -> Result<Pid, Failure> {
-        let has_terminal = self.has_terminal;
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        self.keeper.describe(&mut command);
-        command.env("DFLOCK_SERVER", self.options.servers.join(","));
-        let until = self.kill_at();
-        let guard_until = self.guard_until();
-        let mut announce = match &self.guard {
-            Some(guard) => Some(guard.announcer(self.guard_signal(), guard_until)?),
-            None => None,
-        };
-        let is_ours = move || match sys::now() < until {
-            true => Ok(()),
-            false => Err(io::Error::from(ErrorKind::TimedOut)),
-        };
-        let last = move || {
-            // Checked before the guard knows of it: the guard would kill it at once, as if the command had run.
-            is_ours()?;
-            if let Some(announce) = &mut announce {
-                announce()?;
-            }
-            if has_terminal {
-                process::set_foreground(STDIN, process::own_pid())?;
-            }
-            is_ours()
-        };
-        world.prepare(&mut command, self.guard.is_some(), last);
-        command.spawn().map(|child| child.id() as Pid).map_err(|e| {
-            if sys::now() >= until {
-                return Failure::new(LOST, "the lock was lost before the command could start");
-            }
-            let status = match e.kind() {
-                ErrorKind::NotFound => NOT_FOUND,
-                _ => CANNOT_RUN,
-            };
-            let name = words[0].to_string_lossy();
-            Failure::new(status, format!("cannot run {name:?}: {e}"))
-        })
-    }
-
-    /// Gives the lock back because the command could not be started.
-    fn give_up(mut self, world: &mut World, failure: Failure) -> Result<u8, Failure> {
-        if let Some(guard) = self.guard.take() {
-            guard.dismiss();
-        }
-        self.take_terminal_back();
-        self.keeper.give_back(world)?;
-        Err(failure)
-    }
-
-    /// Waits for the end of the command and of all processes of its group.
-    fn watch(&mut self, world: &mut World) -> Result<u8, Failure> {
+    /// Waits until no process of the command is left.
+    fn watch(&mut self, world: &mut World) -> Result<(), Failure> {
         loop {
             self.keeper.move_on(world);
-            self.change_guard()?;
-            self.tell_guard()?;
-            self.hear_signals(world)?;
+            self.lead_guard();
+            self.hear_guard();
+            self.hear_signals(world);
             let now = sys::now();
-            if !self.lost && (self.keeper.lease.is_lost(now) || now >= self.term_at()) {
-                self.lose(now);
+            self.forward(now);
+            self.decide(now);
+            self.check_guard(now);
+            if self.guard.is_none() {
+                self.kill_alone(now);
             }
-            if let Some(status) = self.status {
-                if process::is_gone(self.group) {
-                    return Ok(status);
+            if self.is_gone || self.is_hopeless(now) {
+                return Ok(());
+            }
+            world.sleep(self.next(now))?;
+        }
+    }
+
+    /// Tells the guard of another connection and of another deadline.
+    fn lead_guard(&mut self) {
+        let times = times(self.options, &self.keeper);
+        let Some(guard) = &mut self.guard else { return };
+        if self.keeper.is_moving() {
+            // Before anything is sent there: if dflock died in between, that connection would end before the command.
+            guard.order(Order::Keep, self.keeper.link_fd());
+            self.is_moved = true;
+        }
+        if self.is_moved && self.keeper.is_settled() {
+            self.is_moved = false;
+            guard.order(Order::Settled, None);
+        }
+        if self.told != times && !self.lost {
+            self.told = times;
+            guard.order(Order::Live(times), None);
+        }
+    }
+
+    fn hear_guard(&mut self) {
+        while let Some(report) = self.guard.as_mut().and_then(Guard::report) {
+            match report {
+                Report::Done(_) => {}
+                Report::Started(pid) => self.command = Some(pid),
+                Report::CannotRun(error) => {
+                    let error = io::Error::from_raw_os_error(error);
+                    self.end = Some(Err(cannot_run(self.program, &error)));
                 }
-                self.stop(Reason::LeftBehind, now);
+                Report::TooLate => self.end = Some(Err(too_late())),
+                Report::Unable(error) => {
+                    self.end = Some(Err(io::Error::from_raw_os_error(error).into()));
+                    self.guard = None;
+                }
+                Report::Ended(end) => {
+                    self.end.get_or_insert(Ok(end));
+                }
+                Report::Left => self.left_behind(),
+                Report::Stopping => self.lose(),
+                Report::Denied => self.denied(),
+                Report::Gone => self.is_gone = true,
             }
-            if now >= self.keeper.granted.saturating_add(self.options.max_hold) {
-                self.stop(Reason::MaxHold, now);
+        }
+    }
+
+    fn left_behind(&mut self) {
+        match self.options.left {
+            _ if self.stopping.is_some() => {}
+            Left::Wait => report("waiting for what the command has left behind"),
+            Left::Stop => {
+                let kill = sys::now().saturating_add(self.options.kill_after);
+                self.stop(Reason::Left, kill);
             }
-            self.kill_in_time(now);
-            let next = self.next(now);
-            world.sleep(next)?;
         }
     }
 
-    fn next(&mut self, now: Us) -> Us {
-        if self.status.is_some() {
-            // The processes left behind are no children of dflock, so no signal tells of their end.
-            let look = self.look;
-            self.look = LOOKS.1.min(look * 2);
-            return now.saturating_add(look);
-        }
-        let mut next = self.keeper.granted.saturating_add(self.options.max_hold);
-        if now >= next {
-            next = Us::MAX;
-        }
-        if !self.lost {
-            next = next.min(self.keeper.next(now)).min(self.term_at());
-        }
-        match self.stopping {
-            Some((_, kill_at)) => next.min(kill_at),
-            None => next,
+    fn denied(&mut self) {
+        if !self.is_denied {
+            self.is_denied = true;
+            report("a process of the command belongs to another user and cannot be stopped");
         }
     }
 
-    /// By when the command must be dead.
-    fn kill_at(&self) -> Us {
-        let margin = (self.keeper.lease.span() / 20).clamp(MARGINS.0, MARGINS.1);
-        self.keeper.lease.until().saturating_sub(margin)
-    }
-
-    /// When the command must be told to end, unless the lock is renewed before.
-    fn term_at(&self) -> Us {
+    /// The lock is lost, because an answer said so or because the time is over.
+    fn lose(&mut self) {
+        if self.lost {
+            return;
+        }
+        self.lost = true;
         match self.options.on_lost {
-            OnLost::Ignore => self.keeper.lease.until(),
-            OnLost::Kill | OnLost::Term => self.kill_at().saturating_sub(self.grace()),
+            OnLost::Ignore => report("the lock is lost, and the command runs on"),
+            OnLost::Kill => {
+                let kill = sys::now().saturating_add(self.grace());
+                self.stop(Reason::Lost, kill.min(self.told.kill));
+            }
+            OnLost::Term => self.stop(Reason::Lost, Us::MAX),
         }
     }
 
     fn grace(&self) -> Us {
-        self.options.kill_after.min(self.keeper.lease.span() / 4)
+        grace(self.options, &self.keeper)
     }
 
-    fn lose(&mut self, now: Us) {
-        self.lost = true;
-        match self.options.on_lost {
-            OnLost::Ignore => report("the lock is lost, and the command runs on"),
-            OnLost::Kill | OnLost::Term => self.stop(Reason::Lost, now),
+    /// Stops all processes of the command: TERM, and KILL at `kill`.
+    fn stop(&mut self, reason: Reason, kill: Us) {
+        if self.stopping.is_none() || reason == Reason::Lost {
+            match reason {
+                Reason::Lost => report("the lock is lost: stopping the command"),
+                Reason::MaxHold => report("the lock was held for --max-hold: stopping the command"),
+                Reason::Left => report("stopping what the command has left behind"),
+                Reason::Signal => {}
+            }
+            self.stopping = Some(reason);
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.order(Order::Stop(kill), None);
         }
     }
 
-    /// Sends TERM and sets the time for KILL. A loss comes before other reasons.
-    fn stop(&mut self, reason: Reason, now: Us) {
-        let again = match self.stopping {
-            None => false,
-            Some((before, _)) if before != Reason::Lost && reason == Reason::Lost => true,
-            Some(_) => return,
-        };
-        let kill_at = match (reason, self.options.on_lost) {
-            (Reason::Lost, OnLost::Term) => Us::MAX,
-            (Reason::Lost, _) => self.kill_at().min(now.saturating_add(self.grace())),
-            _ => now.saturating_add(self.options.kill_after),
-        };
-        self.stopping = Some((reason, kill_at));
-        if !again {
-            self.send(libc::SIGTERM);
-        }
-        match reason {
-            Reason::Lost => report("the lock is lost: stopping the command"),
-            Reason::MaxHold => report("the lock was held for --max-hold: stopping the command"),
-            Reason::LeftBehind => tell(
-                self.options.verbose,
-                "stopping what the command has left behind",
-            ),
-        }
-    }
-
-    fn kill_in_time(&mut self, now: Us) {
-        if let Some((reason, kill_at)) = self.stopping
-            && now >= kill_at
-        {
-            self.stopping = Some((reason, Us::MAX));
-            self.send(libc::SIGKILL);
-        }
-    }
-
-    fn send(&self, signal: i32) {
-        self.send_one(signal);
-        if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP) {
-            // A stopped process acts on the signal only when it is continued.
-            self.send_one(libc::SIGCONT);
-        }
-    }
-
-    fn send_one(&self, signal: i32) {
-        // All processes of the group may have ended.
-        let _ = process::kill_group(self.group, signal);
-        if self.status.is_none() && process::group_of(self.group) != Some(self.group) {
-            // The command has moved to another group.
-            let _ = process::kill(self.group, signal);
-        }
-    }
-
-    fn hear_signals(&mut self, world: &World) -> Result<(), Failure> {
+    fn hear_signals(&mut self, world: &World) {
         while let Some(caught) = world.caught() {
-            self.interrupted |= caught.by_terminal;
+            let now = sys::now();
             match caught.number {
-                libc::SIGCHLD => {
-                    while let Some((pid, change)) = process::changed() {
-                        self.child_changed(pid, change)?;
-                    }
+                libc::SIGCHLD => self.bury(),
+                libc::SIGINT | libc::SIGQUIT if caught.by_terminal => {
+                    self.interrupted = Some(caught.number);
+                    self.witness.hold(caught.number, now);
                 }
-                libc::SIGTERM => self.term(),
-                signal => self.send(signal),
+                libc::SIGTERM => self.term(now),
+                number => self.witness.hold(number, now),
             }
         }
-        Ok(())
     }
 
-    /// Hands the first TERM on; a second one becomes KILL. timeout(1) sends one TERM to dflock and one to its group, so
-    /// a second one within [`SAME`] is the first.
-    fn term(&mut self) {
-        let now = sys::now();
+    /// A first TERM is handed on, and a second one becomes KILL for all. timeout(1) sends one to dflock and one to its
+    /// group, so a second one within [`SAME`] is the first.
+    fn term(&mut self, now: Us) {
         match self.termed {
             None => {
                 self.termed = Some(now);
-                self.send(libc::SIGTERM);
+                self.witness.hold(libc::SIGTERM, now);
             }
-            Some(first) if now >= first.saturating_add(SAME) => self.send(libc::SIGKILL),
+            Some(first) if now >= first.saturating_add(SAME) => self.stop(Reason::Signal, 0),
             Some(_) => {}
         }
     }
 
-    fn child_changed(&mut self, pid: Pid, change: Change) -> Result<(), Failure> {
-        if self.guard.as_ref().is_some_and(|guard| guard.pid == pid) {
-            if !matches!(change, Change::Stopped(_)) {
-                self.guard = Some(Guard::start()?);
-                self.told = 0;
-                self.tell_guard()?;
+    /// Hands on the signals that reached dflock alone.
+    fn forward(&mut self, now: Us) {
+        while let Some(number) = self.witness.release(now) {
+            match (&mut self.guard, self.command) {
+                (Some(guard), _) => guard.order(Order::Signal(number), None),
+                (None, Some(command)) => drop(process::kill(command, number)),
+                (None, None) => {}
             }
-            return Ok(());
         }
-        if pid != self.group {
-            return Ok(());
-        }
-        match change {
-            Change::Exited(status) => self.status = Some(status as u8),
-            Change::Killed(signal) => {
-                self.status = Some(128 + signal as u8);
-                self.killed = Some(signal);
-            }
-            Change::Stopped(_) => self.stopped(),
-        }
-        Ok(())
     }
 
-    /// The command was stopped, by ^Z or because it used the terminal from the background.
-    fn stopped(&mut self) {
-        let Some(foreground) = process::foreground(STDIN) else {
-            // There is no terminal: another process has stopped the command and will continue it.
+    /// Waits for the children that have ended.
+    fn bury(&mut self) {
+        while let Children::Ended(pid, end) = process::ended() {
+            self.witness.bury(pid);
+            if self.guard.as_ref().is_some_and(|guard| guard.pid == pid) {
+                self.hear_guard();
+                if !self.is_gone {
+                    self.lose_guard("the guard was killed: stopping the command");
+                }
+            } else if self.command == Some(pid) {
+                // Its guard is dead.
+                self.command = None;
+                self.end.get_or_insert(Ok(end));
+            }
+        }
+    }
+
+    /// Goes on without the guard. What descends from it falls to dflock.
+    fn lose_guard(&mut self, why: &str) {
+        self.guard = None;
+        if self.options.on_lost == OnLost::Ignore {
             return;
-        };
-        if foreground != process::own_group() {
-            self.take_terminal_back();
-            // The whole job stops, so that the shell notices, until the shell continues it.
-            process::stop_group();
         }
-        self.hand_terminal_over();
-        self.send(libc::SIGCONT);
+        report(why);
+        self.stopping.get_or_insert(Reason::Signal);
     }
 
-    /// Puts the command into the foreground, if dflock is there.
-    fn hand_terminal_over(&self) {
-        if process::foreground(STDIN) == Some(process::own_group()) {
-            // The command may have ended already.
-            let _ = process::set_foreground(STDIN, self.group);
+    /// Finds what is due at an instant.
+    fn decide(&mut self, now: Us) {
+        if self.keeper.lease.is_lost(now) || now >= self.told.term {
+            self.lose();
         }
-    }
-
-    fn take_terminal_back(&self) {
-        if process::foreground(STDIN) == Some(self.group) {
-            let _ = process::set_foreground(STDIN, process::own_group());
+        if now >= self.max_hold() && self.stopping.is_none() {
+            let kill = now.saturating_add(self.options.kill_after);
+            self.stop(Reason::MaxHold, kill);
         }
     }
 
-    /// When the guard kills the command if dflock has not: later than dflock would, and before the lease ends.
-    fn guard_until(&self) -> Us {
-        let late = |at: Us| at.saturating_add(self.keeper.lease.until().saturating_sub(at) / 2);
-        match self.stopping {
-            Some((Reason::Lost, kill_at)) if kill_at < self.kill_at() => {
-                kill_at.saturating_add(MARGINS.0)
-            }
-            _ => late(self.kill_at()),
-        }
+    fn max_hold(&self) -> Us {
+        self.keeper.granted.saturating_add(self.options.max_hold)
     }
 
-    fn guard_signal(&self) -> i32 {
-        match self.options.on_lost {
-            OnLost::Term => libc::SIGTERM,
-            OnLost::Kill | OnLost::Ignore => libc::SIGKILL,
-        }
-    }
-
-    /// Forks a guard that has the connection to which the hold moves, before it moves: if dflock died in between, that
-    /// connection would end before the command.
-    fn change_guard(&mut self) -> Result<(), Failure> {
-        if self.keeper.is_moving()
-            && let Some(guard) = self.guard.take()
-        {
-            if self.former.is_none() {
-                self.former = Some(guard);
-            } else {
-                // This guard's connection came to nothing.
-                guard.dismiss();
-            }
-            self.guard = Some(Guard::start()?);
-            self.told = 0;
-        }
-        if self.keeper.is_settled()
-            && let Some(former) = self.former.take()
-        {
-            former.dismiss();
-        }
-        Ok(())
-    }
-
-    /// Tells the guard the deadline whenever that moves.
-    fn tell_guard(&mut self) -> Result<(), Failure> {
-        let (until, signal) = (self.guard_until(), self.guard_signal());
+    /// A guard that is stopped is as good as dead, and worse: it would not kill the command.
+    fn check_guard(&mut self, now: Us) {
+        let last = self.last_answer();
         if let Some(guard) = &mut self.guard
-            && until != self.told
+            && (guard.is_stopped(now) || now >= last && guard.owes_an_answer())
         {
-            match guard.watch(self.group, signal, until) {
-                Ok(()) => self.told = until,
-                // The guard is dead, and SIGCHLD will say so.
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(e) => return Err(e.into()),
-            }
+            // It may have ended just now.
+            let _ = process::kill(guard.pid, libc::SIGKILL);
+            self.lose_guard("the guard does not answer: stopping the command");
         }
-        Ok(())
+    }
+
+    /// When the guard must have answered if its lock is lost: in time to kill without it.
+    fn last_answer(&self) -> Us {
+        match self.lost {
+            true => self.told.kill.saturating_add(MARGINS.0 / 3),
+            false => Us::MAX,
+        }
+    }
+
+    /// Kills the processes that have fallen to dflock.
+    fn kill_alone(&mut self, now: Us) {
+        self.bury();
+        if now < self.look.0 {
+            return;
+        }
+        let signals: &[i32] = match self.options.on_lost {
+            // The command runs on, and nothing but its end is waited for.
+            OnLost::Ignore if self.stopping.is_none() => &[0],
+            _ => &[libc::SIGKILL],
+        };
+        let reached = signal_tree(signals, &self.strangers);
+        self.bury();
+        if reached.denied > 0 {
+            self.denied();
+        }
+        self.is_gone = reached.found == 0;
+        self.look = (
+            now.saturating_add(self.look.1),
+            LOOKS.1.min(self.look.1 * 2),
+        );
+    }
+
+    /// Whether the lease is over and only processes of another user are left.
+    fn is_hopeless(&self, now: Us) -> bool {
+        self.lost && self.is_denied && now >= self.keeper.lease.until()
+    }
+
+    fn next(&mut self, now: Us) -> Us {
+        let mut next = self.witness.next();
+        match &self.guard {
+            Some(guard) => {
+                next = next.min(guard.next());
+                if guard.owes_an_answer() {
+                    next = next.min(self.last_answer());
+                }
+            }
+            None => next = next.min(self.look.0),
+        }
+        if self.stopping.is_none() {
+            next = next.min(self.max_hold());
+        }
+        match self.lost {
+            false => next.min(self.keeper.next(now)).min(self.told.term),
+            true if self.is_denied => next.min(self.keeper.lease.until()),
+            true => next,
+        }
     }
 
     /// The command is dead. Holds the lock for `--min-hold`, and gives it back.
-    fn finish(mut self, world: &mut World, status: u8) -> Result<u8, Failure> {
-        for guard in [self.guard.take(), self.former.take()]
-            .into_iter()
-            .flatten()
+    fn finish(mut self, world: &mut World) -> Result<u8, Failure> {
+        self.witness.dismiss();
+        if let Some(guard) = self.guard.take()
+            && self.is_gone
         {
-            guard.dismiss();
+            process::put_down(guard.pid);
+        }
+        let end = self.end.take();
+        if let Some(Err(failure)) = end {
+            self.keeper.give_back(world)?;
+            return Err(failure);
         }
         if self.lost && self.options.on_lost != OnLost::Ignore {
             return Err(Failure::silent(LOST));
         }
         let least = self.keeper.granted.saturating_add(self.options.min_hold);
-        while sys::now() < least && !self.keeper.lease.is_lost(sys::now()) {
+        while self.interrupted.is_none()
+            && sys::now() < least
+            && !self.keeper.lease.is_lost(sys::now())
+        {
             world.sleep(least.min(self.keeper.next(sys::now())))?;
             self.keeper.move_on(world);
             // SIGCHLD tells of the guard's end; any other signal ends the wait.
@@ -451,17 +473,66 @@ impl Supervisor<'_> {
         }
         tell(self.options.verbose, "the lock is given back");
         self.keeper.give_back(world)?;
-        match self.killed {
-            // The terminal's signal was for the whole job.
-            Some(signal @ (libc::SIGINT | libc::SIGQUIT))
-                if self.has_terminal || self.interrupted =>
-            {
-                Err(Failure {
-                    for_all: self.has_terminal,
-                    ..Failure::by_signal(signal, true)
-                })
-            }
-            _ => Ok(status),
+        if let Some(signal) = self.interrupted {
+            return Err(Failure::by_signal(signal, true));
+        }
+        match end {
+            Some(Ok(End::Exited(0))) if self.is_denied => Ok(OS_ERROR),
+            Some(Ok(End::Exited(status))) => Ok(status as u8),
+            Some(Ok(End::Killed(signal))) => Ok(128 + signal as u8),
+            // Its guard was killed, and it with that.
+            _ => Ok(128 + libc::SIGKILL as u8),
         }
     }
+}
+
+/// Before this time the command must start.
+fn start_by(options: &Options, keeper: &Keeper) -> Us {
+    let last = keeper.lease.until().saturating_sub(MARGINS.0);
+    last.min(times(options, keeper).term)
+}
+
+fn is_in_time(options: &Options, keeper: &Keeper) -> bool {
+    sys::now() < start_by(options, keeper)
+}
+
+fn too_late() -> Failure {
+    Failure::new(LOST, "the lock was lost before the command could start")
+}
+
+/// Why the command could not be run.
+fn cannot_run(program: &OsStr, error: &io::Error) -> Failure {
+    let status = match error.kind() {
+        ErrorKind::NotFound => NOT_FOUND,
+        _ => CANNOT_RUN,
+    };
+    let program = program.to_string_lossy();
+    Failure::new(status, format!("cannot run {program:?}: {error}"))
+}
+
+/// When the command must be stopped, unless the lock is renewed before.
+fn times(options: &Options, keeper: &Keeper) -> Times {
+    let lease = &keeper.lease;
+    let kill = lease.until().saturating_sub(margin(lease.span()));
+    let term = kill.saturating_sub(grace(options, keeper));
+    match options.on_lost {
+        OnLost::Kill => Times { term, kill },
+        OnLost::Term => Times {
+            term,
+            kill: Us::MAX,
+        },
+        OnLost::Ignore => Times {
+            term: Us::MAX,
+            kill: Us::MAX,
+        },
+    }
+}
+
+/// The time between the command's death and the end of a lease.
+fn margin(span: Us) -> Us {
+    (span / 20).clamp(MARGINS.0, MARGINS.1)
+}
+
+fn grace(options: &Options, keeper: &Keeper) -> Us {
+    options.kill_after.min(keeper.lease.span() / 8)
 }

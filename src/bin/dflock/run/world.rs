@@ -1,9 +1,8 @@
-//! The sources of events while dflock waits for a lock or holds it: the connection, unix signals, a timer and perhaps
-//! stdin. It decides nothing. Invariant: signals that dflock was started with ignored stay ignored.
+//! The sources of events while dflock waits for a lock or holds it: the connection, unix signals, a timer, perhaps stdin,
+//! the guard and the witness. It decides nothing. Invariant: signals that dflock was started with ignored stay ignored.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::process;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -17,6 +16,8 @@ pub const LINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const TIMER: Token = Token(2);
 const STDIN: Token = Token(3);
+pub const GUARD: Token = Token(4);
+pub const WITNESS: Token = Token(5);
 
 /// The signals that dflock acts on or hands on, unless it was started with them ignored, as by nohup(1). The others
 /// keep their default.
@@ -29,16 +30,14 @@ const NUMBERS: [i32; 6] = [
     libc::SIGUSR2,
 ];
 
-/// Always caught: changes of children, and SIGTTOU, which would stop dflock when it writes to a terminal in the
-/// background.
-const ALWAYS: [i32; 2] = [libc::SIGCHLD, libc::SIGTTOU];
-
 /// The sources of events.
 pub struct World {
     poll: Poll,
     events: Events,
     timer: Timer,
-    signals: Signals,
+    pub signals: Signals,
+    /// The signals that are caught, SIGCHLD aside.
+    pub numbers: Vec<i32>,
     /// Whether there may be something to read on stdin.
     pub stdin: bool,
 }
@@ -49,8 +48,9 @@ impl World {
         let wanted = NUMBERS
             .into_iter()
             .filter(|&number| !sys::process::is_ignored(number));
-        let numbers: Vec<i32> = wanted.chain(ALWAYS).collect();
-        let (poll, timer, signals) = (Poll::new()?, Timer::new()?, Signals::new(&numbers)?);
+        let numbers: Vec<i32> = wanted.collect();
+        let signals = Signals::new(&[&numbers[..], &[libc::SIGCHLD]].concat())?;
+        let (poll, timer) = (Poll::new()?, Timer::new()?);
         for (fd, token) in [(signals.as_raw_fd(), SIGNALS), (timer.as_raw_fd(), TIMER)] {
             let mut source = SourceFd(&fd);
             poll.registry()
@@ -61,6 +61,7 @@ impl World {
             events: Events::with_capacity(8),
             timer,
             signals,
+            numbers,
             stdin: false,
         })
     }
@@ -71,7 +72,7 @@ impl World {
 
     /// Takes a signal that has arrived.
     pub fn caught(&self) -> Option<Caught> {
-        std::iter::from_fn(|| self.signals.catch()).find(|caught| caught.number != libc::SIGTTOU)
+        self.signals.catch()
     }
 
     /// Fails if a signal has arrived: without a command the signals are for dflock itself.
@@ -82,16 +83,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// Prepares a command for being supervised; see [`sys::process::prepare`].
-    pub fn prepare(
-        &self,
-        command: &mut process::Command,
-        bound: bool,
-        last: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
-    ) {
-        sys::process::prepare(command, &self.signals, bound, last);
     }
 
     /// Watches stdin; `again` after something was read.

@@ -1,0 +1,162 @@
+//! The processes that descend from this one, and their end. They are found by the parents that /proc names; without
+//! /proc, children alone are found, and what those leave behind becomes a child in turn. Invariant: a signal goes to
+//! descendants only.
+
+use std::collections::HashMap;
+use std::fs;
+
+use dflockd::command::{SECOND, Us};
+use dflockd::sys::process::{self, Fork, Pid};
+
+/// How often a dying tree is looked at: the first pause, and the longest. A process of another user may die late.
+pub const LOOKS: (Us, Us) = (SECOND / 500, SECOND / 10);
+
+/// What became of a signal to a tree.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Reached {
+    /// So many processes were there, ended ones that nobody has waited for included.
+    pub found: usize,
+    /// So many belong to another user.
+    pub denied: usize,
+}
+
+/// Sends the signals, in this order, to each descendant of this process, but not to `others` and their descendants.
+pub fn signal(signals: &[i32], others: &[Pid]) -> Reached {
+    let mut reached = Reached::default();
+    for pid in descendants(others) {
+        reached.found += 1;
+        for &signal in signals {
+            // The process may have ended meanwhile.
+            if process::kill(pid, signal).is_err_and(|e| e.raw_os_error() == Some(libc::EPERM)) {
+                reached.denied += 1;
+                break;
+            }
+        }
+    }
+    reached
+}
+
+/// The descendants of this process without `others` and theirs.
+pub fn descendants(others: &[Pid]) -> Vec<Pid> {
+    let own = process::own_pid();
+    let Some(parents) = parents() else {
+        return children_by_number(own, others);
+    };
+    let is_ours = |&pid: &Pid| {
+        let mut at = pid;
+        // A line of parents is no longer than the list, even if it changed while it was read.
+        for _ in 0..parents.len() {
+            match parents.get(&at) {
+                _ if others.contains(&at) => return false,
+                Some(&parent) if parent == own => return true,
+                Some(&parent) => at = parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    parents.keys().copied().filter(is_ours).collect()
+}
+
+/// The parent of each process, or None without /proc.
+fn parents() -> Option<HashMap<Pid, Pid>> {
+    let mut parents = HashMap::new();
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may have ended meanwhile.
+        let stat = fs::read(entry.path().join("stat")).unwrap_or_default();
+        if let Some(parent) = parent(&stat) {
+            parents.insert(pid, parent);
+        }
+    }
+    // Something else may be mounted there.
+    parents.contains_key(&process::own_pid()).then_some(parents)
+}
+
+/// The parent of a process, by its line of proc_pid_stat(5).
+fn parent(stat: &[u8]) -> Option<Pid> {
+    // The name in parentheses may have any bytes. Behind it come the state and the parent.
+    let end = stat.windows(2).rposition(|two| two == b") ")?;
+    let fields = std::str::from_utf8(&stat[end + 2..]).ok()?;
+    fields.split(' ').nth(1)?.parse().ok()
+}
+
+/// The children of this process, without /proc: the kernel is asked about each number that a child of it can have. The
+/// kernel gives numbers in order, so that they lie between its own and the newest.
+fn children_by_number(own: Pid, others: &[Pid]) -> Vec<Pid> {
+    let newest = match process::fork() {
+        Ok(Fork::Parent(pid)) => pid,
+        Ok(Fork::Child) => process::exit_copy(0),
+        // No number is left: all of them are in question.
+        Err(_) => PIDS.1,
+    };
+    let numbers: Vec<Pid> = match newest > own {
+        true => (own + 1..=newest).collect(),
+        // The numbers have begun anew.
+        false => (own + 1..=PIDS.1).chain(PIDS.0..=newest).collect(),
+    };
+    let is_ours = |pid: &Pid| *pid != newest && !others.contains(pid) && process::is_child(*pid);
+    numbers.into_iter().filter(is_ours).collect()
+}
+
+/// The least and the greatest number that a process can have; see proc_sys_kernel(5) on pid_max.
+const PIDS: (Pid, Pid) = (2, 1 << 22);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    #[test]
+    fn a_parent_is_found_behind_any_name() {
+        let names: [&[u8]; 6] = [
+            b"sleep",
+            b"",
+            b"a ) Z 1 1",
+            b") Z 1 871 (",
+            b"(\n) X 1 2",
+            b"tagesabschlus\xc3",
+        ];
+        for name in names {
+            let stat = [b"888 (", name, b") S 887 871 3403 0 -1\n"].concat();
+            assert_eq!(parent(&stat), Some(887), "{name:?}");
+        }
+        for cut in [&b""[..], b"888 (sleep", b"888 (sleep) S", b"888 (sleep) S "] {
+            assert_eq!(parent(cut), None);
+        }
+    }
+
+    #[test]
+    fn descendants_are_found_and_others_are_left_out() {
+        let script = "sleep 60 & echo $!; wait";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped());
+        let mut shell = command.spawn().unwrap();
+        let mut other = sleeper();
+        let mut line = String::new();
+        let stdout = shell.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        let inner: Pid = line.trim().parse().unwrap();
+        let (shell_pid, other_pid) = (shell.id() as Pid, other.id() as Pid);
+        let found = descendants(&[other_pid]);
+        assert!(found.contains(&shell_pid) && found.contains(&inner));
+        assert!(!found.contains(&other_pid) && !found.contains(&process::own_pid()));
+        assert!(descendants(&[shell_pid]).contains(&other_pid));
+        assert!(!descendants(&[shell_pid]).contains(&inner));
+        process::kill(inner, libc::SIGKILL).unwrap();
+        for child in [&mut shell, &mut other] {
+            // The shell may have ended with its own child.
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+    }
+}
