@@ -558,13 +558,17 @@ fn it_stops_at_the_terminal_and_goes_on() {
     let daemon = Daemon::start(&[]);
     for shell in shells() {
         let mut shell = interactive(daemon.addr, shell);
-        let script = "echo ready; while read a; do echo got $a; done; exit 5";
+        let script = "echo $$; echo ready; while read a; do echo got $a; done; exit 5";
         shell.send(&format!("dflock k sh -c '{script}'\n"));
-        shows(&mut shell, "ready");
+        let text = shows(&mut shell, "ready");
+        let command = text.lines().find_map(|line| line.trim().parse().ok());
+        let command: u32 = command.expect("its number");
         for word in ["this", "that"] {
             shell.send(SUSPEND);
             // The shell reports a job that has stopped.
             while !shell.line().contains("Stopped") {}
+            // The shell is told of dflock alone. A command that still runs would take what is typed.
+            eventually("it has stopped", || state(command) == Some('T'));
             shell.send(&format!("fg\n{word}\n"));
             shows(&mut shell, &format!("got {word}"));
         }

@@ -440,49 +440,57 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The command is dead. Holds the lock for `--min-hold`, and gives it back.
+    /// No process of the command is left. Holds the lock for `--min-hold`, and gives it back.
     fn finish(mut self, world: &mut World) -> Result<u8, Failure> {
+        let is_stopped = self.lost && self.options.on_lost != OnLost::Ignore;
+        let mut result = Ok(());
+        if !is_stopped {
+            if matches!(self.end, Some(Ok(_))) {
+                self.hold_on(world)?;
+                tell(self.options.verbose, "the lock is given back");
+            }
+            result = self.keeper.give_back(world);
+        }
         self.witness.dismiss();
         if let Some(guard) = self.guard.take()
             && self.is_gone
         {
             process::put_down(guard.pid);
         }
-        let end = self.end.take();
-        if let Some(Err(failure)) = end {
-            self.keeper.give_back(world)?;
-            return Err(failure);
+        result?;
+        match self.end {
+            Some(Err(failure)) => Err(failure),
+            _ if is_stopped => Err(Failure::silent(LOST)),
+            end => match self.interrupted {
+                Some(signal) => Err(Failure::by_signal(signal, true)),
+                None => Ok(status(end, self.is_denied)),
+            },
         }
-        if self.lost && self.options.on_lost != OnLost::Ignore {
-            return Err(Failure::silent(LOST));
-        }
+    }
+
+    /// Waits for the end of `--min-hold`. A signal ends the wait.
+    fn hold_on(&mut self, world: &mut World) -> Result<(), Failure> {
         let least = self.keeper.granted.saturating_add(self.options.min_hold);
-        while self.interrupted.is_none()
-            && sys::now() < least
-            && !self.keeper.lease.is_lost(sys::now())
-        {
+        let mut is_over = self.interrupted.is_some();
+        while !is_over && sys::now() < least && !self.keeper.lease.is_lost(sys::now()) {
             world.sleep(least.min(self.keeper.next(sys::now())))?;
             self.keeper.move_on(world);
-            // SIGCHLD tells of the guard's end; any other signal ends the wait.
-            if world
+            is_over = world
                 .caught()
-                .is_some_and(|caught| caught.number != libc::SIGCHLD)
-            {
-                break;
-            }
+                .is_some_and(|caught| caught.number != libc::SIGCHLD);
         }
-        tell(self.options.verbose, "the lock is given back");
-        self.keeper.give_back(world)?;
-        if let Some(signal) = self.interrupted {
-            return Err(Failure::by_signal(signal, true));
-        }
-        match end {
-            Some(Ok(End::Exited(0))) if self.is_denied => Ok(OS_ERROR),
-            Some(Ok(End::Exited(status))) => Ok(status as u8),
-            Some(Ok(End::Killed(signal))) => Ok(128 + signal as u8),
-            // Its guard was killed, and it with that.
-            _ => Ok(128 + libc::SIGKILL as u8),
-        }
+        Ok(())
+    }
+}
+
+/// The exit status for a command that has ended.
+fn status(end: Option<Result<End, Failure>>, is_denied: bool) -> u8 {
+    match end {
+        Some(Ok(End::Exited(0))) if is_denied => OS_ERROR,
+        Some(Ok(End::Exited(status))) => status as u8,
+        Some(Ok(End::Killed(signal))) => 128 + signal as u8,
+        // It died with its guard.
+        _ => 128 + libc::SIGKILL as u8,
     }
 }
 
