@@ -1,6 +1,5 @@
-//! The finds of an attack on the real `dflock`, each as a claim: waits that are longer than a lease, commands that
-//! hide, full pipes, moments that are hard to hit, ignored signals, and the keys of a terminal. Invariant: as in
-//! main.rs; a claim about a moment is tried several times, and holds wherever a try has hit.
+//! The finds of an attack on the real `dflock`, each as a claim: commands that hide, full pipes, moments that are hard
+//! to hit, ignored signals, and the keys of a terminal. Invariant: as in main.rs; a claim about a moment is tried several times, and holds wherever a try has hit.
 
 use std::env;
 use std::fs;
@@ -11,16 +10,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dflockd::sys;
 
 use crate::beats::{FOR_GUARDS, beats, goes_on, judge};
-use crate::daemon::{Client, Daemon, LONG, PATIENCE, at_once, dflockd, eventually, spin, tools};
-use crate::stage::{
-    Folder, Run, around, at, children, is_alive, outlasts_a_lease, run, signal, state, waiters,
-};
+use crate::daemon::{Daemon, PATIENCE, at_once, dflockd, eventually, spin, tools};
+use crate::stage::{Folder, Run, around, at, children, is_alive, run, signal, waiters};
 
 /// Long enough for a signal to have an effect that it must not have.
 const AFTERWARDS: Duration = Duration::from_millis(200);
@@ -31,109 +28,6 @@ const STAYS: &str = "echo ready; exec sleep 60";
 /// The process that a command says it is.
 fn pid(run: &mut Run) -> u32 {
     run.line().trim_end().parse().expect("a number")
-}
-
-/// A server that plays along, one connection after the other.
-fn play(script: impl FnOnce(TcpListener) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    (addr, thread::spawn(move || script(listener)))
-}
-
-/// The next connection of a played server: its name, ping and acquire are heard, and the first is answered.
-fn asked(listener: &TcpListener) -> Client {
-    let mut peer = Client::over(listener.accept().unwrap().0);
-    for _ in 0..9 {
-        peer.line();
-    }
-    peer.send("ok\n");
-    peer
-}
-
-// Waits and connections.
-
-#[test]
-fn a_wait_longer_than_the_lease_ends_with_the_lock() {
-    let daemon = Daemon::start(&[]);
-    let mut holder = daemon.connect();
-    holder.takes("k");
-    let args = ["--lease", "1", "k", "-c", "echo $DFLOCK_FENCE"];
-    let waiter = Run::start(at(daemon.addr, &args));
-    eventually("it waits", || waiters(&daemon, "k") == 1);
-    outlasts_a_lease(&daemon, 1);
-    let token = daemon.connect().takes("another");
-    drop(holder);
-    let end = waiter.end();
-    // It has lost no grant: its own is the next one.
-    let next = u64::from_str_radix(&token[..16], 16).unwrap() + 1;
-    assert_eq!((end.status, end.out), (0, format!("{next}\n")));
-}
-
-#[test]
-fn a_grant_with_which_the_connection_ends_is_none() {
-    let tokens = ["1".repeat(32), "2".repeat(32)];
-    let (first, second) = (tokens[0].clone(), tokens[1].clone());
-    let (told, pid) = std::sync::mpsc::channel();
-    let (addr, server) = play(move |listener| {
-        let mut peer = asked(&listener);
-        // Both are there when it looks.
-        let pid: u32 = pid.recv().unwrap();
-        assert!(signal(pid, "STOP"));
-        eventually("it is stopped", || state(pid) == Some('T'));
-        peer.send(format!("ok\nok {first} 33\n"));
-        drop(peer);
-        assert!(signal(pid, "CONT"));
-        let mut peer = asked(&listener);
-        peer.send(format!("ok\nok {second} 33\n"));
-        assert_eq!(peer.line(), "r\n");
-        peer.line();
-        assert_eq!(peer.line(), format!("{second}\n"));
-        peer.send("ok\n");
-    });
-    let client = Run::start(at(addr, &["k", "-c", "echo $DFLOCK_TOKEN"]));
-    told.send(client.pid).unwrap();
-    let end = client.end();
-    assert_eq!((end.status, end.out), (0, format!("{}\n", tokens[1])));
-    server.join().unwrap();
-}
-
-#[test]
-fn a_command_is_not_started_when_its_lease_is_over() {
-    let (addr, server) = play(move |listener| {
-        let mut peer = asked(&listener);
-        peer.send("ok\n");
-        // The client has waited for so long that it renews.
-        thread::sleep(Duration::from_millis(200));
-        peer.send(format!("ok {} 1\n", "1".repeat(32)));
-        assert_eq!(peer.line(), "n\n");
-        peer.line();
-        peer.line();
-        // A server that needs longer than the lease for its answer.
-        thread::sleep(Duration::from_millis(1000));
-        peer.send("ok 1\n");
-        assert_eq!(peer.line(), "r\n", "it gives back what it may still have");
-        peer.send("ok\n");
-    });
-    let end = run(at(addr, &["k", "echo", "ran"]));
-    end.complains(120);
-    assert!(end.err.contains("before"), "{end:?}");
-    server.join().unwrap();
-}
-
-#[test]
-fn a_timeout_that_nobody_asked_for_is_status_76() {
-    for (answer, wait) in [("timeout\n", &["-w", LONG][..]), ("ok\ntimeout\n", &[])] {
-        for more in [&[][..], &["-q"]] {
-            let (addr, server) = play(move |listener| {
-                let mut peer = asked(&listener);
-                peer.send(answer);
-                assert_eq!(peer.line(), "", "it hangs up");
-            });
-            let args = [wait, more, &["k", "true"]].concat();
-            run(at(addr, &args)).complains(76);
-            server.join().unwrap();
-        }
-    }
 }
 
 // Commands that are hard to end.

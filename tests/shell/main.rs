@@ -21,3 +21,4 @@ mod hardship;
 mod listen;
 mod overlap;
 mod steps;
+mod waiting;

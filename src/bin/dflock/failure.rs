@@ -20,6 +20,9 @@ pub const DEADLOCK: u8 = 121;
 pub const CANNOT_RUN: u8 = 126;
 pub const NOT_FOUND: u8 = 127;
 
+/// Why a connection was lost that the server has closed.
+pub const ENDED: &str = "the connection ended";
+
 /// What messages call a server that needs no name.
 pub const SERVER: &str = "the server";
 
@@ -137,30 +140,37 @@ pub fn reason(error: &io::Error) -> String {
     match error.kind() {
         // A blocking socket reports WouldBlock when its time is over.
         ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer".to_string(),
-        ErrorKind::UnexpectedEof => "the connection ended".to_string(),
+        ErrorKind::UnexpectedEof => ENDED.to_string(),
         ErrorKind::NotFound => "it has no address".to_string(),
         _ => error.to_string(),
     }
 }
 
-/// Writes a line to stderr. If that is closed, the exit status has to do.
+/// The longest line on stderr, in bytes: a pipe that has room takes so much without waiting; see PIPE_BUF in pipe(7).
+const LINE_MAX: usize = 4096;
+
+/// Writes a line to stderr, unless that would wait for its reader: a terminal that was stopped with ^S, or a full pipe,
+/// must stop neither the renewals of a lock nor the end of dflock. If stderr is closed, the exit status has to do.
 pub fn say(text: &str) {
+    if !sys::can_log() {
+        return;
+    }
     // One write, so that the lines of several processes do not mix in one file. From the background of a terminal too:
     // a dflock that stopped there would not renew.
-    let line = format!("dflock: {text}\n");
-    let _ = process::without_stopping(|| io::stderr().write_all(line.as_bytes()));
+    let mut line = format!("dflock: {text}").into_bytes();
+    line.truncate(LINE_MAX - 1);
+    line.push(b'\n');
+    let _ = process::without_stopping(|| io::stderr().write_all(&line));
 }
 
-/// Writes a line to stderr unless that would wait for its reader: while a lock is held nothing may wait.
+/// As [`say`]. Its callers hold a lock.
 pub fn report(text: &str) {
-    if sys::can_log() {
-        say(text);
-    }
+    say(text);
 }
 
-/// As [`report`], but only with `--verbose`.
+/// As [`say`], but only with `--verbose`.
 pub fn tell(verbose: bool, text: &str) {
     if verbose {
-        report(text);
+        say(text);
     }
 }

@@ -2,7 +2,7 @@
 //! Invariant: after an end or an error it stays ended; lines that had arrived can still be taken.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::TcpStream;
@@ -32,6 +32,7 @@ impl Link {
     pub fn open(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Link> {
         let mut stream = TcpStream::connect(addr)?;
         sys::keep_alive(&stream)?;
+        stream.set_nodelay(true)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, token, interest)?;
         Ok(Link {
@@ -101,6 +102,13 @@ impl Link {
     /// Whether nothing will arrive any more.
     pub fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Nothing more will be sent; what the peer still sends can be read. False if not even all of what there was could
+    /// be sent: then the peer has no whole request, or none that it could answer.
+    pub fn shut_down(&mut self) -> bool {
+        self.move_on();
+        self.output.is_empty() && !self.ended && self.stream.shutdown(Shutdown::Write).is_ok()
     }
 
     /// The connection itself, for a process that is to have it too.

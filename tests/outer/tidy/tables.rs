@@ -44,7 +44,11 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/print", "client failure options wire"),
     (
         "bin/dflock/run/acquire",
-        "client command failure link options super::keeper super::world sys wire",
+        "client command failure link options super::find super::keeper super::world sys wire",
+    ),
+    (
+        "bin/dflock/run/find",
+        "client command failure link options super::news super::release super::world sys wire",
     ),
     (
         "bin/dflock/run/hold",
@@ -52,9 +56,14 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/keeper",
-        "client command failure link options print super::world sys wire",
+        "client command failure link print super::find super::news super::release super::world sys wire",
     ),
     ("bin/dflock/run/mod", "failure options"),
+    ("bin/dflock/run/news", "command failure sys"),
+    (
+        "bin/dflock/run/release",
+        "client command failure link super::world sys wire",
+    ),
     (
         "bin/dflock/run/supervise",
         "command failure guard options super::keeper super::world sys witness",
@@ -77,6 +86,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/witness", "command sys"),
     ("client/error", "command"),
     ("client/lease", "command"),
+    ("client/lease/tests", ""),
     ("client/lock", "command super::lease sys"),
     ("client/mod", "command sys wire"),
     ("client/owner", "command sys wire"),

@@ -1,334 +1,286 @@
-//! Getting the lock: find the server, stand in its queue, notice everything that ends the wait. Invariant: a wait that
-//! ends without the lock has left the queue, because its connection is closed with it.
+//! Getting the lock: stand in the server's queue, and stand there again when the server was lost, until the wait is
+//! over. `find` knows the way to the server. Invariant: a wait that ends without the lock has left the queue, and has
+//! given back what was granted at that moment.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::thread;
-
-use dflockd::client::stream::resolve;
 use dflockd::client::{Owner, answered};
-use dflockd::command::{Bound, Command, Refusal, Reply, SECOND, Space, Token, Us};
+use dflockd::command::{Bound, Command, Refusal, Reply, SECOND, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
-use super::keeper::Keeper;
-use super::world::{LINK, World};
-use crate::failure::{Failure, SERVER, is_own, tell};
+use super::find::{Handshake, Miss, Search, Unheard};
+use super::keeper::{Granted, Keeper};
+use super::world::World;
+use crate::failure::{Failure, TRY_LATER, UNAVAILABLE, tell};
 use crate::link::Link;
 use crate::options::Options;
 
-/// How long a server may take to connect and to answer the first question.
+/// How long a server may take to connect and to answer the first question. Also how long a wait without `-w` looks for
+/// a server that it has never waited at.
 const PATIENCE: Us = 10 * SECOND;
-/// How long after a server was lost from its queue it is asked again.
-const RETRY: Us = SECOND / 5;
-/// How often the end of a lookup is checked: the first pause, and the longest.
-const GLANCES: (Us, Us) = (SECOND / 5000, SECOND / 50);
+/// The first pause before a server that was missed is asked again, and the longest.
+const PAUSES: (Us, Us) = (SECOND / 20, 2 * SECOND);
+/// A place in a queue that was kept for so long makes the next pause a first one.
+const LASTING: Us = SECOND;
+/// How long after the end of the wait a grant may be confirmed: a round trip.
+const LAST_WORD: Us = SECOND / 2;
+/// How long a grant that was lost on its way may be held against its own owner, if `--lease` does not say so.
+const LOST_LEASE: Us = 60 * SECOND;
 
 /// Waits for the lock as long as the options allow.
 pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Keeper, Failure> {
-    let start = sys::now();
-    let over = start.saturating_add(options.wait);
-    let server = &options.home(key);
-    let found_by = match options.wait {
-        0 => start.saturating_add(PATIENCE),
-        _ => over,
-    };
-    let addresses = find(world, server, found_by)?;
-    let mut owner = Some(options.owner.clone().unwrap_or_else(Owner::unique));
-    let mut queued = false;
+    let mut wait = Wait::new(world, options, key);
     loop {
-        let wait = over.saturating_sub(sys::now());
-        let mut keeper = match ask_all(world, options, key, &addresses, wait, &mut owner) {
-            Ok(keeper) => keeper,
+        match wait.ask() {
+            Ok(keeper) => {
+                if let Some(mut keeper) = wait.confirm(keeper)? {
+                    keeper.be_prompt();
+                    return Ok(keeper);
+                }
+                let what = "the lock was granted and lost while its answer was on its way";
+                tell(options.verbose, what);
+            }
             Err(Unheard::Failure(failure)) => return Err(failure),
-            // The server went away while this wait stood in its queue: another may come up in its place.
-            Err(unheard)
-                if sys::now() < over && (queued || matches!(unheard, Unheard::Lost(_))) =>
-            {
-                queued = true;
-                tell(options.verbose, "the server is gone: trying again");
-                pause(world)?;
-                continue;
-            }
-            Err(Unheard::Connection(why) | Unheard::Lost(why)) => {
-                return Err(Failure::cannot_reach(server, &why));
-            }
-        };
-        if keeper.lease.is_sure() || confirm(world, &mut keeper)? {
-            return Ok(keeper);
+            Err(Unheard::Miss(miss)) => wait.pause(miss)?,
         }
-        tell(
-            options.verbose,
-            "the lock was granted and lost while its answer was on its way",
-        );
     }
 }
 
-fn pause(world: &mut World) -> Result<(), Failure> {
-    let until = sys::now().saturating_add(RETRY);
-    while sys::now() < until {
-        world.sleep(until)?;
-        world.end_by_signal()?;
-    }
-    Ok(())
-}
-
-/// Every address of the server. A thread of its own looks the name up, because that may take long.
-fn find(world: &mut World, server: &str, until: Us) -> Result<Vec<SocketAddr>, Failure> {
-    if let Ok(address) = server.parse() {
-        return Ok(vec![address]);
-    }
-    let name = server.to_string();
-    let search = thread::spawn(move || resolve(&name));
-    let mut glance = GLANCES.0;
-    while !search.is_finished() {
-        let now = sys::now();
-        if now >= until {
-            let why = "its name was not found in time";
-            return Err(Failure::cannot_reach(server, why));
-        }
-        world.sleep(until.min(now + glance))?;
-        glance = GLANCES.1.min(glance * 2);
-        world.end_by_signal()?;
-    }
-    let found = search.join().expect("a lookup does not panic");
-    found.map_err(|e| Failure::cannot_reach(server, &e.to_string()))
-}
-
-/// Why an address has not granted the lock.
-enum Unheard {
-    /// The server has answered nothing: another of its addresses may be better.
-    Connection(String),
-    /// The server had answered, and then the connection ended.
-    Lost(String),
-    Failure(Failure),
-}
-
-/// Waits at the first address that answers.
-fn ask_all(
-    world: &mut World,
-    options: &Options,
-    key: &[u8],
-    addresses: &[SocketAddr],
-    wait: Us,
-    owner: &mut Option<Owner>,
-) -> Result<Keeper, Unheard> {
-    let mut last = Unheard::Connection("it has no address".to_string());
-    for &addr in addresses {
-        let declared = owner.is_some();
-        let mut result = ask_one(world, options, key, addr, wait, owner);
-        if matches!(result, Err(Unheard::Connection(_))) && declared && owner.is_none() {
-            // It knows no owners, and has closed the connection that declared one.
-            result = ask_one(world, options, key, addr, wait, owner);
-        }
-        last = match result {
-            Err(Unheard::Connection(why)) => Unheard::Connection(why),
-            result => return result,
-        };
-    }
-    Err(last)
-}
-
-/// Waits at one address. If the server knows no owners, `owner` is None afterwards.
-fn ask_one(
-    world: &mut World,
-    options: &Options,
-    key: &[u8],
-    addr: SocketAddr,
-    wait: Us,
-    owner: &mut Option<Owner>,
-) -> Result<Keeper, Unheard> {
-    let mut place = Place::open(world, options, key, addr, wait, owner)?;
-    let mut told = false;
-    loop {
-        place.link.move_on();
-        while let Some(line) = place.link.line() {
-            if let Some((token, lease)) = place.hear(&line, owner)? {
-                tell(options.verbose, "the lock is ours");
-                let owner = owner.clone();
-                let (link, space, start) = (place.link, place.space, place.start);
-                let grant = (start, lease);
-                let keeper = Keeper::new(link, (addr, owner), options, (space, key), token, grant);
-                return Ok(keeper);
-            }
-        }
-        if place.is_queued() && wait > 0 && !std::mem::replace(&mut told, true) {
-            tell(options.verbose, "the lock is not free: waiting");
-        }
-        let until = place.until();
-        place.check(sys::now() >= until)?;
-        world.sleep(until).map_err(|e| Unheard::Failure(e.into()))?;
-        world.end_by_signal().map_err(Unheard::Failure)?;
-    }
-}
-
-/// A place in the queue of one server: its connection, and what is still to be heard there.
-struct Place<'a> {
-    options: &'a Options,
-    key: &'a [u8],
-    space: Space,
-    link: Link,
-    /// When the request was sent, and how long it waits.
+/// A wait for a lock.
+struct Wait<'a> {
+    search: Search<'a>,
     start: Us,
-    wait: Us,
-    /// How many `ok` come before the answer to the acquire, and how many of them are still to come: to the secret, to
-    /// the owner and to a ping.
-    greetings: u8,
-    left: u8,
+    over: Us,
+    /// Whether any server has answered anything.
+    answered: bool,
+    /// Whether a server has had this wait in its queue.
+    queued: bool,
+    /// Until then a hold that nobody knows of may belong to this owner.
+    haunted: Us,
+    /// The next pause.
+    pause: Us,
 }
 
-impl<'a> Place<'a> {
-    /// Connects, and says everything at once.
-    fn open(
-        world: &World,
-        options: &'a Options,
-        key: &'a [u8],
-        addr: SocketAddr,
-        wait: Us,
-        owner: &Option<Owner>,
-    ) -> Result<Place<'a>, Unheard> {
+impl<'a> Wait<'a> {
+    fn new(world: &'a mut World, options: &'a Options, key: &'a [u8]) -> Wait<'a> {
         let start = sys::now();
-        let mut link = match Link::open(addr, world.registry(), LINK) {
-            Ok(link) => link,
-            Err(e) if is_own(&e) => return Err(Unheard::Failure(e.into())),
-            Err(e) => return Err(Unheard::Connection(e.to_string())),
-        };
-        let (space, limit) = match options.limit {
-            Some(limit) => (Space::Semaphore, limit),
-            None => (Space::Lock, 1),
-        };
-        let mut greetings = 1;
-        if let Some(secret) = &options.secret {
-            ask::auth(secret, link.output());
-            greetings += 1;
+        Wait {
+            search: Search::new(world, options, key),
+            start,
+            over: start.saturating_add(options.wait),
+            answered: false,
+            queued: false,
+            haunted: 0,
+            pause: PAUSES.0,
         }
-        if let Some(owner) = owner {
-            let owner = owner.name();
-            ask::command(&Command::Declare { owner }, link.output());
-            greetings += 1;
+    }
+
+    fn is_try(&self) -> bool {
+        self.search.options.wait == 0
+    }
+
+    /// When nobody is asked any more.
+    fn end(&self) -> Us {
+        match self.search.options.wait {
+            0 => self.start.saturating_add(PATIENCE),
+            Us::MAX if !self.queued => self.start.saturating_add(PATIENCE),
+            _ => self.over,
         }
-        // The queue may be long; the answer to a ping says at once that the server is there.
-        ask::ping(link.output());
+    }
+
+    /// Finds the server and waits in its queue.
+    fn ask(&mut self) -> Result<Keeper, Unheard> {
+        let until = self.end().min(sys::now().saturating_add(PATIENCE));
+        let addresses = self.search.addresses(until)?;
+        // A new name for each attempt: a grant to the one before may have been lost on its way, and an owner that waits
+        // for its own hold would be refused.
+        let owner = self.search.options.owner.clone();
+        let owner = owner.unwrap_or_else(Owner::unique);
+        let is_only = addresses.len() == 1;
+        let mut request = Vec::new();
+        if is_only {
+            self.request(&mut request);
+        }
+        let met = self.search.meet(addresses, &owner, &request, until);
+        if let Ok(_) | Err(Unheard::Miss(Miss::Drains)) = &met {
+            self.answered = true;
+        }
+        let Handshake {
+            peer,
+            mut link,
+            mut start,
+            ..
+        } = met?;
+        let text = format!("{} is back", self.search.server);
+        self.search.news.over(&text);
+        // The time to connect is in it.
+        let round_trip = sys::now().saturating_sub(start) / 2;
+        if !is_only {
+            start = sys::now();
+            self.request(link.output());
+        }
+        let begin = sys::now();
+        let answer = self.queue(&mut link, start);
+        if sys::now() >= begin.saturating_add(LASTING) {
+            self.pause = PAUSES.0;
+        }
+        match answer {
+            Ok(line) => {
+                let granted = self.hear(&line, start)?;
+                tell(self.search.options.verbose, "the lock is ours");
+                let keeper = Keeper::new(link, peer, &self.search, &granted, round_trip);
+                Ok(keeper)
+            }
+            Err(unheard) => {
+                self.haunt();
+                self.search.leave(Some((peer, link)))?;
+                Err(unheard)
+            }
+        }
+    }
+
+    /// A grant may be lost on its way from now on.
+    fn haunt(&mut self) {
+        let lease = self.search.options.lease.unwrap_or(LOST_LEASE);
+        self.haunted = sys::now().saturating_add(lease);
+    }
+
+    /// Appends the request for the lock, for what is left of the wait.
+    fn request(&self, out: &mut Vec<u8>) {
+        let options = self.search.options;
+        let (space, key) = self.search.key;
         let command = Command::Acquire {
             space,
             key,
-            limit,
-            wait,
+            limit: options.limit.unwrap_or(1),
+            wait: self.over.saturating_sub(sys::now()),
             lease: options.lease,
             owner: None,
             bound: Bound::Session,
         };
-        ask::command(&command, link.output());
-        Ok(Place {
-            options,
-            key,
-            space,
-            link,
-            start,
-            wait,
-            greetings,
-            left: greetings,
+        ask::command(&command, out);
+    }
+
+    /// Waits for the answer to the request that was sent at `start`.
+    fn queue(&mut self, link: &mut Link, start: Us) -> Result<Vec<u8>, Unheard> {
+        let verbose = self.search.options.verbose;
+        let until = match self.is_try() {
+            true => start.saturating_add(PATIENCE),
+            false => self.over,
+        };
+        let mut told = self.is_try();
+        loop {
+            link.move_on();
+            if let Some(line) = link.line() {
+                return Ok(line);
+            }
+            if link.is_ended() {
+                return Err(match self.search.end_of(link) {
+                    Unheard::Miss(Miss::Unreached(why)) => Unheard::Miss(Miss::Lost(why)),
+                    unheard => unheard,
+                });
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.queued = true;
+                tell(verbose, "the lock is not free: waiting");
+            }
+            if sys::now() >= until {
+                return Err(match self.is_try() {
+                    true => Unheard::unreached("no answer"),
+                    false => self.busy().into(),
+                });
+            }
+            self.search.sleep(until)?;
+        }
+    }
+
+    /// Takes the answer to the request for the lock.
+    fn hear(&mut self, line: &[u8], sent: Us) -> Result<Granted, Unheard> {
+        let options = self.search.options;
+        Err(match ask::answer(line) {
+            Some(Reply::Granted { token, lease }) => {
+                return Ok(Granted { token, sent, lease });
+            }
+            Some(Reply::Timeout) if options.wait != Us::MAX => self.busy().into(),
+            // It may be the hold that went to a connection which was lost.
+            Some(Reply::Refused(Refusal::Deadlock)) if sys::now() < self.haunted => {
+                Unheard::Miss(Miss::Haunted)
+            }
+            Some(Reply::Refused(refusal)) => self.search.refused(refusal),
+            _ => self.search.not_dflockd(&answered(line)).into(),
         })
     }
 
-    /// Whether the server has answered everything but the acquire.
-    fn is_queued(&self) -> bool {
-        self.left == 0
-    }
-
-    /// Takes an answer; the grant, if that is it.
-    fn hear(
-        &mut self,
-        line: &[u8],
-        owner: &mut Option<Owner>,
-    ) -> Result<Option<(Token, Us)>, Unheard> {
-        let is_queued = self.is_queued();
-        match ask::answer(line) {
-            Some(Reply::Released) if !is_queued => self.left -= 1,
-            Some(Reply::Granted { .. }) if is_queued && self.link.is_ended() => {
-                return Err(Unheard::Lost("the connection ended".to_string()));
-            }
-            Some(Reply::Granted { token, lease }) if is_queued => return Ok(Some((token, lease))),
-            Some(Reply::Refused(Refusal::Error))
-                if self.left == self.greetings && self.options.secret.is_some() =>
-            {
-                return Err(Unheard::Failure(Failure::no_token(SERVER)));
-            }
-            // An older server knows no owners, and goes on without.
-            Some(Reply::Refused(Refusal::Error)) if self.left == 2 && owner.is_some() => {
-                *owner = None;
-                self.left -= 1;
-            }
-            Some(Reply::Timeout) if is_queued && self.options.wait != Us::MAX => {
-                return Err(Unheard::Failure(self.busy()));
-            }
-            Some(Reply::Refused(refusal)) => {
-                let has_secret = self.options.secret.is_some();
-                return Err(Unheard::Failure(Failure::refused(refusal, has_secret)));
-            }
-            _ => return Err(Unheard::Failure(self.not_dflockd(&answered(line)))),
+    /// Pauses after a miss, or ends the wait.
+    fn pause(&mut self, miss: Miss) -> Result<(), Failure> {
+        let now = sys::now();
+        let end = self.end();
+        if self.is_try() || now >= end {
+            return Err(self.verdict(&miss));
         }
-        Ok(None)
+        let text = miss.text(&self.search.server);
+        self.search.news.trouble(&format!("{text}; asking again"));
+        // Half of it is left to chance, so that many that were sent away together do not come back together.
+        let chance = sys::unix_now_ns() ^ u64::from(std::process::id()).wrapping_mul(0x9e37_79b9);
+        let until = now.saturating_add(self.pause / 2 + chance % (self.pause / 2));
+        self.pause = PAUSES.1.min(self.pause * 2);
+        while sys::now() < until.min(end) {
+            self.search.sleep(until.min(end))?;
+        }
+        match sys::now() < end {
+            true => Ok(()),
+            false => Err(self.verdict(&miss)),
+        }
     }
 
-    /// When there must have been an answer. A try has no wait of its own, but the server's answer takes its time.
-    fn until(&self) -> Us {
-        let patience = match self.wait {
-            0 => PATIENCE,
-            wait if self.is_queued() => wait,
-            wait => PATIENCE.min(wait),
+    /// The end of a wait that has found no server at last.
+    fn verdict(&self, miss: &Miss) -> Failure {
+        let status = match miss {
+            Miss::Drains => TRY_LATER,
+            _ if self.is_try() || !self.answered => UNAVAILABLE,
+            _ => self.search.options.conflict,
         };
-        self.start.saturating_add(patience)
-    }
-
-    /// An error if the connection has ended or if [`Place::until`] is over.
-    fn check(&self, is_over: bool) -> Result<(), Unheard> {
-        let ended = "the connection ended".to_string();
-        if self.link.is_ended() {
-            return Err(match self.link.why() {
-                Some(e) if e.kind() == ErrorKind::InvalidData => {
-                    Unheard::Failure(self.not_dflockd("it sent a line without an end"))
-                }
-                _ if self.is_queued() => Unheard::Lost(ended),
-                None => Unheard::Connection(ended),
-                Some(e) => Unheard::Connection(e.to_string()),
-            });
-        }
-        match is_over {
-            true if self.is_queued() && self.wait > 0 => Err(Unheard::Failure(self.busy())),
-            true => Err(Unheard::Connection("no answer".to_string())),
-            false => Ok(()),
+        match status {
+            // It was asked for that nothing is said.
+            0 => self.busy(),
+            _ => Failure::new(status, miss.text(&self.search.server)),
         }
     }
 
     fn busy(&self) -> Failure {
-        tell(self.options.verbose, "the lock is not free");
-        Failure::silent(self.options.conflict)
+        tell(self.search.options.verbose, "the lock is not free");
+        Failure::silent(self.search.options.conflict)
     }
 
-    fn not_dflockd(&self, what: &str) -> Failure {
-        Failure::not_dflockd(&self.options.home(self.key), what)
-    }
-}
-
-/// Renews a hold whose lease may have begun long after it was asked for. Returns whether it is still there.
-fn confirm(world: &mut World, keeper: &mut Keeper) -> Result<bool, Failure> {
-    keeper.renew();
-    let patience = sys::now().saturating_add(PATIENCE);
-    loop {
-        keeper.listen();
+    /// Renews a hold whose lease may have begun long after it was asked for, over new connections if need be. None if it
+    /// is gone. To ask for the lock again before that is known would be to wait for oneself.
+    fn confirm(&mut self, mut keeper: Keeper) -> Result<Option<Keeper>, Failure> {
+        let end = match self.is_try() {
+            true => self.end(),
+            false => self.over,
+        };
+        let end = end.max(sys::now().saturating_add(LAST_WORD));
+        while !keeper.lease.is_sure() {
+            keeper.move_on(self.search.world);
+            let now = sys::now();
+            if keeper.lease.is_sure() || keeper.lease.is_lost(now) || keeper.is_over(now) {
+                break;
+            }
+            let slept = match now >= end {
+                true => Err(self.busy()),
+                false => self.search.sleep(end.min(keeper.next(now))),
+            };
+            if let Err(failure) = slept {
+                keeper.give_back(self.search.world)?;
+                return Err(failure);
+            }
+        }
+        // An answer that came after its own lease is no refusal, but the lock may be another's then.
         let now = sys::now();
-        if keeper.is_broken() || now >= patience {
-            return Ok(false);
+        if keeper.lease.is_sure() && !keeper.lease.is_lost(now) {
+            return Ok(Some(keeper));
         }
-        // An answer that came after its own lease is no refusal: the command is not started then.
-        if keeper.lease.is_sure() {
-            return Ok(true);
-        }
-        if keeper.lease.is_lost(now) {
-            return Ok(false);
-        }
-        world.sleep(patience)?;
-        world.end_by_signal()?;
+        self.haunt();
+        keeper.give_back(self.search.world)?;
+        Ok(None)
     }
 }

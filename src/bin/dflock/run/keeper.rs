@@ -3,37 +3,42 @@
 //! Invariant: nothing is sent for a lock that is lost, except the release.
 
 use std::ffi::OsStr;
-use std::net::SocketAddr;
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process;
 use std::time::Duration;
 
+use dflockd::client::Grant;
 use dflockd::client::lease::{Lease, Step, is_sharp};
-use dflockd::client::{Grant, Owner};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
+use super::find::Search;
+use super::news::News;
+use super::release::{Peer, give_back};
 use super::world::{LINK, World};
-use crate::failure::Failure;
+use crate::failure::{ENDED, Failure, reason};
 use crate::link::Link;
-use crate::options::Options;
 use crate::print::digits;
 
-/// How long the answer to a release may take: without it the lease ends by itself.
-const GOODBYE: Us = SECOND;
+/// A hold as it was heard of: it was granted for `lease` to a request sent at `sent`.
+pub struct Granted {
+    pub token: Token,
+    pub sent: Us,
+    pub lease: Us,
+}
 
 /// Keeps a lock.
 pub struct Keeper {
     /// None while there is no connection.
     link: Option<Link>,
-    /// Connections on which a renewal was not answered; see [`Step::Overdue`].
-    mute: Vec<Link>,
-    addr: SocketAddr,
-    secret: Option<Vec<u8>>,
-    /// None if the server knows no owners: then the hold stays with the connection that it was granted to.
-    owner: Option<Owner>,
+    mute: Vec<Mute>,
+    peer: Peer,
+    /// The server as messages call it.
+    server: String,
+    news: News,
     space: Space,
     key: Vec<u8>,
     /// The lease to ask for.
@@ -45,38 +50,53 @@ pub struct Keeper {
     /// The connection is new, and nothing was sent on it.
     fresh: bool,
     /// How many answers to the secret and the owner are still to come.
-    greetings: u8,
+    greetings: usize,
+    /// When the last renewal was sent.
+    sent: Us,
+}
+
+/// A connection on which a renewal was not answered in time; see [`Step::Overdue`].
+struct Mute {
+    link: Link,
+    greetings: usize,
+    /// When the renewal was sent.
+    sent: Us,
+    /// When its answer came after all.
+    heard: Option<Us>,
 }
 
 impl Keeper {
-    /// Keeps a lock that was granted for `span` to a request sent at `sent`.
+    /// Keeps a lock of that server.
     pub fn new(
         link: Link,
-        (addr, owner): (SocketAddr, Option<Owner>),
-        options: &Options,
-        (space, key): (Space, &[u8]),
-        token: Token,
-        (sent, span): (Us, Us),
+        peer: Peer,
+        search: &Search,
+        granted: &Granted,
+        round_trip: Us,
     ) -> Keeper {
-        let granted = sys::now();
-        let lease = match is_sharp(sent, granted, span) {
-            true => Lease::new(sent, span),
-            false => Lease::unsure(granted, span),
+        let now = sys::now();
+        // The hold may have ended with its connection.
+        let is_sharp = is_sharp(granted.sent, now, granted.lease) && !link.is_ended();
+        let mut lease = match is_sharp {
+            true => Lease::new(granted.sent, granted.lease),
+            false => Lease::unsure(now, granted.lease),
         };
+        lease.learn(round_trip);
         Keeper {
             link: Some(link),
             mute: Vec::new(),
-            addr,
-            secret: options.secret.clone(),
-            owner,
-            space,
-            key: key.to_vec(),
-            wish: options.lease,
-            token,
-            granted,
+            peer,
+            server: search.server.clone(),
+            news: News::new(search.options.verbose),
+            space: search.key.0,
+            key: search.key.1.to_vec(),
+            wish: search.options.lease,
+            token: granted.token,
+            granted: now,
             lease,
             fresh: false,
             greetings: 0,
+            sent: granted.sent,
         }
     }
 
@@ -97,15 +117,22 @@ impl Keeper {
         command.env("DFLOCK_LEASE", (self.lease.span() / SECOND).to_string());
     }
 
-    /// Whether there is no connection.
-    pub fn is_broken(&self) -> bool {
-        self.link.is_none()
+    /// From now on troubles are told at once.
+    pub fn be_prompt(&mut self) {
+        self.news.be_prompt();
+    }
+
+    /// Whether the hold is over whatever its answers would say: there is no connection, and a lease has passed since
+    /// the last renewal.
+    pub fn is_over(&self, now: Us) -> bool {
+        let is_reached = self.link.as_ref().is_some_and(|link| !link.is_ended());
+        !is_reached && self.mute.is_empty() && now >= self.sent.saturating_add(self.span())
     }
 
     /// Whether the hold is about to move to a new connection. Nothing is sent there before the next
     /// [`Keeper::move_on`], so that a guard can be forked that has this connection too.
     pub fn is_moving(&self) -> bool {
-        self.fresh && self.owner.is_some()
+        self.fresh && self.peer.owner.is_some()
     }
 
     /// Whether the hold is with the present connection.
@@ -122,47 +149,94 @@ impl Keeper {
     /// When [`Keeper::move_on`] has something to do even if nothing arrives.
     pub fn next(&self, now: Us) -> Us {
         match self.lease.step(now) {
-            Step::Wait(until) => until,
+            Step::Wait(until) => until.min(self.news.due()),
             Step::Lost | Step::Released => Us::MAX,
             Step::Renew | Step::Connect | Step::Overdue => now,
         }
     }
 
-    /// Does what is due: reads answers, renews, connects again. Does nothing once the lock is lost.
+    /// Does what is due: reads answers, renews, connects again. Sends nothing once the lock is lost.
     pub fn move_on(&mut self, world: &World) {
+        self.listen();
+        self.news.tell_kept();
         match self.lease.step(sys::now()) {
-            Step::Lost | Step::Released => return,
+            Step::Wait(_) | Step::Lost | Step::Released => return,
             Step::Connect => return self.connect(world),
             Step::Overdue => {
-                // The old connection stays open. Its end would end the hold if that has not moved yet, and a renewal
-                // that still arrives there moves the hold back.
-                self.mute.extend(self.link.take());
+                self.tell_lost("no answer");
+                self.set_aside();
                 return self.connect(world);
             }
             Step::Renew if self.fresh => self.greet(),
             Step::Renew => self.renew(),
-            Step::Wait(_) => {}
         }
         self.listen();
     }
 
+    /// The old connection stays open. Its end would end the hold if that has not moved yet, and a renewal that still
+    /// arrives there moves the hold back.
+    fn set_aside(&mut self) {
+        let (greetings, sent) = (self.greetings, self.sent);
+        let mute = self.link.take().map(|link| Mute {
+            link,
+            greetings,
+            sent,
+            heard: None,
+        });
+        self.mute.extend(mute);
+    }
+
     /// Reads answers, and nothing else.
-    pub fn listen(&mut self) {
+    fn listen(&mut self) {
+        self.listen_to_mute();
         let Some(link) = &mut self.link else { return };
         link.move_on();
         while let Some(line) = self.link.as_mut().and_then(Link::line) {
             self.hear(&line);
         }
-        if self.link.as_ref().is_some_and(Link::is_ended) {
-            self.link = None;
+        if let Some(link) = self.link.take_if(|link| link.is_ended()) {
+            let why = link.why().map_or_else(|| ENDED.to_string(), reason);
             self.lease.disconnected();
+            self.tell_lost(&why);
         }
     }
 
+    /// Reads late answers, and lets go of connections that do not matter any more: a lease after its last renewal, or
+    /// when this was answered and the hold has moved since, the hold cannot be there.
+    fn listen_to_mute(&mut self) {
+        let (now, span) = (sys::now(), self.span());
+        let mut mute = mem::take(&mut self.mute);
+        for one in &mut mute {
+            one.link.move_on();
+            while let Some(line) = one.link.line() {
+                if one.greetings > 0 {
+                    one.greetings -= 1;
+                } else if let Some(Reply::Renewed { lease }) = ask::answer(&line) {
+                    one.heard = Some(now);
+                    self.lease.renewed_late(now, one.sent, lease);
+                } else {
+                    self.lease.lose();
+                }
+            }
+        }
+        // Without an owner the hold does not move. It is with the first connection.
+        let mut stays = self.peer.owner.is_none();
+        mute.retain(|one| {
+            let matters = now < one.sent.saturating_add(span) || mem::take(&mut stays);
+            matters && !one.link.is_ended()
+        });
+        self.mute = mute;
+    }
+
+    /// The lease that renewals ask for.
+    fn span(&self) -> Us {
+        self.wish.unwrap_or(self.lease.span())
+    }
+
     /// Sends a renewal.
-    pub fn renew(&mut self) {
+    fn renew(&mut self) {
+        let span = self.span();
         let Some(link) = &mut self.link else { return };
-        let span = self.wish.unwrap_or(self.lease.span());
         let command = Command::Renew {
             space: self.space,
             key: &self.key,
@@ -170,33 +244,36 @@ impl Keeper {
             lease: Some(span),
         };
         ask::command(&command, link.output());
-        self.lease.renewing(sys::now(), span);
+        self.sent = sys::now();
+        self.lease.renewing(self.sent, span);
         link.move_on();
     }
 
     /// Begins another connection; the next [`Keeper::move_on`] speaks on it.
     fn connect(&mut self, world: &World) {
-        self.link = Link::open(self.addr, world.registry(), LINK).ok();
+        let link = Link::open(self.peer.addr, world.registry(), LINK);
         self.lease.reconnecting(sys::now());
-        self.fresh = self.link.is_some();
-        if self.link.is_none() {
-            self.lease.disconnected();
+        self.fresh = link.is_ok();
+        match link {
+            Ok(link) => self.link = Some(link),
+            Err(e) => {
+                self.lease.disconnected();
+                self.tell_lost(&reason(&e));
+            }
         }
+    }
+
+    fn tell_lost(&mut self, why: &str) {
+        let server = &self.server;
+        let text = format!("the connection to {server} is lost: {why}; connecting again");
+        self.news.trouble(&text);
     }
 
     /// Sends the secret and the owner on a new connection, and renews: that moves the hold to it.
     fn greet(&mut self) {
         let Some(link) = &mut self.link else { return };
-        (self.fresh, self.greetings) = (false, 0);
-        if let Some(secret) = &self.secret {
-            ask::auth(secret, link.output());
-            self.greetings += 1;
-        }
-        if let Some(owner) = &self.owner {
-            let owner = owner.name();
-            ask::command(&Command::Declare { owner }, link.output());
-            self.greetings += 1;
-        }
+        self.fresh = false;
+        self.greetings = self.peer.greet(link.output());
         self.renew();
     }
 
@@ -204,43 +281,44 @@ impl Keeper {
         match ask::answer(line) {
             Some(Reply::Released) if self.greetings > 0 => self.greetings -= 1,
             // The server was replaced by one that knows no owners.
-            Some(Reply::Refused(Refusal::Error)) if self.greetings == 1 && self.owner.is_some() => {
-                (self.greetings, self.owner) = (0, None);
+            Some(Reply::Refused(Refusal::Error))
+                if self.greetings == 1 && self.peer.owner.is_some() =>
+            {
+                (self.greetings, self.peer.owner) = (0, None);
             }
-            Some(Reply::Renewed { lease }) => self.lease.renewed(sys::now(), lease),
+            // It takes no new owners when it is about to stop. That says nothing of the hold.
+            Some(Reply::Refused(Refusal::Draining)) if self.greetings > 0 => {
+                self.link = None;
+                self.lease.disconnected();
+            }
+            Some(Reply::Renewed { lease }) => self.renewed(lease),
             // No other answer confirms the hold.
             _ => self.lease.lose(),
         }
     }
 
+    /// The renewal on the connection in use was answered, so the hold is here.
+    fn renewed(&mut self, lease: Us) {
+        let now = sys::now();
+        self.lease.renewed(now, lease);
+        let text = format!("the connection to {} is back", self.server);
+        self.news.over(&text);
+        // What was answered before this renewal was sent cannot take the hold back.
+        let sent = self.sent;
+        self.mute
+            .retain(|mute| mute.heard.is_none_or(|heard| heard > sent));
+        if self.mute.iter().any(|mute| mute.heard.is_some()) {
+            self.lease.hurry(now);
+        }
+    }
+
     /// Releases the lock and waits for the answer, a second at most.
     pub fn give_back(mut self, world: &mut World) -> Result<(), Failure> {
-        let Some(mut link) = self.link.take() else {
-            return Ok(());
-        };
-        let mut late = self.lease.is_renewing();
-        let command = Command::Release {
-            space: self.space,
-            key: &self.key,
-            token: self.token,
-        };
-        ask::command(&command, link.output());
-        let patience = sys::now().saturating_add(GOODBYE);
-        loop {
-            link.move_on();
-            while let Some(line) = link.line() {
-                if !late {
-                    return Ok(());
-                }
-                late = !matches!(
-                    ask::answer(&line),
-                    Some(Reply::Renewed { .. } | Reply::Refused(_))
-                );
-            }
-            if link.is_ended() || sys::now() >= patience {
-                return Ok(());
-            }
-            world.sleep(patience)?;
-        }
+        let before = self.greetings + usize::from(self.lease.is_renewing());
+        let link = self.link.take().filter(|_| !self.fresh);
+        let is_lost = self.lease.is_lost(sys::now());
+        let link = link.map(|link| (link, before));
+        let proof = (self.space, &self.key[..], self.token);
+        give_back(world, &self.peer, link, proof, is_lost)
     }
 }

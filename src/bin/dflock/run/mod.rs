@@ -3,8 +3,11 @@
 //! only before dflock's own deadline, which counts from when the last answered renewal was sent.
 
 mod acquire;
+mod find;
 mod hold;
 mod keeper;
+mod news;
+mod release;
 mod supervise;
 mod world;
 

@@ -1,0 +1,77 @@
+//! The lines on stderr about a server that is out of reach. The first second is silent, because most troubles are over
+//! by then; the same words are told once a minute. Invariant: the end of a trouble is told exactly if the trouble was.
+
+use dflockd::command::{SECOND, Us};
+use dflockd::sys;
+
+use crate::failure::report;
+
+/// Nothing is told before dflock has run for so long, unless `-v` asks for it.
+const SILENCE: Us = SECOND;
+/// The same trouble is told again after this time.
+const AGAIN: Us = 60 * SECOND;
+
+/// What is told of the way to a server.
+pub struct News {
+    from: Us,
+    /// A trouble that began in the silence and is not over.
+    kept: Option<String>,
+    /// The last trouble that was told, and when, if it is not over.
+    told: Option<(String, Us)>,
+}
+
+impl News {
+    pub fn new(verbose: bool) -> News {
+        let from = match verbose {
+            true => 0,
+            false => sys::now().saturating_add(SILENCE),
+        };
+        News {
+            from,
+            kept: None,
+            told: None,
+        }
+    }
+
+    /// Ends the silence: what concerns a lock that is held cannot wait.
+    pub fn be_prompt(&mut self) {
+        self.from = 0;
+        self.tell_kept();
+    }
+
+    /// There is trouble. It is told as soon as it may be.
+    pub fn trouble(&mut self, text: &str) {
+        self.kept = Some(text.to_string());
+        self.tell_kept();
+    }
+
+    /// The trouble is over.
+    pub fn over(&mut self, text: &str) {
+        self.kept = None;
+        if self.told.take().is_some() {
+            report(text);
+        }
+    }
+
+    /// When [`News::tell_kept`] has something to tell.
+    pub fn due(&self) -> Us {
+        match self.kept {
+            Some(_) => self.from,
+            None => Us::MAX,
+        }
+    }
+
+    /// Tells of a trouble that has outlasted the silence.
+    pub fn tell_kept(&mut self) {
+        let now = sys::now();
+        if now < self.from {
+            return;
+        }
+        let Some(text) = self.kept.take() else { return };
+        let is_old = |(last, at): &(String, Us)| *last == text && now < at.saturating_add(AGAIN);
+        if !self.told.as_ref().is_some_and(is_old) {
+            report(&text);
+            self.told = Some((text, now));
+        }
+    }
+}

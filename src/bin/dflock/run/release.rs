@@ -1,0 +1,128 @@
+//! Giving back: a hold whose token is known, over a new connection if the old one is gone or mute; and a place in a
+//! queue, at which a grant may be on its way. A server that keeps the holds of connections that have ended would
+//! otherwise keep this one for the rest of its lease. Invariant: neither takes longer than [`GOODBYE`] for each.
+
+use std::net::SocketAddr;
+
+use dflockd::client::Owner;
+use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
+use dflockd::sys;
+use dflockd::wire::ask;
+
+use super::world::{LINK, World};
+use crate::failure::Failure;
+use crate::link::Link;
+
+/// How long the answer to a release may take, over all connections: without it the lease ends by itself. Also how long
+/// the end of a queue's connection may take.
+const GOODBYE: Us = SECOND;
+/// A connection without an answer for so long may be mute: another one is tried beside it.
+const MUTE: Us = SECOND / 4;
+/// How long after one attempt to connect the next one is made.
+const RETRY: Us = SECOND / 10;
+
+/// A server as a new connection finds it and greets it.
+#[derive(Clone)]
+pub struct Peer {
+    pub addr: SocketAddr,
+    pub secret: Option<Vec<u8>>,
+    /// None if the server knows no owners.
+    pub owner: Option<Owner>,
+}
+
+impl Peer {
+    /// Appends the secret and the owner. Returns how many answers that makes.
+    pub fn greet(&self, out: &mut Vec<u8>) -> usize {
+        if let Some(secret) = &self.secret {
+            ask::auth(secret, out);
+        }
+        if let Some(owner) = &self.owner {
+            let owner = owner.name();
+            ask::command(&Command::Declare { owner }, out);
+        }
+        usize::from(self.secret.is_some()) + usize::from(self.owner.is_some())
+    }
+}
+
+/// Gives a hold back and waits for the answer. `link` is the connection of the hold, and how many answers are still to
+/// come on it. If there is none, or no answer, new connections are tried, unless `here_only`.
+pub fn give_back(
+    world: &mut World,
+    peer: &Peer,
+    link: Option<(Link, usize)>,
+    (space, key, token): (Space, &[u8], Token),
+    here_only: bool,
+) -> Result<(), Failure> {
+    let command = Command::Release { space, key, token };
+    let mut links: Vec<(Link, usize)> = link.into_iter().collect();
+    for (link, _) in &mut links {
+        ask::command(&command, link.output());
+    }
+    let start = sys::now();
+    let until = start.saturating_add(GOODBYE);
+    let mut mute_at = start.saturating_add(MUTE);
+    let mut next = start;
+    loop {
+        for (link, before) in &mut links {
+            link.move_on();
+            while link.line().is_some() {
+                if *before == 0 {
+                    return Ok(());
+                }
+                *before -= 1;
+            }
+        }
+        links.retain(|(link, _)| !link.is_ended());
+        let now = sys::now();
+        if now >= until || (here_only && links.is_empty()) {
+            return Ok(());
+        }
+        let due = match links.is_empty() {
+            true => next,
+            false => mute_at,
+        };
+        if now < due || here_only {
+            let wake = if here_only { until } else { until.min(due) };
+            world.sleep(wake)?;
+            continue;
+        }
+        (next, mute_at) = (now.saturating_add(RETRY), now.saturating_add(MUTE));
+        // If it cannot be opened, the next attempt may.
+        if let Ok(mut link) = Link::open(peer.addr, world.registry(), LINK) {
+            let before = peer.greet(link.output());
+            ask::command(&command, link.output());
+            links.push((link, before));
+        }
+    }
+}
+
+/// Leaves a queue. The server ends the connection when it sees the end of ours; a grant that came before that is given
+/// back.
+pub fn leave(
+    world: &mut World,
+    peer: &Peer,
+    mut link: Link,
+    (space, key): (Space, &[u8]),
+) -> Result<(), Failure> {
+    if !link.shut_down() {
+        return Ok(());
+    }
+    let until = sys::now().saturating_add(GOODBYE);
+    let mut found = None;
+    loop {
+        link.move_on();
+        while let Some(line) = link.line() {
+            if let Some(Reply::Granted { token, .. }) = ask::answer(&line) {
+                found = Some(token);
+            }
+        }
+        if link.is_ended() || sys::now() >= until {
+            break;
+        }
+        world.sleep(until)?;
+    }
+    match found {
+        Some(token) => give_back(world, peer, None, (space, key, token), false),
+        None => Ok(()),
+    }
+}
