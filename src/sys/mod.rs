@@ -26,6 +26,8 @@ const BUFFER: c_int = 128 * 1024;
 const KEEPALIVE_IDLE_S: c_int = 30;
 const KEEPALIVE_INTERVAL_S: c_int = 10;
 const KEEPALIVE_PROBES: c_int = 3;
+/// While sent bytes are not acknowledged there are no probes: only this ends such a connection, after a minute too.
+const UNACKNOWLEDGED_MAX_MS: c_int = 60_000;
 
 /// The time on CLOCK_BOOTTIME: never set, never steps back, goes on while the machine is suspended.
 pub fn now() -> Us {
@@ -219,7 +221,7 @@ pub fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
 }
 
 /// Lets a socket notice within a minute that its peer's host has vanished.
-pub fn keep_alive(socket: &impl AsRawFd) -> io::Result<()> {
+fn keep_alive(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     let values = [
         (libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
@@ -232,9 +234,37 @@ pub fn keep_alive(socket: &impl AsRawFd) -> io::Result<()> {
     Ok(())
 }
 
-fn set_option(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
-    let length = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: the kernel reads one integer from where it is told to, and of the length that it is told.
+/// Lets a client's socket notice within a minute that the server's host has vanished, whether the connection is idle
+/// (keepalive) or has sent something that nobody acknowledges (TCP_USER_TIMEOUT in tcp(7)).
+pub fn watch_server(socket: &impl AsRawFd) -> io::Result<()> {
+    keep_alive(socket)?;
+    let name = libc::TCP_USER_TIMEOUT;
+    set_option(socket, libc::IPPROTO_TCP, name, UNACKNOWLEDGED_MAX_MS)
+}
+
+/// How many milliseconds what this socket has sent may go unacknowledged; 0 if the system decides.
+pub fn unacknowledged_max(socket: &impl AsRawFd) -> io::Result<c_int> {
+    option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)
+}
+
+/// Lets the close of a socket throw away what was not delivered yet, and reset the connection; see SO_LINGER in
+/// socket(7).
+pub fn reset_on_close(socket: &impl AsRawFd) -> io::Result<()> {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, linger)
+}
+
+fn set_option<T: Copy>(
+    socket: &impl AsRawFd,
+    level: c_int,
+    name: c_int,
+    value: T,
+) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel reads plain integers from where it is told to, and of the length that it is told.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -245,6 +275,17 @@ fn set_option(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) ->
         )
     };
     check(result).map(drop)
+}
+
+fn option(socket: &impl AsRawFd, level: c_int, name: c_int) -> io::Result<c_int> {
+    let mut value: c_int = 0;
+    let mut length = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes one integer to where it is told to.
+    let result = unsafe {
+        let to = (&raw mut value).cast();
+        libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut length)
+    };
+    check(result).map(|_| value)
 }
 
 fn check(result: c_int) -> io::Result<c_int> {
@@ -268,15 +309,7 @@ mod tests {
     use std::net::TcpStream;
 
     fn option(socket: &impl AsRawFd, level: c_int, name: c_int) -> c_int {
-        let mut value: c_int = -1;
-        let mut length = size_of::<c_int>() as libc::socklen_t;
-        // SAFETY: the kernel writes one integer to where it is told to.
-        let result = unsafe {
-            let to = (&raw mut value).cast();
-            libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut length)
-        };
-        check(result).unwrap();
-        value
+        super::option(socket, level, name).unwrap()
     }
 
     #[test]
@@ -291,6 +324,33 @@ mod tests {
             option(&accepted, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
             KEEPALIVE_IDLE_S
         );
+    }
+
+    #[test]
+    fn a_client_is_not_left_alone_by_a_server_that_has_vanished() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        watch_server(&client).unwrap();
+        assert_eq!(option(&client, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
+        for (name, value) in [
+            (libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+            (libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+            (libc::TCP_KEEPCNT, KEEPALIVE_PROBES),
+            (libc::TCP_USER_TIMEOUT, UNACKNOWLEDGED_MAX_MS),
+        ] {
+            assert_eq!(option(&client, libc::IPPROTO_TCP, name), value);
+        }
+    }
+
+    #[test]
+    fn a_reset_throws_away_what_was_not_delivered() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        reset_on_close(&client).unwrap();
+        drop(client);
+        let error = accepted.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Link {
     /// The system refuses at once, for example because nobody listens there.
     pub fn open(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Link> {
         let mut stream = TcpStream::connect(addr)?;
-        sys::keep_alive(&stream)?;
+        sys::watch_server(&stream)?;
         stream.set_nodelay(true)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, token, interest)?;
