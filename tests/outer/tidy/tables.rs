@@ -194,11 +194,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
     ),
     ("src/locks/mod", "apply", "a match with one arm per command"),
     (
-        "tests/outer/client",
-        "",
-        "the whole library against a real server",
-    ),
-    (
         "tests/shell/dflock",
         "",
         "the whole of holding a lock in a shell",
