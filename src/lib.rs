@@ -52,7 +52,9 @@
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
 //!   the one table of options. **[`log`]** writes lines.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
-//!   `client/lease.rs` decides when to renew and when a lock is lost. `src/bin/dflock` is dflock(1).
+//!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
+//!   that does not block. `connect.rs` begins a connection, `stream.rs` finds the address that answers.
+//!   `src/bin/dflock` is dflock(1).
 //!
 //! To read it all, take that order; `locks/grant.rs` and `hub/execute.rs` are the heart.
 //!

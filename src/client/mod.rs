@@ -28,8 +28,11 @@
 //! # }
 //! ```
 
+mod connect;
 mod error;
+mod keeper;
 pub mod lease;
+mod link;
 pub mod lock;
 mod owner;
 pub mod shard;
@@ -38,15 +41,16 @@ pub mod stream;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use crate::command::{Bound, Command, Reply, SECOND, SECONDS_MAX, Space};
 pub use crate::command::{Refusal, Token, Us};
 use crate::sys;
 use crate::wire::ask;
-use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SECRET_MAX, SIGNAL_MAX};
+use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SIGNAL_MAX};
 
+use connect::Home;
 pub use error::{Error, answered};
 use lease::is_sharp;
 pub use lock::Lock;
@@ -54,7 +58,7 @@ pub use owner::Owner;
 pub use shard::Servers;
 use signals::Heard;
 pub use signals::Signal;
-use stream::{dial, left};
+use stream::left;
 
 /// The longest answer to `stats`, in bytes.
 const STATS_MAX: usize = 1 << 30;
@@ -63,6 +67,8 @@ const CHUNK: usize = 16 * 1024;
 /// The longest sleep. Sockets and condition variables wait by a clock that stops while the machine is suspended. Ours
 /// goes on, so it is read that often.
 const NAP: Duration = Duration::from_secs(1);
+/// How long the end of an unanswered wait may take, and then the release of a grant that was found there.
+const GOODBYE: Us = SECOND;
 
 /// How to connect.
 #[derive(Clone)]
@@ -73,8 +79,8 @@ pub struct Options {
     /// same owner to this connection. With None the connection is an owner by itself. A server that knows no owners is
     /// used without one.
     pub id: Option<Owner>,
-    /// How long a connect may take, with all addresses and the secret, and then how long each answer may take, beyond
-    /// the wait that was asked for. The lookup of a name may take longer; that is up to the system.
+    /// How long a connect may take, with the lookup of the name, all addresses, secret and owner, and then how long
+    /// each answer may take, beyond the wait that was asked for.
     pub patience: Duration,
 }
 
@@ -162,59 +168,28 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
+    home: Home,
     /// Bytes that have arrived and were not needed yet.
     input: Vec<u8>,
     patience: Us,
     is_broken: bool,
     /// The owner that it has declared.
     owner: Option<Owner>,
+    /// How many holds and places in queues this connection may have: grants and places, without releases.
+    holds: usize,
     /// Signals that have arrived; None if it never listened.
     heard: Option<Heard>,
 }
 
 impl Client {
-    /// Connects to `HOST:PORT`, trying every address of the host, and sends the secret and the owner if you gave them.
-    ///
-    /// [`Error::Refused`] with [`Refusal::Auth`] if the secret is wrong, with [`Refusal::Error`] if the server has
-    /// none. [`Error::Io`] if no server answers; its kind is [`ErrorKind::InvalidInput`] if `server` is no `HOST:PORT`
-    /// or the secret cannot be one.
-    pub fn connect(server: &str, options: &Options) -> Result<Client, Error> {
-        let until = sys::now().saturating_add(micros(options.patience));
-        let mut client = Client::open(server, options, until)?;
-        let Some(owner) = &options.id else {
-            return Ok(client);
-        };
-        match client.declare(owner.clone(), until) {
-            Ok(()) => Ok(client),
-            // It knows no owners, and may have closed the connection that declared one.
-            Err(Error::Refused(Refusal::Error)) => Client::open(server, options, until),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn open(server: &str, options: &Options, until: Us) -> Result<Client, Error> {
-        let stream = dial(server, until)?;
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(options.patience))?;
-        let mut client = Client {
-            stream,
-            input: Vec::new(),
-            patience: micros(options.patience),
-            is_broken: false,
-            owner: None,
-            heard: None,
-        };
-        if let Some(secret) = &options.secret {
-            client.say_secret(secret, until)?;
-        }
-        Ok(client)
-    }
-
     /// Takes a slot of `key`, queueing for up to `wait`; a wait of zero is a try. The hold lasts for `lease`, 1 to
     /// 9,223,372,036 s, or for the server's default if that is None.
     ///
     /// A grant that took long to come began at a time that is not known here. It is renewed once on receipt, and
     /// `until` counts from that renewal. [`Refusal::LeaseExpired`] if it had ended by then.
+    ///
+    /// [`Error::Io`] if no answer came within the patience after the wait. The client then leaves the queue, which takes
+    /// a second at most, and gives back a grant that it finds there, which takes another.
     ///
     /// [`Error::Timeout`] when the wait is over. The server may refuse with [`Refusal::MaxLocks`],
     /// [`Refusal::MaxWaiters`], [`Refusal::MaxHolds`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`].
@@ -238,7 +213,9 @@ impl Client {
             owner: None,
             bound: Bound::Session,
         };
-        let (sent, reply) = self.ask(&command, beyond(wait, self.patience))?;
+        let asked = self.ask(&command, beyond(wait, self.patience));
+        let (sent, reply) = asked.map_err(|e| self.leave(key, e))?;
+        self.holds += usize::from(reply != Reply::Timeout);
         self.granted(key, sent, reply)
     }
 
@@ -254,7 +231,10 @@ impl Client {
             limit: key.limit,
             lease: lease.map(span),
         };
-        match self.ask(&command, self.patience)? {
+        let asked = self.ask(&command, self.patience);
+        let (sent, reply) = asked.map_err(|e| self.leave(key, e))?;
+        self.holds += 1;
+        match (sent, reply) {
             (sent, Reply::Acquired { token, lease }) => {
                 Ok(Place::Granted(Grant::new(token, lease, sent)))
             }
@@ -277,7 +257,11 @@ impl Client {
             key: key.name,
             wait,
         };
-        let (sent, reply) = self.ask(&command, beyond(wait, self.patience))?;
+        let asked = self.ask(&command, beyond(wait, self.patience));
+        let (sent, reply) = asked.map_err(|e| self.leave(key, e))?;
+        if reply == Reply::Timeout {
+            self.holds = self.holds.saturating_sub(1);
+        }
         self.granted(key, sent, reply)
     }
 
@@ -305,7 +289,10 @@ impl Client {
             token,
         };
         match self.ask(&command, self.patience)? {
-            (_, Reply::Released) => Ok(()),
+            (_, Reply::Released) => {
+                self.holds = self.holds.saturating_sub(1);
+                Ok(())
+            }
             (_, reply) => Err(self.out_of_step(reply)),
         }
     }
@@ -317,7 +304,8 @@ impl Client {
         self.is_told_ok(&request, sys::now().saturating_add(self.patience))
     }
 
-    /// The state of the server: one line of JSON, as in dflockd-protocol(7), of at most 1 GiB.
+    /// The state of the server: one line of JSON, as in dflockd-protocol(7), of at most 1 GiB. It may take as long as
+    /// it needs, if no pause between two parts of it is longer than the patience.
     pub fn stats(&mut self) -> Result<String, Error> {
         let mut request = Vec::new();
         ask::stats(&mut request);
@@ -364,23 +352,49 @@ impl Client {
         }
         match self.renew(key, grant.token, Some(grant.lease)) {
             Err(Error::Refused(_)) => Err(Error::Refused(Refusal::LeaseExpired)),
+            Err(error) => {
+                // The caller never hears of the token.
+                self.home.release(key, grant.token, self.patience);
+                Err(error)
+            }
             renewed => renewed,
         }
     }
 
-    fn say_secret(&mut self, secret: &[u8], until: Us) -> Result<(), Error> {
-        if secret.is_empty() || secret.len() > SECRET_MAX || secret.contains(&b'\n') {
-            let rule = "a secret is 1 to 65,536 bytes without LF";
-            return Err(io::Error::new(ErrorKind::InvalidInput, rule).into());
+    /// Leaves the queue after an acquire without an answer: without this a grant that is on its way would be held for
+    /// nobody, at a server that releases nothing at the end of a connection. Returns the error.
+    fn leave(&mut self, key: &Key<'_>, error: Error) -> Error {
+        let is_late = matches!(&error, Error::Io(e) if e.kind() == ErrorKind::TimedOut);
+        if !is_late || self.stream.shutdown(Shutdown::Write).is_err() {
+            return error;
         }
-        let mut request = Vec::new();
-        ask::auth(secret, &mut request);
-        self.is_told_ok(&request, until)
+        // The server answers what it has granted before it heard of the end, and then closes.
+        let until = sys::now().saturating_add(GOODBYE);
+        while let Ok(line) = self.answer(LINE_MAX, until) {
+            if let Some(Reply::Granted { token, .. } | Reply::Acquired { token, .. }) =
+                ask::answer(&line)
+            {
+                self.home.release(key, token, self.patience);
+            }
+        }
+        error
     }
 
     fn is_told_ok(&mut self, request: &[u8], until: Us) -> Result<(), Error> {
         let line = self.exchange(request, LINE_MAX, until)?;
-        match self.understood(&line)? {
+        self.is_ok(&line)
+    }
+
+    /// The answer to a question that was sent before the client took the connection over.
+    fn hear_ok(&mut self, until: Us) -> Result<(), Error> {
+        self.is_broken = true;
+        let line = self.answer(LINE_MAX, until)?;
+        self.is_broken = false;
+        self.is_ok(&line)
+    }
+
+    fn is_ok(&mut self, line: &[u8]) -> Result<(), Error> {
+        match self.understood(line)? {
             Reply::Released => Ok(()),
             reply => Err(self.out_of_step(reply)),
         }
@@ -440,9 +454,10 @@ impl Client {
         }
     }
 
-    /// The next line, without its LF. A signal may be longer than an answer.
-    fn line(&mut self, line_max: usize, until: Us) -> Result<Vec<u8>, Error> {
-        let mut seen = 0;
+    /// The next line, without its LF. A signal may be longer than an answer. A long answer may come slowly, so its
+    /// deadline moves while bytes arrive.
+    fn line(&mut self, line_max: usize, mut until: Us) -> Result<Vec<u8>, Error> {
+        let (mut seen, is_long) = (0, line_max > LINE_MAX);
         loop {
             let end = text::find_lf(&self.input[seen..]).map(|end| seen + end);
             let is_push = self.heard.is_some() && ask::is_push(&self.input);
@@ -459,6 +474,9 @@ impl Client {
             }
             seen = self.input.len();
             self.read(until)?;
+            if is_long {
+                until = until.max(sys::now().saturating_add(self.patience));
+            }
         }
     }
 

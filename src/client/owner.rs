@@ -6,7 +6,7 @@ use std::fs;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Client, Error, Us};
+use super::{Client, Error, Refusal, Us};
 use crate::command::Command;
 use crate::sys;
 use crate::wire::{ask, text};
@@ -47,6 +47,11 @@ impl Owner {
     pub fn name(&self) -> &[u8] {
         &self.0
     }
+
+    /// Appends the request that declares it.
+    pub(super) fn declare(&self, out: &mut Vec<u8>) {
+        ask::command(&Command::Declare { owner: &self.0 }, out);
+    }
 }
 
 impl Client {
@@ -55,12 +60,19 @@ impl Client {
         self.owner.as_ref()
     }
 
-    pub(super) fn declare(&mut self, owner: Owner, until: Us) -> Result<(), Error> {
+    /// This connection as one of `owner`, or, if the server refuses that, another one without an owner: the server
+    /// knows none, and may close a connection that declares one. This connection must hold nothing.
+    pub(super) fn with_owner(mut self, owner: Owner, until: Us) -> Result<Client, Error> {
         let mut request = Vec::new();
-        ask::command(&Command::Declare { owner: &owner.0 }, &mut request);
-        self.is_told_ok(&request, until)?;
-        self.owner = Some(owner);
-        Ok(())
+        owner.declare(&mut request);
+        match self.is_told_ok(&request, until) {
+            Ok(()) => {
+                self.owner = Some(owner);
+                Ok(self)
+            }
+            Err(Error::Refused(Refusal::Error)) => self.home.connect(self.patience, until),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -1,13 +1,22 @@
-//! The way to a server: a name to its addresses, an address to a connection, and what is left of the time for it. It
-//! says nothing on the connection. Invariant: all addresses together take no longer than they were given, the lookup
-//! aside.
+//! The way to a server: a name to its addresses, and a race of the addresses to a connection. What is said on the
+//! connection is up to the caller, who may give a first question here: then the address that answers it wins.
+//! Invariant: the lookup of the name and all addresses together take no longer than they were given.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
-use crate::command::Us;
+use mio::{Events, Poll, Token};
+
+use super::NAP;
+use super::link::Link;
+use crate::command::{SECOND, Us};
 use crate::sys;
+
+/// How long one address has before the next one is tried beside it. With little time for many addresses it has less.
+const HEAD_START: Us = SECOND / 4;
 
 /// Every address of `HOST:PORT`. A name is looked up, and how long that takes is up to the system.
 ///
@@ -17,23 +26,94 @@ pub fn resolve(server: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(server.to_socket_addrs()?.collect())
 }
 
-/// Connects to the first address of `HOST:PORT` that answers before `until`. Each gets an equal part of the time that
-/// the ones before it left.
+/// As [`resolve`], but waits no longer than `until`. A name, not an address, is looked up by a thread of its own. If
+/// the time is over first, that thread is left behind: it ends when the system ends the lookup.
+///
+/// # Errors
+/// Those of [`resolve`], [`ErrorKind::TimedOut`], or the system allows no more threads.
+pub fn resolve_within(server: &str, until: Us) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(addr) = server.parse() {
+        return Ok(vec![addr]);
+    }
+    let (answer, answered) = mpsc::channel();
+    let name = server.to_string();
+    thread::Builder::new()
+        .name("dflock-lookup".to_string())
+        // It fails if nobody waits for the answer any more.
+        .spawn(move || answer.send(resolve(&name)))?;
+    loop {
+        match answered.recv_timeout(left(until)?.min(NAP)) {
+            Ok(found) => return found,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the thread answers"),
+        }
+    }
+}
+
+/// Connects to the first address of `HOST:PORT` that takes the connection before `until`. An address that neither
+/// takes nor refuses it has a quarter of a second before the next one is tried beside it.
 ///
 /// # Errors
 /// Those of [`resolve`], [`ErrorKind::NotFound`] if it has no address, [`ErrorKind::TimedOut`], or why the last address
 /// could not be reached.
 pub fn dial(server: &str, until: Us) -> io::Result<TcpStream> {
-    let addrs = resolve(server)?;
-    let mut last = ErrorKind::NotFound.into();
-    for (done, addr) in addrs.iter().enumerate() {
-        let part = left(until)? / (addrs.len() - done) as u32;
-        match TcpStream::connect_timeout(addr, part.max(Duration::from_micros(1))) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    let addrs = resolve_within(server, until)?;
+    let (stream, _) = race(&addrs, &[], until)?.into_blocking()?;
+    Ok(stream)
+}
+
+/// Connects to the first of the addresses that has answered `question` with a line. To no question the first that
+/// takes the connection wins.
+///
+/// # Errors
+/// As for [`dial`].
+pub(super) fn race(addrs: &[SocketAddr], question: &[u8], until: Us) -> io::Result<Link> {
+    left(until)?;
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(8);
+    let share = until.saturating_sub(sys::now()) / (2 * addrs.len().max(1) as Us);
+    let head_start = HEAD_START.min(share);
+    let mut waiting = addrs.iter();
+    let mut links: Vec<Link> = Vec::new();
+    // When the next address is tried, and why the last one is not under way any more.
+    let (mut next, mut last) = (0, ErrorKind::NotFound.into());
+    loop {
+        while sys::now() >= next || links.is_empty() {
+            let Some(&addr) = waiting.next() else {
+                if links.is_empty() {
+                    return Err(last);
+                }
+                next = Us::MAX;
+                break;
+            };
+            match Link::open(addr, poll.registry(), Token(0)) {
+                Ok(mut link) => {
+                    link.output().extend_from_slice(question);
+                    links.push(link);
+                    next = sys::now().saturating_add(head_start);
+                }
+                Err(error) => last = error,
+            }
+        }
+        links.iter_mut().for_each(Link::move_on);
+        let is_first = |link: &Link| match question {
+            [] => link.is_connected(),
+            _ => link.has_line(),
+        };
+        if let Some(at) = links.iter().position(is_first) {
+            return Ok(links.swap_remove(at));
+        }
+        if let Some(at) = links.iter().position(Link::is_ended) {
+            last = links.swap_remove(at).why();
+            next = 0;
+            continue;
+        }
+        let nap = Duration::from_micros(next.saturating_sub(sys::now()));
+        match poll.poll(&mut events, Some(left(until)?.min(nap).min(NAP))) {
+            Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
+            _ => {}
         }
     }
-    Err(last)
 }
 
 /// The time that is left until an instant, never zero.
@@ -50,27 +130,95 @@ pub fn left(until: Us) -> io::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::SECOND;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
+
+    const LONG: Us = 60 * SECOND;
+
+    fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        (listener, addr)
+    }
+
+    fn peer(link: Link) -> SocketAddr {
+        link.into_blocking().unwrap().0.peer_addr().unwrap()
+    }
 
     #[test]
     fn a_server_is_reached_at_the_address_that_answers() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (_listener, addr) = listen();
         // Where localhost is ::1 first, nobody answers there.
-        let name = format!("localhost:{}", listener.local_addr().unwrap().port());
-        let stream = dial(&name, sys::now() + 10 * SECOND).unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+        let name = format!("localhost:{}", addr.port());
+        let stream = dial(&name, sys::now() + LONG).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addr);
     }
 
     #[test]
     fn nobody_is_dialled_when_the_time_is_over() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        let kind = |until| dial(&addr, until).unwrap_err().kind();
-        assert_eq!(kind(sys::now()), ErrorKind::TimedOut);
-        assert_eq!(
-            resolve("no-port").unwrap_err().kind(),
-            ErrorKind::InvalidInput
-        );
+        let (_listener, addr) = listen();
+        for server in [addr.to_string(), format!("localhost:{}", addr.port())] {
+            let error = dial(&server, sys::now()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+        }
+        let kind = |name| dial(name, sys::now() + LONG).unwrap_err().kind();
+        assert_eq!(kind("no-port"), ErrorKind::InvalidInput);
+        assert_eq!(kind("127.0.0.1:port"), ErrorKind::InvalidInput);
+    }
+
+    /// A quarter of a second for the mute one, and nothing for the one that refuses.
+    #[test]
+    fn an_address_that_is_mute_or_refuses_takes_little_of_the_time() {
+        let (_mute, mute) = listen();
+        let (gone, refuses) = listen();
+        drop(gone);
+        let (server, good) = listen();
+        let answering = thread::spawn(move || {
+            let mut peer = server.accept().unwrap().0;
+            let mut asked = [0; 4];
+            peer.read_exact(&mut asked).unwrap();
+            peer.write_all(b"ok\n").unwrap();
+            asked
+        });
+        let start = sys::now();
+        let link = race(&[mute, refuses, good], b"ask\n", start + LONG).unwrap();
+        assert!(sys::now() - start >= HEAD_START);
+        assert_eq!(answering.join().unwrap(), *b"ask\n");
+        assert_eq!(peer(link), good);
+        // Without a question it is good enough to take the connection.
+        let link = race(&[refuses, mute], b"", sys::now() + LONG).unwrap();
+        assert_eq!(peer(link), mute);
+    }
+
+    #[test]
+    fn a_slow_address_may_still_win_after_its_head_start() {
+        let (slow, addr) = listen();
+        let (_mute, mute) = listen();
+        let answering = thread::spawn(move || {
+            let mut peer = slow.accept().unwrap().0;
+            // Longer than both head starts, which is what this is about.
+            thread::sleep(Duration::from_micros(3 * HEAD_START));
+            peer.write_all(b"ok\n").unwrap();
+            peer
+        });
+        let link = race(&[addr, mute], b"ask\n", sys::now() + LONG).unwrap();
+        assert_eq!(peer(link), addr);
+        answering.join().unwrap();
+    }
+
+    #[test]
+    fn where_all_are_mute_the_time_is_over_in_time_and_where_all_refuse_at_once() {
+        let (_one, one) = listen();
+        let (_two, two) = listen();
+        let start = sys::now();
+        let error = race(&[one, two], b"ask\n", start + SECOND / 2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!((SECOND / 2..LONG).contains(&(sys::now() - start)));
+        let (gone, refuses) = listen();
+        drop(gone);
+        let error = race(&[refuses, refuses], b"ask\n", sys::now() + LONG).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let error = race(&[], b"", sys::now() + LONG).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

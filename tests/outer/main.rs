@@ -7,6 +7,9 @@
 mod daemon;
 #[path = "../daemon/netcat.rs"]
 mod netcat;
+#[allow(dead_code, reason = "shell uses the rest")]
+#[path = "../shell/proxy.rs"]
+mod proxy;
 
 mod admission;
 mod client;

@@ -59,6 +59,58 @@ fn a_server_that_says_it_bit_by_bit_is_given_up_after_the_patience() {
 }
 
 #[test]
+fn a_long_answer_may_take_longer_than_the_patience_while_it_keeps_coming() {
+    let (addr, _) = play(|mut peer| {
+        frame(&mut peer);
+        peer.send("ok {");
+        // Together longer than the patience, and each pause is shorter: that is what this is about.
+        for _ in 0..4 {
+            thread::sleep(HASTE / 3);
+            peer.send(" ");
+        }
+        peer.send("}\n");
+        frame(&mut peer);
+        peer.send("ok {");
+        peer.rest();
+    });
+    let mut client = hasty(&addr);
+    assert_eq!(client.stats().unwrap(), "{    }");
+    is_io(client.stats(), &[ErrorKind::TimedOut]);
+}
+
+/// The server has granted it when the client has lost its patience already.
+#[test]
+fn an_acquire_that_is_given_up_gives_back_what_was_on_its_way() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let accept = || daemon::Client::over(listener.accept().unwrap().0);
+        let mut released = Vec::new();
+        for answer in ["ok", "acquired"] {
+            let mut first = accept();
+            frame(&mut first);
+            first.rest();
+            first.send(format!("{answer} {TOKEN} 33\n"));
+            drop(first);
+            let mut second = accept();
+            released.push(frame(&mut second));
+            second.send("ok\n");
+        }
+        released
+    });
+    is_io(
+        hasty(&addr).acquire(&key("k"), TRY, None),
+        &[ErrorKind::TimedOut],
+    );
+    is_io(
+        hasty(&addr).enqueue(&key("k"), None),
+        &[ErrorKind::TimedOut],
+    );
+    let release = format!("r\nk\n{TOKEN}\n");
+    assert_eq!(server.join().unwrap(), [release.clone(), release]);
+}
+
+#[test]
 fn nonsense_is_quoted_and_ends_the_connection() {
     let mut client = dial(&says("HTTP/1.1 \x1b\r\n"));
     is_nonsense(client.ping(), "HTTP/1.1 \\x1b\\r");

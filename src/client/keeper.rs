@@ -1,0 +1,420 @@
+//! The thread of a lock: a loop over its connection that renews, connects again, and at last gives the lock back. When
+//! to do what is decided in [`super::lease`]. Invariant: nothing is renewed after the deadline or after a release was
+//! sent; a connection that may have the hold is open until the hold has moved, and there are never more than
+//! [`MUTE_MAX`] beside the one in use.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use mio::{Events, Poll, Registry, Token as Source, Waker};
+
+use super::connect::{Home, Secret};
+use super::lease::{Lease, Step};
+use super::link::Link;
+use super::{Client, Error, Grant, Key, NAP, Owner, Refusal, Token};
+use super::{Us, answered, micros};
+use crate::command::{Command, Reply, SECOND, Space};
+use crate::sys;
+use crate::wire::ask;
+
+const LINK: Source = Source(0);
+const CALL: Source = Source(1);
+
+/// How many connections without an answer are kept at most. Each has had an eighth of the lease.
+const MUTE_MAX: usize = 8;
+/// How long after one attempt to give back over a new connection the next one is made.
+const RETRY: Us = SECOND / 10;
+/// For how long a server that refuses connections is asked to take a lock back: it does not run, and so holds nothing.
+const REFUSED_MAX: Us = SECOND;
+
+/// What the lock and its thread share. Neither keeps the mutex while it waits for the server.
+#[derive(Debug)]
+pub(super) struct Shared {
+    lease: Mutex<Lease>,
+    /// Ends the sleep of the thread.
+    waker: Waker,
+}
+
+impl Shared {
+    pub(super) fn lease(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().expect("nobody panics with it")
+    }
+
+    /// Tells the thread to release; false if the lock is lost, so that there is nothing to release.
+    pub(super) fn begin_release(&self) -> bool {
+        let is_held = self.lease().release(sys::now());
+        // If this fails, the thread sees it at the end of its nap.
+        let _ = self.waker.wake();
+        is_held
+    }
+}
+
+/// What a keeper needs before there is something to keep, so that it cannot fail afterwards.
+pub(super) struct Loop {
+    poll: Poll,
+    events: Events,
+    waker: Waker,
+}
+
+impl Loop {
+    pub(super) fn new() -> io::Result<Loop> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), CALL)?;
+        let events = Events::with_capacity(8);
+        Ok(Loop {
+            poll,
+            events,
+            waker,
+        })
+    }
+}
+
+/// A question that is not answered yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asked {
+    Secret,
+    Owner,
+    Renewal,
+    Release,
+}
+
+/// A connection, and the questions under way on it, the eldest first.
+struct Path {
+    link: Link,
+    asked: VecDeque<Asked>,
+    /// The hold was granted here. Without an owner it stays here.
+    is_home: bool,
+    /// Nothing was said here yet.
+    is_fresh: bool,
+}
+
+/// What the thread owns and does.
+pub(super) struct Keeper {
+    poll: Poll,
+    events: Events,
+    /// The connection in use; None while there is none.
+    path: Option<Path>,
+    /// Connections on which a renewal was not answered; see [`Step::Overdue`].
+    mute: Vec<Path>,
+    /// How many renewals were answered since a connection became mute.
+    answered: u32,
+    home: Home,
+    owner: Option<Owner>,
+    /// Signals may come between the answers: the connection has listened.
+    hears: bool,
+    patience: Us,
+    space: Space,
+    name: Vec<u8>,
+    token: Token,
+    /// The lease to ask for.
+    wish: Us,
+    shared: Arc<Shared>,
+}
+
+impl Keeper {
+    /// Keeps what this client was granted.
+    pub(super) fn new(
+        Loop {
+            poll,
+            events,
+            waker,
+        }: Loop,
+        client: Client,
+        key: &Key<'_>,
+        grant: &Grant,
+    ) -> io::Result<Keeper> {
+        let wish = micros(grant.lease);
+        let lease = Lease::new(grant.until.saturating_sub(wish), wish);
+        let link = Link::resume(client.stream, client.input, poll.registry(), LINK)?;
+        let path = Path {
+            link,
+            asked: VecDeque::new(),
+            is_home: true,
+            is_fresh: false,
+        };
+        let lease = Mutex::new(lease);
+        Ok(Keeper {
+            poll,
+            events,
+            path: Some(path),
+            mute: Vec::new(),
+            answered: 0,
+            home: client.home,
+            owner: client.owner,
+            hears: client.heard.is_some(),
+            patience: client.patience,
+            space: key.space,
+            name: key.name.to_vec(),
+            token: grant.token,
+            wish,
+            shared: Arc::new(Shared { lease, waker }),
+        })
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Renews until the lock is released or lost. Returns what [`super::Lock::release`] answers.
+    pub(super) fn keep(&mut self, on_lost: impl FnOnce()) -> Result<(), Error> {
+        loop {
+            self.listen();
+            let now = sys::now();
+            let step = self.shared.lease().step(now);
+            match step {
+                Step::Wait(until) => self.sleep(until),
+                Step::Renew => self.renew(now),
+                Step::Connect => self.connect(now),
+                Step::Overdue if self.mute.len() < MUTE_MAX => {
+                    self.set_aside();
+                    self.connect(now);
+                }
+                Step::Overdue => {
+                    let until = self.shared.lease().until();
+                    self.sleep(until);
+                }
+                Step::Released => return self.give_back(),
+                Step::Lost => {
+                    let paths = self.path.iter().chain(&self.mute);
+                    paths.for_each(|path| path.link.forget_on_close());
+                    on_lost();
+                    return Err(Error::Refused(Refusal::LeaseExpired));
+                }
+            }
+        }
+    }
+
+    /// Sleeps until something happens, or until an instant. The system waits by a clock that stops while the machine is
+    /// suspended, so ours is read at each [`NAP`].
+    fn sleep(&mut self, until: Us) {
+        let nap = Duration::from_micros(until.saturating_sub(sys::now())).min(NAP);
+        // It fails when a signal interrupts it: then there may be something to do.
+        let _ = self.poll.poll(&mut self.events, Some(nap));
+    }
+
+    /// Reads the answers on the connection in use.
+    fn listen(&mut self) {
+        while let Some((asked, line)) = self.next() {
+            match (asked, ask::answer(&line)) {
+                (Asked::Secret | Asked::Owner, Some(Reply::Released)) => {}
+                (Asked::Owner, Some(Reply::Refused(Refusal::Error))) => self.disown(),
+                (Asked::Renewal, Some(Reply::Renewed { lease })) => self.renewed(lease),
+                // No other answer confirms the hold.
+                _ => self.shared.lease().lose(),
+            }
+        }
+        if self.path.as_ref().is_some_and(|path| path.link.is_ended()) {
+            self.path = None;
+            self.shared.lease().disconnected();
+        }
+    }
+
+    /// The next answer on the connection in use, and to what it is one.
+    fn next(&mut self) -> Option<(Asked, Vec<u8>)> {
+        let path = self.path.as_mut()?;
+        path.link.move_on();
+        loop {
+            let line = path.link.line()?;
+            if self.hears && ask::is_push(&line) {
+                continue;
+            }
+            // A server that says something unasked says why it closes.
+            return path.asked.pop_front().map(|asked| (asked, line));
+        }
+    }
+
+    /// The server was replaced by one that knows no owners, and may close a connection that declares one.
+    fn disown(&mut self) {
+        self.owner = None;
+        self.path = None;
+        self.shared.lease().disconnected();
+    }
+
+    fn renewed(&mut self, lease: Us) {
+        let now = sys::now();
+        self.shared.lease().renewed(now, lease);
+        let stays = |path: &Path, owner: &Option<Owner>| owner.is_none() && path.is_home;
+        if self.mute.iter().all(|path| stays(path, &self.owner)) {
+            return;
+        }
+        self.answered += 1;
+        if self.answered == 1 {
+            // A renewal that was late on a mute connection may have moved the hold back there meanwhile. The server has
+            // read it by now, or never will: this one decides.
+            return self.renew(now);
+        }
+        let owner = &self.owner;
+        self.mute.retain(|path| stays(path, owner));
+    }
+
+    /// Sends a renewal, on a new connection after secret and owner: that moves the hold to it.
+    fn renew(&mut self, now: Us) {
+        let Some(mut path) = self.path.take() else {
+            return;
+        };
+        self.greet(&mut path);
+        let command = Command::Renew {
+            space: self.space,
+            key: &self.name,
+            token: self.token,
+            lease: Some(self.wish),
+        };
+        {
+            let mut lease = self.shared.lease();
+            // The lock may have been given back a moment ago.
+            if lease.step(now) == Step::Released || lease.is_lost(now) {
+                drop(lease);
+                self.path = Some(path);
+                return;
+            }
+            lease.renewing(now, self.wish);
+        }
+        path.ask(Asked::Renewal, |out| ask::command(&command, out));
+        self.path = Some(path);
+    }
+
+    /// Says on a new connection what comes before all else.
+    fn greet(&self, path: &mut Path) {
+        if !std::mem::replace(&mut path.is_fresh, false) {
+            return;
+        }
+        if let Some(Secret(secret)) = &self.home.secret {
+            path.ask(Asked::Secret, |out| ask::auth(secret, out));
+        }
+        if let Some(owner) = &self.owner {
+            path.ask(Asked::Owner, |out| owner.declare(out));
+        }
+    }
+
+    /// The connection in use is mute. It stays open: its end could be taken for the end of the hold. When it is closed
+    /// at last, nothing that was sent there may arrive any more.
+    fn set_aside(&mut self) {
+        if let Some(path) = self.path.take() {
+            path.link.forget_on_close();
+            self.mute.push(path);
+            self.answered = 0;
+        }
+    }
+
+    /// Begins another connection.
+    fn connect(&mut self, now: Us) {
+        self.path = Path::open(self.home.addr, self.poll.registry()).ok();
+        let mut lease = self.shared.lease();
+        lease.reconnecting(now);
+        if self.path.is_none() {
+            lease.disconnected();
+        }
+    }
+
+    /// Releases: on the connection in use, and over new ones while it is gone or mute, for as long as the patience.
+    fn give_back(&mut self) -> Result<(), Error> {
+        let start = sys::now();
+        let until = start.saturating_add(self.patience);
+        let mut attempt = Attempt::default();
+        loop {
+            // A mute connection leaves time for another one.
+            let now = sys::now();
+            let part = until.min(now.saturating_add(self.patience / 4));
+            if let Some(answer) = self.ask_back(part, &mut attempt) {
+                return answer;
+            }
+            // What was sent there may still arrive; the server reads the release last.
+            self.path = None;
+            let now = sys::now();
+            if now >= until || (attempt.is_refused() && now >= start.saturating_add(REFUSED_MAX)) {
+                return Err(attempt.why.unwrap_or(ErrorKind::TimedOut.into()).into());
+            }
+            if attempt.tries > 1 {
+                self.sleep(until.min(now.saturating_add(RETRY)));
+            }
+            match Path::open(self.home.addr, self.poll.registry()) {
+                Ok(path) => self.path = Some(path),
+                Err(error) => attempt.why = Some(error),
+            }
+        }
+    }
+
+    /// Sends a release on the connection in use and waits for the answer. None if there was none: then the connection
+    /// is gone, or mute.
+    fn ask_back(&mut self, until: Us, attempt: &mut Attempt) -> Option<Result<(), Error>> {
+        attempt.tries += 1;
+        let mut path = self.path.take()?;
+        self.greet(&mut path);
+        let command = Command::Release {
+            space: self.space,
+            key: &self.name,
+            token: self.token,
+        };
+        path.ask(Asked::Release, |out| ask::command(&command, out));
+        self.path = Some(path);
+        loop {
+            while let Some((asked, line)) = self.next() {
+                match (asked, ask::answer(&line)) {
+                    (Asked::Secret | Asked::Owner, Some(Reply::Released)) => {}
+                    (Asked::Renewal, Some(Reply::Renewed { .. } | Reply::Refused(_))) => {}
+                    (Asked::Release, Some(Reply::Released)) => return Some(Ok(())),
+                    // An earlier release has arrived, though its answer has not.
+                    (Asked::Release, Some(Reply::Refused(Refusal::Error))) if attempt.is_sent => {
+                        return Some(Ok(()));
+                    }
+                    (Asked::Owner, Some(Reply::Refused(Refusal::Error))) => {
+                        self.owner = None;
+                        self.path = None;
+                        return None;
+                    }
+                    (_, Some(Reply::Refused(refusal))) => {
+                        return Some(Err(Error::Refused(refusal)));
+                    }
+                    _ => return Some(Err(Error::Protocol(answered(&line)))),
+                }
+            }
+            let path = self.path.take()?;
+            let is_over = sys::now() >= until;
+            if is_over || path.link.is_ended() {
+                attempt.is_sent |= path.link.has_sent();
+                attempt.why = path.link.is_ended().then(|| path.link.why());
+                return None;
+            }
+            self.path = Some(path);
+            self.sleep(until);
+        }
+    }
+}
+
+/// What came of giving back so far.
+#[derive(Default)]
+struct Attempt {
+    tries: u32,
+    /// A release was sent, and its answer did not come.
+    is_sent: bool,
+    /// Why the last connection failed; None if it is mute.
+    why: Option<io::Error>,
+}
+
+impl Attempt {
+    fn is_refused(&self) -> bool {
+        let why = self.why.as_ref().map(io::Error::kind);
+        why == Some(ErrorKind::ConnectionRefused)
+    }
+}
+
+impl Path {
+    fn open(addr: SocketAddr, registry: &Registry) -> io::Result<Path> {
+        Ok(Path {
+            link: Link::open(addr, registry, LINK)?,
+            asked: VecDeque::new(),
+            is_home: false,
+            is_fresh: true,
+        })
+    }
+
+    /// Sends a question.
+    fn ask(&mut self, asked: Asked, write: impl FnOnce(&mut Vec<u8>)) {
+        write(self.link.output());
+        self.asked.push_back(asked);
+        self.link.move_on();
+    }
+}

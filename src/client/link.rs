@@ -1,0 +1,228 @@
+//! One connection that never blocks, for the two loops of the client: the race of addresses in `stream`, and the keeper
+//! of a lock. It knows no command and no answer. Invariant: after an end or an error it stays ended; lines that had
+//! arrived can still be taken.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::net::{self, SocketAddr};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use crate::sys;
+use crate::wire::text::{SIGNAL_MAX, find_lf};
+
+/// How much is read at a time, in bytes.
+const CHUNK: usize = 4096;
+
+/// A connection, perhaps not established yet.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: TcpStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    ended: bool,
+    /// Why, if it was no ordinary end.
+    why: Option<io::Error>,
+}
+
+impl Link {
+    /// Begins to connect.
+    ///
+    /// # Errors
+    /// The system refuses at once, for example because it has no route, or no descriptor for another socket.
+    pub fn open(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Link> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        sys::watch_server(&stream)?;
+        Link::over(stream, Vec::new(), registry, token)
+    }
+
+    /// Goes on with a connection that was used by blocking calls; `input` has arrived on it and was not needed.
+    ///
+    /// # Errors
+    /// The system refuses to watch it.
+    pub fn resume(
+        stream: net::TcpStream,
+        input: Vec<u8>,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Link> {
+        stream.set_nonblocking(true)?;
+        Link::over(TcpStream::from_std(stream), input, registry, token)
+    }
+
+    fn over(
+        mut stream: TcpStream,
+        input: Vec<u8>,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Link> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut stream, token, interest)?;
+        Ok(Link {
+            stream,
+            input,
+            output: Vec::new(),
+            ended: false,
+            why: None,
+        })
+    }
+
+    /// The connection for blocking calls, and what has arrived on it.
+    ///
+    /// # Errors
+    /// The system refuses to let it block.
+    pub fn into_blocking(self) -> io::Result<(net::TcpStream, Vec<u8>)> {
+        let stream = net::TcpStream::from(self.stream);
+        stream.set_nonblocking(false)?;
+        Ok((stream, self.input))
+    }
+
+    /// The bytes to be sent; append to them.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Whether the system has taken all bytes of the output.
+    pub fn has_sent(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    /// Whether the connection is established.
+    pub fn is_connected(&self) -> bool {
+        !self.ended && self.stream.peer_addr().is_ok()
+    }
+
+    /// Whether a line has arrived.
+    pub fn has_line(&self) -> bool {
+        find_lf(&self.input).is_some()
+    }
+
+    /// Sends and receives as much as goes without waiting. Call it after each event and after appending to the output.
+    pub fn move_on(&mut self) {
+        while !self.ended && self.why.is_none() && !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(n) => drop(self.output.drain(..n)),
+                Err(e) if is_early(&e) => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // What the server has said before it closed can still be read.
+                Err(e) => self.why = Some(e),
+            }
+        }
+        let mut chunk = [0; CHUNK];
+        while !self.ended {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => self.ended = true,
+                Ok(n) => self.input.extend_from_slice(&chunk[..n]),
+                Err(e) if is_early(&e) => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => self.fail(e),
+            }
+            if self.input.len() > SIGNAL_MAX && !self.has_line() {
+                self.fail(ErrorKind::InvalidData.into());
+            }
+        }
+        if self.why.is_some() {
+            self.ended = true;
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.ended = true;
+        self.why = Some(error);
+    }
+
+    /// Takes a line that has arrived, without its LF.
+    pub fn line(&mut self) -> Option<Vec<u8>> {
+        let end = find_lf(&self.input)?;
+        let rest = self.input.split_off(end + 1);
+        let mut line = mem::replace(&mut self.input, rest);
+        line.truncate(end);
+        Some(line)
+    }
+
+    /// Whether nothing will arrive any more.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Why it has ended.
+    pub fn why(self) -> io::Error {
+        self.why.unwrap_or(ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Throws away what the system has not delivered yet, as soon as this value is dropped.
+    pub fn forget_on_close(&self) {
+        // It fails for no socket; and if it did, the bytes would be sent, which is what happens without.
+        let _ = sys::reset_on_close(&self.stream);
+    }
+}
+
+/// Nothing goes at the moment, or the connection is not established yet.
+fn is_early(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::NotConnected
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn pair(poll: &Poll) -> (Link, net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let link = Link::open(addr, poll.registry(), Token(0)).unwrap();
+        (link, listener.accept().unwrap().0)
+    }
+
+    /// Goes on until there is a line or an end.
+    fn hear(poll: &mut Poll, link: &mut Link) -> Option<Vec<u8>> {
+        let mut events = Events::with_capacity(1);
+        loop {
+            link.move_on();
+            match link.line() {
+                None if !link.is_ended() => poll.poll(&mut events, Some(PATIENCE)).unwrap(),
+                line => return line,
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_came_before_the_end_are_taken_first() {
+        let mut poll = Poll::new().unwrap();
+        let (mut link, mut peer) = pair(&poll);
+        peer.write_all(b"one\ntwo\nthr").unwrap();
+        drop(peer);
+        assert_eq!(hear(&mut poll, &mut link).as_deref(), Some(&b"one"[..]));
+        assert_eq!(hear(&mut poll, &mut link).as_deref(), Some(&b"two"[..]));
+        assert_eq!(hear(&mut poll, &mut link), None);
+        assert_eq!(link.why().kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_kept() {
+        let mut poll = Poll::new().unwrap();
+        let (mut link, mut peer) = pair(&poll);
+        let sender = std::thread::spawn(move || while peer.write_all(&[b'x'; 4096]).is_ok() {});
+        assert_eq!(hear(&mut poll, &mut link), None);
+        assert_eq!(link.why().kind(), ErrorKind::InvalidData);
+        sender.join().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_vanishes_is_noticed_by_the_system() {
+        let poll = Poll::new().unwrap();
+        let (link, _peer) = pair(&poll);
+        let (stream, _) = link.into_blocking().unwrap();
+        assert_eq!(sys::unacknowledged_max(&stream).unwrap(), 60_000);
+        assert!(stream.nodelay().unwrap());
+    }
+}
