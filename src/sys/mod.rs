@@ -12,6 +12,7 @@ use std::mem::zeroed;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libc::c_int;
@@ -96,6 +97,26 @@ impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Whether standard output was closed when the program began. By the time of `main` std has opened /dev/null in its
+/// place, where writes succeed: `acquire k >&-` would print its token to nobody.
+static WAS_STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// The system calls what is listed in this section before std begins; see DT_INIT_ARRAY in elf(5).
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_STD: extern "C" fn() = look_at_stdout;
+
+extern "C" fn look_at_stdout() {
+    // SAFETY: two constants; the call only looks.
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
+    WAS_STDOUT_CLOSED.store(flags < 0, Ordering::Relaxed);
+}
+
+/// Whether standard output was closed when the program began.
+pub fn was_stdout_closed() -> bool {
+    WAS_STDOUT_CLOSED.load(Ordering::Relaxed)
 }
 
 /// Lets children that a process with id 1 inherits vanish when they end; see wait(2) on SIGCHLD.

@@ -18,6 +18,7 @@ mod descent;
 mod dflock;
 mod docs;
 mod hardship;
+mod lasting;
 mod listen;
 mod overlap;
 mod steps;

@@ -104,7 +104,7 @@ fn errors_name_the_server() {
         &["ping"][..],
         &["ls"],
         &["stat", "k"],
-        &["acquire", "k"],
+        &["-n", "acquire", "k"],
         &["k", "true"],
     ] {
         let end = list(&[&gone], args);

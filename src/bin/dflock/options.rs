@@ -60,7 +60,7 @@ Environment: DFLOCK_SERVER, DFLOCK_TOKEN_FILE, DFLOCK_ID. Exit status and exampl
 ";
 
 /// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Not known yet.
     None,
@@ -129,7 +129,7 @@ pub enum Output {
 }
 
 /// What flags and environment have set.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub task: Task,
     /// How long to wait for the lock; `Us::MAX` waits for ever.

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 
 use dflockd::client::{Grant, Token};
+use dflockd::sys;
 use dflockd::wire::text;
 
 use crate::failure::{Failure, OS_ERROR};
@@ -18,6 +19,9 @@ pub fn print(text: &str) -> Result<u8, Failure> {
 
 /// As `print`, for bytes that may be no text.
 pub fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
+    if sys::was_stdout_closed() && !bytes.is_empty() {
+        return Err(Failure::new(OS_ERROR, "standard output: it is closed"));
+    }
     // std's own stream ignores EBADF, and so takes a descriptor that is open for reading for a closed one.
     let stdout = io::stdout().lock();
     let file = stdout.as_fd().try_clone_to_owned().map(File::from);

@@ -41,7 +41,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/link", "sys"),
     ("bin/dflock/main", "sys"),
     ("bin/dflock/options", "client command values wire"),
-    ("bin/dflock/print", "client failure options wire"),
+    ("bin/dflock/print", "client failure options sys wire"),
     (
         "bin/dflock/run/acquire",
         "client command failure link options super::find super::keeper super::world sys wire",
@@ -68,7 +68,15 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "bin/dflock/run/supervise",
         "command failure guard options super::keeper super::world sys witness",
     ),
+    (
+        "bin/dflock/run/take",
+        "failure options print super::acquire super::world",
+    ),
     ("bin/dflock/run/world", "command failure sys"),
+    (
+        "bin/dflock/steps/acquire",
+        "client command failure options run super::talk sys",
+    ),
     (
         "bin/dflock/steps/listen",
         "client failure options print super::talk sys wire",

@@ -9,6 +9,7 @@ mod keeper;
 mod news;
 mod release;
 mod supervise;
+mod take;
 mod world;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use crate::failure::Failure;
 use crate::options::Options;
 use acquire::acquire;
 pub use hold::hold;
+pub use take::take;
 use world::World;
 
 /// Runs the command under the lock and returns its exit status.

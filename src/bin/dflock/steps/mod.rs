@@ -2,15 +2,16 @@
 //! one short conversation with a server over the client library, in `talk`. Invariant: no step holds a lock when it
 //! ends, but `acquire`, which has printed the token.
 
+mod acquire;
 mod listen;
 mod listing;
 mod talk;
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use dflockd::client::{self, Client, Error, Key, Owner, Signal, Token};
+use dflockd::client::{Client, Error, Key, Signal, Token};
 use dflockd::command::{Refusal, Us};
 use dflockd::wire::text;
 
@@ -20,10 +21,13 @@ use crate::print::{grant_line, print};
 pub use listen::listen;
 use talk::{Talk, ask_all, settings};
 
+/// How long a renewal waits to hear what is left of the lease.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Carries out the task, which must be a step.
 pub fn step(options: &Options) -> Result<u8, Failure> {
     match &options.task {
-        Task::Acquire { key } => acquire(options, key),
+        Task::Acquire { key } => acquire::acquire(options, key),
         Task::Renew { key, token } => renew(options, key, token),
         Task::Release { key, token } => release(options, key, token),
         Task::List { prefix } => listing::list(options, prefix),
@@ -34,43 +38,48 @@ pub fn step(options: &Options) -> Result<u8, Failure> {
     }
 }
 
-fn acquire(options: &Options, key: &[u8]) -> Result<u8, Failure> {
-    // A hold moves to a connection of its owner that renews it, and ends with that: renew and release declare none.
-    let owner = options.owner.clone().unwrap_or_else(Owner::unique);
-    let settings = client::Options {
-        id: Some(owner),
-        ..settings(options)
-    };
-    let mut talk = Talk::open(&options.home(key), &settings)?;
-    if talk.stats()?["auto_release"] != Value::Bool(false) {
-        let text = "the server releases a lock when its connection ends, as this one would: \
-                    use dflock KEY COMMAND, or start dflockd with --no-auto-release-on-disconnect";
-        return Err(Failure::new(USAGE, text));
-    }
-    let (wait, lease) = (duration(options.wait), options.lease.map(duration));
-    let key = name(options, key)?;
-    let grant = match talk.client().acquire(&key, wait, lease) {
-        Err(Error::Timeout) => return Err(Failure::silent(options.conflict)),
-        result => result.map_err(|e| talk.failure(e))?,
-    };
-    let printed = print(&grant_line(options.output, &grant));
-    if printed.is_err() {
-        // The token was not printed, so nobody can release the lock. If this fails too, its lease ends it.
-        let _ = talk.client().release(&key, grant.token);
-    }
-    printed
-}
-
 fn renew(options: &Options, key: &[u8], token: &[u8]) -> Result<u8, Failure> {
     let (key_name, token) = (name(options, key)?, proof(token)?);
     let lease = options.lease.map(duration);
+    let before = match lease {
+        None => left(options, key),
+        Some(_) => None,
+    };
     let mut talk = talk_about(options, key)?;
     let renewed = talk.client().renew(&key_name, token, lease);
     let grant = renewed.map_err(|e| lost_or(&talk, e))?;
+    if let Some(before) = before.filter(|&before| before > grant.lease.as_secs_f64()) {
+        say(&format!(
+            "the lease is shorter now: it lasts for {} whole seconds, and {before:.0} were left; see --lease",
+            grant.lease.as_secs()
+        ));
+    }
     match options.output {
         Output::Plain => print(&format!("{}\n", grant.lease.as_secs())),
         _ => print(&grant_line(options.output, &grant)),
     }
+}
+
+/// How many seconds are left of the lease of a lock. None for a semaphore, whose holders the server does not list, and
+/// if the server does not say it soon: a renewal must not wait for long.
+fn left(options: &Options, key: &[u8]) -> Option<f64> {
+    if options.limit.is_some() {
+        return None;
+    }
+    let (server, settings) = (options.home(key), settings(options));
+    let (told, tells) = mpsc::channel();
+    thread::Builder::new()
+        .spawn(move || {
+            let stats = Talk::open(&server, &settings).and_then(|mut talk| talk.stats());
+            // Nobody may wait for it any more.
+            let _ = told.send(stats);
+        })
+        .ok()?;
+    let stats = tells.recv_timeout(SOON).ok()?.ok()?;
+    let key = str::from_utf8(key).ok()?;
+    let mut locks = stats["locks"].as_array()?.iter();
+    let lock = locks.find(|lock| lock["key"] == key)?;
+    lock["lease_expires_in_s"].as_f64()
 }
 
 fn release(options: &Options, key: &[u8], token: &[u8]) -> Result<u8, Failure> {
