@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             Ok(Parsed::Run { config, warnings }) => (config, warnings),
             Ok(Parsed::Help) => return print(&config::help()),
             Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
-            Err(mistake) => return fail(2, &format!("{mistake}\nTry 'dflockd --help'.")),
+            Err(mistake) => return fail(2, &hinted(&mistake)),
         };
     let log = Log {
         debug: config.debug,
@@ -42,9 +42,14 @@ fn secret(config: &Config) -> Result<Option<Vec<u8>>, (u8, String)> {
         (None, Some(path)) => match config::secret_in(file_from, path.as_ref()) {
             Ok(secret) => Ok(Some(secret)),
             Err(NoSecret::Unread(text)) => Err((1, text)),
-            Err(NoSecret::Bad(text)) => Err((2, text)),
+            Err(NoSecret::Bad(text)) => Err((2, hinted(&text))),
         },
     }
+}
+
+/// A mistake in flags or environment, and where to read what would be right.
+fn hinted(mistake: &str) -> String {
+    format!("{mistake}\nTry 'dflockd --help'.")
 }
 
 fn print(text: &str) -> ExitCode {

@@ -395,6 +395,15 @@ fn a_wrong_option_is_named_on_stderr_with_status_2() {
     let text = String::from_utf8_lossy(&output.stderr);
     let wanted = "dflockd: --port: bad value \"x\": want a port, 0 to 65535\n";
     assert!(text.starts_with(wanted), "{text}");
+    // A file with nothing in it is a mistake of the same kind.
+    let args = ["--auth-token-file", "/dev/null"];
+    let output = dflockd(&args).output().expect("dflockd runs");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("bad file") && text.ends_with("\nTry 'dflockd --help'.\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -357,14 +357,16 @@ fn an_option_of_no_use_is_status_64_and_named() {
 #[test]
 fn mistakes_say_what_would_be_right() {
     let rule = "a TOKEN has 32 lowercase hexadecimal digits, the first 16 of them not all 0";
-    let bare = "want '-- COMMAND' behind the KEY; 'hold KEY' keeps a lock until stdin ends, for a coprocess";
+    let bare =
+        "write 'dflock KEY -- COMMAND', or, to hold a lock until stdin ends, 'dflock hold KEY'";
+    let long = "k".repeat(257);
     let (nought, upper) = ("0".repeat(32), "18E9EB98D4E91D15C5BB0CDC3986FF01");
     let cases: &[(&[&str], &str)] = &[
         (&["release", "k", &nought], rule),
         (&["renew", "k", upper], rule),
         (
             &["--max-hold", "0", "k", "true"],
-            "--max-hold: want more than 0 seconds, not \"0\"",
+            "--max-hold: want seconds, more than 0 to 9223372036, decimals allowed, not \"0\"",
         ),
         (
             &["k", "-n", "true"],
@@ -379,8 +381,64 @@ fn mistakes_say_what_would_be_right() {
             "--server: want HOST:PORT[,HOST:PORT...], IPv6 in brackets, not \"http://h:1\"",
         ),
         // The form of flock(1) with a descriptor, and a misspelt step.
-        (&["-n", "200"], bare),
-        (&["lst"], bare),
+        (
+            &["-n", "200"],
+            &format!("a descriptor like 200 cannot be held: {bare}"),
+        ),
+        (
+            &["lst"],
+            &format!("\"lst\" is no step, and a KEY wants a COMMAND: {bare}"),
+        ),
+        (
+            &["k", "--command", "true", "x"],
+            "want one text behind -c, in quotes",
+        ),
+        (
+            &["-c", "true", "k"],
+            "-c: it goes behind the KEY: dflock KEY -c 'shell text'",
+        ),
+        (
+            &["-o", "k", "true"],
+            "-o: want sh or json, not \"k\"; flock's -o is not needed here",
+        ),
+        (
+            &["-s", "k", "true"],
+            "-s: there are no shared locks: every lock is exclusive, and -l N is a semaphore that N may hold",
+        ),
+        (
+            &["-u", "9"],
+            "-u: leave it out: the lock ends with its COMMAND, and 'release KEY TOKEN' ends one of 'acquire KEY'",
+        ),
+        (
+            &["--no-fork", "k", "true"],
+            "--no-fork: leave it out: dflock runs beside the COMMAND, because it has to renew the lease",
+        ),
+        (&["-w"], "-w: want a value behind it"),
+        (
+            &["--nonblock=yes", "k", "true"],
+            "--nonblock: want no value, not \"yes\"",
+        ),
+        (
+            &["--lease", "1.5", "k", "true"],
+            "--lease: want whole seconds, 1 to 9223372036, not \"1.5\"",
+        ),
+        (
+            &["bench", "--pause", "0.5"],
+            "--pause: want whole milliseconds, 1 to 60000, not \"0.5\"",
+        ),
+        (
+            &["-l", "1.5", "k", "true"],
+            "-l: want a whole number, 1 to 1048576, not \"1.5\"",
+        ),
+        (
+            &["-w", "9223372037", "k", "true"],
+            "-w: want seconds, 0 to 9223372036, decimals allowed, not \"9223372037\"",
+        ),
+        (
+            &["a key", "true"],
+            "KEY: want a word without blanks, not \"a key\"",
+        ),
+        (&[&long, "true"], "KEY: want 256 bytes at most, not 257"),
         (&["ping", "x"], "nothing may follow, but \"x\" does"),
     ];
     for (args, text) in cases {
@@ -390,8 +448,43 @@ fn mistakes_say_what_would_be_right() {
     let end = run(at(daemon.addr, &["k", "echo hi"]));
     end.complains(127);
     assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
+    let end = run(at(daemon.addr, &["k", "FOO=bar", "env"]));
+    assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
     let end = run(at(daemon.addr, &["k", "no-such-program"]));
     assert!(!end.err.contains("shell text"), "{end:?}");
+}
+
+#[test]
+fn what_flock_users_write_is_taken() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    holder.takes("busy");
+    for option in ["-x", "-e", "--exclusive", "--close"] {
+        assert_eq!(run(at(daemon.addr, &[option, "k", "true"])).status, 0);
+    }
+    for args in [
+        &["--nb"][..],
+        &["-xn"],
+        &["--timeout", "0.1", "--conflict-exit-code", "1"],
+    ] {
+        let end = run(at(daemon.addr, &[args, &["busy", "true"]].concat()));
+        assert_eq!(end.status, 1, "{end:?}");
+    }
+    let end = run(at(daemon.addr, &["k", "--command", "exit 7"]));
+    assert_eq!(end.status, 7, "{end:?}");
+}
+
+#[test]
+fn a_key_that_begins_with_a_dash_goes_behind_two() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    holder.takes("-x");
+    assert_eq!(run(at(daemon.addr, &["-n", "--", "-x", "true"])).status, 1);
+    let end = run(at(daemon.addr, &["stat", "--", "-x"]));
+    assert!(end.status == 0 && end.out.contains("\n-x "), "{end:?}");
+    // A key of that name, and its command.
+    let end = run(at(daemon.addr, &["stat", "--", "echo", "-x"]));
+    assert_eq!((end.status, end.out.as_str()), (0, "-x\n"), "{end:?}");
 }
 
 #[test]

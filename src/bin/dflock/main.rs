@@ -49,9 +49,11 @@ fn main() -> ExitCode {
     ExitCode::from(failure.status)
 }
 
-/// A program that is not found and has a blank in its name was meant for a shell: says so.
+/// A program that is not found and has a blank in its name, or another character that only a shell knows, was meant for
+/// a shell: says so.
 fn hinted(failure: Failure, program: &OsStr) -> Failure {
-    let is_text = failure.status == NOT_FOUND && program.as_bytes().contains(&b' ');
+    let is_shells = |byte: &u8| b" ;|&<>()$`=*?".contains(byte);
+    let is_text = failure.status == NOT_FOUND && program.as_bytes().iter().any(is_shells);
     let hint = |text| format!("{text}; -c runs a shell text");
     Failure {
         text: match failure.text {

@@ -8,11 +8,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use lexopt::Arg;
 
 use dflockd::client::signals::checked;
-use dflockd::client::{Key, Owner, Servers, Signal};
+use dflockd::client::{Error, Key, Owner, Servers, Signal};
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
-use dflockd::wire::text::LIMIT_MAX;
+use dflockd::wire::text::{LIMIT_MAX, LINE_MAX};
 
-use crate::values::{addresses, number, owner, secret, span, want};
+use crate::values::{addresses, number, owner, secret, span, unread, want};
 
 /// The host to ask if nobody names a server.
 const HOST: &str = "127.0.0.1";
@@ -56,7 +56,8 @@ Runs a command while holding a lock that spans hosts. hold runs nothing: it keep
   -h, --help                   this
   -V, --version
 
-Environment: DFLOCK_SERVER, DFLOCK_TOKEN_FILE, DFLOCK_ID. Exit status and examples: man dflock.
+The spellings of flock(1) are taken too: --nb, --timeout, --command, and -x, -e, --exclusive and --close, which change
+nothing. Environment: DFLOCK_SERVER, DFLOCK_TOKEN_FILE, DFLOCK_ID. Exit status and examples: man dflock.
 ";
 
 /// What is to be done.
@@ -190,11 +191,11 @@ pub fn parse(
             forced = true;
             break rest.collect();
         }
-        match args.next().map_err(|e| e.to_string())? {
+        match args.next().map_err(unread)? {
             None => break Vec::new(),
             Some(Arg::Value(word)) => {
                 let mut words = vec![word];
-                words.extend(args.raw_args().map_err(|e| e.to_string())?);
+                words.extend(args.raw_args().map_err(unread)?);
                 break words;
             }
             Some(Arg::Short(letter)) => said.option(format!("-{letter}"), &mut args)?,
@@ -204,10 +205,43 @@ pub fn parse(
             return Ok(said.options);
         }
     };
-    let is_key = |word: &OsString| word == "--" || word == "-c";
-    let is_step = !forced && !words.get(1).is_some_and(is_key);
+    let is_step = !forced && !is_key(&words);
     said.task(words, is_step)?;
     said.finish()
+}
+
+/// Whether the first of these words is a key whatever it says, because a command follows. No command has a name that
+/// begins with a dash, so in `stat -- -x` the word behind `--` is the key.
+fn is_key(words: &[OsString]) -> bool {
+    let third = words.get(2).map(|word| word.as_bytes());
+    match words.get(1).map(|word| word.as_bytes()) {
+        Some(b"--") => !third.is_some_and(|word| word.starts_with(b"-")),
+        Some(word) => is_shell(word),
+        None => false,
+    }
+}
+
+/// Whether the word says that a text for the shell follows.
+fn is_shell(word: &[u8]) -> bool {
+    [&b"-c"[..], b"--command"].contains(&word)
+}
+
+/// The message for an option that does not exist. flock(1) has some of them, and its users want to know what to write.
+fn no_option(name: &str) -> String {
+    let instead = match name {
+        "-s" | "--shared" => {
+            "there are no shared locks: every lock is exclusive, and -l N is a semaphore that N may hold"
+        }
+        "-u" | "--unlock" => {
+            "leave it out: the lock ends with its COMMAND, and 'release KEY TOKEN' ends one of 'acquire KEY'"
+        }
+        "-F" | "--no-fork" => {
+            "leave it out: dflock runs beside the COMMAND, because it has to renew the lease"
+        }
+        "-c" | "--command" => "it goes behind the KEY: dflock KEY -c 'shell text'",
+        _ => return format!("there is no option {name}"),
+    };
+    format!("{name}: {instead}")
 }
 
 impl<'a> Said<'a> {
@@ -244,23 +278,23 @@ impl<'a> Said<'a> {
 
     /// Takes an option and its value. `--help` and `--version` are tasks.
     fn option(&mut self, name: String, args: &mut lexopt::Parser) -> Result<(), String> {
-        let mut value = || args.value().map_err(|e| e.to_string());
+        let mut value = || args.value().map_err(unread);
         let options = &mut self.options;
         match name.as_str() {
             "-h" | "--help" => options.task = Task::Help,
             "-V" | "--version" => options.task = Task::Version,
-            "-n" | "--nonblock" => options.wait = 0,
-            "-w" | "--wait" => options.wait = span(&name, &value()?, 0)?,
+            "-n" | "--nonblock" | "--nb" => options.wait = 0,
+            "-w" | "--wait" | "--timeout" => options.wait = span(&name, &value()?, 0)?,
             "-E" | "--conflict-exit-code" => {
-                options.conflict = number(&name, &value()?, 0, 255)? as u8;
+                options.conflict = number(&name, &value()?, "a whole number", 0..=255)? as u8;
             }
             "-q" | "--skip-ok" => options.conflict = 0,
             "-l" | "--limit" => {
-                let limit = number(&name, &value()?, 1, LIMIT_MAX)?;
+                let limit = number(&name, &value()?, "a whole number", 1..=LIMIT_MAX)?;
                 options.limit = Some(limit as u32);
             }
             "--lease" => {
-                let lease = number(&name, &value()?, 1, SECONDS_MAX)?;
+                let lease = number(&name, &value()?, "whole seconds", 1..=SECONDS_MAX)?;
                 options.lease = Some(lease * SECOND);
             }
             "--min-hold" => options.min_hold = span(&name, &value()?, 0)?,
@@ -285,7 +319,10 @@ impl<'a> Said<'a> {
                 options.output = match value()?.as_bytes() {
                     b"sh" => Output::Sh,
                     b"json" => Output::Json,
-                    other => return Err(want(&name, other, "sh or json")),
+                    other => {
+                        let text = want(&name, other, "sh or json");
+                        return Err(format!("{text}; flock's -o is not needed here"));
+                    }
                 };
             }
             "--id" => self.id = Some(("--id", value()?)),
@@ -293,7 +330,9 @@ impl<'a> Said<'a> {
             "--server" => self.servers = ("--server", value()?),
             "--token-file" => self.token_file = Some(("--token-file", value()?)),
             "-v" | "--verbose" => options.verbose = true,
-            _ => return Err(format!("there is no option {name}")),
+            // As under flock(1): what they ask for is so in any case.
+            "-x" | "-e" | "--exclusive" | "--close" => {}
+            _ => return Err(no_option(&name)),
         }
         self.names.push(name);
         Ok(())
@@ -323,7 +362,7 @@ impl<'a> Said<'a> {
     fn among(&mut self, words: impl Iterator<Item = OsString>) -> Result<Vec<OsString>, String> {
         let mut args = lexopt::Parser::from_args(words);
         let mut others = Vec::new();
-        while let Some(arg) = args.next().map_err(|e| e.to_string())? {
+        while let Some(arg) = args.next().map_err(unread)? {
             let name = match arg {
                 Arg::Value(word) => {
                     others.push(word);
@@ -378,7 +417,8 @@ fn serves(name: &str, task: &Task) -> bool {
     match name {
         "--on-lost" | "--kill-after" | "--left" => runs,
         "--min-hold" | "--max-hold" => holds,
-        "-n" | "--nonblock" | "-w" | "--wait" => takes,
+        "-n" | "--nonblock" | "--nb" | "-w" | "--wait" | "--timeout" => takes,
+        "-x" | "-e" | "--exclusive" | "--close" => takes,
         "-E" | "--conflict-exit-code" | "-q" | "--skip-ok" => takes,
         "--lease" => takes || renews,
         "--id" => takes || proves,
@@ -462,21 +502,16 @@ fn step(name: &[u8], words: Vec<OsString>) -> Result<Task, String> {
 fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {
     let key = key(word)?;
     match command.first().map(|word| word.as_bytes()) {
-        // flock's form with a descriptor would leave the work unprotected here, and a misspelt step would wait for
-        // stdin to end.
-        None => {
-            return Err(
-                "want '-- COMMAND' behind the KEY; 'hold KEY' keeps a lock until stdin ends, for a coprocess"
-                    .to_string(),
-            );
-        }
+        None => return Err(bare(&key)),
         Some(b"--") => {
             command.remove(0);
         }
-        Some(b"-c") if command.len() == 2 => {
+        Some(word) if is_shell(word) && command.len() == 2 => {
             command.splice(..1, ["sh", "-c"].map(OsString::from));
         }
-        Some(b"-c") => return Err("want one text behind -c".to_string()),
+        Some(word) if is_shell(word) => {
+            return Err("want one text behind -c, in quotes".to_string());
+        }
         Some([b'-', ..]) => {
             let word = &command[0];
             return Err(format!(
@@ -491,8 +526,29 @@ fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {
     Ok(Task::Run { key, command })
 }
 
+/// The message for a key alone. Taken as [`Task::Hold`], flock's form with a descriptor would leave the work
+/// unprotected, and a misspelt step would hold a lock.
+fn bare(key: &[u8]) -> String {
+    let name = String::from_utf8_lossy(key);
+    let what = match key.iter().all(u8::is_ascii_digit) {
+        true => format!("a descriptor like {name} cannot be held"),
+        false => format!("{name:?} is no step, and a KEY wants a COMMAND"),
+    };
+    format!(
+        "{what}: write 'dflock KEY -- COMMAND', or, to hold a lock until stdin ends, 'dflock hold KEY'"
+    )
+}
+
 fn key(word: OsString) -> Result<Vec<u8>, String> {
     let key = word.into_vec();
-    Key::lock(&key).map_err(|e| e.to_string())?;
+    let length = key.len();
+    Key::lock(&key).map_err(|e| match e {
+        // A long one fills no screen.
+        Error::Key(_) if length > LINE_MAX => {
+            format!("KEY: want {LINE_MAX} bytes at most, not {length}")
+        }
+        Error::Key(_) => want("KEY", &key, "a word without blanks"),
+        e => e.to_string(),
+    })?;
     Ok(key)
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddrV6;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 
 use dflockd::client::Owner;
@@ -51,7 +52,11 @@ pub fn owner(name: &str, id: &OsStr) -> Result<Owner, String> {
 
 /// Seconds, perhaps with decimals, in microseconds; `least` is in microseconds too.
 pub fn span(name: &str, value: &OsStr, least: Us) -> Result<Us, String> {
-    let wanted = || want(name, value.as_bytes(), "seconds, decimals allowed");
+    let wanted = || {
+        let more = if least > 0 { "more than 0" } else { "0" };
+        let text = format!("seconds, {more} to {SECONDS_MAX}, decimals allowed");
+        want(name, value.as_bytes(), &text)
+    };
     let text = value.to_str().ok_or_else(wanted)?;
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -67,23 +72,46 @@ pub fn span(name: &str, value: &OsStr, least: Us) -> Result<Us, String> {
     let whole: u64 = whole.parse().map_err(|_| wanted())?;
     let micros: u64 = format!("{part:0<6}")[..6].parse().map_err(|_| wanted())?;
     let span = whole.saturating_mul(SECOND).saturating_add(micros);
-    if whole > SECONDS_MAX {
+    if whole > SECONDS_MAX || span < least {
         return Err(wanted());
-    }
-    if span < least {
-        return Err(want(name, value.as_bytes(), "more than 0 seconds"));
     }
     Ok(span)
 }
 
-/// A decimal number within its range.
-pub fn number(name: &str, value: &OsStr, least: u64, most: u64) -> Result<u64, String> {
+/// A decimal number within its range. `what` is what it counts, in the words of a message: "a whole number", "whole
+/// seconds".
+pub fn number(
+    name: &str,
+    value: &OsStr,
+    what: &str,
+    range: RangeInclusive<u64>,
+) -> Result<u64, String> {
     value
         .to_str()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| want(name, value.as_bytes(), &format!("{least} to {most}")))
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            want(
+                name,
+                value.as_bytes(),
+                &format!("{what}, {least} to {most}"),
+            )
+        })
+}
+
+/// The message for what lexopt cannot read: an option without its value, or with one too many.
+pub fn unread(error: lexopt::Error) -> String {
+    match error {
+        lexopt::Error::MissingValue {
+            option: Some(option),
+        } => format!("{option}: want a value behind it"),
+        lexopt::Error::UnexpectedValue { option, value } => {
+            format!("{option}: want no value, not {value:?}")
+        }
+        error => error.to_string(),
+    }
 }
 
 /// The message for a bad value.

@@ -11,7 +11,7 @@ use dflockd::command::{SECOND, Us};
 use super::plan::{Clocked, Habit, Keys, Plan};
 use super::proto::{Protocol, split};
 use crate::options::Options;
-use crate::values::{PORT, address, number, secret, span, want};
+use crate::values::{PORT, address, number, secret, span, unread, want};
 
 pub const HELP: &str = "\
 Usage: dflock [--server HOST:PORT] [--token-file FILE] bench [options]
@@ -129,7 +129,7 @@ pub fn parse(options: &Options, words: &[OsString]) -> Result<Option<Settings>, 
     let mut settings = Settings::new(options);
     let (mut is_shared, mut is_older, mut is_counted) = (false, false, false);
     let mut args = lexopt::Parser::from_args(words.iter().cloned());
-    while let Some(arg) = args.next().map_err(|e| e.to_string())? {
+    while let Some(arg) = args.next().map_err(unread)? {
         let name = match arg {
             Arg::Short('h') => return Ok(None),
             Arg::Short(letter) => format!("-{letter}"),
@@ -143,7 +143,7 @@ pub fn parse(options: &Options, words: &[OsString]) -> Result<Option<Settings>, 
             _ => {
                 is_older |= matches!(name.as_str(), "--iterations" | "--clients" | "--locks");
                 is_counted |= matches!(name.as_str(), "--iterations" | "--rounds");
-                let mut value = || args.value().map_err(|e| e.to_string());
+                let mut value = || args.value().map_err(unread);
                 settings.set(&name, &mut value)?;
             }
         }
@@ -167,25 +167,27 @@ impl Settings {
         name: &str,
         value: &mut impl FnMut() -> Result<OsString, String>,
     ) -> Result<(), String> {
-        let mut count = |least, most| number(name, &value()?, least, most);
+        let mut count = |least, most| number(name, &value()?, "a whole number", least..=most);
         match name {
             "--workers" => self.workers = count(1, 100_000)? as usize,
             "--rounds" | "--iterations" => self.rounds = count(1, 1_000_000_000)?,
             "--seconds" => {
                 let value = value()?;
                 let time = span(name, &value, 1)?;
-                let wanted = || want(name, value.as_encoded_bytes(), "86400 at most");
+                let wanted = || want(name, value.as_encoded_bytes(), "86400 seconds at most");
                 self.time = Some(time).filter(|&time| time <= 86_400 * SECOND);
                 self.time.ok_or_else(wanted)?;
             }
             "--connections" => self.connections = count(1, 1_000_000)? as usize,
             "--pipeline" => self.pipeline = Some(count(1, 1000)? as usize),
-            "--timeout" => self.wait = count(0, 86_400)? * SECOND,
-            "--lease" => self.lease = count(1, 86_400)? * SECOND,
+            "--timeout" => self.wait = whole_seconds(name, &value()?, 0)?,
+            "--lease" => self.lease = whole_seconds(name, &value()?, 1)?,
             "--clients" => self.clients = count(1, 100_000)? as usize,
             "--locks" => self.locks = Some(count(1, 10_000_000)? as usize),
             "--repeat" => self.repeat = count(1, 1000)? as usize,
-            "--pause" => self.pause = count(1, 60_000)? * 1000,
+            "--pause" => {
+                self.pause = number(name, &value()?, "whole milliseconds", 1..=60_000)? * 1000;
+            }
             "--server-pid" => self.pids.push(count(1, u64::from(u32::MAX))? as u32),
             "--scenario" => self.add_scenarios(&value()?)?,
             "--against" => self.servers.push(server(name, &value()?)?),
@@ -341,6 +343,11 @@ impl Scenario {
             Scenario::Expiry => "grant after the lease's end",
         }
     }
+}
+
+/// Up to a day.
+fn whole_seconds(name: &str, value: &OsString, least: u64) -> Result<Us, String> {
+    Ok(number(name, value, "whole seconds", least..=86_400)? * SECOND)
 }
 
 fn server(name: &str, value: &OsString) -> Result<String, String> {
