@@ -12,9 +12,7 @@ pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
                 b'"' | b'\\' => out.extend([b'\\', byte]),
                 0..0x20 | 0x7f => {
                     out.extend_from_slice(b"\\u00");
-                    out.extend(
-                        [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]),
-                    );
+                    out.extend(hex(byte));
                 }
                 _ => out.push(byte),
             }
@@ -31,10 +29,16 @@ pub fn write_number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(value.to_string().as_bytes());
 }
 
-/// Appends the object of a key, for the listing of `stats`.
+/// Appends the object of a key, for the listing of `stats`. A key that is not UTF-8 is there a second time, in hex:
+/// as strings, many such keys look alike.
 pub fn write_view(view: View, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"key\":");
     write_string(view.name, out);
+    if std::str::from_utf8(view.name).is_err() {
+        out.extend_from_slice(b",\"key_hex\":\"");
+        out.extend(view.name.iter().flat_map(|&byte| hex(byte)));
+        out.push(b'"');
+    }
     match (view.space, view.state) {
         (_, State::Idle { span }) => write_seconds("idle_s", span, out),
         (
@@ -77,6 +81,10 @@ pub fn write_audience(pattern: &[u8], group: &[u8], listeners: u32, out: &mut Ve
     out.push(b'}');
 }
 
+fn hex(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)])
+}
+
 fn write_count(member: &str, value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(format!(",\"{member}\":{value}").as_bytes());
 }
@@ -109,12 +117,12 @@ mod tests {
 
     #[test]
     fn a_key_is_shown_by_what_it_is_and_who_uses_it() {
-        let show = |space, state| {
+        let show_as = |name, space, state| {
             let mut out = Vec::new();
             write_view(
                 View {
                     space,
-                    name: b"k",
+                    name,
                     limit: 3,
                     state,
                 },
@@ -122,6 +130,7 @@ mod tests {
             );
             String::from_utf8(out).unwrap()
         };
+        let show = |space, state| show_as(b"k", space, state);
         let holder = Some(SessionId::new(7, 1));
         let used = State::Used {
             held: 2,
@@ -147,5 +156,9 @@ mod tests {
         assert_eq!(show(Space::Lock, used), lock);
         let idle = State::Idle { span: 60 * SECOND };
         assert_eq!(show(Space::Lock, idle), r#"{"key":"k","idle_s":60.000}"#);
+        assert_eq!(
+            show_as(b"a\xff\x0f", Space::Lock, idle),
+            "{\"key\":\"a\u{fffd}\\u000f\",\"key_hex\":\"61ff0f\",\"idle_s\":60.000}"
+        );
     }
 }

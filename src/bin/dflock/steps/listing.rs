@@ -1,19 +1,22 @@
 //! `dflock ls` and `dflock stat`: the keys in use, as tables for people, lines for sh(1) and JSON. They come from the
 //! answer to `stats`, and nothing is changed. Invariant: names that others have chosen move no cursor and break no
-//! line.
+//! line, and two of them are never taken for one.
 
 use std::iter;
 
 use serde_json::{Map, Value};
 
 use super::talk::{Answers, Talk, ask_all, settings};
-use crate::failure::{Failure, USAGE};
+use crate::failure::{Failure, PROTOCOL, USAGE};
 use crate::options::{Options, Output};
 use crate::print::print;
 
 /// A key in use, as a listing shows it.
 struct Row {
-    key: String,
+    /// As JSON can say it.
+    text: String,
+    /// As it is.
+    key: Vec<u8>,
     semaphore: bool,
     limit: u64,
     holders: u64,
@@ -34,7 +37,6 @@ pub fn list(options: &Options, prefix: &[u8]) -> Result<u8, Failure> {
         let text = "-o sh is for one key: see dflock stat";
         return Err(Failure::new(USAGE, text));
     }
-    let prefix = String::from_utf8_lossy(prefix);
     let Answers { given, status } = ask_all(options, Talk::stats)?;
     if given.is_empty() {
         return Ok(status);
@@ -42,7 +44,7 @@ pub fn list(options: &Options, prefix: &[u8]) -> Result<u8, Failure> {
     let mut rows: Vec<Row> = given
         .iter()
         .flat_map(|(server, stats)| rows_of(options, server, stats))
-        .filter(|row| row.key.starts_with(&*prefix))
+        .filter(|row| row.key.starts_with(prefix))
         .collect();
     rows.sort_by(|a, b| (&a.key, a.semaphore).cmp(&(&b.key, b.semaphore)));
     if options.output == Output::Json {
@@ -59,9 +61,15 @@ pub fn stat(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let server = options.home(key);
     let stats = Talk::open(&server, &settings(options))?.stats()?;
     let text = String::from_utf8_lossy(key);
-    let is_it = |row: &Row| row.key == text && (row.semaphore || options.limit.is_none());
     let mut rows = rows_of(options, &server, &stats);
-    rows.retain(is_it);
+    // An older server has no bytes for us: then a key that looks like this one may be this one.
+    let is_like = |row: &Row| row.text == text && row.key != key;
+    let has_bytes = |row: &Row| row.key != row.text.as_bytes();
+    if rows.iter().any(is_like) && !rows.iter().any(has_bytes) {
+        let why = "its stats do not tell keys apart that are not UTF-8";
+        return Err(Failure::new(PROTOCOL, format!("{server}: {why}")));
+    }
+    rows.retain(|row| row.key == key && (row.semaphore || options.limit.is_none()));
     let Some(first) = rows.first() else {
         return Ok(1);
     };
@@ -85,8 +93,11 @@ fn rows_of(options: &Options, server: &str, stats: &Value) -> Vec<Row> {
             let number = |name: &str| entry[name].as_u64();
             let left = entry["lease_expires_in_s"].as_f64();
             let holder = number("owner_conn_id").filter(|&holder| holder > 0);
+            let text = entry["key"].as_str().unwrap_or_default().to_string();
+            let bytes = entry["key_hex"].as_str().and_then(unhex);
             rows.push(Row {
-                key: entry["key"].as_str().unwrap_or_default().to_string(),
+                key: bytes.unwrap_or_else(|| text.clone().into_bytes()),
+                text,
                 semaphore,
                 limit: number("limit").unwrap_or(1),
                 holders: number("holders").unwrap_or(1),
@@ -113,14 +124,15 @@ fn table(options: &Options, rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| {
         let dash = || "-".to_string();
         let mut cells = vec![
-            visible(&row.key),
+            pasted(&row.key),
             format!("{}/{}", row.holders, row.limit),
             row.waiters.to_string(),
             row.holder.map_or_else(dash, |id| format!("#{id}")),
             row.left.map_or_else(dash, |left| format!("{left:.1}")),
         ];
         cells.extend(row.server.clone());
-        let owner = row.owner.as_deref().map_or_else(dash, visible);
+        let owner = row.owner.as_deref();
+        let owner = owner.map_or_else(dash, |owner| pasted(owner.as_bytes()));
         cells.extend(options.verbose.then_some(owner));
         cells
     });
@@ -150,7 +162,11 @@ fn table(options: &Options, rows: &[Row]) -> String {
 impl Row {
     fn json(&self) -> Value {
         let mut row = Map::new();
-        row.insert("key".into(), self.key.clone().into());
+        row.insert("key".into(), self.text.clone().into());
+        if self.key != self.text.as_bytes() {
+            let hex = self.key.iter().map(|byte| format!("{byte:02x}"));
+            row.insert("key_hex".into(), hex.collect::<String>().into());
+        }
         let kind = if self.semaphore { "semaphore" } else { "lock" };
         row.insert("kind".into(), kind.into());
         row.insert("limit".into(), self.limit.into());
@@ -184,15 +200,51 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// A name with its control characters escaped as in JSON, since a terminal would act on them.
-fn visible(name: &str) -> String {
-    let mut text = String::new();
-    for c in name.chars() {
-        if c.is_control() {
-            text.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            text.push(c);
-        }
+/// The bytes that pairs of hexadecimal digits stand for.
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.map(byte).collect()
+}
+
+/// A name as a word that can be pasted into a shell: as it is if it is plain, in quotes if it is printable, and
+/// otherwise in the form `$'\033'` of bash, ksh and zsh. A terminal would act on what is not printable.
+fn pasted(name: &[u8]) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-+:,./@%".contains(c);
+    let is_good = |c: char| is_plain(c) || is_printable(c);
+    match std::str::from_utf8(name) {
+        Ok(text) if text.chars().all(is_plain) => return text.to_string(),
+        Ok(text) if text.chars().all(is_good) => return quoted(text),
+        _ => {}
     }
-    text
+    let mut word = "$'".to_string();
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\'' | '\\' => word.extend(['\\', c]),
+                c if is_good(c) => word.push(c),
+                c => escape(c.encode_utf8(&mut [0; 4]).as_bytes(), &mut word),
+            }
+        }
+        escape(chunk.invalid(), &mut word);
+    }
+    word.push('\'');
+    word
+}
+
+/// In octal, which has three digits at most; a shell may read more than two hexadecimal ones.
+fn escape(bytes: &[u8], word: &mut String) {
+    for byte in bytes {
+        word.push_str(&format!("\\{byte:03o}"));
+    }
+}
+
+/// Whether a terminal shows the character as one, and acts on nothing: control and format characters, and separators of
+/// lines, are not printable.
+fn is_printable(c: char) -> bool {
+    match c {
+        '\'' | '"' | '\\' => true,
+        // Behind a letter, accents that combine with it are printable too.
+        c => ['a', c].iter().collect::<String>().escape_debug().count() == 2,
+    }
 }
