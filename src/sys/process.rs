@@ -271,6 +271,13 @@ pub fn is_ignored(signal: c_int) -> bool {
     }
 }
 
+/// Those of the signals that this process was not started with ignored. Only these may be blocked for a
+/// [`Signals`]: it would report the others too, and an ignored signal has to stay without effect.
+pub fn not_ignored(signals: &[c_int]) -> Vec<c_int> {
+    let signals = signals.iter().copied();
+    signals.filter(|&signal| !is_ignored(signal)).collect()
+}
+
 /// Ends this process by a signal that it has blocked, as if it had not. Returns if that fails.
 pub fn die_of(signal: c_int) {
     // SAFETY: a set of plain integers and constants. They cannot fail for a signal that exists.

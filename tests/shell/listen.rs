@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use crate::daemon::{Daemon, eventually};
 use crate::proxy::{Net, Proxy};
-use crate::stage::{End, Folder, Run, at, dflock, run};
+use crate::stage::{End, Folder, Run, around, at, dflock, run};
 
 /// A listener that listens.
 #[track_caller]
@@ -156,6 +156,37 @@ fn a_unix_signal_ends_it_also_when_nobody_reads_or_answers() {
     let _connection = silent.accept().unwrap();
     listener.signal("TERM");
     assert_eq!(listener.status(), 128 + 15);
+}
+
+#[test]
+fn a_unix_signal_that_its_parent_ignores_it_ignores() {
+    let daemon = Daemon::start(&[]);
+    for name in ["HUP", "INT", "QUIT"] {
+        let script = format!("trap '' {name}; exec dflock -v listen 'jobs.>'");
+        let mut listener = Run::start(around(daemon.addr, &script));
+        assert_eq!(listener.complaint(), "dflock: listening\n");
+        listener.signal(name);
+        // The signal was there before this line.
+        reaches(&daemon, "jobs.mail", name, 1);
+        listener.hears(&format!("jobs.mail {name}"));
+        listener.signal("TERM");
+        assert_eq!(listener.status(), 128 + 15);
+    }
+}
+
+/// A shell ends its script only if the signal itself has ended the command.
+#[test]
+fn an_interrupt_at_the_terminal_is_the_signal_that_ends_it() {
+    let daemon = Daemon::start(&[]);
+    let mut listener = Run::on_terminal(daemon.addr, "dflock -v listen 'jobs.>'");
+    assert_eq!(listener.line(), "dflock: listening\r\n");
+    listener.send("\x03");
+    assert_eq!(listener.status(), -2);
+    let idle = daemon.fds();
+    let mut bench = Run::on_terminal(daemon.addr, "dflock bench --seconds 60");
+    eventually("it measures", || daemon.fds() > idle + 5);
+    bench.send("\x03");
+    assert_eq!(bench.status(), -2);
 }
 
 #[test]

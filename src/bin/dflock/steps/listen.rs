@@ -15,7 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use dflockd::client::{self, Client, Error, Signal};
-use dflockd::sys::Signals;
+use dflockd::sys::{Signals, process};
 use dflockd::wire::json;
 
 use super::talk::{Talk, settings};
@@ -27,7 +27,8 @@ const SIGNALS: Token = Token(0);
 const STDOUT: Token = Token(1);
 const NEWS: Token = Token(2);
 
-/// The unix signals that end it.
+/// The unix signals that end it, unless it was started with them ignored, as by nohup(1) or in the background of a
+/// script.
 const NUMBERS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 /// After this time without a signal the server is pinged.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -57,7 +58,7 @@ pub fn listen(options: &Options, pattern: &[u8]) -> Result<u8, Failure> {
         return Err(Failure::new(USAGE, text));
     }
     // Before the threads start, so that they inherit the blocked signals.
-    let signals = Signals::new(&NUMBERS)?;
+    let signals = Signals::new(&process::not_ignored(&NUMBERS))?;
     let mut poll = Poll::new()?;
     let (fd, stdout) = (signals.as_raw_fd(), io::stdout().as_raw_fd());
     let registry = poll.registry();
