@@ -9,7 +9,7 @@ function __dflock_words
     while set -q words[2]
         switch $words[1]
             case --server --token-file --id --group --lease --min-hold --max-hold --kill-after --on-lost --left --wait \
-                --conflict-exit-code --limit --output -w -E -l -o '-[nqv]*[wElo]'
+                --timeout --conflict-exit-code --limit --output -w -E -l -o '-[nqvxe]*[wElo]'
                 set -e words[1]
             case '-*'
             case '*'
@@ -18,6 +18,43 @@ function __dflock_words
         set -e words[1]
     end
     printf '%s\n' $words
+end
+
+# Prints the keys that `dflock ls` shows, without the quotes that it puts around some; fish cannot read those that
+# begin with a dollar sign. A server that does not answer within a second has none.
+function __dflock_keys
+    set -l words (commandline -opc)
+    set -l asked
+    for i in (seq 2 (count $words))
+        switch $words[$i]
+            case '--server=*' '--token-file=*'
+                set -a asked $words[$i]
+            case --server --token-file
+                set -q words[(math $i + 1)]; and set -a asked $words[$i] $words[(math $i + 1)]
+        end
+    end
+    for row in (timeout 1 $words[1] $asked ls 2>/dev/null </dev/null)[2..-1]
+        set -l key (string split -m 1 ' ' -- $row)[1]
+        string match -q -- '$*' $key; or string unescape -- $key
+    end
+end
+
+# True where the first word behind one of these steps stands, options apart.
+function __dflock_first_behind
+    __dflock_behind $argv; or return
+    set -l words (__dflock_words)
+    set -e words[1]
+    while set -q words[2]
+        switch $words[1]
+            case --server --token-file --id --lease --min-hold --max-hold --wait --timeout --conflict-exit-code \
+                --limit --output -w -E -l -o '-[nqvxe]*[wElo]'
+                set -e words[1]
+            case '-*'
+            case '*'
+                return 1
+        end
+        set -e words[1]
+    end
 end
 
 function __dflock_wants_key
@@ -29,7 +66,7 @@ function __dflock_behind
     set -l words (__dflock_words)
     test (count $words) -gt 1; and contains -- $words[1] $argv
     and begin
-        test (count $words) -eq 2; or not contains -- $words[2] -- -c
+        test (count $words) -eq 2; or not contains -- $words[2] -- -c --command
     end
 end
 
@@ -45,7 +82,7 @@ function __dflock_command
     if test "$words[2]" = --
         set -e words[2]
         test (count $words) -gt 1; or return
-    else if test "$words[2]" = -c; or contains -- $words[1] $__dflock_steps
+    else if contains -- "$words[2]" -c --command; or contains -- $words[1] $__dflock_steps
         return
     end
     set -e words[1]
@@ -73,6 +110,8 @@ complete -c dflock -n '__dflock_for hold acquire renew ls stat signal listen' -s
 complete -c dflock -n '__dflock_for hold acquire renew release ls stat ping signal listen version' -s v -l verbose -d 'tell on stderr what happens'
 complete -c dflock -n '__dflock_for $__dflock_steps' -s h -l help -d 'print the options'
 complete -c dflock -n __dflock_wants_key -s V -l version -d 'print the version'
+complete -c dflock -n __dflock_wants_key -a '(__dflock_keys)' -d key
+complete -c dflock -n '__dflock_first_behind hold acquire renew release ls stat' -a '(__dflock_keys)' -d key
 complete -c dflock -n __dflock_wants_key -a hold -d 'keep a lock until standard input ends'
 complete -c dflock -n __dflock_wants_key -a acquire -d 'take a lock and print its token'
 complete -c dflock -n __dflock_wants_key -a renew -d 'begin the lease anew'

@@ -132,28 +132,60 @@ fn the_clients_page_and_completions_have_each_of_its_options_and_no_other() {
     let behind = benchs.difference(&in_front.into()).cloned().collect();
     assert_eq!(found, behind, "BENCHMARK");
     let bash = read("packaging/completions/dflock.bash");
-    let (_, list) = bash.split_once("-W '-n").expect("there is a list");
+    let (_, list) = bash.split_once("_words '-n").expect("there is a list");
     let list = format!("-n{}", list.split('\'').next().expect("it ends"));
     let found = list.split_whitespace().map(str::to_string).collect();
     assert_eq!(wanted, found, "bash");
-    let (_, list) = bash.split_once("-W '--scenario").expect("there is a list");
+    let (_, list) = bash
+        .split_once("_words '--scenario")
+        .expect("there is a list");
     let list = format!("--scenario{}", list.split('\'').next().expect("it ends"));
     let found = list.split_whitespace().map(str::to_string).collect();
     assert_eq!(benchs, found, "bash, bench");
     let wanted: BTreeSet<String> = wanted.union(&benchs).cloned().collect();
-    let every = read("packaging/completions/_dflock");
-    let zsh = every.lines().filter_map(|line| line.split_once('['));
-    let zsh = zsh.flat_map(|(head, _)| {
+    assert_eq!(wanted, flags_of_zsh("_dflock"), "zsh");
+    assert_eq!(wanted, flags_of_fish("dflock.fish"), "fish");
+}
+
+#[test]
+fn the_completions_of_the_server_have_each_of_its_options_and_no_other() {
+    let mut wanted = flags();
+    for Flag { name, value, .. } in OPTIONS {
+        if value.is_empty() && !["help", "version"].contains(name) {
+            wanted.insert(format!("--no-{name}"));
+        }
+    }
+    wanted.extend(["-V", "--version", "-h", "--help"].map(str::to_string));
+    let bash = read("packaging/completions/dflockd.bash");
+    let (_, list) = bash.split_once("compgen -W '").expect("there is a list");
+    let list = list.split('\'').next().expect("it ends");
+    let found = list.split_whitespace().map(str::to_string).collect();
+    assert_eq!(wanted, found, "bash");
+    assert_eq!(wanted, flags_of_zsh("_dflockd"), "zsh");
+    assert_eq!(wanted, flags_of_fish("dflockd.fish"), "fish");
+}
+
+/// The flags that a completion for zsh describes.
+fn flags_of_zsh(file: &str) -> BTreeSet<String> {
+    let text = read(&format!("packaging/completions/{file}"));
+    let lines = text.lines().map(str::trim_start);
+    let lines = lines.map(|line| line.split_once("=(").map_or(line, |(_, rest)| rest));
+    let lines = lines.filter(|line| line.starts_with(['\'', '(']));
+    let heads = lines.filter_map(|line| Some(line.split_once('[')?.0));
+    let flags = heads.flat_map(|head| {
         let head = head.rsplit(')').next().expect("split gives at least one");
         head.split(['{', '}', ',', '\'', '=', '+', '*'])
             .map(str::trim)
             .filter(|word| word.starts_with('-'))
     });
-    assert_eq!(wanted, zsh.map(str::to_string).collect(), "zsh");
-    let every = read("packaging/completions/dflock.fish");
-    let fish = every.lines().filter(|line| line.starts_with("complete "));
+    flags.map(str::to_string).collect()
+}
+
+/// The flags that a completion for fish describes.
+fn flags_of_fish(file: &str) -> BTreeSet<String> {
+    let text = read(&format!("packaging/completions/{file}"));
     let mut found = BTreeSet::new();
-    for line in fish {
+    for line in text.lines().filter(|line| line.starts_with("complete ")) {
         let words: Vec<_> = line.split(' ').collect();
         for pair in words.windows(2) {
             match pair[0] {
@@ -163,7 +195,7 @@ fn the_clients_page_and_completions_have_each_of_its_options_and_no_other() {
             };
         }
     }
-    assert_eq!(wanted, found, "fish");
+    found
 }
 
 #[test]

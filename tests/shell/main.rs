@@ -14,6 +14,7 @@ mod stage;
 mod terminal;
 
 mod bench;
+mod completions;
 mod descent;
 mod dflock;
 mod docs;

@@ -1,0 +1,35 @@
+# Completion for dflockd(8) in bash. Copy it to /usr/share/bash-completion/completions/dflockd, or source it.
+
+_dflockd() {
+    local cur=${COMP_WORDS[COMP_CWORD]#=} word=${COMP_WORDS[COMP_CWORD - 1]} line
+    COMPREPLY=()
+    # Bash splits words at =, which then stands between an option and its value.
+    [[ $word == = ]] && word=${COMP_WORDS[COMP_CWORD - 2]}
+    case $word in
+    --auth-token-file)
+        compopt -o filenames 2>/dev/null
+        # A quote or a backslash that was typed is no part of the name.
+        case $cur in
+        [\'\"]*) cur=${cur:1} ;;
+        *) cur=${cur//\\/} ;;
+        esac
+        cur=${cur/#\~\//$HOME/}
+        set -- compgen -f
+        ;;
+    --host | --distlockd-host) set -- compgen -A hostname ;;
+    *)
+        [[ $cur == -* ]] || return 0
+        set -- compgen -W '--host --port --distlockd-port --distlockd-host --default-lease-ttl --distlockd-lease
+        --auto-release-on-disconnect --no-auto-release-on-disconnect --deadlock-detection
+        --no-deadlock-detection --gc-max-idle --shutdown-timeout --max-locks --max-waiters
+        --max-holds --max-subscriptions --max-connections --max-connections-per-ip --read-timeout
+        --write-timeout --auth-token-file --auth-token --distlockd-no-auth --no-distlockd-no-auth
+        --debug --no-debug --lease-sweep-interval --gc-interval -V --version -h --help'
+        ;;
+    esac
+    while IFS= read -r line; do
+        COMPREPLY+=("$line")
+    done < <("$@" -- "$cur" 2>/dev/null)
+}
+
+complete -F _dflockd dflockd
