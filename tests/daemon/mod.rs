@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,26 @@ pub fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, play: impl Fn(T) + S
     thread::scope(|scope| {
         for case in cases {
             scope.spawn(|| play(case));
+        }
+    });
+}
+
+/// Plays all cases, so many at a time, because they also work, or look at moments.
+pub fn few_at_once<T: Send>(
+    count: usize,
+    cases: impl IntoIterator<Item = T, IntoIter: Send>,
+    play: impl Fn(T) + Sync,
+) {
+    let cases = Mutex::new(cases.into_iter());
+    let next = || {
+        cases
+            .lock()
+            .expect("only the next is taken under it")
+            .next()
+    };
+    at_once(0..count, |_| {
+        while let Some(case) = next() {
+            play(case);
         }
     });
 }

@@ -17,7 +17,7 @@ use dflockd::sys;
 
 use crate::beats::{FOR_GUARDS, beats, goes_on, judge};
 use crate::daemon::{Daemon, PATIENCE, at_once, dflockd, eventually, spin, tools};
-use crate::stage::{Folder, Run, around, at, children, is_alive, run, signal, waiters};
+use crate::stage::{Folder, Run, around, at, children, is_alive, run, signal, state, waiters};
 
 /// Long enough for a signal to have an effect that it must not have.
 const AFTERWARDS: Duration = Duration::from_millis(200);

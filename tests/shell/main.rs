@@ -3,10 +3,12 @@
 //! behind; it does not touch the environment, signals or folder of the process, which all tests share.
 
 mod beats;
+mod beside;
 #[allow(dead_code, reason = "outer uses the rest")]
 #[path = "../daemon/mod.rs"]
 mod daemon;
 mod desk;
+mod heard;
 #[path = "../daemon/netcat.rs"]
 mod netcat;
 mod proxy;
@@ -23,4 +25,5 @@ mod lasting;
 mod listen;
 mod overlap;
 mod steps;
+mod table;
 mod waiting;

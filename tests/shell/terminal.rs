@@ -1,23 +1,33 @@
 //! A terminal with a command in it: a pty whose input are keys and whose lines end with CR, as in script(1). Not
 //! here: the keys. Invariant: only processes in the terminal have it open, so that its screen ends when the last of
-//! them has.
+//! them has; it hangs up when nobody reads its screen any more, or
+//! after [`LIFE`], so that a test can say what the screen showed.
 
-#![allow(unsafe_code, reason = "neither unlockpt(3) nor setsid(2) is in std")]
+#![allow(
+    unsafe_code,
+    reason = "unlockpt(3), setsid(2) and poll(2) are not in std"
+)]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::daemon::PATIENCE;
 use crate::stage::{Run, around, pair};
+
+/// Longer than any script at a terminal takes, and shorter than a reader's patience.
+const LIFE: Duration = PATIENCE.checked_div(3).expect("not by zero");
 
 impl Run {
     /// A command in a terminal of its own, in which `dflock` asks at this address.
     pub fn on_terminal(addr: SocketAddr, command: &str) -> Run {
-        let mut screen = File::options()
+        let screen = File::options()
             .read(true)
             .write(true)
             .open("/dev/ptmx")
@@ -42,10 +52,8 @@ impl Run {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let ((input, mut typed), (out, mut shown)) = (pair(), pair());
-        let mut keys = screen.try_clone().expect("it can be cloned");
-        thread::spawn(move || relay(&mut typed, &mut keys));
-        thread::spawn(move || relay(&mut screen, &mut shown));
+        let ((input, typed), (out, shown)) = (pair(), pair());
+        thread::spawn(move || relay(screen, Some(typed), shown));
         Run::of(terminal, input, out, pair().0)
     }
 }
@@ -60,12 +68,42 @@ fn number(screen: &File) -> u32 {
     index.trim().parse().expect("a number")
 }
 
-/// Until either side ends; the screen does so with EIO.
-fn relay(from: &mut impl Read, to: &mut impl Write) {
+/// Until the screen ends, which it does with EIO, or has no reader any more, or is too old. Keys come until their end is closed.
+fn relay(mut screen: File, mut typed: Option<UnixStream>, mut shown: UnixStream) {
     let mut buffer = [0; 4096];
-    while let Ok(n @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..n]).is_err() {
-            break;
+    let end = Instant::now() + LIFE;
+    loop {
+        let keys = typed.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let mut polled = [
+            (screen.as_raw_fd(), libc::POLLIN),
+            (keys, libc::POLLIN),
+            (shown.as_raw_fd(), 0),
+        ]
+        .map(|(fd, events)| libc::pollfd {
+            fd,
+            events,
+            revents: 0,
+        });
+        let left = end.saturating_duration_since(Instant::now());
+        let left = i32::try_from(left.as_millis()).expect("less than a minute");
+        // SAFETY: three descriptors, of which poll(2) passes over a negative one.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), 3, left) };
+        if ready <= 0 || polled[2].revents != 0 {
+            return;
+        }
+        if polled[1].revents != 0
+            && let Some(keys) = &mut typed
+        {
+            match keys.read(&mut buffer) {
+                Ok(n @ 1..) if screen.write_all(&buffer[..n]).is_ok() => {}
+                _ => typed = None,
+            }
+        }
+        if polled[0].revents != 0 {
+            match screen.read(&mut buffer) {
+                Ok(n @ 1..) if shown.write_all(&buffer[..n]).is_ok() => {}
+                _ => return,
+            }
         }
     }
 }
