@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::daemon::{Daemon, eventually, few_at_once, tools};
-use crate::stage::{Folder, Run, waiters};
+use crate::stage::{Folder, Run, around, is_alive, waiters};
 
 /// So many terminals at a time leave a processor for what is looked at.
 const TERMINALS: usize = 6;
@@ -57,7 +57,7 @@ pub struct Tool {
     pub is_dflock: bool,
     pub key: String,
     pub file: String,
-    addr: SocketAddr,
+    pub addr: SocketAddr,
 }
 
 impl Scene {
@@ -138,14 +138,16 @@ impl Tool {
         text.replace("REPORTS", &reports(&self.file))
     }
 
-    /// A script in a shell on a terminal, and around it a shell that outlives it.
+    /// A script in a shell on a terminal, and around it a shell that outlives it, and lives as long as `FILE.wait`.
     pub fn start(&self, shell: &str, text: &str) -> Run {
         let (inner, outer) = (
             format!("{}.inner", self.file),
             format!("{}.outer", self.file),
         );
         fs::write(&inner, self.text(text)).unwrap();
-        let around = format!("trap : INT QUIT\n{shell} {inner}\necho outer $?\n{AFTERWARDS}");
+        let wait = self.text("while [ -e FILE.wait ]; do sleep 0.02; done");
+        let around =
+            format!("trap : INT QUIT\n{shell} {inner}\necho outer $?\n{AFTERWARDS}{wait}\n");
         fs::write(&outer, around).unwrap();
         Run::on_terminal(self.addr, &format!("sh {outer}"))
     }
@@ -156,7 +158,12 @@ impl Tool {
             "bash" => "--norc --noediting",
             _ => "",
         };
-        Run::on_terminal(self.addr, &format!("env PS1= {shell} {options} -i"))
+        let shell = format!("env PS1= {shell} {options} -i");
+        let mut run = Run::on_terminal(self.addr, &shell);
+        // A greeting is not an answer.
+        run.send("echo begins\n");
+        self.until(&mut run, "begins");
+        run
     }
 
     /// Plays a script to its end; all of its screen.
@@ -203,6 +210,17 @@ impl Tool {
         lines
     }
 
+    /// Whether an interactive shell has the terminal.
+    pub fn says_front(&self, run: &mut Run) -> Option<String> {
+        run.send("set -- $(cat /proc/$$/stat); [ $5 = $8 ] && echo front || echo back\n");
+        std::iter::from_fn(|| Some(self.tidy(run.line().trim_end()))).find_map(|line| line)
+    }
+
+    /// The processes that have this key in their environment: of dflock the command and all that it has started.
+    pub fn family(&self) -> Vec<u32> {
+        family(&self.key)
+    }
+
     /// A line without what may differ: dflock's own words, and how a shell calls a job.
     fn tidy(&self, line: &str) -> Option<String> {
         if line.is_empty() || line == "exit" || line.starts_with("dflock: ") {
@@ -231,10 +249,47 @@ impl Tool {
     /// Takes the lock until it is dropped.
     pub fn held(&self) -> Run {
         let text = self.text("exec LOCK sh -c 'echo held; read x'");
-        let mut holder = Run::start(crate::stage::around(self.addr, &text));
+        let mut holder = Run::start(around(self.addr, &text));
         holder.hears("held");
         holder
     }
+}
+
+/// The processes that run and have been told this key.
+pub fn family(key: &str) -> Vec<u32> {
+    let variable = format!("DFLOCK_KEY={key}");
+    let is_told = |pid: &u32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environ.split(|byte| *byte == 0);
+        variables.any(|it| it == variable.as_bytes()) && is_alive(*pid)
+    };
+    processes().filter(is_told).collect()
+}
+
+/// The group in the foreground of a process's terminal.
+pub fn foreground(pid: u32) -> Option<u32> {
+    fields(pid)?.get(5)?.parse().ok()
+}
+
+/// The fields of proc_pid_stat(5) from the third on, the state: the name before it may be any bytes.
+fn fields(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Some(fields.split(' ').map(str::to_string).collect())
+}
+
+/// The processes of a session that run.
+pub fn session(leader: u32) -> Vec<u32> {
+    let is_of_it = |pid: &u32| {
+        fields(*pid).is_some_and(|fields| fields[3] == leader.to_string()) && is_alive(*pid)
+    };
+    processes().filter(is_of_it).collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 fn inode(file: &str) -> u64 {

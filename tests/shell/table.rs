@@ -1,11 +1,19 @@
 //! The terminal is the command's as much as under flock(1): questions, pipelines, interrupts, stops, timeouts and the
 //! end of the terminal. Invariant: a person cannot tell the two apart but by what dflock says on stderr.
 
-use crate::beside::{Scene, script, shells};
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::beside::{Scene, Tool, foreground, script, session, shells};
+use crate::daemon::eventually;
+use crate::stage::{Run, is_alive, state};
 
 const INTERRUPT: &str = "\x03";
 const QUIT: &str = "\x1c";
 const SUSPEND: &str = "\x1a";
+/// Long enough for a process that runs to be seen.
+const A_WHILE: Duration = Duration::from_millis(200);
 
 /// A command that asks a question on the terminal.
 const ASKS: &str = "exec 3</dev/tty; echo Password >/dev/tty; read x <&3; echo got $x";
@@ -166,5 +174,306 @@ fn an_interrupt_ends_the_loop_in_an_interactive_shell() {
     });
     Scene::new().plays_in(&shells(), &scripts, |tool, shell, script| {
         tool.typed(shell, script)
+    });
+}
+
+// A stop.
+
+/// A command of two processes that leave marks until its file is gone.
+const MARKS: &str = "sh -c '\
+    (while [ -e FILE.go ]; do echo b >>FILE.marks; sleep 0.02; done) & \
+    echo ready >/dev/tty; while [ -e FILE.go ]; do echo a >>FILE.marks; sleep 0.02; done'";
+
+/// How many marks there are of the first process and of the second.
+fn marks(tool: &Tool) -> [usize; 2] {
+    let text = fs::read_to_string(format!("{}.marks", tool.file)).unwrap_or_default();
+    ["a", "b"].map(|name| text.lines().filter(|line| *line == name).count())
+}
+
+/// Both processes go on.
+#[track_caller]
+fn marks_more(tool: &Tool) {
+    let before = marks(tool);
+    eventually("both go on", || {
+        let now = marks(tool);
+        now[0] > before[0] && now[1] > before[1]
+    });
+}
+
+/// All of the session but its shell has stopped.
+#[track_caller]
+fn is_stopped(tool: &Tool, shell: &Run) {
+    eventually("each has stopped", || {
+        let mut others = session(shell.pid)
+            .into_iter()
+            .filter(|&pid| pid != shell.pid);
+        // A shell whose child has stopped between its vfork and its exec waits in state D.
+        others.all(|pid| matches!(state(pid), None | Some('T' | 'Z' | 'D')))
+    });
+    let before = marks(tool);
+    // Nothing may happen, and that is no event.
+    thread::sleep(A_WHILE);
+    assert_eq!(marks(tool), before);
+}
+
+#[test]
+fn a_job_stops_and_goes_on_as_a_whole() {
+    let scene = Scene::new();
+    let shows = "ready|Stopped|Stopped|status 130|front";
+    let redirections = ["", ">FILE.out", "| cat"];
+    let scripts = redirections.map(|to| script(format!("LOCK {MARKS} {to}"), &[], shows));
+    scene.plays_in(&shells(), &scripts, |tool, shell, script| {
+        fs::write(format!("{}.go", tool.file), "").unwrap();
+        let mut run = tool.interactive(shell);
+        run.send(&format!("{}\n", tool.text(&script.text)));
+        let mut lines = tool.until(&mut run, "ready");
+        for on in ["bg\n", "fg\n"] {
+            marks_more(tool);
+            run.send(SUSPEND);
+            lines.extend(tool.until(&mut run, "Stopped"));
+            is_stopped(tool, &run);
+            run.send(on);
+            marks_more(tool);
+            if on == "bg\n" {
+                assert_eq!(foreground(run.pid), Some(run.pid));
+                run.send("fg\n");
+            }
+            // The keys are for the job from now on.
+            eventually("it has the terminal", || {
+                foreground(run.pid) != Some(run.pid)
+            });
+        }
+        run.send(INTERRUPT);
+        run.send("echo status $?\n");
+        lines.extend(tool.until(&mut run, "status 130"));
+        lines.extend(tool.says_front(&mut run));
+        lines
+    });
+}
+
+/// So that the next holder does not wait for somebody to come back from lunch.
+#[test]
+fn a_job_that_stays_stopped_is_ended_with_its_lease() {
+    let scene = Scene::new();
+    for (shell, to) in [
+        ("sh", ""),
+        ("sh", ">FILE.out"),
+        ("sh", "| cat"),
+        ("bash", ""),
+    ] {
+        if !shells().contains(&shell) {
+            continue;
+        }
+        let tool = scene.tool(true);
+        fs::write(format!("{}.go", tool.file), "").unwrap();
+        let mut run = tool.interactive(shell);
+        let lock = format!("dflock --lease 1 {}", tool.key);
+        run.send(&tool.text(&format!("{lock} {MARKS} {to}\n")));
+        tool.until(&mut run, "ready");
+        marks_more(&tool);
+        run.send(SUSPEND);
+        tool.until(&mut run, "Stopped");
+        let mut next = scene.daemon.connect();
+        next.waits(&tool.key, "100");
+        next.is_granted(33);
+        assert_eq!(tool.family(), [0; 0]);
+        let before = marks(&tool);
+        run.send("fg\n");
+        run.send("echo status $?\n");
+        let status = if to == "| cat" {
+            "status 0"
+        } else {
+            "status 120"
+        };
+        tool.until(&mut run, status);
+        assert_eq!(tool.says_front(&mut run).as_deref(), Some("front"));
+        assert_eq!(marks(&tool), before);
+    }
+}
+
+#[test]
+fn a_job_in_the_background_stops_when_it_writes_and_must_not() {
+    let script = script(
+        "stty tostop; LOCK sh -c 'echo written; exit 5' &",
+        &[("Stopped", "fg; echo status $?\n"), ("status 5", "exit\n")],
+        "Stopped|written|status 5",
+    );
+    Scene::new().plays_in(&shells(), &[script], |tool, shell, script| {
+        let mut run = tool.interactive(shell);
+        run.send(&format!("{}\n", tool.text(&script.text)));
+        // A shell tells of its jobs before its next prompt.
+        eventually("it has stopped", || {
+            let mut pids = session(run.pid).into_iter();
+            pids.any(|pid| state(pid) == Some('T'))
+        });
+        run.send("true\n");
+        tool.reads(&mut run, script)
+    });
+}
+
+#[test]
+fn a_job_in_the_background_does_not_touch_the_terminal() {
+    let script = script(
+        "LOCK sh -c 'sleep 0.3; echo done >FILE.done' & read x; echo $x; wait; cat FILE.done",
+        &[],
+        "this|done|front",
+    );
+    Scene::new().plays_in(&shells(), &[script], |tool, shell, script| {
+        let mut run = tool.interactive(shell);
+        run.send(&format!("{}\nthis\n", tool.text(&script.text)));
+        let mut lines = tool.until(&mut run, "done");
+        lines.extend(tool.says_front(&mut run));
+        lines
+    });
+}
+
+// A timeout.
+
+#[test]
+fn a_timeout_ends_a_command_that_reads_the_terminal() {
+    let keys = &[("status 124", "more\n")];
+    let shows = "status 124|also more|outer 0|front";
+    let after = "echo status $?; read y; echo also $y";
+    let scripts = ["INT", "TERM", "HUP"].map(|name| {
+        let timeout = format!("timeout -s {name} 0.5 LOCK");
+        script(
+            format!("{timeout} sh -c 'read x </dev/tty'; {after}"),
+            keys,
+            shows,
+        )
+    });
+    Scene::new().plays(&scripts);
+}
+
+/// Also a command whose children read the terminal, and so are stopped.
+#[test]
+fn a_timeout_leaves_nobody_stopped() {
+    let shows = "status 124|outer 0|front";
+    Scene::new().plays(&[
+        script(
+            "timeout 0.5 LOCK sh -c 'cat </dev/tty; cat </dev/tty'; echo status $?",
+            &[],
+            shows,
+        ),
+        script(
+            "echo x | timeout 0.5 LOCK sh -c 'cat; cat </dev/tty | cat'; echo status $?",
+            &[],
+            "x|status 124|outer 0|front",
+        ),
+    ]);
+}
+
+// The end of the terminal, and none.
+
+#[test]
+fn when_the_terminal_hangs_up_the_command_ends_and_the_lock_is_free() {
+    let scripts = ["", ">FILE.out", "| cat", "</dev/null"]
+        .map(|to| script(format!("LOCK {MARKS} {to}; echo next"), &[], "free"));
+    let scene = Scene::new();
+    scene.plays_in(&shells(), &scripts, |tool, shell, script| {
+        fs::write(format!("{}.go", tool.file), "").unwrap();
+        let mut run = tool.start(shell, &script.text);
+        tool.until(&mut run, "ready");
+        marks_more(tool);
+        run.close();
+        run.hang_up();
+        eventually("the first process ends", || {
+            let before = marks(tool);
+            thread::sleep(A_WHILE);
+            marks(tool)[0] == before[0]
+        });
+        // Under flock(1) the second one has the lock as long as it lives.
+        fs::remove_file(format!("{}.go", tool.file)).unwrap();
+        drop(tool.held());
+        vec!["free".to_string()]
+    });
+}
+
+#[test]
+fn under_nohup_the_command_outlives_its_terminal() {
+    let texts = ["nohup LOCK", "trap '' HUP; LOCK", "nohup setsid -w LOCK"];
+    let scripts = texts.map(|lock| {
+        script(
+            format!("{lock} {MARKS} >FILE.out; echo next"),
+            &[],
+            "goes on",
+        )
+    });
+    let scene = Scene::new();
+    scene.plays_in(&shells(), &scripts, |tool, shell, script| {
+        fs::write(format!("{}.go", tool.file), "").unwrap();
+        let text = script.text.replace(">/dev/tty", "");
+        let mut run = tool.start(shell, &text);
+        marks_more(tool);
+        run.close();
+        run.hang_up();
+        eventually("its leader has ended", || !is_alive(run.pid));
+        thread::sleep(A_WHILE);
+        marks_more(tool);
+        fs::remove_file(format!("{}.go", tool.file)).unwrap();
+        drop(tool.held());
+        vec!["goes on".to_string()]
+    });
+}
+
+/// A shell makes the commands in its background ignore the keys of the terminal.
+#[test]
+fn an_interrupt_does_not_reach_what_a_script_has_in_its_background() {
+    let scripts = ["LOCK", "sh -c 'trap \"\" INT; exec \"$@\"' - LOCK"].map(|lock| {
+        script(
+            format!("{lock} sh -c '>FILE.wait; echo ready; sleep 0.4; echo done; rm FILE.wait' & sleep 60; wait"),
+            &[("ready", INTERRUPT)],
+            "ready|outer 130|front|done",
+        )
+    });
+    Scene::new().plays(&scripts);
+}
+
+/// As under `ssh -t`: nobody is between the terminal and the tool.
+#[test]
+fn the_tool_may_be_the_first_process_of_its_terminal() {
+    let command = "echo ready; read x; echo got $x; read y </dev/tty; echo also $y; exit 5";
+    let scripts = [
+        script(
+            command,
+            &[("ready", "this\n"), ("got this", "that\n")],
+            "ready|got this|also that|status 5",
+        ),
+        // The group is an orphan, so the key stops nobody.
+        script(
+            command,
+            &[("ready", "\x1athis\n"), ("got this", "that\n")],
+            "ready|got this|also that|status 5",
+        ),
+        script(command, &[("ready", INTERRUPT)], "ready|status -2"),
+        script(
+            command,
+            &[("ready", "this\n"), ("got this", INTERRUPT)],
+            "ready|got this|status -2",
+        ),
+    ];
+    Scene::new().plays_in(&["sh"], &scripts, |tool, shell, script| {
+        let file = format!("{}.command", tool.file);
+        fs::write(&file, &script.text).unwrap();
+        let mut run = Run::on_terminal(tool.addr, &tool.text(&format!("LOCK {shell} {file}")));
+        let mut lines = tool.reads(&mut run, script);
+        lines.push(format!("status {}", run.status()));
+        lines
+    });
+}
+
+#[test]
+fn the_first_process_of_a_terminal_ends_with_it() {
+    let script = script("echo ready; exec sleep 60", &[], "ready|free");
+    Scene::new().plays_in(&["sh"], &[script], |tool, shell, script| {
+        let file = format!("{}.command", tool.file);
+        fs::write(&file, &script.text).unwrap();
+        let mut run = Run::on_terminal(tool.addr, &tool.text(&format!("LOCK {shell} {file}")));
+        let mut lines = tool.until(&mut run, "ready");
+        run.close();
+        run.hang_up();
+        drop(tool.held());
+        lines.push("free".to_string());
+        lines
     });
 }
