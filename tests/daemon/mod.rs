@@ -434,6 +434,14 @@ impl Client {
         }
     }
 
+    /// Whether anything comes in so long.
+    pub fn is_answered_in(&mut self, time: Duration) -> bool {
+        self.stream().set_read_timeout(Some(time)).unwrap();
+        let is_answered = self.0.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        self.stream().set_read_timeout(Some(PATIENCE)).unwrap();
+        is_answered
+    }
+
     /// Nothing comes for so long.
     #[track_caller]
     pub fn is_silent_for(&mut self, time: Duration) {

@@ -100,11 +100,7 @@ impl Scene {
         scripts: &[Script],
         play: impl Fn(&Tool, &str, &Script) -> Vec<String> + Sync,
     ) {
-        let both = [true, false]
-            .into_iter()
-            .filter(|x| !env::var("ONLY").is_ok_and(|v| v != x.to_string())); // DEV
-        let tools = both.filter(|&is_dflock| is_dflock || has_flock());
-        let cases = tools.flat_map(|is_dflock| {
+        let cases = both().flat_map(|is_dflock| {
             let of_shell =
                 move |shell| scripts.iter().map(move |script| (is_dflock, shell, script));
             shells.iter().flat_map(of_shell)
@@ -297,7 +293,13 @@ fn inode(file: &str) -> u64 {
     fs::metadata(file).map_or(0, |data| data.ino())
 }
 
-pub fn has_flock() -> bool {
+/// Whether it is dflock: dflock, and flock(1) where it is.
+pub fn both() -> impl Iterator<Item = bool> {
+    let is_there = |is_dflock: &bool| *is_dflock || has_flock();
+    [true, false].into_iter().filter(is_there)
+}
+
+fn has_flock() -> bool {
     tools::has("flock", "util-linux")
 }
 

@@ -24,6 +24,8 @@ mod hardship;
 mod lasting;
 mod listen;
 mod overlap;
+mod parents;
 mod steps;
+mod storm;
 mod table;
 mod waiting;
