@@ -178,8 +178,10 @@ fn close_range(first: u32, last: u32) {
 /// Descriptors above this one, the usual limit of open files, are not closed by hand.
 const FILES: u32 = 1024;
 
-/// Whether SIGPIPE was ignored when this process began. The runtime of Rust ignores it before `main`.
-static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+/// Whether SIGPIPE and SIGCHLD were ignored when this process began. The runtime of Rust ignores the first before
+/// `main`, and [`hear_of_children`] changes the second.
+static WERE_IGNORED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+const CHANGED: [c_int; 2] = [libc::SIGPIPE, libc::SIGCHLD];
 
 /// The loader calls what is in this section before it calls the runtime.
 #[used]
@@ -187,21 +189,25 @@ static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 static AT_START: extern "C" fn() = at_start;
 
 extern "C" fn at_start() {
-    PIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
+    for (was_ignored, signal) in WERE_IGNORED.iter().zip(CHANGED) {
+        was_ignored.store(is_ignored(signal), Ordering::Relaxed);
+    }
 }
 
-/// Becomes the command, with the signal mask from before `signals` was made and with SIGPIPE as at the start. Returns
-/// why that failed.
+/// Becomes the command, with the signal mask from before `signals` was made and with the signals ignored that were
+/// ignored at the start. Returns why that failed.
 pub fn become_command(command: &mut Command, signals: &Signals) -> io::Error {
     let before = signals.before;
-    let pipe = match PIPE_WAS_IGNORED.load(Ordering::Relaxed) {
-        true => libc::SIG_IGN,
-        false => libc::SIG_DFL,
-    };
     // SAFETY: just before exec nothing is called that is not async-signal-safe.
     unsafe {
         command.pre_exec(move || {
-            libc::signal(libc::SIGPIPE, pipe);
+            for (was_ignored, signal) in WERE_IGNORED.iter().zip(CHANGED) {
+                let action = match was_ignored.load(Ordering::Relaxed) {
+                    true => libc::SIG_IGN,
+                    false => libc::SIG_DFL,
+                };
+                libc::signal(signal, action);
+            }
             let mask = &raw const before;
             check(libc::sigprocmask(libc::SIG_SETMASK, mask, ptr::null_mut())).map(drop)
         });

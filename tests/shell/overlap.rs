@@ -84,6 +84,8 @@ fn the_judge_finds_an_overlap() {
     let _second = scene.second();
     scene.proxy.set(Net::Silent);
     assert_eq!(scene.late(), 1);
+    // Nobody else does.
+    assert!(signal(judge(&scene.file()).0[0], "KILL"));
 }
 
 /// Also a command that hears TERM and goes on, and so has to be killed in time.

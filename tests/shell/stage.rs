@@ -245,7 +245,10 @@ impl Drop for Run {
         let _ = self.child.kill();
         self.child.wait().expect("a child can be waited for");
         for pid in family {
-            signal(pid, "KILL");
+            // A guard ends the command and all that it has started.
+            if name(pid).as_deref() != Some("lock-guard") {
+                signal(pid, "KILL");
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct Witness {
     reports: Receiver,
     /// Signals that dflock has got, and when that was.
     held: Vec<(i32, Us)>,
-    /// Signals that the witness has got before dflock, and when that was heard of.
+    /// Signals that the witness has got, and when that was heard of.
     seen: Vec<(i32, Us)>,
 }
 
@@ -73,12 +73,13 @@ impl Witness {
         &mut self.reports
     }
 
-    /// dflock has got this signal.
+    /// dflock has got this signal. The same one again within the time of a hold is the same one: timeout(1) sends one to
+    /// dflock and one to its group.
     pub fn hold(&mut self, number: i32, now: Us) {
         self.hear(now);
-        match self.seen.iter().position(|&(seen, _)| seen == number) {
-            Some(at) => drop(self.seen.remove(at)),
-            None => self.held.push((number, now)),
+        let is_same = |&(other, _): &(i32, Us)| other == number;
+        if !self.seen.iter().any(is_same) && !self.held.iter().any(is_same) {
+            self.held.push((number, now));
         }
     }
 
@@ -87,10 +88,8 @@ impl Witness {
         let mut bytes = [0; 64];
         while let Ok(n @ 1..) = self.reports.read(&mut bytes) {
             for number in bytes[..n].iter().map(|&byte| i32::from(byte)) {
-                match self.held.iter().position(|&(held, _)| held == number) {
-                    Some(at) => drop(self.held.remove(at)),
-                    None => self.seen.push((number, now)),
-                }
+                self.held.retain(|&(held, _)| held != number);
+                self.seen.push((number, now));
             }
         }
         self.seen.retain(|&(_, at)| now < at.saturating_add(HOLD));

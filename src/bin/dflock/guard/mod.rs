@@ -83,6 +83,8 @@ pub struct Guard {
     channel: Channel,
     given: u64,
     done: u64,
+    /// Since when an answer is owed.
+    asked: Us,
     /// When an answer that is owed is looked for next, and whether one was looked for before.
     look: (Us, bool),
 }
@@ -114,6 +116,7 @@ impl Guard {
                 channel: ours,
                 given: 0,
                 done: 0,
+                asked: 0,
                 look: (Us::MAX, false),
             }),
             Fork::Child => {
@@ -125,6 +128,9 @@ impl Guard {
 
     /// Gives an order, and the connection that belongs to it.
     pub fn order(&mut self, order: Order, connection: Option<BorrowedFd<'_>>) {
+        if !self.owes_an_answer() {
+            self.asked = sys::now();
+        }
         self.given += 1;
         // An error means that the guard is dead or stopped, and either will be noticed.
         let _ = self.channel.send(&order.bytes(), connection);
@@ -152,8 +158,12 @@ impl Guard {
         }
     }
 
-    /// Whether an order is not confirmed yet.
-    pub fn owes_an_answer(&self) -> bool {
+    /// Since when an order is not confirmed, if one is not.
+    pub fn owes_since(&self) -> Option<Us> {
+        self.owes_an_answer().then_some(self.asked)
+    }
+
+    fn owes_an_answer(&self) -> bool {
         self.done < self.given
     }
 

@@ -36,26 +36,30 @@ pub fn signal(signals: &[i32], others: &[Pid]) -> Reached {
     reached
 }
 
-/// The descendants of this process without `others` and theirs.
+/// The descendants of this process without `others` and theirs, parents before their children: a shell that got a signal
+/// after its child would report the child's death.
 pub fn descendants(others: &[Pid]) -> Vec<Pid> {
     let own = process::own_pid();
     let Some(parents) = parents() else {
         return children_by_number(own, others);
     };
-    let is_ours = |&pid: &Pid| {
+    let depth = |pid: Pid| {
         let mut at = pid;
         // A line of parents is no longer than the list, even if it changed while it was read.
-        for _ in 0..parents.len() {
+        for depth in 0..parents.len() {
             match parents.get(&at) {
-                _ if others.contains(&at) => return false,
-                Some(&parent) if parent == own => return true,
+                _ if others.contains(&at) => return None,
+                Some(&parent) if parent == own => return Some(depth),
                 Some(&parent) => at = parent,
-                None => return false,
+                None => return None,
             }
         }
-        false
+        None
     };
-    parents.keys().copied().filter(is_ours).collect()
+    let pids = parents.keys().copied();
+    let mut found: Vec<(usize, Pid)> = pids.filter_map(|pid| Some((depth(pid)?, pid))).collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, pid)| pid).collect()
 }
 
 /// The parent of each process, or None without /proc.
@@ -148,7 +152,8 @@ mod tests {
         let inner: Pid = line.trim().parse().unwrap();
         let (shell_pid, other_pid) = (shell.id() as Pid, other.id() as Pid);
         let found = descendants(&[other_pid]);
-        assert!(found.contains(&shell_pid) && found.contains(&inner));
+        let place = |of: Pid| found.iter().position(|&pid| pid == of);
+        assert!(place(shell_pid).expect("it is there") < place(inner).expect("it is too"));
         assert!(!found.contains(&other_pid) && !found.contains(&process::own_pid()));
         assert!(descendants(&[shell_pid]).contains(&other_pid));
         assert!(!descendants(&[shell_pid]).contains(&inner));

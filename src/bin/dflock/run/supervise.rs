@@ -375,7 +375,7 @@ impl Supervisor<'_> {
     fn check_guard(&mut self, now: Us) {
         let last = self.last_answer();
         if let Some(guard) = &mut self.guard
-            && (guard.is_stopped(now) || now >= last && guard.owes_an_answer())
+            && (guard.is_stopped(now) || now >= last)
         {
             // It may have ended just now.
             let _ = process::kill(guard.pid, libc::SIGKILL);
@@ -383,11 +383,13 @@ impl Supervisor<'_> {
         }
     }
 
-    /// When the guard must have answered if its lock is lost: in time to kill without it.
+    /// When the guard must have answered if its lock is lost: in time for dflock to kill without it.
     fn last_answer(&self) -> Us {
-        match self.lost {
-            true => self.told.kill.saturating_add(MARGINS.0 / 3),
-            false => Us::MAX,
+        const TIME: Us = MARGINS.0 / 3;
+        let asked = self.guard.as_ref().and_then(Guard::owes_since);
+        match asked {
+            Some(asked) if self.lost => self.told.kill.max(asked).saturating_add(TIME),
+            _ => Us::MAX,
         }
     }
 
@@ -422,12 +424,7 @@ impl Supervisor<'_> {
     fn next(&mut self, now: Us) -> Us {
         let mut next = self.witness.next();
         match &self.guard {
-            Some(guard) => {
-                next = next.min(guard.next());
-                if guard.owes_an_answer() {
-                    next = next.min(self.last_answer());
-                }
-            }
+            Some(guard) => next = next.min(guard.next()).min(self.last_answer()),
             None => next = next.min(self.look.0),
         }
         if self.stopping.is_none() {
