@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::daemon::{eventually, tools};
 use crate::desk::{Desk, READY, dflockd, run_dialogues};
+use crate::stage::{is_alive, signal};
 use dflockd::config::{Flag, OPTIONS, help};
 
 #[test]
@@ -30,7 +32,7 @@ fn the_examples_of_the_clients_page_are_true() {
 fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
     let blocks = mdoc_blocks(&read("man/dflock.1"));
     let scripts: Vec<_> = blocks.iter().filter(|b| b.starts_with("#!")).collect();
-    assert_eq!(scripts.len(), 7);
+    assert_eq!(scripts.len(), 9);
     for script in scripts {
         if script.starts_with("#!/bin/bash") && !tools::has("bash", "bash") {
             continue;
@@ -61,8 +63,49 @@ fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
             )
         };
         let program = |name: &str, text: &str| tools::script(&desk.room.0.join(name), text);
-        program("publish", script);
-        if script.contains(" listen ") {
+        program("publish", &script.replace("/opt/", "./"));
+        if script.contains("is-healthy") {
+            let text = script
+                .replace("/opt/", "./")
+                .replace("sleep 10", "sleep 0.1");
+            program("publish", &text);
+            program("scheduler", "#!/bin/sh\necho $$ >run\nexec sleep 60\n");
+            program("is-healthy", "#!/bin/sh\n[ ! -e sick ]\n");
+            let mut leader = shell("exec dflock deploy ./publish 2>/dev/null")
+                .spawn()
+                .expect("it runs");
+            let run_file = desk.room.0.join("run");
+            let mut service = String::new();
+            eventually("the service runs", || {
+                service = fs::read_to_string(&run_file).unwrap_or_default();
+                service.ends_with('\n')
+            });
+            fs::write(desk.room.0.join("sick"), "").expect("it can be written");
+            let status = leader.wait().expect("a child can be waited for");
+            assert_eq!(status.code(), Some(1));
+            let pid = service.trim_end().parse().expect("a number");
+            assert!(
+                !is_alive(pid),
+                "the service is dead before the lock is free"
+            );
+        } else if script.contains("./deploy.sh") {
+            let short = script.replace("-w 600", "-w 0.2");
+            program("publish", &short);
+            let deploys = |status: u8| {
+                program("deploy.sh", &format!("#!/bin/sh\nexit {status}\n"));
+                run("./publish")
+            };
+            let text = |text: &str| format!("{text}\n");
+            assert_eq!(deploys(0), (Some(0), String::new()));
+            let failed = text("the deployment failed: status 3");
+            assert_eq!(deploys(3), (Some(3), failed));
+            let busy = text("another deployment takes too long");
+            let (status, said) = run("dflock deploy ./publish");
+            assert_eq!((status, said), (Some(200), busy));
+            let (status, said) = run("DFLOCK_SERVER=127.0.0.1:1 ./publish");
+            let nowhere = "\nno lock server: nothing was deployed\n";
+            assert!(status == Some(69) && said.ends_with(nowhere), "{said}");
+        } else if script.contains(" listen ") {
             program("work", "#!/bin/sh\necho \"$@\" >>done; cat >>done\n");
             let mut worker = shell("./publish")
                 .process_group(0)
@@ -501,6 +544,75 @@ fn flags_of(args: &[&str]) -> BTreeSet<String> {
 
 fn names(items: &[(String, String)]) -> BTreeSet<String> {
     items.iter().map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn the_crontab_of_the_clients_page_is_silent_when_another_host_was_first() {
+    let desk = Desk::with_server();
+    let page = read("man/dflock.1");
+    let blocks = mdoc_blocks(&page);
+    let crontab = blocks.iter().find(|block| block.contains("0 3 * * *"));
+    let job = crontab.and_then(|block| block.split_once("* * * ")?.1.lines().next());
+    let job = job
+        .expect("there is a job")
+        .replace("/opt/report/run", "echo ran");
+    assert!(job.contains(" -q ") && job.contains(" -n "), "{job}");
+    let run = |job: &str, port: u16| {
+        let mut shell = desk.room.shell("sh", job);
+        let output = shell
+            .env("DFLOCK_SERVER", format!("127.0.0.1:{port}"))
+            .output()
+            .expect("the shell runs");
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8(text).expect("it is UTF-8"),
+        )
+    };
+    let brief = job.replace("--min-hold 60", "");
+    let second = format!("dflock report -c '{job}'");
+    assert_eq!(run(&brief, desk.port), (Some(0), "ran\n".to_string()));
+    assert_eq!(run(&second, desk.port), (Some(0), String::new()));
+    let (status, mail) = run(&job, 1);
+    assert_eq!((status, mail.lines().count()), (Some(69), 1), "{mail}");
+    assert!(mail.contains("cannot reach"), "{mail}");
+}
+
+/// Each status that the unit names is one that the page explains.
+#[test]
+fn the_units_of_the_clients_page_name_statuses_that_exist() {
+    let page = read("man/dflock.1");
+    let listed = section(&page, "EXIT STATUS");
+    let blocks = mdoc_blocks(&page);
+    let unit = blocks.iter().find(|block| block.contains("[Service]"));
+    let unit = unit.expect("there is a unit");
+    let (_, statuses) = unit
+        .split_once("RestartPreventExitStatus=")
+        .expect("it is there");
+    let statuses: Vec<_> = statuses.split_whitespace().collect();
+    assert_eq!(statuses.len(), 5);
+    for status in statuses {
+        assert!(listed.contains(&format!("\n.It {status}\n")), "{status}");
+    }
+    // And that of a command that SIGTERM ends.
+    let desk = Desk::with_server();
+    let (_, line) = unit
+        .split_once("ExecStart=/usr/local/bin/")
+        .expect("it starts");
+    let line = line.lines().next().expect("it is a line");
+    let line = line.replace("/opt/scheduler", "sh -c 'echo runs; exec sleep 60'");
+    let mut shell = desk.room.shell("sh", &format!("exec {line}"));
+    shell.env("DFLOCK_SERVER", format!("127.0.0.1:{}", desk.port));
+    let mut leader = shell.stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut said = [0; 5];
+    let out = leader.stdout.as_mut().expect("it is piped");
+    out.read_exact(&mut said).expect("it says a line");
+    assert!(signal(leader.id(), "TERM"));
+    let status = leader.wait().expect("a child can be waited for");
+    assert!(
+        unit.contains("\nSuccessExitStatus=143\n") && status.code() == Some(143),
+        "{status}"
+    );
 }
 
 /// The fenced blocks of a Markdown text.
