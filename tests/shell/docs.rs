@@ -18,6 +18,21 @@ fn the_readme_is_true() {
     assert_eq!(run_dialogues(&markdown_blocks(&read("README.md"))), 2);
 }
 
+/// What follows in the README uses what its first block has built: `cargo run` would leave out `dflock`.
+#[test]
+fn the_readme_begins_with_a_build_of_both_programs() {
+    let readme = read("README.md");
+    let blocks = markdown_blocks(&readme);
+    let lines: Vec<_> = blocks[0].lines().collect();
+    let [build, start, ready] = lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(build, "$ cargo build --release");
+    assert_eq!(start, "$ target/release/dflockd");
+    assert!(READY.ends_with(ready), "{ready}");
+    assert!(readme.contains("`PATH=$PWD/target/release:$PATH`"));
+}
+
 #[test]
 fn the_examples_of_the_servers_page_are_true() {
     assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflockd.8"))), 5);
