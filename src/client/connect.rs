@@ -85,8 +85,8 @@ impl Client {
             (None, None) if addrs.len() > 1 => ask::ping(&mut first),
             (None, None) => {}
         }
-        let (stream, input) = race(addrs, &first, until)?.into_blocking()?;
-        let addr = stream.peer_addr()?;
+        let (addr, link) = race(addrs, &first, until)?;
+        let (stream, input) = link.into_blocking()?;
         stream.set_write_timeout(Some(Duration::from_micros(patience)))?;
         let mut client = Client {
             stream,

@@ -1,10 +1,10 @@
 //! The thread of a lock: a loop over its connection that renews, connects again, and at last gives the lock back. When
 //! to do what is decided in [`super::lease`]. Invariant: nothing is renewed after the deadline or after a release was
-//! sent; a connection that may have the hold is open until the hold has moved, and there are never more than
-//! [`MUTE_MAX`] beside the one in use.
+//! sent; a connection that may have the hold is open, and there are never more than [`MUTE_MAX`] beside the one in use.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -23,7 +23,8 @@ use crate::wire::ask;
 const LINK: Source = Source(0);
 const CALL: Source = Source(1);
 
-/// How many connections without an answer are kept at most. Each has had an eighth of the lease.
+/// How many connections without an answer are kept at most. Each has had an eighth of the lease, and none is kept for
+/// longer than a lease.
 const MUTE_MAX: usize = 8;
 /// How long after one attempt to give back over a new connection the next one is made.
 const RETRY: Us = SECOND / 10;
@@ -89,6 +90,10 @@ struct Path {
     is_home: bool,
     /// Nothing was said here yet.
     is_fresh: bool,
+    /// When the last renewal was sent here.
+    sent: Us,
+    /// Of a mute connection: when the answer to that came after all.
+    heard: Option<Us>,
 }
 
 /// What the thread owns and does.
@@ -99,8 +104,6 @@ pub(super) struct Keeper {
     path: Option<Path>,
     /// Connections on which a renewal was not answered; see [`Step::Overdue`].
     mute: Vec<Path>,
-    /// How many renewals were answered since a connection became mute.
-    answered: u32,
     home: Home,
     owner: Option<Owner>,
     /// Signals may come between the answers: the connection has listened.
@@ -134,6 +137,8 @@ impl Keeper {
             asked: VecDeque::new(),
             is_home: true,
             is_fresh: false,
+            sent: 0,
+            heard: None,
         };
         let lease = Mutex::new(lease);
         Ok(Keeper {
@@ -141,7 +146,6 @@ impl Keeper {
             events,
             path: Some(path),
             mute: Vec::new(),
-            answered: 0,
             home: client.home,
             owner: client.owner,
             hears: client.heard.is_some(),
@@ -195,12 +199,18 @@ impl Keeper {
         let _ = self.poll.poll(&mut self.events, Some(nap));
     }
 
-    /// Reads the answers on the connection in use.
+    /// Reads the answers on all connections.
     fn listen(&mut self) {
+        self.listen_to_mute();
         while let Some((asked, line)) = self.next() {
             match (asked, ask::answer(&line)) {
                 (Asked::Secret | Asked::Owner, Some(Reply::Released)) => {}
                 (Asked::Owner, Some(Reply::Refused(Refusal::Error))) => self.disown(),
+                // A server that is about to stop takes no new owners. That says nothing of the hold.
+                (Asked::Secret | Asked::Owner, Some(Reply::Refused(Refusal::Draining))) => {
+                    self.path = None;
+                    self.shared.lease().disconnected();
+                }
                 (Asked::Renewal, Some(Reply::Renewed { lease })) => self.renewed(lease),
                 // No other answer confirms the hold.
                 _ => self.shared.lease().lose(),
@@ -212,18 +222,35 @@ impl Keeper {
         }
     }
 
+    /// Reads late answers, and closes the connections that do not matter any more: the hold cannot be where the last
+    /// renewal was sent a lease ago. Without an owner it is where it was granted.
+    fn listen_to_mute(&mut self) {
+        let now = sys::now();
+        for path in &mut self.mute {
+            path.link.move_on();
+            while let Some((asked, line)) = path.next(self.hears) {
+                match (asked, ask::answer(&line)) {
+                    (Asked::Renewal, Some(Reply::Renewed { lease })) => {
+                        path.heard = Some(now);
+                        self.shared.lease().renewed_late(now, path.sent, lease);
+                    }
+                    (Asked::Renewal, _) => self.shared.lease().lose(),
+                    _ => {}
+                }
+            }
+        }
+        let (wish, is_bound) = (self.wish, self.owner.is_none());
+        self.mute.retain(|path| {
+            let matters = now < path.sent.saturating_add(wish) || (is_bound && path.is_home);
+            matters && !path.link.is_ended()
+        });
+    }
+
     /// The next answer on the connection in use, and to what it is one.
     fn next(&mut self) -> Option<(Asked, Vec<u8>)> {
         let path = self.path.as_mut()?;
         path.link.move_on();
-        loop {
-            let line = path.link.line()?;
-            if self.hears && ask::is_push(&line) {
-                continue;
-            }
-            // A server that says something unasked says why it closes.
-            return path.asked.pop_front().map(|asked| (asked, line));
-        }
+        path.next(self.hears)
     }
 
     /// The server was replaced by one that knows no owners, and may close a connection that declares one.
@@ -233,21 +260,21 @@ impl Keeper {
         self.shared.lease().disconnected();
     }
 
-    fn renewed(&mut self, lease: Us) {
+    /// The renewal on the connection in use was answered, so the hold is here.
+    fn renewed(&mut self, span: Us) {
         let now = sys::now();
-        self.shared.lease().renewed(now, lease);
-        let stays = |path: &Path, owner: &Option<Owner>| owner.is_none() && path.is_home;
-        if self.mute.iter().all(|path| stays(path, &self.owner)) {
-            return;
+        let sent = self.path.as_ref().map_or(now, |path| path.sent);
+        let is_bound = self.owner.is_none();
+        // What was answered before this renewal was sent cannot take the hold back. What was answered after it may have.
+        self.mute.retain(|path| {
+            path.heard.is_none_or(|heard| heard > sent) || (is_bound && path.is_home)
+        });
+        let is_taken = |path: &Path| path.heard.is_some_and(|heard| heard > sent);
+        let mut lease = self.shared.lease();
+        lease.renewed(now, span);
+        if self.mute.iter().any(is_taken) {
+            lease.hurry(now);
         }
-        self.answered += 1;
-        if self.answered == 1 {
-            // A renewal that was late on a mute connection may have moved the hold back there meanwhile. The server has
-            // read it by now, or never will: this one decides.
-            return self.renew(now);
-        }
-        let owner = &self.owner;
-        self.mute.retain(|path| stays(path, owner));
     }
 
     /// Sends a renewal, on a new connection after secret and owner: that moves the hold to it.
@@ -255,7 +282,11 @@ impl Keeper {
         let Some(mut path) = self.path.take() else {
             return;
         };
-        self.greet(&mut path);
+        if self.greet(&mut path)
+            && let Some(owner) = &self.owner
+        {
+            path.ask(Asked::Owner, |out| owner.declare(out));
+        }
         let command = Command::Renew {
             space: self.space,
             key: &self.name,
@@ -272,21 +303,18 @@ impl Keeper {
             }
             lease.renewing(now, self.wish);
         }
+        path.sent = now;
         path.ask(Asked::Renewal, |out| ask::command(&command, out));
         self.path = Some(path);
     }
 
-    /// Says on a new connection what comes before all else.
-    fn greet(&self, path: &mut Path) {
-        if !std::mem::replace(&mut path.is_fresh, false) {
-            return;
-        }
-        if let Some(Secret(secret)) = &self.home.secret {
+    /// Says the secret on a new connection. Returns whether it is one.
+    fn greet(&self, path: &mut Path) -> bool {
+        let is_fresh = mem::replace(&mut path.is_fresh, false);
+        if is_fresh && let Some(Secret(secret)) = &self.home.secret {
             path.ask(Asked::Secret, |out| ask::auth(secret, out));
         }
-        if let Some(owner) = &self.owner {
-            path.ask(Asked::Owner, |out| owner.declare(out));
-        }
+        is_fresh
     }
 
     /// The connection in use is mute. It stays open: its end could be taken for the end of the hold. When it is closed
@@ -295,7 +323,6 @@ impl Keeper {
         if let Some(path) = self.path.take() {
             path.link.forget_on_close();
             self.mute.push(path);
-            self.answered = 0;
         }
     }
 
@@ -337,8 +364,8 @@ impl Keeper {
         }
     }
 
-    /// Sends a release on the connection in use and waits for the answer. None if there was none: then the connection
-    /// is gone, or mute.
+    /// Sends a release on the connection in use, which needs no owner, and waits for the answer. None if there was none:
+    /// then the connection is gone, or mute.
     fn ask_back(&mut self, until: Us, attempt: &mut Attempt) -> Option<Result<(), Error>> {
         attempt.tries += 1;
         let mut path = self.path.take()?;
@@ -360,11 +387,7 @@ impl Keeper {
                     (Asked::Release, Some(Reply::Refused(Refusal::Error))) if attempt.is_sent => {
                         return Some(Ok(()));
                     }
-                    (Asked::Owner, Some(Reply::Refused(Refusal::Error))) => {
-                        self.owner = None;
-                        self.path = None;
-                        return None;
-                    }
+                    (Asked::Owner, Some(Reply::Refused(_))) => {}
                     (_, Some(Reply::Refused(refusal))) => {
                         return Some(Err(Error::Refused(refusal)));
                     }
@@ -408,7 +431,21 @@ impl Path {
             asked: VecDeque::new(),
             is_home: false,
             is_fresh: true,
+            sent: 0,
+            heard: None,
         })
+    }
+
+    /// The next answer that has arrived, and to what it is one.
+    fn next(&mut self, hears: bool) -> Option<(Asked, Vec<u8>)> {
+        loop {
+            let line = self.link.line()?;
+            if hears && ask::is_push(&line) {
+                continue;
+            }
+            // A server that says something unasked says why it closes.
+            return self.asked.pop_front().map(|asked| (asked, line));
+        }
     }
 
     /// Sends a question.

@@ -89,9 +89,9 @@ impl Link {
         self.output.is_empty()
     }
 
-    /// Whether the connection is established.
+    /// Whether the peer has taken the connection; it may have closed it since.
     pub fn is_connected(&self) -> bool {
-        !self.ended && self.stream.peer_addr().is_ok()
+        self.stream.peer_addr().is_ok()
     }
 
     /// Whether a line has arrived.

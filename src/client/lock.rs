@@ -125,7 +125,7 @@ impl Lock {
     }
 
     /// Gives the lock back and waits for the answer, no longer than the patience of the client. If the connection is
-    /// gone or mute, this goes over a new one, which says secret and owner first; a server that refuses connections is
+    /// gone or mute, this goes over a new one, which says the secret first; a server that refuses connections is
     /// asked for a second.
     ///
     /// [`Refusal::LeaseExpired`] if the lock was lost before. [`Refusal::Error`] if the server has ended the hold

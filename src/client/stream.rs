@@ -58,23 +58,27 @@ pub fn resolve_within(server: &str, until: Us) -> io::Result<Vec<SocketAddr>> {
 /// could not be reached.
 pub fn dial(server: &str, until: Us) -> io::Result<TcpStream> {
     let addrs = resolve_within(server, until)?;
-    let (stream, _) = race(&addrs, &[], until)?.into_blocking()?;
-    Ok(stream)
+    let (_, link) = race(&addrs, &[], until)?;
+    Ok(link.into_blocking()?.0)
 }
 
-/// Connects to the first of the addresses that has answered `question` with a line. To no question the first that
+/// Connects to the first of the addresses, which it returns too, that has answered `question` with a line. To no question the first that
 /// takes the connection wins.
 ///
 /// # Errors
 /// As for [`dial`].
-pub(super) fn race(addrs: &[SocketAddr], question: &[u8], until: Us) -> io::Result<Link> {
+pub(super) fn race(
+    addrs: &[SocketAddr],
+    question: &[u8],
+    until: Us,
+) -> io::Result<(SocketAddr, Link)> {
     left(until)?;
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(8);
     let share = until.saturating_sub(sys::now()) / (2 * addrs.len().max(1) as Us);
     let head_start = HEAD_START.min(share);
     let mut waiting = addrs.iter();
-    let mut links: Vec<Link> = Vec::new();
+    let mut links: Vec<(SocketAddr, Link)> = Vec::new();
     // When the next address is tried, and why the last one is not under way any more.
     let (mut next, mut last) = (0, ErrorKind::NotFound.into());
     loop {
@@ -89,22 +93,22 @@ pub(super) fn race(addrs: &[SocketAddr], question: &[u8], until: Us) -> io::Resu
             match Link::open(addr, poll.registry(), Token(0)) {
                 Ok(mut link) => {
                     link.output().extend_from_slice(question);
-                    links.push(link);
+                    links.push((addr, link));
                     next = sys::now().saturating_add(head_start);
                 }
                 Err(error) => last = error,
             }
         }
-        links.iter_mut().for_each(Link::move_on);
-        let is_first = |link: &Link| match question {
+        links.iter_mut().for_each(|(_, link)| link.move_on());
+        let is_first = |(_, link): &(SocketAddr, Link)| match question {
             [] => link.is_connected(),
             _ => link.has_line(),
         };
         if let Some(at) = links.iter().position(is_first) {
             return Ok(links.swap_remove(at));
         }
-        if let Some(at) = links.iter().position(Link::is_ended) {
-            last = links.swap_remove(at).why();
+        if let Some(at) = links.iter().position(|(_, link)| link.is_ended()) {
+            last = links.swap_remove(at).1.why();
             next = 0;
             continue;
         }
@@ -141,8 +145,10 @@ mod tests {
         (listener, addr)
     }
 
-    fn peer(link: Link) -> SocketAddr {
-        link.into_blocking().unwrap().0.peer_addr().unwrap()
+    fn peer((addr, link): (SocketAddr, Link)) -> SocketAddr {
+        let (stream, _) = link.into_blocking().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addr);
+        addr
     }
 
     #[test]
