@@ -86,9 +86,11 @@ fn an_acquire_asks_again_while_the_server_cannot_be_reached() {
         proxy.set(Net::Cut);
         let mut waiting = Run::start(at(proxy.addr, args));
         let line = waiting.says();
-        assert!(line.ends_with(": trying again\n"), "{line}");
+        let head = format!("dflock: cannot reach {}: ", proxy.addr);
+        assert!(line.starts_with(&head), "{line}");
         proxy.set(Net::Open);
         token(&waiting.line());
+        assert_eq!(waiting.says(), format!("dflock: {} is back\n", proxy.addr));
         assert_eq!(waiting.end().status, 0);
     }
 }

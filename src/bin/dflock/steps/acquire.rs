@@ -55,15 +55,19 @@ fn look(options: &Options, key: &[u8], start: Us) -> Result<(), Failure> {
         let left = over.saturating_sub(now).max(1);
         let failure = match ask(options, key, left.min(PATIENCE)) {
             Err(failure) if matches!(failure.status, UNAVAILABLE | TRY_LATER) => failure,
-            answer => return answer,
+            answer => {
+                if is_told {
+                    report(&format!("{} is back", options.home(key)));
+                }
+                return answer;
+            }
         };
         let now = sys::now();
         if options.wait == 0 || now >= over {
             return Err(failure);
         }
         if now >= start.saturating_add(QUIET) && !is_told {
-            let why = failure.text.as_deref().unwrap_or_default();
-            report(&format!("{why}: trying again"));
+            report(failure.text.as_deref().unwrap_or_default());
             is_told = true;
         }
         // Many that were started at once need not come back at once.
