@@ -362,6 +362,31 @@ fn a_guard_whose_server_comes_back_without_owners_goes_on_without() {
 }
 
 #[test]
+fn a_guard_of_a_server_that_knows_no_owners_is_granted_over_another_connection() {
+    let (addr, hears) = stage(vec![Part::KnowNoOwners, Part::Serve]);
+    let lock = Lock::acquire(dial(&addr), key("k"), TRY, None).unwrap();
+    assert!(next(&hears, 0).starts_with("id\n"));
+    assert_eq!(next(&hears, 1), "l\nk\n0\n");
+    lock.release().unwrap();
+}
+
+/// Another connection could not keep what the first one has.
+#[test]
+fn a_guard_declares_no_owner_on_a_connection_that_holds_something() {
+    let (addr, hears) = stage(vec![Part::Serve]);
+    let mut client = dial(&addr);
+    let held = client.acquire(&key("k"), TRY, None).unwrap();
+    client.release(&key("k"), held.token).unwrap();
+    client.acquire(&key("k"), TRY, None).unwrap();
+    Lock::acquire(client, key("other"), TRY, None).unwrap();
+    let said: Vec<String> = hears.try_iter().map(|(_, frame)| frame).collect();
+    assert!(
+        said.iter().all(|frame| !frame.starts_with("id")),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn a_guard_is_given_back_over_a_new_connection_if_the_old_one_is_gone() {
     // It ends only when the release is there, so that the guard cannot have noticed before.
     let (addr, hears) = stage(vec![Part::GrantAndFallSilent, Part::Serve]);
