@@ -35,12 +35,20 @@ pub fn resolve_within(server: &str, until: Us) -> io::Result<Vec<SocketAddr>> {
     if let Ok(addr) = server.parse() {
         return Ok(vec![addr]);
     }
-    let (answer, answered) = mpsc::channel();
     let name = server.to_string();
+    answer_within(until, move || resolve(&name))
+}
+
+/// Asks what may block for long, on a thread of its own.
+fn answer_within<T: Send + 'static>(
+    until: Us,
+    question: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (answer, answered) = mpsc::channel();
     thread::Builder::new()
         .name("dflock-lookup".to_string())
         // It fails if nobody waits for the answer any more.
-        .spawn(move || answer.send(resolve(&name)))?;
+        .spawn(move || answer.send(question()))?;
     loop {
         match answered.recv_timeout(left(until)?.min(NAP)) {
             Ok(found) => return found,
@@ -170,6 +178,18 @@ mod tests {
         let kind = |name| dial(name, sys::now() + LONG).unwrap_err().kind();
         assert_eq!(kind("no-port"), ErrorKind::InvalidInput);
         assert_eq!(kind("127.0.0.1:port"), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_lookup_that_hangs_is_left_behind_when_the_time_is_over() {
+        let (hang, hangs) = mpsc::channel::<()>();
+        let start = sys::now();
+        let question = move || Ok(hangs.recv().is_ok());
+        let error = answer_within(start + SECOND / 2, question).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!((SECOND / 2..LONG).contains(&(sys::now() - start)));
+        drop(hang);
+        assert!(answer_within(sys::now() + LONG, || Ok(true)).unwrap());
     }
 
     /// A quarter of a second for the mute one, and nothing for the one that refuses.
