@@ -5,6 +5,7 @@
 use std::env;
 use std::fs;
 use std::net::SocketAddr;
+use std::process;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -47,7 +48,6 @@ pub fn script(text: impl Into<String>, keys: Keys, shows: &'static str) -> Scrip
 pub struct Scene {
     pub daemon: Daemon,
     folder: Folder,
-    count: AtomicU32,
 }
 
 /// A lock tool with a lock of its own.
@@ -65,12 +65,15 @@ impl Scene {
         Scene {
             daemon: Daemon::start(&[]),
             folder: Folder::new(),
-            count: AtomicU32::new(0),
         }
     }
 
+    /// A tool with a lock of its own.
     pub fn tool(&self, is_dflock: bool) -> Tool {
-        let key = format!("k{}", self.count.fetch_add(1, Ordering::Relaxed));
+        // Of no other test either, so that a process can be known by its key.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let key = format!("key-{}-{number}", process::id());
         let file = self.folder.path(&key);
         let lock = match is_dflock {
             true => format!("dflock {key}"),

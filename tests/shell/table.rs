@@ -181,7 +181,7 @@ fn an_interrupt_ends_the_loop_in_an_interactive_shell() {
 
 /// A command of two processes that leave marks until its file is gone.
 const MARKS: &str = "sh -c '\
-    (while [ -e FILE.go ]; do echo b >>FILE.marks; sleep 0.02; done) & \
+    (while [ -e FILE.go ]; do echo b >>FILE.marks; sleep 0.02; done) 2>/dev/null & \
     echo ready >/dev/tty; while [ -e FILE.go ]; do echo a >>FILE.marks; sleep 0.02; done'";
 
 /// How many marks there are of the first process and of the second.
@@ -249,6 +249,68 @@ fn a_job_stops_and_goes_on_as_a_whole() {
         lines.extend(tool.says_front(&mut run));
         lines
     });
+}
+
+#[test]
+fn a_job_that_has_stopped_can_be_killed() {
+    let scene = Scene::new();
+    let scripts = ["", ">FILE.out", "| cat"]
+        .map(|to| script(format!("LOCK {MARKS} {to}"), &[], "ready|Stopped|over|free"));
+    scene.plays_in(&shells(), &scripts, |tool, shell, script| {
+        fs::write(format!("{}.go", tool.file), "").unwrap();
+        let mut run = tool.interactive(shell);
+        run.send(&format!("{}\n", tool.text(&script.text)));
+        let mut lines = tool.until(&mut run, "ready");
+        run.send(SUSPEND);
+        lines.extend(tool.until(&mut run, "Stopped"));
+        run.send("kill %1; wait; echo over\n");
+        lines.extend(tool.until(&mut run, "over"));
+        lines.retain(|line| line != "Terminated" && !line.contains("warning"));
+        drop(tool.held());
+        lines.push("free".to_string());
+        lines
+    });
+}
+
+/// A shell takes the terminal for each of its own jobs, and gives it back.
+#[test]
+fn a_shell_under_the_lock_has_jobs_of_its_own() {
+    let scene = Scene::new();
+    for shell in shells() {
+        let inner = match shell {
+            "bash" => "LOCK env PS1= bash --norc --noediting -i",
+            _ => "LOCK env PS1= sh -i",
+        };
+        let shows = "ready|Stopped|ready|inner 130|this|status 3|front";
+        let script = script(inner, &[], shows);
+        scene.plays_in(&[shell], &[script], |tool, shell, script| {
+            let mut run = tool.interactive(shell);
+            run.send(&format!("{}\necho inner\n", tool.text(&script.text)));
+            tool.until(&mut run, "inner");
+            let mut lines = Vec::new();
+            for (typed, seen) in [
+                ("sh -c 'echo ready; exec sleep 60'\n", "ready"),
+                (SUSPEND, "Stopped"),
+                (
+                    "kill -s KILL %1; wait; sh -c 'echo ready; exec sleep 60'\n",
+                    "ready",
+                ),
+                (INTERRUPT, ""),
+                ("echo inner $?\n", "inner 130"),
+                ("sh -c 'read x; echo $x'\nthis\n", "this"),
+                ("exit 3\n", ""),
+                ("echo status $?\n", "status 3"),
+            ] {
+                run.send(typed);
+                if !seen.is_empty() {
+                    lines.extend(tool.until(&mut run, seen));
+                }
+            }
+            lines.retain(|line| line != "Killed" && !line.contains("warning"));
+            lines.extend(tool.says_front(&mut run));
+            lines
+        });
+    }
 }
 
 /// So that the next holder does not wait for somebody to come back from lunch.
