@@ -11,7 +11,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,26 +72,6 @@ pub fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, play: impl Fn(T) + S
     thread::scope(|scope| {
         for case in cases {
             scope.spawn(|| play(case));
-        }
-    });
-}
-
-/// Plays all cases, so many at a time, because they also work, or look at moments.
-pub fn few_at_once<T: Send>(
-    count: usize,
-    cases: impl IntoIterator<Item = T, IntoIter: Send>,
-    play: impl Fn(T) + Sync,
-) {
-    let cases = Mutex::new(cases.into_iter());
-    let next = || {
-        cases
-            .lock()
-            .expect("only the next is taken under it")
-            .next()
-    };
-    at_once(0..count, |_| {
-        while let Some(case) = next() {
-            play(case);
         }
     });
 }
@@ -432,14 +411,6 @@ impl Client {
             Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("neither answered nor closed"),
             Err(_) => false,
         }
-    }
-
-    /// Whether anything comes in so long.
-    pub fn is_answered_in(&mut self, time: Duration) -> bool {
-        self.stream().set_read_timeout(Some(time)).unwrap();
-        let is_answered = self.0.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
-        self.stream().set_read_timeout(Some(PATIENCE)).unwrap();
-        is_answered
     }
 
     /// Nothing comes for so long.

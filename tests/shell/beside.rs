@@ -9,8 +9,8 @@ use std::process;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::daemon::{Daemon, eventually, few_at_once, tools};
-use crate::stage::{Folder, Run, around, is_alive, waiters};
+use crate::daemon::{Daemon, eventually, tools};
+use crate::stage::{Folder, Run, around, few_at_once, is_alive, waiters};
 
 /// So many terminals at a time leave a processor for what is looked at.
 const TERMINALS: usize = 6;

@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::beside::{Scene, Tool, both};
-use crate::daemon::{PATIENCE, eventually, few_at_once};
-use crate::stage::{Run, around, children, is_alive, signal};
+use crate::daemon::{PATIENCE, eventually};
+use crate::stage::{Run, around, children, few_at_once, is_alive, signal};
 
 const NAMES: [(i32, &str); 6] = [
     (libc::SIGHUP, "HUP\n"),

@@ -9,8 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use crate::beside::{Scene, both, family};
-use crate::daemon::{at_once, eventually, few_at_once, tools};
-use crate::stage::{Run, around, is_alive, run, signal};
+use crate::daemon::{at_once, eventually, tools};
+use crate::stage::{Run, around, few_at_once, is_alive, run, signal};
 
 const AT_ONCE: usize = 6;
 

@@ -10,9 +10,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::daemon::{Daemon, LONG, PATIENCE, eventually, tools};
+use crate::daemon::{Daemon, LONG, PATIENCE, at_once, eventually, tools};
 
 /// `dflock` with these arguments and none of the environment's settings.
 pub fn dflock(args: &[&str]) -> Command {
@@ -331,4 +332,24 @@ impl Drop for Folder {
         // If it stays, it is in the system's folder for such things.
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Plays all cases, so many at a time, because they also work, or look at moments.
+pub fn few_at_once<T: Send>(
+    count: usize,
+    cases: impl IntoIterator<Item = T, IntoIter: Send>,
+    play: impl Fn(T) + Sync,
+) {
+    let cases = Mutex::new(cases.into_iter());
+    let next = || {
+        cases
+            .lock()
+            .expect("only the next is taken under it")
+            .next()
+    };
+    at_once(0..count, |_| {
+        while let Some(case) = next() {
+            play(case);
+        }
+    });
 }

@@ -16,8 +16,8 @@ use dflockd::sys;
 
 use crate::beats::{beats, judge};
 use crate::beside::family;
-use crate::daemon::{Daemon, LONG, few_at_once};
-use crate::stage::{Folder, Run, at, children, is_alive, signal, state};
+use crate::daemon::{Client, Daemon, LONG};
+use crate::stage::{Folder, Run, at, children, few_at_once, is_alive, signal, state};
 
 /// Until then dflock has connected, has forked its guard and runs the command, on a machine that is not busy.
 const START: Duration = Duration::from_millis(40);
@@ -140,15 +140,15 @@ fn play(daemon: &Daemon, folder: &Folder, it: &Try) -> (bool, bool, Option<Strin
     let begun = !judge(&file).0.is_empty();
     let hit = strike(&run, it);
     let mut next = daemon.connect();
-    next.waits(&key, LONG);
+    next.send(format!("l\n{key}\n{LONG}\n"));
     let mut wrong = None;
-    if !next.is_answered_in(LEASE) {
+    if !is_granted(&mut next, LEASE) {
         // The lock is renewed, and so dflock has to be there, and to end all when it is told to.
         if !run.is_running() || state(run.pid) == Some('T') {
             wrong = Some("the lock is renewed by nobody".to_string());
         }
         signal(run.pid, "TERM");
-        if !next.is_answered_in(LEASE * 4) {
+        if !is_granted(&mut next, LEASE * 4) {
             wrong = Some("the lock is not given back".to_string());
         }
     }
@@ -186,6 +186,12 @@ fn signal_group(group: u32, name: &str) -> bool {
     let script = format!("kill -s {name} -- -{group} 2>/dev/null");
     let status = process::Command::new("sh").args(["-c", &script]).status();
     status.expect("there is a shell").success()
+}
+
+/// Whether the lock is granted in time.
+fn is_granted(client: &mut Client, time: Duration) -> bool {
+    client.stream().set_read_timeout(Some(time)).unwrap();
+    matches!(client.stream().peek(&mut [0]), Ok(1))
 }
 
 /// How many marks come behind that of this process.
