@@ -16,7 +16,7 @@ use dflockd::sys;
 
 use crate::beats::{beats, judge};
 use crate::beside::family;
-use crate::daemon::{Client, Daemon, LONG};
+use crate::daemon::{Client, Daemon, LONG, tools};
 use crate::stage::{Folder, Run, at, children, few_at_once, is_alive, signal, state};
 
 /// Until then dflock has connected, has forked its guard and runs the command, on a machine that is not busy.
@@ -57,6 +57,20 @@ struct Tally {
 }
 
 #[test]
+fn the_judge_finds_a_command_that_runs_on() {
+    let (daemon, folder) = (Daemon::start(&[]), Folder::new());
+    let it = Try {
+        number: 0,
+        target: Target::Dflock,
+        name: "KILL",
+        after: Duration::ZERO,
+        is_begun: true,
+    };
+    let (hit, begun, wrong) = play(&daemon, &folder, &it, &["--on-lost", "ignore"]);
+    assert!(hit && begun && wrong.is_some(), "{hit} {begun} {wrong:?}");
+}
+
+#[test]
 fn nobody_runs_on_after_a_kill_or_a_stop_at_any_moment() {
     let number = |name, other| env::var(name).map_or(other, |text| text.parse().expect("a number"));
     let tries = number("TRIES", 32) as usize;
@@ -66,7 +80,7 @@ fn nobody_runs_on_after_a_kill_or_a_stop_at_any_moment() {
     let folder = Folder::new();
     let tally = Mutex::new(Tally::default());
     few_at_once(AT_ONCE, plan(tries, seed), |it| {
-        let (hit, begun, wrong) = play(&daemon, &folder, &it);
+        let (hit, begun, wrong) = play(&daemon, &folder, &it, &[]);
         let mut tally = tally.lock().unwrap();
         tally.hit += usize::from(hit);
         tally.begun += usize::from(begun);
@@ -112,20 +126,25 @@ fn plan(tries: usize, seed: u64) -> Vec<Try> {
             target,
             name,
             after: START * (round as u32 * 1000 + part) / (rounds as u32 * 1000),
-            is_begun: round % 4 == 3,
+            is_begun: round % 4 == 0,
         }
     });
     tries.collect()
 }
 
 /// Plays one; whether the target was there, whether the command had begun, and what was wrong.
-fn play(daemon: &Daemon, folder: &Folder, it: &Try) -> (bool, bool, Option<String>) {
-    let key = format!("storm-{}-{}", process::id(), it.number);
+fn play(daemon: &Daemon, folder: &Folder, it: &Try, more: &[&str]) -> (bool, bool, Option<String>) {
+    let key = format!("storm-{}-{}{}", process::id(), it.number, more.concat());
     let file = folder.path(&key);
     // By itself, in the background, in a session of its own, and with a parent that has ended.
     let beats = beats(&file);
-    let script = format!("({beats}) & setsid sh -c \"{beats}\" & (({beats}) &); {beats}");
-    let args = ["--lease", "1", "--kill-after", "0.1", &key, "-c", &script];
+    let setsid = match tools::has("setsid", "util-linux") {
+        true => "setsid",
+        false => "env",
+    };
+    let script = format!("({beats}) & {setsid} sh -c \"{beats}\" & (({beats}) &); {beats}");
+    let args = ["--lease", "1", "--kill-after", "0.1"];
+    let args = [&args[..], more, &[&key, "-c", &script]].concat();
     let mut command = at(daemon.addr, &args);
     command.process_group(0);
     let mut run = Run::start(command);
