@@ -107,7 +107,12 @@ pub(super) fn race(
                 Err(error) => last = error,
             }
         }
-        links.iter_mut().for_each(|(_, link)| link.move_on());
+        for (_, link) in &mut links {
+            // Without a question nothing is read: what the server says unasked is left to the first request.
+            if !question.is_empty() || !link.is_connected() {
+                link.move_on();
+            }
+        }
         let is_first = |(_, link): &(SocketAddr, Link)| match question {
             [] => link.is_connected(),
             _ => link.has_line(),
