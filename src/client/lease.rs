@@ -35,6 +35,8 @@ const MUTE: Us = 8;
 const SLOW: Us = 16;
 /// The earliest share of a lease at which it is renewed, an eighth.
 const EARLIEST: Us = 8;
+/// The least time between a renewal and the end of the work, if that takes time.
+const PATIENCE: Us = SECOND / 4;
 /// How long after one attempt to connect the next one is made.
 const RETRY: Us = SECOND / 10;
 
@@ -66,6 +68,8 @@ pub struct Lease {
     path: Path,
     /// No connection is begun before this instant.
     retry: Us,
+    /// How long before the deadline an answer must be there; see [`Lease::spare`].
+    spare: Us,
     /// How long an answer takes, as far as was seen.
     seen: Us,
     /// The connection is new: before the answer it takes another round trip to connect.
@@ -107,6 +111,7 @@ impl Lease {
             phase: Phase::Held,
             path: Path::Idle(sent.saturating_add(span / 2)),
             retry: 0,
+            spare: 0,
             seen: 0,
             fresh: false,
         }
@@ -121,6 +126,16 @@ impl Lease {
             phase: Phase::Unsure,
             path: Path::Idle(heard),
             ..Lease::new(heard, span)
+        }
+    }
+
+    /// The work under the lock takes so long to end, and so an answer less than that before the deadline is of no use.
+    /// Renewals and attempts to connect are made in time for it; a short lease is renewed before half time then.
+    pub fn spare(&mut self, time: Us) {
+        self.spare = time;
+        if self.phase == Phase::Held {
+            let due = self.half_time(self.until.saturating_sub(self.span));
+            self.hurry(due);
         }
     }
 
@@ -190,18 +205,24 @@ impl Lease {
     fn overdue(&self, sent: Us) -> Us {
         let trips = if self.fresh { 2 } else { 1 };
         let usual = self.seen.saturating_mul(trips);
-        let left = self.until.saturating_sub(sent);
+        let left = self.until.saturating_sub(self.spare).saturating_sub(sent);
         let in_time = left.saturating_sub(self.seen.saturating_mul(3));
         let patience = usual.saturating_mul(2).min(in_time);
         let patience = patience.max(usual.saturating_add(usual / 4));
         sent.saturating_add(patience.min(left / 4 * 3).max(self.span / MUTE))
     }
 
-    /// When a lease that began at `sent` is renewed: at half time, or earlier if answers take so long that there would
-    /// be no second try.
+    /// When a lease that began at `sent` is renewed: at half time, or earlier if there would be no second try then.
     fn half_time(&self, sent: Us) -> Us {
         let slow = self.seen.saturating_sub(self.span / SLOW);
         let early = (self.span / 2).saturating_sub(slow.saturating_mul(4));
+        let early = match self.spare {
+            0 => early,
+            spare => early.min(
+                self.span
+                    .saturating_sub(spare + PATIENCE.max(self.span / MUTE)),
+            ),
+        };
         sent.saturating_add(early.max(self.span / EARLIEST))
     }
 

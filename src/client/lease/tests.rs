@@ -64,6 +64,28 @@ fn an_answer_is_overdue_after_an_eighth_of_the_lease() {
 }
 
 #[test]
+fn work_that_takes_long_to_end_has_its_answers_in_time() {
+    // A second's lease, and work that needs 0.55 s to end.
+    let mut lease = Lease::new(0, SECOND);
+    lease.spare(550_000);
+    assert_eq!(lease.step(0), Step::Wait(200_000));
+    lease.renewing(200_000, SECOND);
+    // The rest is for another connection.
+    assert_eq!(lease.step(200_000), Step::Wait(325_000));
+    assert_eq!(lease.step(325_000), Step::Overdue);
+    lease.renewed(330_000, SECOND);
+    assert_eq!(lease.step(330_000), Step::Wait(400_000));
+    // A lease that is long enough is renewed at half time.
+    let mut long = Lease::new(0, 33 * SECOND);
+    long.spare(6 * SECOND);
+    assert_eq!(long.step(0), Step::Wait(33 * SECOND / 2));
+    // However long the end takes, an eighth of the lease passes before the renewal.
+    let mut short = Lease::new(0, 8 * SECOND);
+    short.spare(8 * SECOND);
+    assert_eq!(short.step(0), Step::Wait(SECOND));
+}
+
+#[test]
 fn a_connection_that_is_gone_is_begun_again_at_once_and_then_at_a_pace() {
     let mut lease = Lease::new(0, 80 * SECOND);
     lease.disconnected();

@@ -18,6 +18,7 @@ use dflockd::wire::ask;
 use super::find::Search;
 use super::news::News;
 use super::release::{Peer, give_back};
+use super::times::spare;
 use super::world::{LINK, World};
 use crate::failure::{ENDED, Failure, reason};
 use crate::link::Link;
@@ -82,6 +83,7 @@ impl Keeper {
             false => Lease::unsure(now, granted.lease),
         };
         lease.learn(round_trip);
+        lease.spare(spare(search.options, granted.lease));
         Keeper {
             link: Some(link),
             mute: Vec::new(),

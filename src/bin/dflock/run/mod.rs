@@ -10,6 +10,7 @@ mod news;
 mod release;
 mod supervise;
 mod take;
+mod times;
 mod world;
 
 use std::ffi::OsString;

@@ -16,15 +16,13 @@ use dflockd::sys;
 use dflockd::sys::process::{self, Children, End, Pid};
 
 use super::keeper::Keeper;
+use super::times::{SECOND_TRY, grace, start_by, times};
 use super::world::{GUARD, WITNESS, World};
 use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, OS_ERROR, report, tell};
 use crate::guard::{Guard, LOOKS, Order, Report, Start, Times, descendants, signal_tree};
 use crate::options::{Left, OnLost, Options};
 use crate::witness::Witness;
 
-/// The time between the command's death and the end of the lease: a twentieth of the lease, within these bounds. A busy
-/// machine may wake the guard 40 ms late.
-const MARGINS: (Us, Us) = (SECOND * 3 / 10, SECOND);
 /// Two TERM within this time count as one.
 const SAME: Us = SECOND / 10;
 
@@ -86,7 +84,7 @@ pub fn run(
     null: &File,
 ) -> Result<u8, Failure> {
     let mut command = prepare(options, &keeper, words);
-    let start = match is_in_time(options, &keeper) {
+    let start = match sys::now() < start_by(options, &keeper.lease) {
         true => start(world, options, &keeper, &mut command, null).map_err(Failure::from),
         false => Err(too_late()),
     };
@@ -100,7 +98,7 @@ pub fn run(
     let mut supervisor = Supervisor {
         options,
         program: &words[0],
-        told: times(options, &keeper),
+        told: times(options, &keeper.lease),
         keeper,
         guard: Some(guard),
         witness,
@@ -158,8 +156,8 @@ fn start(
         command,
         connection: keeper.link_fd().map(|fd| fd.as_raw_fd()),
         bound: options.on_lost != OnLost::Ignore,
-        times: times(options, keeper),
-        by: start_by(options, keeper),
+        times: times(options, &keeper.lease),
+        by: start_by(options, &keeper.lease),
         signals: &world.signals,
         null,
     });
@@ -194,7 +192,7 @@ impl Supervisor<'_> {
 
     /// Tells the guard of another connection and of another deadline.
     fn lead_guard(&mut self) {
-        let times = times(self.options, &self.keeper);
+        let times = times(self.options, &self.keeper.lease);
         let Some(guard) = &mut self.guard else { return };
         if self.keeper.is_moving() {
             // Before anything is sent there: if dflock died in between, that connection would end before the command.
@@ -263,15 +261,11 @@ impl Supervisor<'_> {
         match self.options.on_lost {
             OnLost::Ignore => report("the lock is lost, and the command runs on"),
             OnLost::Kill => {
-                let kill = sys::now().saturating_add(self.grace());
+                let kill = sys::now().saturating_add(grace(self.options, self.keeper.lease.span()));
                 self.stop(Reason::Lost, kill.min(self.told.kill));
             }
             OnLost::Term => self.stop(Reason::Lost, Us::MAX),
         }
-    }
-
-    fn grace(&self) -> Us {
-        grace(self.options, &self.keeper)
     }
 
     /// Stops all processes of the command: TERM, and KILL at `kill`.
@@ -385,10 +379,9 @@ impl Supervisor<'_> {
 
     /// When the guard must have answered if its lock is lost: in time for dflock to kill without it.
     fn last_answer(&self) -> Us {
-        const TIME: Us = MARGINS.0 / 3;
         let asked = self.guard.as_ref().and_then(Guard::owes_since);
         match asked {
-            Some(asked) if self.lost => self.told.kill.max(asked).saturating_add(TIME),
+            Some(asked) if self.lost => self.told.kill.max(asked).saturating_add(SECOND_TRY),
             _ => Us::MAX,
         }
     }
@@ -491,16 +484,6 @@ fn status(end: Option<Result<End, Failure>>, is_denied: bool) -> u8 {
     }
 }
 
-/// Before this time the command must start.
-fn start_by(options: &Options, keeper: &Keeper) -> Us {
-    let last = keeper.lease.until().saturating_sub(MARGINS.0);
-    last.min(times(options, keeper).term)
-}
-
-fn is_in_time(options: &Options, keeper: &Keeper) -> bool {
-    sys::now() < start_by(options, keeper)
-}
-
 fn too_late() -> Failure {
     Failure::new(LOST, "the lock was lost before the command could start")
 }
@@ -513,31 +496,4 @@ fn cannot_run(program: &OsStr, error: &io::Error) -> Failure {
     };
     let program = program.to_string_lossy();
     Failure::new(status, format!("cannot run {program:?}: {error}"))
-}
-
-/// When the command must be stopped, unless the lock is renewed before.
-fn times(options: &Options, keeper: &Keeper) -> Times {
-    let lease = &keeper.lease;
-    let kill = lease.until().saturating_sub(margin(lease.span()));
-    let term = kill.saturating_sub(grace(options, keeper));
-    match options.on_lost {
-        OnLost::Kill => Times { term, kill },
-        OnLost::Term => Times {
-            term,
-            kill: Us::MAX,
-        },
-        OnLost::Ignore => Times {
-            term: Us::MAX,
-            kill: Us::MAX,
-        },
-    }
-}
-
-/// The time between the command's death and the end of a lease.
-fn margin(span: Us) -> Us {
-    (span / 20).clamp(MARGINS.0, MARGINS.1)
-}
-
-fn grace(options: &Options, keeper: &Keeper) -> Us {
-    options.kill_after.min(keeper.lease.span() / 8)
 }
