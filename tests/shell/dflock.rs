@@ -149,13 +149,7 @@ fn a_mistake_in_the_arguments_is_status_64_and_one_line() {
         &["a\tkey", "true"],
         &[&long, "true"],
         &["-n"],
-        &["k"],
-        &["--", "k"],
-        &["lst"],
-        &["hold"],
-        &["hold", "k", "true"],
         &["--left", "x", "k", "true"],
-        &["--left", "wait", "hold", "k"],
         &[],
     ];
     let mut wrong = Vec::new();
@@ -167,6 +161,21 @@ fn a_mistake_in_the_arguments_is_status_64_and_one_line() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_key_alone_is_refused_and_holds_nothing() {
+    let daemon = Daemon::start(&[]);
+    for args in [
+        &["k"][..],
+        &["--", "k"],
+        &["lst"],
+        &["hold"],
+        &["hold", "k", "true"],
+        &["--left", "wait", "hold", "k"],
+    ] {
+        run(at(daemon.addr, args)).complains(64);
+    }
 }
 
 #[test]
@@ -679,7 +688,7 @@ fn each_lock_has_an_owner_of_its_own_unless_that_is_said() {
     assert!(lines[0].ends_with("SECONDS LEFT  OWNER"), "{table}");
     assert!(lines[1].ends_with(&owner), "{table}");
     assert!(lines[2].ends_with("  -  -"), "{table}");
-    assert!(lines[3].ends_with("  it's me"), "{table}");
+    assert!(lines[3].ends_with(r"  'it'\''s me'"), "{table}");
     assert!(!run(at(daemon.addr, &["ls"])).out.contains("it's me"));
 }
 
