@@ -1,15 +1,14 @@
 //! The steps of `dflock`, which hold nothing: their output, their messages about servers that are gone or are no
-//! dflockd, and their options. Not here: `signal` and `listen`, in `listen.rs`. Invariant: as in main.rs.
+//! dflockd, and their options. Not here: `signal` and `listen`, in `listen.rs`, and names in tables, in `listing.rs`.
+//! Invariant: as in main.rs.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::daemon::{Daemon, eventually, tools};
+use crate::daemon::{Daemon, eventually};
 use crate::stage::{End, Folder, at, dflock, run};
 
 const KEEPS: &[&str] = &["--no-auto-release-on-disconnect"];
@@ -21,7 +20,7 @@ fn nowhere() -> String {
 }
 
 /// A server that gives this answer to every request, on each connection. With an empty answer it hangs up.
-fn says(answer: &'static str) -> SocketAddr {
+pub fn says(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -225,133 +224,6 @@ fn of_several_servers_those_that_answer_are_shown() {
     assert!(!list(&[&one], &["ls", "-o", "json"]).out.contains("server"));
 }
 
-// Output.
-
-#[test]
-fn names_move_no_cursor() {
-    let daemon = Daemon::start(&[]);
-    let mut holder = daemon.connect();
-    holder.takes("cl\u{e9}\u{1b}[2J\u{7f}\\");
-    let table = run(at(daemon.addr, &["ls"])).out;
-    let row = table.lines().nth(1).unwrap();
-    assert!(
-        row.starts_with("$'cl\u{e9}\\033[2J\\177\\\\'   1/1 "),
-        "{row}"
-    );
-    let heading = table.lines().next().unwrap();
-    assert_eq!(heading.chars().count(), row.chars().count(), "{table}");
-}
-
-/// `ls` shows each as one word of bash, on one line, and each is that key for `stat`.
-#[test]
-fn a_name_that_was_listed_can_be_pasted() {
-    if !tools::has("bash", "bash") {
-        return;
-    }
-    let daemon = Daemon::start(&[]);
-    let mut holder = daemon.connect();
-    let mut names: Vec<Vec<u8>> = (1..=255u8)
-        .filter(|byte| !b" \t\r\n".contains(byte))
-        .map(|byte| vec![byte])
-        .collect();
-    for name in [
-        &b"$(id)"[..],
-        b"$'a'",
-        b"it's",
-        b"\x1b[31mred",
-        b"\xff\xfe",
-        b"\xff\xfd",
-        b"\xff0",
-        b"=ls",
-        b"-x",
-        "a\u{2028}b\u{202e}c\u{301}".as_bytes(),
-        "\u{fffd}\u{fffd}".as_bytes(),
-        "\u{43a}\u{43b}\u{44e}\u{447}".as_bytes(),
-    ] {
-        names.push(name.to_vec());
-    }
-    for name in &names {
-        holder.send([b"l\n", &name[..], b"\n0\n"].concat());
-        holder.is_granted(33);
-    }
-    let table = run(at(daemon.addr, &["ls"])).out;
-    let is_shown = |c: char| c == '\n' || !c.is_control() && !"\u{2028}\u{202e}".contains(c);
-    assert!(table.chars().all(is_shown), "{table:?}");
-    let rows = table.lines().skip(1);
-    let words: Vec<_> = rows.filter_map(|row| row.split(' ').next()).collect();
-    let script = format!("printf '%s\\n' {}", words.join(" "));
-    let shell = Command::new("bash").args(["-c", &script]).output().unwrap();
-    let mut said: Vec<Vec<u8>> = shell
-        .stdout
-        .split(|byte| *byte == b'\n')
-        .map(<[u8]>::to_vec)
-        .collect();
-    said.pop();
-    names.sort();
-    said.sort();
-    assert_eq!(said, names);
-}
-
-#[test]
-fn a_key_that_is_not_utf_8_is_told_from_those_that_look_like_it() {
-    let daemon = Daemon::start(&[]);
-    let mut holder = daemon.connect();
-    for name in [&b"\xff\xfe"[..], "\u{fffd}\u{fffd}".as_bytes()] {
-        holder.send([b"l\n", name, b"\n0\n"].concat());
-        holder.is_granted(33);
-    }
-    let stat = |name: &[u8]| {
-        let mut command = at(daemon.addr, &["-o", "json", "stat"]);
-        command.arg(OsStr::from_bytes(name));
-        let end = run(command);
-        assert_eq!(end.err, "");
-        (end.status, end.out.lines().count())
-    };
-    assert_eq!(stat(b"\xff\xfe"), (0, 1));
-    assert_eq!(stat("\u{fffd}\u{fffd}".as_bytes()), (0, 1));
-    let mut command = at(daemon.addr, &["-o", "json", "ls"]);
-    let end = run({
-        command.arg(OsStr::from_bytes(b"\xff"));
-        command
-    });
-    assert!(
-        end.out.contains("\"key_hex\":\"fffe\"") && end.out.matches("\"key\"").count() == 1,
-        "{end:?}"
-    );
-    // Of a server that knows no key_hex nothing is claimed.
-    let older = says("ok {\"locks\":[{\"key\":\"\u{fffd}\"}]}\n");
-    for (name, status) in [(&b"\xff"[..], 76), (b"\xff\xff", 1)] {
-        let mut command = at(older, &["stat"]);
-        command.arg(OsStr::from_bytes(name));
-        assert_eq!(run(command).status, status);
-    }
-}
-
-#[test]
-fn stat_shows_the_lock_and_the_semaphore_of_a_name() {
-    let daemon = Daemon::start(&[]);
-    let (mut lock, mut semaphore) = (daemon.connect(), daemon.connect());
-    let stat = |args: &[&str]| run(at(daemon.addr, &[&["stat", "k"], args].concat()));
-    let kinds = |args: &[&str]| {
-        let end = stat(&[&["-o", "json"], args].concat());
-        let kind = |line: &str| line.contains("\"kind\":\"semaphore\"");
-        (end.status, end.out.lines().map(kind).collect::<Vec<_>>())
-    };
-    assert_eq!(kinds(&[]), (1, vec![]));
-    semaphore.send("sl\nk\n0 3\n");
-    semaphore.is_granted(33);
-    assert_eq!(kinds(&[]), (0, vec![true]));
-    assert_eq!(kinds(&["-l", "1"]), (0, vec![true]));
-    assert!(stat(&["-o", "sh"]).out.starts_with("DFLOCK_LIMIT=3\n"));
-    lock.takes("k");
-    assert_eq!(kinds(&[]), (0, vec![false, true]));
-    assert_eq!(kinds(&["-l", "1"]), (0, vec![true]));
-    assert_eq!(stat(&[]).out.lines().count(), 3);
-    assert!(stat(&["-o", "sh"]).out.starts_with("DFLOCK_LIMIT=1\n"));
-    drop(semaphore);
-    eventually("it is free", || kinds(&[]) == (0, vec![false]));
-}
-
 // Options.
 
 #[test]
@@ -445,17 +317,11 @@ fn an_option_of_no_use_is_status_64_and_named() {
 #[test]
 fn mistakes_say_what_would_be_right() {
     let rule = "a TOKEN has 32 lowercase hexadecimal digits, the first 16 of them not all 0";
-    let bare =
-        "write 'dflock KEY -- COMMAND', or, to hold a lock until stdin ends, 'dflock hold KEY'";
-    let long = "k".repeat(257);
     let (nought, upper) = ("0".repeat(32), "18E9EB98D4E91D15C5BB0CDC3986FF01");
+    let long = "k".repeat(257);
     let cases: &[(&[&str], &str)] = &[
         (&["release", "k", &nought], rule),
         (&["renew", "k", upper], rule),
-        (
-            &["--max-hold", "0", "k", "true"],
-            "--max-hold: want seconds, more than 0 to 9223372036, decimals allowed, not \"0\"",
-        ),
         (
             &["k", "-n", "true"],
             "options go before the KEY, and a COMMAND like \"-n\" behind --",
@@ -465,10 +331,69 @@ fn mistakes_say_what_would_be_right() {
             "there is no option -5; a word that begins with - goes behind --",
         ),
         (
+            &["a key", "true"],
+            "KEY: want a word without blanks, not \"a key\"",
+        ),
+        (&[&long, "true"], "KEY: want 256 bytes at most, not 257"),
+        (&["ping", "x"], "nothing may follow, but \"x\" does"),
+    ];
+    for (args, text) in cases {
+        fails(dflock(args), 64, text);
+    }
+    let daemon = Daemon::start(&[]);
+    let end = run(at(daemon.addr, &["k", "echo hi"]));
+    end.complains(127);
+    assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
+    let end = run(at(daemon.addr, &["k", "FOO=bar", "env"]));
+    assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
+    let end = run(at(daemon.addr, &["k", "no-such-program"]));
+    assert!(!end.err.contains("shell text"), "{end:?}");
+}
+
+#[test]
+fn a_bad_value_is_named_with_what_is_wanted() {
+    let cases: &[(&[&str], &str)] = &[
+        (
+            &["--max-hold", "0", "k", "true"],
+            "--max-hold: want seconds, more than 0 to 9223372036, decimals allowed, not \"0\"",
+        ),
+        (
             &["--server", "http://h:1", "ping"],
             "--server: want HOST:PORT[,HOST:PORT...], IPv6 in brackets, not \"http://h:1\"",
         ),
-        // The form of flock(1) with a descriptor, and a misspelt step.
+        (&["-w"], "-w: want a value behind it"),
+        (
+            &["--nonblock=yes", "k", "true"],
+            "--nonblock: want no value, not \"yes\"",
+        ),
+        (
+            &["--lease", "1.5", "k", "true"],
+            "--lease: want whole seconds, 1 to 9223372036, not \"1.5\"",
+        ),
+        (
+            &["bench", "--pause", "0.5"],
+            "--pause: want whole milliseconds, 1 to 60000, not \"0.5\"",
+        ),
+        (
+            &["-l", "1.5", "k", "true"],
+            "-l: want a whole number, 1 to 1048576, not \"1.5\"",
+        ),
+        (
+            &["-w", "9223372037", "k", "true"],
+            "-w: want seconds, 0 to 9223372036, decimals allowed, not \"9223372037\"",
+        ),
+    ];
+    for (args, text) in cases {
+        fails(dflock(args), 64, text);
+    }
+}
+
+#[test]
+fn what_flock_has_and_dflock_has_not_is_refused_with_advice() {
+    let bare =
+        "write 'dflock KEY -- COMMAND', or, to hold a lock until stdin ends, 'dflock hold KEY'";
+    let cases: &[(&[&str], &str)] = &[
+        // The form with a descriptor, and a misspelt step.
         (
             &["-n", "200"],
             &format!("a descriptor like 200 cannot be held: {bare}"),
@@ -501,45 +426,10 @@ fn mistakes_say_what_would_be_right() {
             &["--no-fork", "k", "true"],
             "--no-fork: leave it out: dflock runs beside the COMMAND, because it has to renew the lease",
         ),
-        (&["-w"], "-w: want a value behind it"),
-        (
-            &["--nonblock=yes", "k", "true"],
-            "--nonblock: want no value, not \"yes\"",
-        ),
-        (
-            &["--lease", "1.5", "k", "true"],
-            "--lease: want whole seconds, 1 to 9223372036, not \"1.5\"",
-        ),
-        (
-            &["bench", "--pause", "0.5"],
-            "--pause: want whole milliseconds, 1 to 60000, not \"0.5\"",
-        ),
-        (
-            &["-l", "1.5", "k", "true"],
-            "-l: want a whole number, 1 to 1048576, not \"1.5\"",
-        ),
-        (
-            &["-w", "9223372037", "k", "true"],
-            "-w: want seconds, 0 to 9223372036, decimals allowed, not \"9223372037\"",
-        ),
-        (
-            &["a key", "true"],
-            "KEY: want a word without blanks, not \"a key\"",
-        ),
-        (&[&long, "true"], "KEY: want 256 bytes at most, not 257"),
-        (&["ping", "x"], "nothing may follow, but \"x\" does"),
     ];
     for (args, text) in cases {
         fails(dflock(args), 64, text);
     }
-    let daemon = Daemon::start(&[]);
-    let end = run(at(daemon.addr, &["k", "echo hi"]));
-    end.complains(127);
-    assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
-    let end = run(at(daemon.addr, &["k", "FOO=bar", "env"]));
-    assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
-    let end = run(at(daemon.addr, &["k", "no-such-program"]));
-    assert!(!end.err.contains("shell text"), "{end:?}");
 }
 
 #[test]

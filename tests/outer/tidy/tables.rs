@@ -223,7 +223,7 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "a small reader of JSON is in it",
     ),
     (
-        "tests/shell/docs",
+        "tests/shell/examples",
         "the_scripts_of_the_clients_page_get_their_lock_and_give_it_back",
         "one script of the page after the other",
     ),
