@@ -35,8 +35,8 @@ const MUTE: Us = 8;
 const SLOW: Us = 16;
 /// The earliest share of a lease at which it is renewed, an eighth.
 const EARLIEST: Us = 8;
-/// The least time between a renewal and the end of the work, if that takes time.
-const PATIENCE: Us = SECOND / 4;
+/// Once a connection counts as mute, another one needs up to this time to renew.
+const MOVE: Us = SECOND / 4;
 /// How long after one attempt to connect the next one is made.
 const RETRY: Us = SECOND / 10;
 
@@ -218,10 +218,10 @@ impl Lease {
         let early = (self.span / 2).saturating_sub(slow.saturating_mul(4));
         let early = match self.spare {
             0 => early,
-            spare => early.min(
-                self.span
-                    .saturating_sub(spare + PATIENCE.max(self.span / MUTE)),
-            ),
+            spare => {
+                let mute = self.span / MUTE;
+                early.min(self.span.saturating_sub(spare + mute + mute.min(MOVE)))
+            }
         };
         sent.saturating_add(early.max(self.span / EARLIEST))
     }

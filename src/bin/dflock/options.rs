@@ -45,7 +45,7 @@ Runs a command while holding a lock that spans hosts. hold runs nothing: it keep
       --on-lost kill|term|ignore
                                what to do with the command when the lock is lost (kill)
       --left stop|wait         what to do with processes that the command leaves behind (stop)
-      --kill-after SECONDS     from TERM to KILL (5, for a lost lock at most an eighth of the lease)
+      --kill-after SECONDS     from TERM to KILL (5, for a lost lock at most a quarter of the lease)
       --id OWNER               the owner of the lock, for deadlocks and lost connections (unique)
       --group GROUP            with listen: listeners of one group take turns
       --server HOST[:PORT][,HOST[:PORT]...]

@@ -196,7 +196,11 @@ impl Life<'_> {
             }
             Order::Stop(kill) => {
                 self.stop = self.stop.min(kill);
-                self.stop_all();
+                match sys::now() < kill {
+                    true => self.stop_all(),
+                    // There is no time for SIGTERM.
+                    false => self.is_stopping = true,
+                }
             }
         }
     }
