@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::process;
 use std::sync::Mutex;
@@ -209,8 +209,20 @@ fn signal_group(group: u32, name: &str) -> bool {
 
 /// Whether the lock is granted in time.
 fn is_granted(client: &mut Client, time: Duration) -> bool {
-    client.stream().set_read_timeout(Some(time)).unwrap();
-    matches!(client.stream().peek(&mut [0]), Ok(1))
+    let end = Instant::now() + time;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        client.stream().set_read_timeout(Some(left)).unwrap();
+        match client.stream().peek(&mut [0]) {
+            Ok(n) => return n == 1,
+            // The call may also be interrupted, and the rest of the time is left then.
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 /// How many marks come behind that of this process.
