@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::daemon::{Client, Daemon, LONG, at_once, dflockd, eventually};
-use crate::stage::{Folder, Run, at, connections, dflock, is_alive, program, run, waiters};
+use crate::stage::{Folder, Run, around, at, connections, dflock, is_alive, program, run, waiters};
 
 /// An address without a server.
 fn nowhere() -> SocketAddr {
@@ -48,11 +48,9 @@ fn the_exit_status_is_the_commands_or_says_why_there_is_none() {
         (&["-n", "-E", "7", "busy", "true"], 7),
         (&["-n", "-E", "255", "busy", "true"], 255),
         (&["-n", "-q", "busy", "true"], 0),
-        (&["-n", "-q", "hold", "busy"], 0),
         (&["-n", "free", "true"], 0),
         (&["-w", LONG, "free", "true"], 0),
         (&["-n", "-q", "-E", "7", "free", "sh", "-c", "exit 3"], 3),
-        (&["hold", "k"], 0),
         (&[&long[..250], "true"], 0),
     ];
     for (args, status) in cases {
@@ -571,18 +569,25 @@ fn without_a_command_it_says_what_it_holds_until_its_input_ends() {
     assert_eq!(holder.end().status, 0);
     daemon.connect().takes("k");
 
-    let end = run(at(daemon.addr, &["-o", "sh", "--lease", "5", "hold", "k2"]));
-    let script = format!("{}echo ${{#DFLOCK_TOKEN}} $DFLOCK_LEASE", end.out);
+    let hold = |format, key| {
+        Run::start(at(
+            daemon.addr,
+            &["-o", format, "--lease", "5", "hold", key],
+        ))
+    };
+    let mut holder = hold("sh", "k2");
+    let lines = [holder.line(), holder.line(), holder.line()].concat();
+    let script = format!("{lines}echo ${{#DFLOCK_TOKEN}} $DFLOCK_LEASE");
     let shell = Command::new("sh").args(["-c", &script]).output().unwrap();
-    assert_eq!(shell.stdout, b"32 5\n", "{end:?}");
+    assert_eq!(shell.stdout, b"32 5\n", "{lines}");
 
-    let end = run(at(
-        daemon.addr,
-        &["-o", "json", "--lease", "5", "hold", "k3"],
-    ));
-    let (token, rest) = end.out.strip_prefix("{\"token\":\"").unwrap().split_at(32);
+    let line = hold("json", "k3").line();
+    let (token, rest) = line.strip_prefix("{\"token\":\"").unwrap().split_at(32);
     let fence = u64::from_str_radix(&token[..16], 16).unwrap();
     assert_eq!(rest, format!("\",\"fence\":\"{fence}\",\"lease\":5}}\n"));
+
+    let args = ["-n", "-q", "hold", "k2"];
+    assert_eq!(Run::start(at(daemon.addr, &args)).status(), 0);
 }
 
 /// However much of it there is, and whether or not it is there at once.
@@ -591,17 +596,37 @@ fn without_a_command_input_is_read_to_its_end() {
     let daemon = Daemon::start(&[]);
     for input in ["one\n", &"x".repeat(10_000)] {
         let mut holder = Run::start(at(daemon.addr, &["hold", "k"]));
+        assert_ne!(holder.line(), "");
         holder.send(input);
         assert_eq!(holder.end().status, 0);
     }
+}
+
+/// The hold would be over as soon as it began.
+#[test]
+fn without_a_command_an_input_that_has_ended_is_status_64() {
+    let daemon = Daemon::start(&[]);
     let folder = Folder::new();
-    let file = folder.path("input");
-    fs::write(&file, "x".repeat(10_000)).unwrap();
-    let script = format!("exec \"$0\" hold k <{file}");
-    let mut command = Command::new("sh");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_dflock")]);
-    command.env("DFLOCK_SERVER", daemon.addr.to_string());
-    assert_eq!(run(command).status, 0);
+    let (text, empty) = (folder.path("text"), folder.path("empty"));
+    fs::write(&text, "x".repeat(10_000)).unwrap();
+    fs::write(&empty, "").unwrap();
+    let ended = "dflock: standard input has ended already: ";
+    let file = "dflock: standard input is a file, whose end cannot be waited for: ";
+    for (input, what) in [
+        ("</dev/null".to_string(), ended),
+        ("<&-".to_string(), ended),
+        (format!("<{empty}"), ended),
+        (format!("<{text}"), file),
+        ("</dev/zero".to_string(), file),
+        ("<&3".to_string(), ended),
+    ] {
+        // The end of the pipe is there before dflock is.
+        let script =
+            format!("(echo one) | {{ sleep 0.1; exec 3<&0; exec dflock hold k {input}; }}");
+        let end = run(around(daemon.addr, &script));
+        end.complains(64);
+        assert!(end.err.starts_with(what), "{input}: {end:?}");
+    }
 }
 
 #[test]

@@ -41,9 +41,11 @@ fn a_closed_output_is_no_output_and_a_lock_is_given_back() {
         run(around(daemon.addr, &script))
     };
     for words in ["acquire k", "hold k"] {
-        let end = closed(words);
-        end.complains(71);
-        assert_eq!(end.err, "dflock: standard output: it is closed\n");
+        // Its input stays open.
+        let script = format!("exec dflock {words} >&-");
+        let mut one = Run::start(around(daemon.addr, &script));
+        assert_eq!(one.says(), "dflock: standard output: it is closed\n");
+        assert_eq!(one.status(), 71);
         is_free(&daemon, "k");
     }
     let held = takes(&daemon, &["acquire", "k"]);

@@ -59,9 +59,8 @@ fn an_acquire_that_nobody_hears_of_is_given_back() {
     for (out, status) in [(full(), 71), (readable(), 71)] {
         for args in [&["acquire", "k"][..], &["hold", "k"]] {
             let mut command = at(daemon.addr, args);
-            let ended = command
-                .stdout(out.try_clone().unwrap())
-                .stdin(Stdio::null());
+            let (stdin, _open) = io::pipe().unwrap();
+            let ended = command.stdout(out.try_clone().unwrap()).stdin(stdin);
             let ended = ended.output().unwrap();
             assert_eq!(ended.status.code(), Some(status), "{ended:?}");
             let err = String::from_utf8(ended.stderr).unwrap();
@@ -145,7 +144,7 @@ fn a_token_is_wanted_or_another_or_none() {
         &["listen", "a"],
         &["bench"],
         &["k", "true"],
-        &["--id", "me", "hold", "k"],
+        &["--id", "me", "acquire", "k"],
     ] {
         let with = |addr: SocketAddr| {
             let mut command = at(addr, args);

@@ -104,6 +104,11 @@ impl Link {
         self.ended
     }
 
+    /// When it is dropped, what was not delivered yet is thrown away. False if the system refuses that.
+    pub fn reset_on_drop(&self) -> bool {
+        sys::reset_on_close(&self.stream).is_ok()
+    }
+
     /// Nothing more will be sent; what the peer still sends can be read. False if not even all of what there was could
     /// be sent: then the peer has no whole request, or none that it could answer.
     pub fn shut_down(&mut self) -> bool {

@@ -225,7 +225,8 @@ impl Keeper {
         let mut stays = self.peer.owner.is_none();
         mute.retain(|one| {
             let matters = now < one.sent.saturating_add(span) || mem::take(&mut stays);
-            matters && !one.link.is_ended()
+            // A renewal that was delivered after all would move the hold to a connection that ends with it.
+            matters && !one.link.is_ended() || !one.link.reset_on_drop()
         });
         self.mute = mute;
     }
