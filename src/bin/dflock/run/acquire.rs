@@ -112,8 +112,8 @@ impl<'a> Wait<'a> {
         } = met?;
         let text = format!("{} is back", self.search.server);
         self.search.news.over(&text);
-        // The time to connect is in it.
-        let round_trip = sys::now().saturating_sub(start) / 2;
+        // The time to connect is in it, unless something nearer than the server has taken the connection.
+        let round_trip = sys::now().saturating_sub(start);
         if !is_only {
             start = sys::now();
             self.request(link.output());
