@@ -31,3 +31,4 @@ mod steps;
 mod storm;
 mod table;
 mod waiting;
+mod ways;
