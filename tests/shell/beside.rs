@@ -137,14 +137,15 @@ impl Tool {
         text.replace("REPORTS", &reports(&self.file))
     }
 
-    /// A script in a shell on a terminal, and around it a shell that outlives it, and lives as long as `FILE.wait`.
+    /// A script in a shell on a terminal, and around it a shell that outlives it: that makes `FILE.end`, and lives as
+    /// long as there is `FILE.wait`.
     pub fn start(&self, shell: &str, text: &str) -> Run {
         let (inner, outer) = (
             format!("{}.inner", self.file),
             format!("{}.outer", self.file),
         );
         fs::write(&inner, self.text(text)).unwrap();
-        let wait = self.text("while [ -e FILE.wait ]; do sleep 0.02; done");
+        let wait = self.text(">FILE.end; while [ -e FILE.wait ]; do sleep 0.02; done");
         let around =
             format!("trap : INT QUIT\n{shell} {inner}\necho outer $?\n{AFTERWARDS}{wait}\n");
         fs::write(&outer, around).unwrap();

@@ -197,7 +197,7 @@ fn of_a_timeout_a_command_hears_one_signal() {
         .collect();
     few_at_once(AT_ONCE, cases, |(is_dflock, name)| {
         let tool = scene.tool(is_dflock);
-        let text = format!("timeout -s {name} 1 LOCK sh -c 'REPORTS'; echo $?");
+        let text = format!("timeout -s {name} 1.5 LOCK sh -c 'REPORTS'; echo $?");
         let mut run = Run::start(around(tool.addr, &tool.text(&text)));
         run.hears("124");
         let command = tool.report()[0].parse().unwrap();
