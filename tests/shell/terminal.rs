@@ -68,7 +68,8 @@ fn number(screen: &File) -> u32 {
     index.trim().parse().expect("a number")
 }
 
-/// Until the screen ends, which it does with EIO, or has no reader any more, or is too old. Keys come until their end is closed.
+/// Until the screen ends, which it does with EIO, or has no reader any more, or is too old. Keys come until their end is
+/// closed.
 fn relay(mut screen: File, mut typed: Option<UnixStream>, mut shown: UnixStream) {
     let mut buffer = [0; 4096];
     let end = Instant::now() + LIFE;
