@@ -56,7 +56,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/keeper",
-        "client command failure link print super::find super::news super::release super::world sys wire",
+        "client command failure link print super::find super::news super::release super::times super::world sys wire",
     ),
     ("bin/dflock/run/mod", "failure options"),
     ("bin/dflock/run/news", "command failure sys"),
@@ -66,12 +66,13 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/supervise",
-        "command failure guard options super::keeper super::world sys witness",
+        "command failure guard options super::keeper super::times super::world sys witness",
     ),
     (
         "bin/dflock/run/take",
         "failure options print super::acquire super::world",
     ),
+    ("bin/dflock/run/times", "client command guard options"),
     ("bin/dflock/run/world", "command failure sys"),
     (
         "bin/dflock/steps/acquire",
@@ -94,12 +95,12 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/witness", "command sys"),
     ("client/connect", "super::stream sys wire"),
     ("client/error", "command"),
-    ("client/lease", "command"),
-    ("client/lease/tests", ""),
     (
         "client/keeper",
         "command super::connect super::lease super::link sys wire",
     ),
+    ("client/lease", "command"),
+    ("client/lease/tests", ""),
     ("client/link", "sys wire"),
     ("client/lock", "super::keeper sys"),
     ("client/mod", "command sys wire"),
