@@ -183,7 +183,7 @@ impl Keeper {
                 Step::Released => return self.give_back(),
                 Step::Lost => {
                     let paths = self.path.iter().chain(&self.mute);
-                    paths.for_each(|path| path.link.forget_on_close());
+                    paths.for_each(|path| path.link.reset_on_drop());
                     on_lost();
                     return Err(Error::Refused(Refusal::LeaseExpired));
                 }
@@ -321,7 +321,7 @@ impl Keeper {
     /// at last, nothing that was sent there may arrive any more.
     fn set_aside(&mut self) {
         if let Some(path) = self.path.take() {
-            path.link.forget_on_close();
+            path.link.reset_on_drop();
             self.mute.push(path);
         }
     }
@@ -398,7 +398,7 @@ impl Keeper {
             let is_over = sys::now() >= until;
             if is_over || path.link.is_ended() {
                 attempt.is_sent |= path.link.has_sent();
-                attempt.why = path.link.is_ended().then(|| path.link.why());
+                attempt.why = path.link.is_ended().then(|| path.link.into_error());
                 return None;
             }
             self.path = Some(path);

@@ -1,10 +1,11 @@
-//! One connection that never blocks, for the two loops of the client: the race of addresses in `stream`, and the keeper
-//! of a lock. It knows no command and no answer. Invariant: after an end or an error it stays ended; lines that had
+//! One connection that never blocks: lines out, lines in, within an event loop. The library's loops use it, and those of
+//! dflock(1). It knows no command and no answer. Invariant: after an end or an error it stays ended; lines that had
 //! arrived can still be taken.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::{self, SocketAddr};
+use std::net::{self, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -17,7 +18,7 @@ const CHUNK: usize = 4096;
 
 /// A connection, perhaps not established yet.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     stream: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -147,15 +148,33 @@ impl Link {
         self.ended
     }
 
-    /// Why it has ended.
-    pub fn why(self) -> io::Error {
+    /// The error that ended it, if one did; [`ErrorKind::InvalidData`] if a line was too long.
+    pub fn why(&self) -> Option<&io::Error> {
+        self.why.as_ref()
+    }
+
+    /// Why it has ended; [`ErrorKind::UnexpectedEof`] if its peer has closed it.
+    pub fn into_error(self) -> io::Error {
         self.why.unwrap_or(ErrorKind::UnexpectedEof.into())
     }
 
+    /// Nothing more will be sent; what the peer still sends can be read. False if not even all of what there was could
+    /// be sent: then the peer has no whole request, or none that it could answer.
+    pub fn shut_down(&mut self) -> bool {
+        self.move_on();
+        self.has_sent() && !self.ended && self.stream.shutdown(Shutdown::Write).is_ok()
+    }
+
     /// Throws away what the system has not delivered yet, as soon as this value is dropped.
-    pub fn forget_on_close(&self) {
+    pub fn reset_on_drop(&self) {
         // It fails for no socket; and if it did, the bytes would be sent, which is what happens without.
         let _ = sys::reset_on_close(&self.stream);
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 
@@ -204,7 +223,7 @@ mod tests {
         assert_eq!(hear(&mut poll, &mut link).as_deref(), Some(&b"one"[..]));
         assert_eq!(hear(&mut poll, &mut link).as_deref(), Some(&b"two"[..]));
         assert_eq!(hear(&mut poll, &mut link), None);
-        assert_eq!(link.why().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(link.into_error().kind(), ErrorKind::UnexpectedEof);
     }
 
     #[test]
@@ -213,7 +232,7 @@ mod tests {
         let (mut link, mut peer) = pair(&poll);
         let sender = std::thread::spawn(move || while peer.write_all(&[b'x'; 4096]).is_ok() {});
         assert_eq!(hear(&mut poll, &mut link), None);
-        assert_eq!(link.why().kind(), ErrorKind::InvalidData);
+        assert_eq!(link.into_error().kind(), ErrorKind::InvalidData);
         sender.join().unwrap();
     }
 

@@ -32,7 +32,7 @@ mod connect;
 mod error;
 mod keeper;
 pub mod lease;
-mod link;
+pub mod link;
 pub mod lock;
 mod owner;
 pub mod shard;

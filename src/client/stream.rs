@@ -121,7 +121,7 @@ pub(super) fn race(
             return Ok(links.swap_remove(at));
         }
         if let Some(at) = links.iter().position(|(_, link)| link.is_ended()) {
-            last = links.swap_remove(at).1.why();
+            last = links.swap_remove(at).1.into_error();
             next = 0;
             continue;
         }

@@ -6,7 +6,6 @@
 mod bench;
 mod failure;
 mod guard;
-mod link;
 mod options;
 mod print;
 mod run;

@@ -38,17 +38,16 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/guard/life", "command super::tree sys"),
     ("bin/dflock/guard/mod", "command sys"),
     ("bin/dflock/guard/tree", "command sys"),
-    ("bin/dflock/link", "sys"),
     ("bin/dflock/main", "sys"),
     ("bin/dflock/options", "client command values wire"),
     ("bin/dflock/print", "client failure options sys wire"),
     (
         "bin/dflock/run/acquire",
-        "client command failure link options super::find super::keeper super::world sys wire",
+        "client command failure options super::find super::keeper super::world sys wire",
     ),
     (
         "bin/dflock/run/find",
-        "client command failure link options super::news super::release super::world sys wire",
+        "client command failure options super::news super::release super::world sys wire",
     ),
     (
         "bin/dflock/run/hold",
@@ -56,13 +55,13 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/keeper",
-        "client command failure link print super::find super::news super::release super::times super::world sys wire",
+        "client command failure print super::find super::news super::release super::times super::world sys wire",
     ),
     ("bin/dflock/run/mod", "failure options"),
     ("bin/dflock/run/news", "command failure sys"),
     (
         "bin/dflock/run/release",
-        "client command failure link super::world sys wire",
+        "client command failure super::world sys wire",
     ),
     (
         "bin/dflock/run/supervise",

@@ -2,6 +2,7 @@
 //! over. `find` knows the way to the server. Invariant: a wait that ends without the lock has left the queue, and has
 //! given back what was granted at that moment.
 
+use dflockd::client::link::Link;
 use dflockd::client::{Owner, answered};
 use dflockd::command::{Bound, Command, Refusal, Reply, SECOND, Us};
 use dflockd::sys;
@@ -11,7 +12,6 @@ use super::find::{Handshake, Miss, Search, Unheard};
 use super::keeper::{Granted, Keeper};
 use super::world::World;
 use crate::failure::{Failure, TRY_LATER, UNAVAILABLE, tell};
-use crate::link::Link;
 use crate::options::Options;
 
 /// How long a server may take to connect and to answer the first question. Also how long a wait without `-w` looks for

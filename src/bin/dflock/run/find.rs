@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 
+use dflockd::client::link::Link;
 use dflockd::client::stream::resolve;
 use dflockd::client::{Owner, answered};
 use dflockd::command::{Refusal, Reply, SECOND, Space, Us};
@@ -17,7 +18,6 @@ use super::news::News;
 use super::release::{Peer, leave};
 use super::world::{LINK, World};
 use crate::failure::{ENDED, Failure, SERVER, is_own, reason};
-use crate::link::Link;
 use crate::options::Options;
 
 /// How often the end of a lookup is checked: the first pause, and the longest.

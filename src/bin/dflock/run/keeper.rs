@@ -4,13 +4,14 @@
 
 use std::ffi::OsStr;
 use std::mem;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process;
 use std::time::Duration;
 
 use dflockd::client::Grant;
 use dflockd::client::lease::{Lease, Step, is_sharp};
+use dflockd::client::link::Link;
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
@@ -21,7 +22,6 @@ use super::release::{Peer, give_back};
 use super::times::spare;
 use super::world::{LINK, World};
 use crate::failure::{ENDED, Failure, reason};
-use crate::link::Link;
 use crate::print::digits;
 
 /// A hold as it was heard of: it was granted for `lease` to a request sent at `sent`.
@@ -145,7 +145,7 @@ impl Keeper {
     /// The connection in use, for a guard that is to have it too.
     #[allow(dead_code, reason = "the guard asks for it from its next version on")]
     pub fn link_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.link.as_ref().map(Link::fd)
+        self.link.as_ref().map(Link::as_fd)
     }
 
     /// When [`Keeper::move_on`] has something to do even if nothing arrives.
@@ -225,8 +225,12 @@ impl Keeper {
         let mut stays = self.peer.owner.is_none();
         mute.retain(|one| {
             let matters = now < one.sent.saturating_add(span) || mem::take(&mut stays);
-            // A renewal that was delivered after all would move the hold to a connection that ends with it.
-            matters && !one.link.is_ended() || !one.link.reset_on_drop()
+            let is_kept = matters && !one.link.is_ended();
+            if !is_kept {
+                // A renewal that was delivered after all would move the hold to a connection that ends with it.
+                one.link.reset_on_drop();
+            }
+            is_kept
         });
         self.mute = mute;
     }

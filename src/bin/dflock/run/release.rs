@@ -5,13 +5,13 @@
 use std::net::SocketAddr;
 
 use dflockd::client::Owner;
+use dflockd::client::link::Link;
 use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
 use super::world::{LINK, World};
 use crate::failure::Failure;
-use crate::link::Link;
 
 /// How long the answer to a release may take, over all connections: without it the lease ends by itself. Also how long
 /// the end of a queue's connection may take.
