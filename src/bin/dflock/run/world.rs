@@ -45,10 +45,7 @@ pub struct World {
 impl World {
     pub fn new() -> io::Result<World> {
         sys::process::hear_of_children();
-        let wanted = NUMBERS
-            .into_iter()
-            .filter(|&number| !sys::process::is_ignored(number));
-        let numbers: Vec<i32> = wanted.collect();
+        let numbers = sys::process::not_ignored(&NUMBERS);
         let signals = Signals::new(&[&numbers[..], &[libc::SIGCHLD]].concat())?;
         let (poll, timer) = (Poll::new()?, Timer::new()?);
         for (fd, token) in [(signals.as_raw_fd(), SIGNALS), (timer.as_raw_fd(), TIMER)] {
