@@ -21,6 +21,9 @@ use super::{MESSAGE, Order, Report, Start, Times};
 const NAME: &CStr = c"lock-guard";
 /// Processes that end within this time after the command were not left behind by it.
 const PARTING: Us = SECOND / 50;
+/// The most connections that are kept. On a path that always goes mute the oldest does not matter any more: a lease has
+/// passed since it was used.
+const CONNECTIONS_MAX: usize = 8;
 
 /// What the guard knows.
 struct Life<'a> {
@@ -184,11 +187,8 @@ impl Life<'_> {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Live(times) => self.times = times,
-            Order::Keep => {}
-            Order::Settled => {
-                let former = self.connections.len().saturating_sub(1);
-                self.connections.drain(..former);
-            }
+            Order::Keep => self.keep_connections(CONNECTIONS_MAX),
+            Order::Settled => self.keep_connections(1),
             Order::Signal(number) => {
                 if let Some(command) = self.command {
                     self.signal_command(command, number);
@@ -203,6 +203,12 @@ impl Life<'_> {
                 }
             }
         }
+    }
+
+    /// Closes all connections but so many, the newest.
+    fn keep_connections(&mut self, count: usize) {
+        let others = self.connections.len().saturating_sub(count);
+        self.connections.drain(..others);
     }
 
     fn signal_command(&mut self, command: Pid, number: i32) {

@@ -132,18 +132,18 @@ impl Keeper {
     }
 
     /// Whether the hold is about to move to a new connection. Nothing is sent there before the next
-    /// [`Keeper::move_on`], so that a guard can be forked that has this connection too.
+    /// [`Keeper::move_on`], so that the guard can get this connection before.
     pub fn is_moving(&self) -> bool {
         self.fresh && self.peer.owner.is_some()
     }
 
-    /// Whether the hold is with the present connection.
+    /// Whether the hold is with the present connection, and no renewal on another one can still move it.
     pub fn is_settled(&self) -> bool {
-        self.link.is_some() && !self.fresh && !self.lease.is_renewing()
+        let is_asked = self.fresh || self.lease.is_renewing();
+        self.link.is_some() && !is_asked && self.mute.is_empty()
     }
 
     /// The connection in use, for a guard that is to have it too.
-    #[allow(dead_code, reason = "the guard asks for it from its next version on")]
     pub fn link_fd(&self) -> Option<BorrowedFd<'_>> {
         self.link.as_ref().map(Link::as_fd)
     }
