@@ -2,7 +2,7 @@
 //! /proc, children alone are found, and what those leave behind becomes a child in turn. Invariant: a signal goes to
 //! descendants only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use dflockd::command::{SECOND, Us};
@@ -10,6 +10,9 @@ use dflockd::sys::process::{self, Fork, Pid};
 
 /// How often a dying tree is looked at: the first pause, and the longest. A process of another user may die late.
 pub const LOOKS: (Us, Us) = (SECOND / 500, SECOND / 10);
+
+/// So many listed processes are enough before they are signalled: they may start others meanwhile.
+const LISTED_MAX: usize = 1000;
 
 /// What became of a signal to a tree.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -22,18 +25,44 @@ pub struct Reached {
 
 /// Sends the signals, in this order, to each descendant of this process, but not to `others` and their descendants.
 pub fn signal(signals: &[i32], others: &[Pid]) -> Reached {
-    let mut reached = Reached::default();
-    for pid in descendants(others) {
-        reached.found += 1;
-        for &signal in signals {
-            // The process may have ended meanwhile.
-            if process::kill(pid, signal).is_err_and(|e| e.raw_os_error() == Some(libc::EPERM)) {
-                reached.denied += 1;
-                break;
+    let (mut reached, mut had) = (Reached::default(), HashSet::new());
+    // The listed ones are found at once, and all of them by a look at every process of the host.
+    for find in [listed, descendants] {
+        for pid in find(others) {
+            if !had.insert(pid) {
+                continue;
+            }
+            reached.found += 1;
+            for &signal in signals {
+                // The process may have ended meanwhile.
+                if process::kill(pid, signal).is_err_and(|e| e.raw_os_error() == Some(libc::EPERM))
+                {
+                    reached.denied += 1;
+                    break;
+                }
             }
         }
     }
     reached
+}
+
+/// The descendants that the kernel lists with their parents, parents first. The list may lack some whose brothers end
+/// meanwhile, and not every kernel has it; see proc_pid_task(5) on `children`.
+fn listed(others: &[Pid]) -> Vec<Pid> {
+    let mut found = vec![process::own_pid()];
+    let mut at = 0;
+    while let Some(&parent) = found.get(at).filter(|_| found.len() < LISTED_MAX) {
+        at += 1;
+        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children = children.split(' ').filter_map(|pid| pid.parse().ok());
+            found.extend(children.filter(|pid| !others.contains(pid)));
+        }
+    }
+    found.split_off(1)
 }
 
 /// The descendants of this process without `others` and theirs, parents before their children: a shell that got a signal
@@ -155,6 +184,8 @@ mod tests {
         let place = |of: Pid| found.iter().position(|&pid| pid == of);
         assert!(place(shell_pid).expect("it is there") < place(inner).expect("it is too"));
         assert!(!found.contains(&other_pid) && !found.contains(&process::own_pid()));
+        let some = listed(&[other_pid]);
+        assert!(some.iter().all(|pid| found.contains(pid)) && !some.contains(&other_pid));
         assert!(descendants(&[shell_pid]).contains(&other_pid));
         assert!(!descendants(&[shell_pid]).contains(&inner));
         process::kill(inner, libc::SIGKILL).unwrap();
