@@ -139,7 +139,7 @@ impl Lease {
         }
     }
 
-    /// An answer has taken so long. Whoever knows that from before the grant says it here; renewals are watched anyway.
+    /// Records how long an answer took. Call it also for answers before the grant; renewals are watched anyway.
     /// The patience for an answer grows with it.
     pub fn learn(&mut self, round_trip: Us) {
         // One slow answer is forgotten bit by bit.

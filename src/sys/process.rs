@@ -229,10 +229,10 @@ pub fn ended() -> Children {
     }
 }
 
-/// Kills a child that has nothing more to do, and waits for its end: a first process of a container may not wait for
-/// what falls to it.
-pub fn put_down(child: Pid) {
-    // It may have ended, and cannot have been waited for: then it is no child, and the second call fails too.
+/// Kills a child that nobody has waited for, and waits for its end: the first process of a container may not wait for
+/// orphans.
+pub fn kill_and_reap(child: Pid) {
+    // It may have ended already.
     let _ = kill(child, libc::SIGKILL);
     // SAFETY: an integer, and no memory.
     unsafe { libc::waitpid(child, ptr::null_mut(), 0) };

@@ -44,7 +44,7 @@ impl Witness {
                 seen: Vec::new(),
             }),
             Fork::Child => {
-                // It can only fail where dflock is better off without it, and forwards each signal.
+                // Without a witness dflock forwards every signal.
                 let _ = watch(sender, numbers, null, dflock);
                 process::exit_copy(libc::EXIT_FAILURE)
             }
@@ -57,14 +57,14 @@ impl Witness {
     }
 
     /// This child of dflock has ended and was waited for.
-    pub fn bury(&mut self, pid: Pid) {
+    pub fn forget(&mut self, pid: Pid) {
         self.pid = self.pid.filter(|&own| own != pid);
     }
 
     /// Ends it.
-    pub fn dismiss(&mut self) {
+    pub fn stop(&mut self) {
         if let Some(pid) = self.pid.take() {
-            process::put_down(pid);
+            process::kill_and_reap(pid);
         }
     }
 
@@ -73,7 +73,7 @@ impl Witness {
         &mut self.reports
     }
 
-    /// dflock has got this signal. The same one again within the time of a hold is the same one: timeout(1) sends one to
+    /// dflock has got this signal. The same number again within [`HOLD`] counts once: timeout(1) sends one signal to
     /// dflock and one to its group.
     pub fn hold(&mut self, number: i32, now: Us) {
         self.hear(now);

@@ -3,8 +3,9 @@
 //! the command executes nothing before the guard is out of reach of signals to dflock's group.
 
 use std::ffi::CStr;
-use std::io::{self, ErrorKind, PipeReader, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -28,8 +29,11 @@ const CONNECTIONS_MAX: usize = 8;
 /// What the guard knows.
 struct Life<'a> {
     channel: &'a Channel,
+    dflock: Pid,
     /// dflock lives.
     is_led: bool,
+    /// A byte into it lets the command begin.
+    opener: Option<PipeWriter>,
     /// The command and what it started die when dflock does.
     bound: bool,
     orders: u64,
@@ -38,7 +42,7 @@ struct Life<'a> {
     stop: Us,
     /// The command, until it has ended.
     command: Option<Pid>,
-    /// When the processes are told of that the command has left behind.
+    /// When dflock is told that processes are left.
     left: Us,
     /// All processes have had SIGTERM.
     is_stopping: bool,
@@ -47,14 +51,14 @@ struct Life<'a> {
     /// When the dying processes are looked at again, and the pause after that.
     look: (Us, Us),
     /// Connections of the lock, the newest last.
-    connections: Vec<OwnedFd>,
+    connections: Vec<TcpStream>,
 }
 
 /// Lives, and exits.
 pub fn live(channel: &Channel, start: Start<'_>, dflock: Pid) -> ! {
     let lived = begin(channel, start, dflock).and_then(|mut life| life.run());
     if let Err(error) = lived {
-        // If the command was not let go, it dies now. If it was bound, so it does.
+        // A bound command dies with the guard, and one that has not begun.
         let error = error.raw_os_error().unwrap_or(libc::EIO);
         let _ = channel.send(&Report::Unable(error).bytes(), None);
     }
@@ -65,7 +69,7 @@ pub fn live(channel: &Channel, start: Start<'_>, dflock: Pid) -> ! {
 fn begin<'a>(channel: &'a Channel, start: Start<'_>, dflock: Pid) -> io::Result<Life<'a>> {
     let guard = process::own_pid();
     let (times, bound) = (start.times, start.bound);
-    let (gate, mut opener) = io::pipe()?;
+    let (gate, opener) = io::pipe()?;
     let command = match process::fork()? {
         Fork::Parent(pid) => pid,
         Fork::Child => {
@@ -82,9 +86,12 @@ fn begin<'a>(channel: &'a Channel, start: Start<'_>, dflock: Pid) -> io::Result<
     let own = [channel.as_raw_fd(), opener.as_raw_fd()];
     let kept: Vec<_> = own.into_iter().chain(start.connection).collect();
     process::close_others(&kept);
-    let life = Life {
+    let connection = start.connection.map(process::inherit).map(TcpStream::from);
+    Ok(Life {
         channel,
+        dflock,
         is_led: true,
+        opener: Some(opener),
         bound,
         orders: 0,
         times,
@@ -95,13 +102,8 @@ fn begin<'a>(channel: &'a Channel, start: Start<'_>, dflock: Pid) -> io::Result<
         is_denied: false,
         is_gone: false,
         look: (0, LOOKS.0),
-        connections: start.connection.map(process::inherit).into_iter().collect(),
-    };
-    life.report(Report::Started(command));
-    if process::is_child_of(dflock) {
-        opener.write_all(&[0])?;
-    }
-    Ok(life)
+        connections: connection.into_iter().collect(),
+    })
 }
 
 /// Waits until the guard is ready, and becomes the command.
@@ -110,9 +112,9 @@ fn become_command(channel: &Channel, start: Start<'_>, mut gate: PipeReader, gua
         // An error would be that of a wrong argument.
         let _ = process::die_with(guard);
     }
-    // Without that byte the guard is dead.
+    // Without a byte the guard has died, and takes this process along as soon as the kernel says so.
     if !matches!(gate.read(&mut [0]), Ok(1)) {
-        process::exit_copy(libc::EXIT_FAILURE);
+        process::exit_copy(128 + libc::SIGKILL);
     }
     let report = match sys::now() < start.by {
         true => {
@@ -140,11 +142,14 @@ impl Life<'_> {
             poll.registry()
                 .register(&mut source, Token(0), Interest::READABLE)?;
         }
+        if let Some(command) = self.command {
+            self.report(Report::Started(command));
+        }
         loop {
             self.hear();
             while ends.take().is_some() {}
             let now = sys::now();
-            self.bury(now);
+            self.reap(now);
             if !self.is_led && (self.is_gone || !self.bound) {
                 return Ok(());
             }
@@ -170,7 +175,7 @@ impl Life<'_> {
             let mut bytes = [0; MESSAGE];
             match self.channel.receive(&mut bytes) {
                 Ok((MESSAGE, connection)) => {
-                    self.connections.extend(connection);
+                    self.connections.extend(connection.map(TcpStream::from));
                     if let Some(order) = Order::from_bytes(bytes) {
                         self.carry_out(order);
                     }
@@ -187,13 +192,16 @@ impl Life<'_> {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Live(times) => self.times = times,
-            Order::Keep => self.keep_connections(CONNECTIONS_MAX),
-            Order::Settled => self.keep_connections(1),
-            Order::Signal(number) => {
-                if let Some(command) = self.command {
-                    self.signal_command(command, number);
-                }
+            Order::Go => self.let_go(),
+            Order::Keep => {
+                // Attempts that came to nothing. The newest may not be established yet.
+                let newest = self.connections.pop();
+                self.connections.retain(|one| one.peer_addr().is_ok());
+                self.connections.extend(newest);
+                self.keep_connections(CONNECTIONS_MAX);
             }
+            Order::Settled => self.keep_connections(1),
+            Order::Signal(number) => self.signal(number),
             Order::Stop(kill) => {
                 self.stop = self.stop.min(kill);
                 match sys::now() < kill {
@@ -211,18 +219,35 @@ impl Life<'_> {
         self.connections.drain(..others);
     }
 
-    fn signal_command(&mut self, command: Pid, number: i32) {
-        // It may have ended, and is not waited for yet: then nothing happens.
-        let result = process::kill(command, number);
-        self.denied(result.is_err_and(|e| e.raw_os_error() == Some(libc::EPERM)));
-        if matches!(number, libc::SIGTERM | libc::SIGHUP) {
-            // A stopped process acts on the signal only when it is continued.
-            let _ = process::kill(command, libc::SIGCONT);
+    /// Opens the gate for the command, unless dflock is dead.
+    fn let_go(&mut self) {
+        if let Some(mut opener) = self.opener.take()
+            && process::is_child_of(self.dflock)
+        {
+            // An error means that the command has ended.
+            let _ = opener.write_all(&[0]);
+        }
+    }
+
+    fn signal(&self, number: i32) {
+        // A stopped process acts on these only when it is continued.
+        let signals: &[i32] = match number {
+            libc::SIGTERM | libc::SIGHUP => &[number, libc::SIGCONT],
+            _ => &[number],
+        };
+        match self.command {
+            // It may have ended, and is not waited for yet: then nothing happens.
+            Some(command) => {
+                for &signal in signals {
+                    let _ = process::kill(command, signal);
+                }
+            }
+            None => drop(tree::signal(signals, &[])),
         }
     }
 
     /// Waits for the processes that have ended, so that their numbers can be used again.
-    fn bury(&mut self, now: Us) {
+    fn reap(&mut self, now: Us) {
         loop {
             match process::ended() {
                 Children::Ended(pid, end) if self.command == Some(pid) => {

@@ -24,8 +24,8 @@ use dflockd::sys::{self, Signals};
 
 pub use tree::{LOOKS, descendants, signal as signal_tree};
 
-/// How often an answer that is owed is looked for. At the second look without one the guard counts as stopped. A look
-/// is counted from the one before it, because this process may have been stopped or suspended too.
+/// The interval at which an open order is checked. At the second check the guard counts as stopped. A check is counted
+/// from the one before it, because this process may have been stopped or suspended too.
 const LOOK: Us = 250_000;
 
 /// When the command's processes are to be stopped.
@@ -42,11 +42,13 @@ pub struct Times {
 pub enum Order {
     /// The lock is held until later: these are the times.
     Live(Times),
+    /// Let the command begin: what reached dflock's group before was handed on.
+    Go,
     /// Keep the connection that comes along, too.
     Keep,
     /// The hold is with the newest connection: close the others.
     Settled,
-    /// Send this signal to the command alone.
+    /// Send this signal to the command alone, or to what it has left behind.
     Signal(i32),
     /// Stop all processes: SIGTERM, unless they have had it, and SIGKILL at this time.
     Stop(Us),
@@ -57,7 +59,7 @@ pub enum Order {
 pub enum Report {
     /// It has carried out so many orders.
     Done(u64),
-    /// This process is to become the command.
+    /// This process is to become the command, and waits for [`Order::Go`].
     Started(Pid),
     /// The command could not be run, for this error of the system.
     CannotRun(i32),
@@ -216,6 +218,7 @@ impl Order {
             Order::Settled => message(2, 0, 0),
             Order::Signal(number) => message(3, number as u64, 0),
             Order::Stop(kill) => message(4, kill, 0),
+            Order::Go => message(5, 0, 0),
         }
     }
 
@@ -226,6 +229,7 @@ impl Order {
             (2, ..) => Order::Settled,
             (3, number, _) => Order::Signal(number as i32),
             (4, kill, _) => Order::Stop(kill),
+            (5, ..) => Order::Go,
             _ => return None,
         })
     }
@@ -282,6 +286,7 @@ mod tests {
             Order::Settled,
             Order::Signal(15),
             Order::Stop(7),
+            Order::Go,
         ];
         for order in orders {
             assert_eq!(Order::from_bytes(order.bytes()), Some(order));

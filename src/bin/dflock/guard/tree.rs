@@ -17,9 +17,9 @@ const LISTED_MAX: usize = 1000;
 /// What became of a signal to a tree.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Reached {
-    /// So many processes were there, ended ones that nobody has waited for included.
+    /// Processes found, zombies included.
     pub found: usize,
-    /// So many belong to another user.
+    /// Processes of other users, which could not be signalled.
     pub denied: usize,
 }
 

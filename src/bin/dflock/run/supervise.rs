@@ -34,13 +34,16 @@ struct Supervisor<'a> {
     /// None once it is dead: then dflock ends the command itself.
     guard: Option<Guard>,
     witness: Witness,
-    /// Children of dflock that are none of the command's: the witness, and those of before.
+    /// Children of dflock that do not belong to the command: the witness, and children from before the start.
     strangers: Vec<Pid>,
     /// The times that the guard was told.
     told: Times,
     /// The guard has connections that the hold has left.
     is_moved: bool,
-    /// The process that becomes the command.
+    /// Signals from before the command was there to get them.
+    early: Vec<i32>,
+    is_started: bool,
+    /// The process of the command, until it has ended.
     command: Option<Pid>,
     /// How the command has ended, or why it has not begun.
     end: Option<Result<End, Failure>>,
@@ -104,6 +107,8 @@ pub fn run(
         witness,
         strangers,
         is_moved: false,
+        early: Vec::new(),
+        is_started: false,
         command: None,
         end: None,
         is_gone: false,
@@ -136,8 +141,8 @@ fn prepare(options: &Options, keeper: &Keeper, words: &[OsString]) -> Command {
     command
 }
 
-/// Starts the witness, the guard and through that the command. The last part are the children of dflock that are none
-/// of the command's.
+/// Starts the witness, the guard and through that the command. Returns also the children that do not belong to the
+/// command.
 fn start(
     world: &World,
     options: &Options,
@@ -161,7 +166,7 @@ fn start(
         signals: &world.signals,
         null,
     });
-    let guard = guard.inspect_err(|_| witness.dismiss())?;
+    let guard = guard.inspect_err(|_| witness.stop())?;
     let registry = world.registry();
     registry.register(witness.reports(), WITNESS, Interest::READABLE)?;
     registry.register(&mut SourceFd(&guard.as_raw_fd()), GUARD, Interest::READABLE)?;
@@ -172,10 +177,16 @@ impl Supervisor<'_> {
     /// Waits until no process of the command is left.
     fn watch(&mut self, world: &mut World) -> Result<(), Failure> {
         loop {
-            self.keeper.move_on(world);
+            if !self.lost {
+                self.keeper.move_on(world);
+            }
             self.lead_guard();
-            self.hear_guard();
+            // Before the guard's reports: a signal to the group may be older than the command.
             self.hear_signals(world);
+            self.hear_guard();
+            if self.is_gone {
+                return Ok(());
+            }
             let now = sys::now();
             self.forward(now);
             self.decide(now);
@@ -213,7 +224,7 @@ impl Supervisor<'_> {
         while let Some(report) = self.guard.as_mut().and_then(Guard::report) {
             match report {
                 Report::Done(_) => {}
-                Report::Started(pid) => self.command = Some(pid),
+                Report::Started(pid) => self.started(pid),
                 Report::CannotRun(error) => {
                     let error = io::Error::from_raw_os_error(error);
                     self.end = Some(Err(cannot_run(self.program, &error)));
@@ -224,6 +235,7 @@ impl Supervisor<'_> {
                     self.guard = None;
                 }
                 Report::Ended(end) => {
+                    self.command = None;
                     self.end.get_or_insert(Ok(end));
                 }
                 Report::Left => self.left_behind(),
@@ -231,6 +243,18 @@ impl Supervisor<'_> {
                 Report::Denied => self.denied(),
                 Report::Gone => self.is_gone = true,
             }
+        }
+    }
+
+    /// The process of the command is there, and waits to begin. A signal to dflock's group that came before was not for
+    /// it; one that comes now waits for it, and merges with what is handed on.
+    fn started(&mut self, pid: Pid) {
+        (self.is_started, self.command) = (true, Some(pid));
+        if let Some(guard) = &mut self.guard {
+            for number in self.early.drain(..) {
+                guard.order(Order::Signal(number), None);
+            }
+            guard.order(Order::Go, None);
         }
     }
 
@@ -288,14 +312,22 @@ impl Supervisor<'_> {
         while let Some(caught) = world.caught() {
             let now = sys::now();
             match caught.number {
-                libc::SIGCHLD => self.bury(),
+                libc::SIGCHLD => self.reap(),
                 libc::SIGINT | libc::SIGQUIT if caught.by_terminal => {
                     self.interrupted = Some(caught.number);
-                    self.witness.hold(caught.number, now);
+                    self.hold(caught.number, now);
                 }
                 libc::SIGTERM => self.term(now),
-                number => self.witness.hold(number, now),
+                number => self.hold(number, now),
             }
+        }
+    }
+
+    /// Keeps a signal until it is known whether the command has had it.
+    fn hold(&mut self, number: i32, now: Us) {
+        match self.is_started {
+            true => self.witness.hold(number, now),
+            false => self.early.push(number),
         }
     }
 
@@ -305,7 +337,7 @@ impl Supervisor<'_> {
         match self.termed {
             None => {
                 self.termed = Some(now);
-                self.witness.hold(libc::SIGTERM, now);
+                self.hold(libc::SIGTERM, now);
             }
             Some(first) if now >= first.saturating_add(SAME) => self.stop(Reason::Signal, 0),
             Some(_) => {}
@@ -324,12 +356,14 @@ impl Supervisor<'_> {
     }
 
     /// Waits for the children that have ended.
-    fn bury(&mut self) {
+    fn reap(&mut self) {
         while let Children::Ended(pid, end) = process::ended() {
-            self.witness.bury(pid);
+            self.witness.forget(pid);
+            self.strangers.retain(|&stranger| stranger != pid);
             if self.guard.as_ref().is_some_and(|guard| guard.pid == pid) {
+                // Its last words may say why.
                 self.hear_guard();
-                if !self.is_gone {
+                if self.guard.take().is_some() && !self.is_gone {
                     self.lose_guard("the guard was killed: stopping the command");
                 }
             } else if self.command == Some(pid) {
@@ -340,7 +374,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Goes on without the guard. What descends from it falls to dflock.
+    /// Goes on without the guard, whose children become children of dflock.
     fn lose_guard(&mut self, why: &str) {
         self.guard = None;
         if self.options.on_lost == OnLost::Ignore {
@@ -365,30 +399,34 @@ impl Supervisor<'_> {
         self.keeper.granted.saturating_add(self.options.max_hold)
     }
 
-    /// A guard that is stopped is as good as dead, and worse: it would not kill the command.
+    /// A stopped guard counts as dead: it cannot kill the command.
     fn check_guard(&mut self, now: Us) {
-        let last = self.last_answer();
+        let last = self.guards_end();
         if let Some(guard) = &mut self.guard
             && (guard.is_stopped(now) || now >= last)
         {
-            // It may have ended just now.
+            // It may have ended just now, and was not waited for.
             let _ = process::kill(guard.pid, libc::SIGKILL);
             self.lose_guard("the guard does not answer: stopping the command");
         }
     }
 
-    /// When the guard must have answered if its lock is lost: in time for dflock to kill without it.
-    fn last_answer(&self) -> Us {
+    /// When the guard must be done if its lock is lost: in time for dflock to kill without it. A dflock that was stopped
+    /// itself gives it the time for an answer.
+    fn guards_end(&self) -> Us {
         let asked = self.guard.as_ref().and_then(Guard::owes_since);
-        match asked {
-            Some(asked) if self.lost => self.told.kill.max(asked).saturating_add(SECOND_TRY),
-            _ => Us::MAX,
+        match self.lost {
+            true => asked
+                .unwrap_or(0)
+                .max(self.told.kill)
+                .saturating_add(SECOND_TRY),
+            false => Us::MAX,
         }
     }
 
     /// Kills the processes that have fallen to dflock.
     fn kill_alone(&mut self, now: Us) {
-        self.bury();
+        self.reap();
         if now < self.look.0 {
             return;
         }
@@ -398,8 +436,8 @@ impl Supervisor<'_> {
             _ => &[libc::SIGKILL],
         };
         let reached = signal_tree(signals, &self.strangers);
-        self.bury();
-        if reached.denied > 0 {
+        self.reap();
+        if reached.denied > 0 && signals != [0] {
             self.denied();
         }
         self.is_gone = reached.found == 0;
@@ -411,13 +449,14 @@ impl Supervisor<'_> {
 
     /// Whether the lease is over and only processes of another user are left.
     fn is_hopeless(&self, now: Us) -> bool {
-        self.lost && self.is_denied && now >= self.keeper.lease.until()
+        let is_stopping = self.lost && self.options.on_lost != OnLost::Ignore;
+        is_stopping && self.is_denied && now >= self.keeper.lease.until()
     }
 
     fn next(&mut self, now: Us) -> Us {
         let mut next = self.witness.next();
         match &self.guard {
-            Some(guard) => next = next.min(guard.next()).min(self.last_answer()),
+            Some(guard) => next = next.min(guard.next()).min(self.guards_end()),
             None => next = next.min(self.look.0),
         }
         if self.stopping.is_none() {
@@ -434,18 +473,19 @@ impl Supervisor<'_> {
     fn finish(mut self, world: &mut World) -> Result<u8, Failure> {
         let is_stopped = self.lost && self.options.on_lost != OnLost::Ignore;
         let mut result = Ok(());
-        if !is_stopped {
-            if matches!(self.end, Some(Ok(_))) {
-                self.hold_on(world)?;
-                tell(self.options.verbose, "the lock is given back");
-            }
+        if !is_stopped && matches!(self.end, Some(Ok(_))) {
+            self.hold_on(world)?;
+            tell(self.options.verbose, "the lock is given back");
+        }
+        // All are dead in time, and so the next waiter need not wait for the end of the lease.
+        if self.is_gone && !self.keeper.lease.is_lost(sys::now()) {
             result = self.keeper.give_back(world);
         }
-        self.witness.dismiss();
+        self.witness.stop();
         if let Some(guard) = self.guard.take()
             && self.is_gone
         {
-            process::put_down(guard.pid);
+            process::kill_and_reap(guard.pid);
         }
         result?;
         match self.end {
