@@ -234,7 +234,7 @@ impl Keeper {
                         path.heard = Some(now);
                         self.shared.lease().renewed_late(now, path.sent, lease);
                     }
-                    (Asked::Renewal, _) => self.shared.lease().lose(),
+                    (Asked::Renewal, _) => self.shared.lease().refused_late(path.sent),
                     _ => {}
                 }
             }
@@ -246,7 +246,7 @@ impl Keeper {
         });
     }
 
-    /// The next answer on the connection in use, and to what it is one.
+    /// The next answer on the connection in use, and the question that it answers.
     fn next(&mut self) -> Option<(Asked, Vec<u8>)> {
         let path = self.path.as_mut()?;
         path.link.move_on();

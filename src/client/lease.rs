@@ -272,6 +272,15 @@ impl Lease {
         self.hurry(now);
     }
 
+    /// The server has refused a renewal that was sent at `sent` on a connection that was given up as mute. If a later
+    /// renewal was answered, the hold had moved, and the refusal says nothing of it.
+    pub fn refused_late(&mut self, sent: Us) {
+        let began = self.until.saturating_sub(self.span);
+        if self.phase != Phase::Held || sent >= began {
+            self.lose();
+        }
+    }
+
     /// The next renewal is due at this instant, if not before, unless one is under way.
     pub fn hurry(&mut self, at: Us) {
         if let Path::Idle(due) = &mut self.path {

@@ -1,11 +1,13 @@
 //! A command is owned by descent: whatever it starts ends before the lock is free, wherever it has gone. Not here:
 //! broken networks and frozen processes, which `overlap` has. Invariant: as in main.rs.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use crate::daemon::{Daemon, LONG, at_once, eventually};
-use crate::stage::{Run, around, at, is_alive, run, signal};
+use crate::stage::{Run, around, at, few_at_once, is_alive, run, signal};
 
 /// Shell texts that start something in the background and print its number, each further away from the command.
 const FAR: [&str; 4] = [
@@ -148,4 +150,37 @@ fn a_process_that_was_there_before_is_none_of_the_commands() {
     assert_eq!(holder.status(), 137);
     assert!(!is_alive(command) && is_alive(before));
     assert!(signal(before, "KILL"));
+}
+
+/// The moments are from before dflock has connected until the command runs.
+#[test]
+fn a_signal_to_the_group_is_lost_at_no_moment_of_the_start() {
+    let daemon = Daemon::start(&[]);
+    let tries: Vec<u64> = (0..48).collect();
+    few_at_once(8, tries, |n| {
+        let key = format!("k{n}");
+        let mut command = at(daemon.addr, &[&key, "sleep", "60"]);
+        command.process_group(0);
+        let mut run = Run::start(command);
+        thread::sleep(Duration::from_micros(n * 300));
+        let group = format!("kill -s TERM -- -{}", run.pid);
+        let sent = Command::new("sh").args(["-c", &group]).status().unwrap();
+        assert!(sent.success(), "{n}");
+        // Before it has begun to listen dflock dies of the signal.
+        assert!([143, -15].contains(&run.status()), "{n}");
+    });
+}
+
+#[test]
+fn a_term_reaches_what_the_command_has_left_behind_and_is_waited_for() {
+    let daemon = Daemon::start(&[]);
+    let script =
+        "(trap 'echo heard; exit' TERM; echo ready; while :; do sleep 0.05; done) & exit 3";
+    let args = ["--left", "wait", "k", "sh", "-c", script];
+    let mut holder = Run::start(at(daemon.addr, &args));
+    holder.hears("ready");
+    assert!(holder.complaint().contains("waiting for"));
+    holder.signal("TERM");
+    holder.hears("heard");
+    assert_eq!(holder.status(), 3);
 }

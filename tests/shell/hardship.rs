@@ -60,20 +60,20 @@ fn fifo(folder: &Folder) -> String {
 }
 
 #[test]
-fn a_process_that_is_left_behind_is_looked_at_less_and_less_often() {
+fn a_process_that_is_waited_for_costs_nothing() {
     let daemon = Daemon::start(&[]);
     let script = "trap '' TERM; sleep 60 & echo $!";
-    let mut holder = Run::start(at(daemon.addr, &["k", "-c", script]));
+    let mut holder = Run::start(at(daemon.addr, &["--left", "wait", "k", "-c", script]));
     let left = pid(&mut holder);
     // Nothing may happen: the looks in this time are counted.
     thread::sleep(Duration::from_millis(1500));
     // Each look is followed by a sleep.
-    let status = fs::read_to_string(format!("/proc/{}/status", holder.pid)).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", holder.guard())).unwrap();
     let (_, sleeps) = status.split_once("\nvoluntary_ctxt_switches:").unwrap();
     let sleeps: u32 = sleeps.lines().next().unwrap().trim().parse().unwrap();
     assert!(signal(left, "KILL"));
     assert_eq!(holder.status(), 0);
-    assert!(sleeps < 80, "{sleeps} in 1.5 s");
+    assert!(sleeps < 40, "{sleeps} in 1.5 s");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn once_it_has(children: usize, pid: u32, signal: i32) {
     sys::process::kill(pid as i32, signal).expect("it is there");
 }
 
-/// Its children are the guard and the command, in this order.
+/// Its children are the witness and the guard, in this order.
 #[test]
 fn dflock_may_freeze_or_die_at_any_moment_of_the_start_of_its_command() {
     let daemon = Daemon::start(&[]);

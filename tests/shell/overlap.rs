@@ -293,6 +293,22 @@ fn nobody_overlaps_when_the_guard_is_frozen_and_the_way_is_silent() {
     });
 }
 
+/// The guard has answered all orders, and so nothing but the time tells that it is stopped.
+#[test]
+fn nobody_overlaps_when_the_guard_is_frozen_between_term_and_kill() {
+    let scene = Scene::new(&[]);
+    let script = format!("trap '' TERM; {}", beats(&scene.file()));
+    let mut first = scene.first_with(&["--lease", FOR_GUARDS], &script);
+    let guard = first.guard();
+    let _second = scene.second();
+    scene.proxy.set(Net::Silent);
+    while !first.complaint().contains("stopping the command") {}
+    assert!(signal(guard, "STOP"));
+    assert_eq!(scene.late(), 0);
+    assert_eq!(first.status(), 120);
+    assert!(!is_alive(guard));
+}
+
 #[test]
 fn a_command_whose_guard_is_killed_or_stopped_dies_with_all_that_it_has_started() {
     at_once(["KILL", "STOP"], |name| {

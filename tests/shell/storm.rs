@@ -25,6 +25,8 @@ const START: Duration = Duration::from_millis(40);
 const AT_ONCE: usize = 12;
 /// Longer than the lease, by what a busy machine may take.
 const LEASE: Duration = Duration::from_millis(1500);
+/// Two TERM so far apart are two.
+const TWO_SIGNALS: Duration = Duration::from_millis(250);
 /// Long enough for a process that still runs to leave a mark.
 const A_FEW_MARKS: Duration = Duration::from_millis(60);
 
@@ -45,6 +47,8 @@ struct Try {
     /// When: after the start, or after the first marks.
     after: Duration,
     is_begun: bool,
+    /// The command ignores TERM.
+    is_deaf: bool,
 }
 
 /// What came of it.
@@ -65,6 +69,7 @@ fn the_judge_finds_a_command_that_runs_on() {
         name: "KILL",
         after: Duration::ZERO,
         is_begun: true,
+        is_deaf: false,
     };
     let (hit, begun, wrong) = play(&daemon, &folder, &it, &["--on-lost", "ignore"]);
     assert!(hit && begun && wrong.is_some(), "{hit} {begun} {wrong:?}");
@@ -127,6 +132,7 @@ fn plan(tries: usize, seed: u64) -> Vec<Try> {
             name,
             after: START * (round as u32 * 1000 + part) / (rounds as u32 * 1000),
             is_begun: round % 4 == 0,
+            is_deaf: round % 2 == 1,
         }
     });
     tries.collect()
@@ -142,7 +148,8 @@ fn play(daemon: &Daemon, folder: &Folder, it: &Try, more: &[&str]) -> (bool, boo
         true => "setsid",
         false => "env",
     };
-    let script = format!("({beats}) & {setsid} sh -c \"{beats}\" & (({beats}) &); {beats}");
+    let deaf = if it.is_deaf { "trap '' TERM; " } else { "" };
+    let script = format!("{deaf}({beats}) & {setsid} sh -c \"{beats}\" & (({beats}) &); {beats}");
     let args = ["--lease", "1", "--kill-after", "0.1"];
     let args = [&args[..], more, &[&key, "-c", &script]].concat();
     let mut command = at(daemon.addr, &args);
@@ -166,6 +173,9 @@ fn play(daemon: &Daemon, folder: &Folder, it: &Try, more: &[&str]) -> (bool, boo
         if !run.is_running() || state(run.pid) == Some('T') {
             wrong = Some("the lock is renewed by nobody".to_string());
         }
+        signal(run.pid, "TERM");
+        // A second one is KILL.
+        thread::sleep(TWO_SIGNALS);
         signal(run.pid, "TERM");
         if !is_granted(&mut next, LEASE * 4) {
             wrong = Some("the lock is not given back".to_string());

@@ -64,6 +64,31 @@ fn an_answer_is_overdue_after_an_eighth_of_the_lease() {
 }
 
 #[test]
+fn a_late_refusal_says_nothing_once_a_later_renewal_was_answered() {
+    let moved = || {
+        let mut lease = Lease::new(0, 80);
+        lease.renewing(40, 80);
+        lease.reconnecting(50);
+        lease.renewing(50, 80);
+        lease
+    };
+    let mut lease = moved();
+    lease.renewed(55, 80);
+    lease.refused_late(40);
+    assert!(!lease.is_lost(60));
+    lease.refused_late(50);
+    assert!(lease.is_lost(60));
+    // Nobody knows yet that it has moved.
+    let mut lease = moved();
+    lease.refused_late(40);
+    assert!(lease.is_lost(60));
+    let mut lease = Lease::unsure(40, 80);
+    lease.renewing(40, 80);
+    lease.refused_late(40);
+    assert!(lease.is_lost(60));
+}
+
+#[test]
 fn work_that_takes_long_to_end_has_its_answers_in_time() {
     // A second's lease, and work that needs 0.55 s to end.
     let mut lease = Lease::new(0, SECOND);

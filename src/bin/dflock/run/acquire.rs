@@ -38,6 +38,9 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Keepe
                 }
                 let what = "the lock was granted and lost while its answer was on its way";
                 tell(options.verbose, what);
+                if !wait.is_try() {
+                    wait.pause(Miss::Lost("a grant was lost".to_string()))?;
+                }
             }
             Err(Unheard::Failure(failure)) => return Err(failure),
             Err(Unheard::Miss(miss)) => wait.pause(miss)?,
@@ -54,7 +57,7 @@ struct Wait<'a> {
     answered: bool,
     /// Whether a server has had this wait in its queue.
     queued: bool,
-    /// Until then a hold that nobody knows of may belong to this owner.
+    /// Until then the server may have a hold of this owner whose grant was lost.
     haunted: Us,
     /// The next pause.
     pause: Us,
@@ -101,8 +104,11 @@ impl<'a> Wait<'a> {
             self.request(&mut request);
         }
         let met = self.search.meet(addresses, &owner, &request, until);
-        if let Ok(_) | Err(Unheard::Miss(Miss::Drains)) = &met {
-            self.answered = true;
+        match &met {
+            Ok(_) | Err(Unheard::Miss(Miss::Drains)) => self.answered = true,
+            // The request may have arrived.
+            Err(_) if is_only => self.haunt(),
+            Err(_) => {}
         }
         let Handshake {
             peer,
@@ -112,7 +118,7 @@ impl<'a> Wait<'a> {
         } = met?;
         let text = format!("{} is back", self.search.server);
         self.search.news.over(&text);
-        // The time to connect is in it, unless something nearer than the server has taken the connection.
+        // The time to connect is in it, unless a proxy accepted the connection.
         let round_trip = sys::now().saturating_sub(start);
         if !is_only {
             start = sys::now();
@@ -240,7 +246,7 @@ impl<'a> Wait<'a> {
             _ => self.search.options.conflict,
         };
         match status {
-            // It was asked for that nothing is said.
+            // `-q` or `-E 0`: nothing is printed.
             0 => self.busy(),
             _ => Failure::new(status, miss.text(&self.search.server)),
         }
@@ -252,7 +258,7 @@ impl<'a> Wait<'a> {
     }
 
     /// Renews a hold whose lease may have begun long after it was asked for, over new connections if need be. None if it
-    /// is gone. To ask for the lock again before that is known would be to wait for oneself.
+    /// is gone. A second request before that is known could wait for this hold.
     fn confirm(&mut self, mut keeper: Keeper) -> Result<Option<Keeper>, Failure> {
         let end = match self.is_try() {
             true => self.end(),

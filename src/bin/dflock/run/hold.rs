@@ -29,6 +29,10 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let over = keeper.granted.saturating_add(options.max_hold);
     let least = keeper.granted.saturating_add(options.min_hold);
     loop {
+        // It may have ended while the lock was waited for.
+        if world.stdin && !ended {
+            ended = has_ended(&mut world)?;
+        }
         let now = sys::now();
         if (ended && now >= least) || now >= over {
             if now >= over {
@@ -46,9 +50,6 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
         if let Err(failure) = world.end_by_signal() {
             keeper.give_back(&mut world)?;
             return Err(failure);
-        }
-        if world.stdin && !ended {
-            ended = has_ended(&mut world)?;
         }
     }
 }

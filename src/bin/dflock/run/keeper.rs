@@ -124,8 +124,7 @@ impl Keeper {
         self.news.be_prompt();
     }
 
-    /// Whether the hold is over whatever its answers would say: there is no connection, and a lease has passed since
-    /// the last renewal.
+    /// Whether the hold has ended: no connection is open, and a lease has passed since the last renewal.
     pub fn is_over(&self, now: Us) -> bool {
         let is_reached = self.link.as_ref().is_some_and(|link| !link.is_ended());
         !is_reached && self.mute.is_empty() && now >= self.sent.saturating_add(self.span())
@@ -217,7 +216,7 @@ impl Keeper {
                     one.heard = Some(now);
                     self.lease.renewed_late(now, one.sent, lease);
                 } else {
-                    self.lease.lose();
+                    self.lease.refused_late(one.sent);
                 }
             }
         }

@@ -36,9 +36,9 @@ pub fn acquire(options: &Options, key: &[u8]) -> Result<u8, Failure> {
         rest.wait = options.wait.saturating_sub(waited).max(1);
     }
     let asked = sys::now();
-    run::take(&rest, key, || match sys::now() < asked + FRESH {
+    run::take(&rest, key, |patience| match sys::now() < asked + FRESH {
         true => Ok(()),
-        false => ask(options, key, PATIENCE),
+        false => ask(options, key, patience.min(PATIENCE)),
     })
 }
 
