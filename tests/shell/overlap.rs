@@ -303,6 +303,8 @@ fn nobody_overlaps_when_the_guard_is_frozen_between_term_and_kill() {
     let _second = scene.second();
     scene.proxy.set(Net::Silent);
     while !first.complaint().contains("stopping the command") {}
+    // The guard has answered by then; KILL is due three quarters of a second after TERM.
+    thread::sleep(Duration::from_millis(200));
     assert!(signal(guard, "STOP"));
     assert_eq!(scene.late(), 0);
     assert_eq!(first.status(), 120);
