@@ -201,8 +201,11 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Tells the guard of another connection and of another deadline.
+    /// Tells the guard of another connection and of another deadline, unless the lock is lost.
     fn lead_guard(&mut self) {
+        if self.lost {
+            return;
+        }
         let times = times(self.options, &self.keeper.lease);
         let Some(guard) = &mut self.guard else { return };
         if self.keeper.is_moving() {
@@ -214,7 +217,7 @@ impl Supervisor<'_> {
             self.is_moved = false;
             guard.order(Order::Settled, None);
         }
-        if self.told != times && !self.lost {
+        if self.told != times {
             self.told = times;
             guard.order(Order::Live(times), None);
         }
