@@ -70,8 +70,8 @@ pub fn dial(server: &str, until: Us) -> io::Result<TcpStream> {
     Ok(link.into_blocking()?.0)
 }
 
-/// Connects to the first of the addresses, which it returns too, that has answered `question` with a line. To no question the first that
-/// takes the connection wins.
+/// Returns the first address that answers `question` with a line, and its connection. Without a question, the first
+/// address that accepts wins.
 ///
 /// # Errors
 /// As for [`dial`].

@@ -1,6 +1,7 @@
 //! System calls of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals as a file, the
-//! limit of open files, options of sockets; for dflock(1) processes, in `process`, and a socket between them, in `handover`. Not here: any decision. Invariant:
-//! unsafe code is in this folder alone, and each block makes one system call on values of its own.
+//! limit of open files, options of sockets; for dflock(1) processes, in `process`, and a socket between them, in
+//! `handover`. Not here: any decision. Invariant: unsafe code is in this folder alone, and each block makes one system
+//! call on values of its own.
 #![allow(unsafe_code, reason = "system calls")]
 
 pub mod handover;

@@ -17,8 +17,8 @@ use crate::daemon::eventually;
 /// So many marks of one holder take 200 ms: another holder that still ran would have marked the file too.
 const LONG: usize = 20;
 
-/// A lease in seconds. Where dflock freezes, its guard alone kills the command, and at a lease of 1 s it leaves 25 ms for
-/// that: a busy machine may take longer to wake it. The time that is left grows with the lease.
+/// A lease in seconds. Where dflock freezes, its guard alone kills the command, 0.3 s before a lease of 1 s ends: a busy
+/// machine may take longer to wake it. A longer lease leaves more time.
 pub const FOR_GUARDS: &str = "3";
 
 /// A shell text that becomes a process which marks the file every 10 ms until it is killed. It starts no other

@@ -1,5 +1,6 @@
 //! The finds of an attack on the real `dflock`, each as a claim: commands that hide, full pipes, moments that are hard
-//! to hit, ignored signals, and the keys of a terminal. Invariant: as in main.rs; a claim about a moment is tried several times, and holds wherever a try has hit.
+//! to hit, ignored signals, and the keys of a terminal. Invariant: as in main.rs; a claim about a moment is tried
+//! several times, and holds wherever a try has hit.
 
 use std::env;
 use std::fs;

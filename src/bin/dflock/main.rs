@@ -1,7 +1,7 @@
 //! dflock(1): a command under a lock that spans hosts, after flock(1). This file turns arguments into a task and its
-//! end into an exit status. `run` holds a lock, `guard` owns the command and ends it before the lease, `witness`
-//! tells signals to dflock's group from those to dflock alone, `steps` are
-//! the tasks that hold nothing, `bench` measures servers.
+//! end into an exit status. `run` holds a lock, `guard` owns the command and ends it before the lease, `witness` tells
+//! signals to dflock's group from those to dflock alone, `steps` are the tasks that hold nothing, `bench` measures
+//! servers.
 
 mod bench;
 mod failure;

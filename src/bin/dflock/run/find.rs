@@ -1,5 +1,5 @@
-//! Finding the server: the lookup of its name, and the handshakes with its addresses, of which a mute one must not eat
-//! the wait. Invariant: a request for the lock is sent to one address at most, and no thread is left once there is an
+//! Finding the server: the lookup of its name, and the handshakes with its addresses. A mute address must not use up the
+//! wait. Invariant: a request for the lock is sent to one address at most, and no thread is left once there is an
 //! address.
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ pub enum Unheard {
     Failure(Failure),
 }
 
-/// A server that was asked in vain. The text is the reason.
+/// Why a server gave no answer; another attempt may get one.
 pub enum Miss {
     Unreached(String),
     Lost(String),

@@ -1,5 +1,5 @@
 //! The lines on stderr about a server that is out of reach. The first second is silent, because most troubles are over
-//! by then; the same words are told once a minute. Invariant: the end of a trouble is told exactly if the trouble was.
+//! by then; the same words are told once a minute. Invariant: the end of a problem is reported if and only if the problem was.
 
 use dflockd::command::{SECOND, Us};
 use dflockd::sys;
