@@ -57,8 +57,7 @@ _dflock() {
         return 0
     fi
     ((i += 1))
-    if ((i == n)) || [[ ${words[i]} != -- && ${words[i]} != -c && ${words[i]} != --command ]] ||
-        [[ ${words[i]} == -- && ${words[i + 1]} == -* ]]; then
+    if ((i == n)) || [[ ${words[i]} != -c && ${words[i]} != --command ]]; then
         case $key in
         hold | acquire | renew | release | ls | stat | ping | signal | listen | bench | version | help)
             _dflock_step "$key" "$i"
@@ -84,7 +83,7 @@ _dflock_step() {
         word=${words[i]}
         case $word in
         --*=* | --shared-key | --json | --help | --verbose | --nonblock | --skip-ok | --exclusive | --close | --nb) ;;
-        --) before=$((before + 100)) ;;
+        --) ;;
         --?* | -*[wElo])
             ((i += 1))
             if ((i == n)); then

@@ -66,7 +66,7 @@ function __dflock_behind
     set -l words (__dflock_words)
     test (count $words) -gt 1; and contains -- $words[1] $argv
     and begin
-        test (count $words) -eq 2; or not contains -- $words[2] -- -c --command
+        test (count $words) -eq 2; or not contains -- $words[2] -c --command
     end
 end
 
@@ -79,7 +79,7 @@ end
 function __dflock_command
     set -l words (__dflock_words)
     test (count $words) -gt 1; or return
-    if test "$words[2]" = --
+    if test "$words[2]" = --; and not contains -- $words[1] $__dflock_steps
         set -e words[2]
         test (count $words) -gt 1; or return
     else if contains -- "$words[2]" -c --command; or contains -- $words[1] $__dflock_steps

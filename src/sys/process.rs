@@ -217,15 +217,21 @@ pub fn become_command(command: &mut Command, signals: &Signals) -> io::Error {
 
 /// The next child that has ended since the last call, if there is one; see waitpid(2).
 pub fn ended() -> Children {
-    let mut status = 0;
-    // SAFETY: the kernel writes one integer.
-    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
-        0 => Children::Run,
-        pid if pid < 0 => Children::None,
-        pid if libc::WIFEXITED(status) => {
-            Children::Ended(pid, End::Exited(libc::WEXITSTATUS(status)))
+    loop {
+        let mut status = 0;
+        // SAFETY: the kernel writes one integer.
+        match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+            0 => return Children::Run,
+            pid if pid < 0 => return Children::None,
+            pid if libc::WIFEXITED(status) => {
+                return Children::Ended(pid, End::Exited(libc::WEXITSTATUS(status)));
+            }
+            pid if libc::WIFSIGNALED(status) => {
+                return Children::Ended(pid, End::Killed(libc::WTERMSIG(status)));
+            }
+            // A child that has asked to be traced has stopped.
+            _ => {}
         }
-        pid => Children::Ended(pid, End::Killed(libc::WTERMSIG(status))),
     }
 }
 

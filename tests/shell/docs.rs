@@ -154,11 +154,12 @@ fn the_completion_for_bash_knows_options_values_steps_and_commands() {
     assert_eq!(complete(&["dflock", "-w", "5", "re"]), "renew release\n");
     for words in [
         &["dflock", "k", "mkfif"][..],
-        &["dflock", "stat", "--", "mkfif"],
+        &["dflock", "k", "--", "mkfif"],
     ] {
         assert!(complete(words).contains("mkfifo"), "{words:?}");
     }
     assert_eq!(complete(&["dflock", "stat", "mkfif"]), "\n");
+    assert_eq!(complete(&["dflock", "stat", "--", "mkfif"]), "\n");
     assert_eq!(complete(&["dflock", "--id", "x", "li"]), "listen\n");
     assert_eq!(
         complete(&["dflock", "listen", "jobs.>", "--g"]),

@@ -278,9 +278,9 @@ fn a_mistake_is_status_64_and_one_line() {
 fn a_key_may_have_the_name_of_a_step() {
     let daemon = Daemon::start(&[]);
     for args in [
-        &["signal", "--", "true"][..],
+        &["--", "signal", "true"][..],
         &["listen", "-c", "true"],
-        &["--", "listen", "true"],
+        &["--", "listen", "--", "true"],
     ] {
         assert_eq!(run(at(daemon.addr, args)).status, 0, "{args:?}");
     }

@@ -262,7 +262,7 @@ fn options_may_stand_on_either_side_of_a_steps_words() {
     }
     assert_eq!(ok(&["ping", "--version"]), ok(&["version", "-v"]));
     // A command has its own.
-    assert_eq!(ok(&["stat", "--", "echo", "-v"]), "-v\n");
+    assert_eq!(ok(&["--", "stat", "echo", "-v"]), "-v\n");
     assert_eq!(ok(&["ls", "-c", "echo x"]), "x\n");
 }
 
@@ -399,7 +399,7 @@ fn what_flock_has_and_dflock_has_not_is_refused_with_advice() {
         ),
         (
             &["lst"],
-            &format!("\"lst\" is no step, and a KEY wants a COMMAND: {bare}"),
+            &format!("\"lst\" is no step (did you mean ls?), and a KEY wants a COMMAND: {bare}"),
         ),
         (
             &["k", "--command", "true", "x"],
@@ -459,8 +459,13 @@ fn a_key_that_begins_with_a_dash_goes_behind_two() {
     assert_eq!(run(at(daemon.addr, &["-n", "--", "-x", "true"])).status, 1);
     let end = run(at(daemon.addr, &["stat", "--", "-x"]));
     assert!(end.status == 0 && end.out.contains("\n-x "), "{end:?}");
-    // A key of that name, and its command.
+    // Whatever the word is, it is the step's, and not a command: scripts have it in a variable.
+    let end = run(at(daemon.addr, &["stat", "--", "id"]));
+    assert_eq!((end.status, end.out.as_str()), (1, ""), "{end:?}");
     let end = run(at(daemon.addr, &["stat", "--", "echo", "-x"]));
+    assert_eq!(end.status, 64, "{end:?}");
+    // A key of that name, and its command.
+    let end = run(at(daemon.addr, &["--", "stat", "echo", "-x"]));
     assert_eq!((end.status, end.out.as_str()), (0, "-x\n"), "{end:?}");
 }
 

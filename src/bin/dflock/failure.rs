@@ -99,7 +99,12 @@ impl Failure {
 
     /// The server was sent a token and has none.
     pub fn no_token(server: &str) -> Failure {
-        Failure::new(NO_PERMISSION, format!("{server} wants no token"))
+        Failure::new(
+            NO_PERMISSION,
+            format!(
+                "{server} wants no token: leave out --token-file and DFLOCK_TOKEN_FILE, or check --server"
+            ),
+        )
     }
 
     /// The server has sent something that no dflockd sends; `what` says that, and is printable.

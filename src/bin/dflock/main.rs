@@ -25,9 +25,8 @@ fn main() -> ExitCode {
     let result = options::parse(std::env::args_os().skip(1), |name| std::env::var_os(name))
         .map_err(|text| Failure::new(USAGE, format!("{text}\nTry 'dflock --help'.")))
         .and_then(|options| match &options.task {
-            Task::Run { key, command } => {
-                run::command(&options, key, command).map_err(|failure| hinted(failure, &command[0]))
-            }
+            Task::Run { key, command } => run::command(&options, key, command)
+                .map_err(|failure| hinted(failure, key, &command[0])),
             Task::Hold { key } => run::hold(&options, key),
             Task::Listen { pattern } => steps::listen(&options, pattern),
             Task::Bench { words } => bench::bench(&options, words),
@@ -49,16 +48,18 @@ fn main() -> ExitCode {
 }
 
 /// A program that is not found and has a blank in its name, or another character that only a shell knows, was meant for
-/// a shell: says so.
-fn hinted(failure: Failure, program: &OsStr) -> Failure {
+/// a shell; or a misspelt step was taken for the key: says so.
+fn hinted(failure: Failure, key: &[u8], program: &OsStr) -> Failure {
     let is_shells = |byte: &u8| b" ;|&<>()$`=*?".contains(byte);
-    let is_text = failure.status == NOT_FOUND && program.as_bytes().iter().any(is_shells);
-    let hint = |text| format!("{text}; -c runs a shell text");
-    Failure {
-        text: match failure.text {
-            Some(text) if is_text => Some(hint(text)),
-            text => text,
+    let hint = match program.as_bytes().iter().any(is_shells) {
+        true => "; -c runs a shell text".to_string(),
+        false => options::meant(key),
+    };
+    match failure.text {
+        Some(text) if failure.status == NOT_FOUND => Failure {
+            text: Some(text + &hint),
+            ..failure
         },
-        ..failure
+        _ => failure,
     }
 }

@@ -205,20 +205,9 @@ pub fn parse(
             return Ok(said.options);
         }
     };
-    let is_step = !forced && !is_key(&words);
+    let is_step = !forced && !words.get(1).is_some_and(|word| is_shell(word.as_bytes()));
     said.task(words, is_step)?;
     said.finish()
-}
-
-/// Whether the first of these words is a key whatever it says, because a command follows. No command has a name that
-/// begins with a dash, so in `stat -- -x` the word behind `--` is the key.
-fn is_key(words: &[OsString]) -> bool {
-    let third = words.get(2).map(|word| word.as_bytes());
-    match words.get(1).map(|word| word.as_bytes()) {
-        Some(b"--") => !third.is_some_and(|word| word.starts_with(b"-")),
-        Some(word) => is_shell(word),
-        None => false,
-    }
 }
 
 /// Whether the word says that a text for the shell follows.
@@ -341,7 +330,7 @@ impl<'a> Said<'a> {
     /// Reads the task from the words behind the options.
     fn task(&mut self, words: Vec<OsString>, is_step: bool) -> Result<(), String> {
         let mut words = words.into_iter();
-        let first = words.next().ok_or("want a KEY")?;
+        let first = words.next().ok_or("want a KEY and a COMMAND")?;
         self.options.task = match first.as_bytes() {
             b"bench" if is_step => Task::Bench {
                 words: words.collect(),
@@ -526,13 +515,41 @@ fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {
     Ok(Task::Run { key, command })
 }
 
+/// The end of a message about a word that may be a misspelt step; empty if it is like none.
+pub fn meant(word: &[u8]) -> String {
+    let near = STEPS.iter().min_by_key(|step| distance(word, step));
+    match near.filter(|step| word.len() > 2 && (1..=2).contains(&distance(word, step))) {
+        Some(step) => format!(" (did you mean {}?)", String::from_utf8_lossy(step)),
+        None => String::new(),
+    }
+}
+
+/// How many letters have to be added, taken away or changed (Levenshtein 1966).
+fn distance(one: &[u8], other: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, letter) in one.iter().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, other) in other.iter().enumerate() {
+            let change = corner + usize::from(letter != other);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[other.len()]
+}
+
 /// The message for a key alone. Taken as [`Task::Hold`], flock's form with a descriptor would leave the work
 /// unprotected, and a misspelt step would hold a lock.
 fn bare(key: &[u8]) -> String {
     let name = String::from_utf8_lossy(key);
     let what = match key.iter().all(u8::is_ascii_digit) {
         true => format!("a descriptor like {name} cannot be held"),
-        false => format!("{name:?} is no step, and a KEY wants a COMMAND"),
+        false if STEPS.contains(&key) => format!("a KEY like {name} wants a COMMAND"),
+        false => format!(
+            "{name:?} is no step{}, and a KEY wants a COMMAND",
+            meant(key)
+        ),
     };
     format!(
         "{what}: write 'dflock KEY -- COMMAND', or, to hold a lock until stdin ends, 'dflock hold KEY'"

@@ -127,6 +127,14 @@ fn become_command(channel: &Channel, start: Start<'_>, mut gate: PipeReader, gua
     process::exit_copy(libc::EXIT_FAILURE)
 }
 
+/// Whether a connection is established and its peer has not closed it.
+fn is_open(connection: &TcpStream) -> bool {
+    match connection.peek(&mut [0]) {
+        Ok(n) => n > 0,
+        Err(e) => matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+    }
+}
+
 impl Life<'_> {
     fn run(&mut self) -> io::Result<()> {
         let (mut poll, timer) = (Poll::new()?, Timer::new()?);
@@ -196,7 +204,7 @@ impl Life<'_> {
             Order::Keep => {
                 // Attempts that came to nothing. The newest may not be established yet.
                 let newest = self.connections.pop();
-                self.connections.retain(|one| one.peer_addr().is_ok());
+                self.connections.retain(is_open);
                 self.connections.extend(newest);
                 self.keep_connections(CONNECTIONS_MAX);
             }

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io;
 
 use dflockd::command::{SECOND, Us};
 use dflockd::sys::process::{self, Fork, Pid};
@@ -26,29 +27,34 @@ pub struct Reached {
 /// Sends the signals, in this order, to each descendant of this process, but not to `others` and their descendants.
 pub fn signal(signals: &[i32], others: &[Pid]) -> Reached {
     let (mut reached, mut had) = (Reached::default(), HashSet::new());
-    // The listed ones are found at once, and all of them by a look at every process of the host.
-    for find in [listed, descendants] {
-        for pid in find(others) {
-            if !had.insert(pid) {
-                continue;
-            }
-            reached.found += 1;
-            for &signal in signals {
-                // The process may have ended meanwhile.
-                if process::kill(pid, signal).is_err_and(|e| e.raw_os_error() == Some(libc::EPERM))
-                {
-                    reached.denied += 1;
-                    break;
-                }
+    let mut send = |pids: Vec<Pid>| {
+        for pid in pids {
+            // The process may have ended meanwhile.
+            let is_denied = |e: io::Error| e.raw_os_error() == Some(libc::EPERM);
+            let mut signals = signals.iter();
+            if had.insert(pid) {
+                reached.found += 1;
+                let denied = signals.any(|&it| process::kill(pid, it).is_err_and(is_denied));
+                reached.denied += usize::from(denied);
             }
         }
+        reached
+    };
+    // The listed ones are found at once, and all of them by a look at every process of the host.
+    send(listed(others));
+    match send(descendants(others)) {
+        // If /proc shows none of the children that there are, it hides them.
+        Reached { found: 0, .. } => send(by_number(others)),
+        reached => reached,
     }
-    reached
 }
 
 /// The descendants that the kernel lists with their parents, parents first. The list may lack some whose brothers end
 /// meanwhile, and not every kernel has it; see proc_pid_task(5) on `children`.
 fn listed(others: &[Pid]) -> Vec<Pid> {
+    if !is_ours() {
+        return Vec::new();
+    }
     let mut found = vec![process::own_pid()];
     let mut at = 0;
     while let Some(&parent) = found.get(at).filter(|_| found.len() < LISTED_MAX) {
@@ -70,7 +76,7 @@ fn listed(others: &[Pid]) -> Vec<Pid> {
 pub fn descendants(others: &[Pid]) -> Vec<Pid> {
     let own = process::own_pid();
     let Some(parents) = parents() else {
-        return children_by_number(own, others);
+        return by_number(others);
     };
     let depth = |pid: Pid| {
         let mut at = pid;
@@ -91,8 +97,18 @@ pub fn descendants(others: &[Pid]) -> Vec<Pid> {
     found.into_iter().map(|(_, pid)| pid).collect()
 }
 
-/// The parent of each process, or None without /proc.
+/// Whether /proc shows the processes by the numbers that they have here. It may be that of another namespace, or
+/// something else.
+fn is_ours() -> bool {
+    let own = process::own_pid().to_string();
+    fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.as_str())
+}
+
+/// The parent of each process, or None without a /proc of ours.
 fn parents() -> Option<HashMap<Pid, Pid>> {
+    if !is_ours() {
+        return None;
+    }
     let mut parents = HashMap::new();
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let name = entry.file_name();
@@ -105,8 +121,7 @@ fn parents() -> Option<HashMap<Pid, Pid>> {
             parents.insert(pid, parent);
         }
     }
-    // Something else may be mounted there.
-    parents.contains_key(&process::own_pid()).then_some(parents)
+    Some(parents)
 }
 
 /// The parent of a process, by its line of proc_pid_stat(5).
@@ -119,7 +134,11 @@ fn parent(stat: &[u8]) -> Option<Pid> {
 
 /// The children of this process, without /proc: the kernel is asked about each number that a child of it can have. The
 /// kernel gives numbers in order, so that they lie between its own and the newest.
-fn children_by_number(own: Pid, others: &[Pid]) -> Vec<Pid> {
+fn by_number(others: &[Pid]) -> Vec<Pid> {
+    if !process::has_children() {
+        return Vec::new();
+    }
+    let own = process::own_pid();
     let newest = match process::fork() {
         Ok(Fork::Parent(pid)) => pid,
         Ok(Fork::Child) => process::exit_copy(0),

@@ -1,6 +1,8 @@
 //! The lines on stderr about a server that is out of reach. The first second is silent, because most troubles are over
 //! by then; the same words are told once a minute. Invariant: the end of a problem is reported if and only if the problem was.
 
+use std::mem;
+
 use dflockd::command::{SECOND, Us};
 use dflockd::sys;
 
@@ -16,8 +18,10 @@ pub struct News {
     from: Us,
     /// A trouble that began in the silence and is not over.
     kept: Option<String>,
-    /// The last trouble that was told, and when, if it is not over.
-    told: Option<(String, Us)>,
+    /// What was told within the last minute, and when: a path may break and heal again and again.
+    told: Vec<(String, Us)>,
+    /// A trouble was told and is not over.
+    is_open: bool,
 }
 
 impl News {
@@ -29,7 +33,8 @@ impl News {
         News {
             from,
             kept: None,
-            told: None,
+            told: Vec::new(),
+            is_open: false,
         }
     }
 
@@ -48,7 +53,7 @@ impl News {
     /// The trouble is over.
     pub fn over(&mut self, text: &str) {
         self.kept = None;
-        if self.told.take().is_some() {
+        if mem::take(&mut self.is_open) {
             report(text);
         }
     }
@@ -68,10 +73,11 @@ impl News {
             return;
         }
         let Some(text) = self.kept.take() else { return };
-        let is_old = |(last, at): &(String, Us)| *last == text && now < at.saturating_add(AGAIN);
-        if !self.told.as_ref().is_some_and(is_old) {
+        self.told.retain(|&(_, at)| now < at.saturating_add(AGAIN));
+        if !self.told.iter().any(|(told, _)| *told == text) {
             report(&text);
-            self.told = Some((text, now));
+            self.told.push((text, now));
+            self.is_open = true;
         }
     }
 }

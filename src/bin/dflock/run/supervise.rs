@@ -23,6 +23,8 @@ use crate::guard::{Guard, LOOKS, Order, Report, Start, Times, descendants, signa
 use crate::options::{Left, OnLost, Options};
 use crate::witness::Witness;
 
+/// The exit status for a command that was killed.
+const KILLED: u8 = 128 + libc::SIGKILL as u8;
 /// Two TERM within this time count as one.
 const SAME: Us = SECOND / 10;
 
@@ -55,6 +57,8 @@ struct Supervisor<'a> {
     interrupted: Option<i32>,
     /// Why the processes are being stopped.
     stopping: Option<Reason>,
+    /// The guard is dead, and the processes are killed for that.
+    is_cut: bool,
     lost: bool,
     /// When the first TERM arrived.
     termed: Option<Us>,
@@ -115,6 +119,7 @@ pub fn run(
         is_denied: false,
         interrupted: None,
         stopping: None,
+        is_cut: false,
         lost: false,
         termed: None,
         look: (0, LOOKS.0),
@@ -328,9 +333,11 @@ impl Supervisor<'_> {
 
     /// Keeps a signal until it is known whether the command has had it.
     fn hold(&mut self, number: i32, now: Us) {
-        match self.is_started {
-            true => self.witness.hold(number, now),
-            false => self.early.push(number),
+        match (&mut self.guard, &self.end) {
+            _ if !self.is_started => self.early.push(number),
+            // What the command has left behind need not be in dflock's group.
+            (Some(guard), Some(_)) => guard.order(Order::Signal(number), None),
+            _ => self.witness.hold(number, now),
         }
     }
 
@@ -384,6 +391,7 @@ impl Supervisor<'_> {
             return;
         }
         report(why);
+        self.is_cut = true;
         self.stopping.get_or_insert(Reason::Signal);
     }
 
@@ -496,6 +504,8 @@ impl Supervisor<'_> {
             _ if is_stopped => Err(Failure::silent(LOST)),
             end => match self.interrupted {
                 Some(signal) => Err(Failure::by_signal(signal, true)),
+                // Not 0, if what the command has left behind was killed.
+                None if self.is_cut && matches!(end, Some(Ok(End::Exited(0)))) => Ok(KILLED),
                 None => Ok(status(end, self.is_denied)),
             },
         }
@@ -508,9 +518,15 @@ impl Supervisor<'_> {
         while !is_over && sys::now() < least && !self.keeper.lease.is_lost(sys::now()) {
             world.sleep(least.min(self.keeper.next(sys::now())))?;
             self.keeper.move_on(world);
-            is_over = world
-                .caught()
-                .is_some_and(|caught| caught.number != libc::SIGCHLD);
+            while let Some(caught) = world.caught() {
+                is_over |= caught.number != libc::SIGCHLD;
+                if caught.by_terminal && [libc::SIGINT, libc::SIGQUIT].contains(&caught.number) {
+                    self.interrupted = Some(caught.number);
+                }
+            }
+        }
+        if !is_over && sys::now() < least {
+            report("the lock is lost before --min-hold is over");
         }
         Ok(())
     }
@@ -523,7 +539,7 @@ fn status(end: Option<Result<End, Failure>>, is_denied: bool) -> u8 {
         Some(Ok(End::Exited(status))) => status as u8,
         Some(Ok(End::Killed(signal))) => 128 + signal as u8,
         // It died with its guard.
-        _ => 128 + libc::SIGKILL as u8,
+        _ => KILLED,
     }
 }
 
