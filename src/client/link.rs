@@ -35,7 +35,7 @@ impl Link {
     pub fn open(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Link> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
-        sys::watch_server(&stream)?;
+        sys::watch_peer(&stream)?;
         Link::over(stream, Vec::new(), registry, token)
     }
 

@@ -232,36 +232,31 @@ pub fn raise_file_limit() -> io::Result<u64> {
 }
 
 /// Gives the listening socket its backlog and the options that accepted sockets inherit (tcp(7)): no delay, buffers
-/// of a bounded size, and keepalive. Set once here, they cost no system call per connection.
+/// of a bounded size, keepalive and TCP_USER_TIMEOUT. Set once here, they cost no system call per connection.
 pub fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
     set_option(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     set_option(listener, libc::SOL_SOCKET, libc::SO_RCVBUF, BUFFER)?;
     set_option(listener, libc::SOL_SOCKET, libc::SO_SNDBUF, BUFFER)?;
-    keep_alive(listener)?;
+    watch_peer(listener)?;
     // SAFETY: two integers. A second listen(2) on a listening socket only changes its backlog.
     check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) }).map(drop)
 }
 
-/// Lets a socket notice within a minute that its peer's host has vanished.
-fn keep_alive(socket: &impl AsRawFd) -> io::Result<()> {
+/// Lets a socket notice within a minute that its peer's host has vanished, whether the connection is idle (keepalive) or
+/// has sent something that nobody acknowledges (TCP_USER_TIMEOUT in tcp(7)). The latter also ends a connection whose
+/// peer is alive and reads nothing for that long while its window is full.
+pub fn watch_peer(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     let values = [
         (libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
         (libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
         (libc::TCP_KEEPCNT, KEEPALIVE_PROBES),
+        (libc::TCP_USER_TIMEOUT, UNACKNOWLEDGED_MAX_MS),
     ];
     for (name, value) in values {
         set_option(socket, libc::IPPROTO_TCP, name, value)?;
     }
     Ok(())
-}
-
-/// Lets a client's socket notice within a minute that the server's host has vanished, whether the connection is idle
-/// (keepalive) or has sent something that nobody acknowledges (TCP_USER_TIMEOUT in tcp(7)).
-pub fn watch_server(socket: &impl AsRawFd) -> io::Result<()> {
-    keep_alive(socket)?;
-    let name = libc::TCP_USER_TIMEOUT;
-    set_option(socket, libc::IPPROTO_TCP, name, UNACKNOWLEDGED_MAX_MS)
 }
 
 /// How many milliseconds what this socket has sent may go unacknowledged; 0 if the system decides.
@@ -334,34 +329,38 @@ mod tests {
         super::option(socket, level, name).unwrap()
     }
 
-    #[test]
-    fn accepted_sockets_inherit_no_delay_and_keepalive() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        prepare_listener(&listener).unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        assert_eq!(option(&accepted, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
-        assert_eq!(option(&accepted, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
-        assert_eq!(
-            option(&accepted, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-            KEEPALIVE_IDLE_S
-        );
-    }
-
-    #[test]
-    fn a_client_is_not_left_alone_by_a_server_that_has_vanished() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        watch_server(&client).unwrap();
-        assert_eq!(option(&client, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
+    /// Whether this socket ends within a minute if its peer's host vanishes, idle or with data under way.
+    #[track_caller]
+    fn notices(socket: &impl AsRawFd) {
+        assert_eq!(option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
         for (name, value) in [
             (libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
             (libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
             (libc::TCP_KEEPCNT, KEEPALIVE_PROBES),
             (libc::TCP_USER_TIMEOUT, UNACKNOWLEDGED_MAX_MS),
         ] {
-            assert_eq!(option(&client, libc::IPPROTO_TCP, name), value);
+            assert_eq!(option(socket, libc::IPPROTO_TCP, name), value);
         }
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_no_delay_and_notice_a_client_that_has_vanished() {
+        for host in ["127.0.0.1", "::1"] {
+            let listener = TcpListener::bind((host, 0)).unwrap();
+            prepare_listener(&listener).unwrap();
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(option(&accepted, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
+            notices(&accepted);
+        }
+    }
+
+    #[test]
+    fn a_client_notices_a_server_that_has_vanished() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        watch_peer(&client).unwrap();
+        notices(&client);
     }
 
     #[test]
