@@ -1,9 +1,9 @@
-//! Where clients come in: a listening socket for each face, the limits on connections, and what is done when the system has
+//! Where clients come in: a listening socket for each face on each address of its host, the limits on connections, and what is done when the system has
 //! no more descriptors. Readiness to accept is told once, so what was not accepted is remembered. Invariant: a client that
 //! is over a limit is closed before it is read.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use mio::net::{TcpListener, TcpStream};
@@ -23,6 +23,8 @@ use crate::wire::Face;
 const FIRST: Token = Token(usize::MAX - 2);
 /// Connections that one door takes in a turn: some 20 us each.
 const ACCEPTS_A_TURN: usize = 32;
+/// How often a free port is looked for that is free on all addresses of a host.
+const PORT_TRIES: usize = 64;
 /// When to try again to accept, if the system has no more files and nothing closes.
 const RETRY: Us = 100_000;
 
@@ -50,7 +52,7 @@ pub(super) struct Doors {
     turned_away: u64,
 }
 
-/// Where clients of one face come in.
+/// Where clients of one face come in, at one address.
 struct Door {
     /// None once the server drains, unless there is still something to be done on that face.
     listener: Option<TcpListener>,
@@ -61,16 +63,22 @@ struct Door {
 }
 
 impl Doors {
-    /// Listens for every face that is configured.
+    /// Listens for every face that is configured. The texts are warnings: addresses of a host that this machine lacks.
     ///
     /// # Errors
     /// An address cannot be listened on.
-    pub fn open(config: &Config) -> io::Result<Doors> {
-        let mut doors = Vec::new();
+    pub fn open(config: &Config) -> io::Result<(Doors, Vec<String>)> {
+        let (mut doors, mut warnings) = (Vec::new(), Vec::new());
         for (face, host, port) in faces(config) {
-            doors.push(Door::open(face, host, port)?);
+            let opened =
+                resolve(host, port).and_then(|addrs| open_each(face, host, addrs, &mut warnings));
+            let opened = opened.map_err(|e| {
+                let text = format!("cannot listen on {host} port {port}: {e}");
+                io::Error::new(e.kind(), text)
+            })?;
+            doors.extend(opened);
         }
-        Ok(Doors {
+        let doors = Doors {
             doors,
             limits: Limits::new(config.max_connections, config.max_connections_per_ip),
             retry: None,
@@ -79,7 +87,8 @@ impl Doors {
             errors: Pace::default(),
             accepted: 0,
             turned_away: 0,
-        })
+        };
+        Ok((doors, warnings))
     }
 
     /// Lets poll tell of clients, and copies a descriptor for the reserve.
@@ -241,19 +250,66 @@ impl Doors {
     }
 }
 
+/// The addresses of a host, each once.
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut addrs = Vec::new();
+    for addr in (host, port).to_socket_addrs()? {
+        if !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    Ok(addrs)
+}
+
+/// Listens on each address of a host, on the same port of each: a client may take any of them first. If the port is 0
+/// the kernel chooses one at the first address, and another one if that is not free at all of them.
+fn open_each(
+    face: Face,
+    host: &str,
+    mut addrs: Vec<SocketAddr>,
+    warnings: &mut Vec<String>,
+) -> io::Result<Vec<Door>> {
+    let is_any = addrs.iter().all(|addr| addr.port() == 0);
+    let mut tries = PORT_TRIES;
+    loop {
+        match open_on(face, &addrs) {
+            Err((_, e)) if e.kind() == ErrorKind::AddrInUse && is_any && tries > 1 => tries -= 1,
+            // A name may have addresses that this machine does not have, such as ::1 where there is no IPv6.
+            Err((addr, e)) if is_not_ours(&e) && addrs.len() > 1 => {
+                addrs.retain(|other| other.ip() != addr.ip());
+                warnings.push(format!("not listening on {} of {host}: {e}", addr.ip()));
+            }
+            Err((addr, e)) if addr.ip().to_string() != host => {
+                return Err(io::Error::new(e.kind(), format!("{}: {e}", addr.ip())));
+            }
+            opened => return opened.map_err(|(_, e)| e),
+        }
+    }
+}
+
+/// Listens on all these addresses, which have the same port, or on none. With an error comes its address.
+fn open_on(face: Face, addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
+    let mut doors: Vec<Door> = Vec::new();
+    for &(mut addr) in addrs {
+        if let Some(first) = doors.first() {
+            addr.set_port(first.addr.port());
+        }
+        doors.push(Door::open(face, addr).map_err(|e| (addr, e))?);
+    }
+    Ok(doors)
+}
+
+/// Whether it is for want of this address that it cannot be listened on; see ip(7) and socket(2).
+fn is_not_ours(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable || sys::is_no_family(error)
+}
+
 impl Door {
-    fn open(face: Face, host: &str, port: u16) -> io::Result<Door> {
-        let open = || {
-            let listener = StdListener::bind((host, port))?;
-            listener.set_nonblocking(true)?;
-            sys::prepare_listener(&listener)?;
-            let addr = listener.local_addr()?;
-            Ok((listener, addr))
-        };
-        let (listener, addr) = open().map_err(|e: io::Error| {
-            let text = format!("cannot listen on {host} port {port}: {e}");
-            io::Error::new(e.kind(), text)
-        })?;
+    fn open(face: Face, addr: SocketAddr) -> io::Result<Door> {
+        let listener = StdListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        sys::prepare_listener(&listener)?;
+        let addr = listener.local_addr()?;
         Ok(Door {
             listener: Some(TcpListener::from_std(listener)),
             face,
@@ -278,5 +334,64 @@ fn faces(config: &Config) -> Vec<(Face, &str, u16)> {
 fn warn_of_refusals(log: Log, count: Option<u64>) {
     if let Some(count) = count {
         log.warn(unix_us(), "fd-exhausted", &[("refused", &count)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream as StdStream;
+
+    fn open(host: &str, addrs: &[&str]) -> (io::Result<Vec<Door>>, Vec<String>) {
+        let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+        let mut warnings = Vec::new();
+        let opened = open_each(Face::Text, host, addrs, &mut warnings);
+        (opened, warnings)
+    }
+
+    #[test]
+    fn a_name_has_a_door_on_each_of_its_addresses_all_on_one_port() {
+        for addrs in [["127.0.0.1:0", "[::1]:0"], ["[::1]:0", "127.0.0.1:0"]] {
+            let (doors, warnings) = open("both", &addrs);
+            let doors = doors.unwrap();
+            assert_eq!((doors.len(), warnings.len()), (2, 0));
+            assert_eq!(doors[0].addr.port(), doors[1].addr.port());
+            for door in &doors {
+                StdStream::connect(door.addr).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_of_which_one_address_is_in_use_is_refused_and_the_address_named() {
+        let taken = StdListener::bind("[::1]:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let (doors, _) = open(
+            "both",
+            &[&format!("127.0.0.1:{port}"), &format!("[::1]:{port}")],
+        );
+        let error = doors.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().starts_with("::1: "), "{error}");
+        // Nothing of it is left.
+        StdListener::bind(("127.0.0.1", port)).unwrap();
+    }
+
+    /// The addresses are for documents only: RFC 5737.
+    #[test]
+    fn addresses_that_this_machine_lacks_are_left_out_unless_there_is_no_other() {
+        let (doors, warnings) = open("some", &["192.0.2.1:0", "127.0.0.1:0"]);
+        let doors = doors.unwrap();
+        assert_eq!(doors.len(), 1);
+        assert!(doors[0].addr.ip().is_loopback());
+        assert_eq!(warnings.len(), 1);
+        assert!(
+            warnings[0].starts_with("not listening on 192.0.2.1 of some: "),
+            "{warnings:?}"
+        );
+        let (doors, warnings) = open("none", &["192.0.2.1:0", "198.51.100.1:0"]);
+        let error = doors.err().unwrap();
+        assert!(error.to_string().starts_with("198.51.100.1: "), "{error}");
+        assert_eq!(warnings.len(), 1);
     }
 }

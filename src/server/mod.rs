@@ -87,8 +87,8 @@ impl Server {
         warnings: &[String],
         log: Log,
     ) -> io::Result<Server> {
-        let mut doors = Doors::open(config)?;
-        for warning in warnings {
+        let (mut doors, absent) = Doors::open(config)?;
+        for warning in warnings.iter().chain(&absent) {
             log.warn(unix_us(), "warning", &[("text", warning)]);
         }
         if let Err(e) = sys::raise_file_limit() {

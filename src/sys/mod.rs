@@ -217,6 +217,11 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
         .is_some_and(|code| codes.contains(&code))
 }
 
+/// Whether the system knows no such addresses at all, as IPv6 where it is turned off; see socket(2).
+pub fn is_no_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
 /// Raises the number of files that may be open, connections included, to the hard limit, and returns it.
 pub fn raise_file_limit() -> io::Result<u64> {
     // SAFETY: the structure is plain integers, filled in by the first call and read by the second.

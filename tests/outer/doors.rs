@@ -1,13 +1,15 @@
-//! The real binary with two doors: the line protocol's and distlockd's. Not here: the conversations behind them,
+//! The real binary with several doors: the line protocol's and distlockd's, and one on each address of a name. Not here: the conversations behind them,
 //! which dialogues and simulations have. Invariant: the second port was free a moment ago, because its option has no
 //! value for any port.
 
+use std::env;
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Daemon, End, LONG, PATIENCE, dflockd, eventually};
+use crate::daemon::{Daemon, End, LONG, PATIENCE, dflockd, eventually, program, tools};
 
 const ACQUIRE: u8 = 1;
 const RELEASE: u8 = 2;
@@ -302,4 +304,34 @@ fn a_second_signal_cuts_distlockds_clients_too() {
     daemon.signal("TERM");
     assert_eq!(daemon.end().status, Some(0));
     caller.is_closed();
+}
+
+/// The kernel allows a file of hosts of its own to root, and inside of some containers to nobody.
+#[test]
+fn a_name_with_two_addresses_is_served_on_both_and_the_log_names_both() {
+    if !tools::has("unshare", "util-linux") {
+        return;
+    }
+    let hosts = env::temp_dir().join(format!("dflockd-hosts-{}", std::process::id()));
+    fs::write(&hosts, "::1 two.test\n127.0.0.1 two.test\n").unwrap();
+    let script = "mount --bind \"$1\" /etc/hosts && \
+        exec \"$0\" --port 0 --host two.test";
+    for more in [&[][..], &["--user", "--map-root-user"]] {
+        let mut command = program("unshare");
+        command.args(more).args(["--mount", "sh", "-c", script]);
+        command.arg(env!("CARGO_BIN_EXE_dflockd")).arg(&hosts);
+        let Ok(mut daemon) = Daemon::launch(command) else {
+            continue;
+        };
+        let first = daemon.addr;
+        let line = daemon.event("listening");
+        let (_, second) = line.split_once("addr=").unwrap();
+        daemon.addr = second.trim_end().parse().unwrap();
+        assert_eq!(first.port(), daemon.addr.port());
+        assert_ne!(first.is_ipv4(), daemon.addr.is_ipv4());
+        daemon.connect().takes("k");
+        daemon.addr = first;
+        daemon.connect().takes("k2");
+    }
+    fs::remove_file(&hosts).unwrap();
 }
