@@ -7,7 +7,7 @@ use super::agenda::{BYTES_A_UNIT, REQUEST, Work};
 use super::listing::Listing;
 use super::session::{Busy, Phase};
 use crate::command::{Command, Notice, Refusal, Reply, SessionId};
-use crate::wire::{Parsed, Request, is_http};
+use crate::wire::{Parsed, Request};
 
 impl Hub {
     /// Executes the requests at the head of what has just come for a session that had nothing to do.
@@ -77,7 +77,7 @@ impl Hub {
             return (bytes.len(), 0);
         }
         let face = session.face;
-        if !session.greeted && face.rules().refuses_browsers && is_http(bytes) {
+        if !session.greeted && face.is_browser(bytes) {
             self.close(slot, false);
             return (0, 0);
         }

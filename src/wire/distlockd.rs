@@ -52,6 +52,15 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
     }
 }
 
+/// Whether `input` begins as text does, and so as every HTTP request whatever its method. In a frame this would be a
+/// command that there is none of, with a name and an id of more than 8000 bytes each.
+pub(super) fn is_text(input: &[u8]) -> bool {
+    let is_visible = |byte: &u8| (b' '..=b'~').contains(byte);
+    input
+        .first_chunk::<HEAD>()
+        .is_some_and(|head| head.iter().all(is_visible))
+}
+
 /// Appends the frame of `reply`.
 pub fn write(reply: Reply, out: &mut Vec<u8>) {
     let (status, message) = match reply {

@@ -34,7 +34,7 @@ pub struct Rules {
     pub may_idle: bool,
     /// A session must say the server's secret first, if there is one.
     pub needs_secret: bool,
-    /// A session that begins with an HTTP request is closed unanswered: a browser must not drive this port.
+    /// A session that begins with an HTTP request or with TLS is closed unanswered: a browser must not drive this port.
     pub refuses_browsers: bool,
     /// A session that fails is told so before it is closed. On other faces a client would take that for the answer to
     /// its next request.
@@ -89,6 +89,18 @@ impl Face {
             #[cfg(test)]
             Face::Played => played::parse(input, scratch),
         }
+    }
+
+    /// Whether a connection that begins with these bytes is a browser's, on a face that refuses those. A web page chooses
+    /// the method and most of what follows the first line; over TLS its server chooses the id of the session.
+    pub fn is_browser(self, input: &[u8]) -> bool {
+        let is_like_http = match self {
+            Face::Text => text::is_http_line,
+            Face::Distlockd => distlockd::is_text,
+            #[cfg(test)]
+            Face::Played => |_: &[u8]| false,
+        };
+        self.rules().refuses_browsers && (is_http(input) || is_tls(input) || is_like_http(input))
     }
 
     /// What the answer will need of this request, on a face whose answers say more than the reply.
@@ -154,8 +166,14 @@ impl Face {
     }
 }
 
-/// Whether a connection that begins with these bytes speaks HTTP.
-pub fn is_http(input: &[u8]) -> bool {
+/// Whether a connection that begins with these bytes speaks TLS: they are a record of a handshake, and the first byte of
+/// its version; RFC 8446, 5.1.
+fn is_tls(input: &[u8]) -> bool {
+    input.starts_with(&[0x16, 0x03])
+}
+
+/// Whether a connection that begins with these bytes speaks HTTP, with a usual method.
+fn is_http(input: &[u8]) -> bool {
     const METHODS: [&[u8]; 9] = [
         b"GET ",
         b"POST ",
@@ -257,5 +275,48 @@ mod tests {
     fn http_is_known_by_its_first_bytes() {
         assert!(is_http(b"GET / HTTP/1.1\r\n") && is_http(b"POST "));
         assert!(!is_http(b"GE") && !is_http(b"GET\n") && !is_http(b"get / "));
+    }
+
+    #[test]
+    fn each_face_knows_a_browser_as_early_as_it_can() {
+        let hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
+        for (face, bytes, known_at) in [
+            (Face::Text, &hello[..], 2),
+            (Face::Distlockd, hello, 2),
+            (Face::Text, b"GET / HTTP/1.1\r\n", 4),
+            (Face::Distlockd, b"GET / HTTP/1.1\r\n", 4),
+            (Face::Text, b"MKCOL /a HTTP/1.1\r\r\n_\n_\n", 20),
+            (Face::Text, b"x HTTP/1.0\nl\nk\n", 11),
+            (Face::Text, b" HTTP/1.1\n", 10),
+            (Face::Text, b"PRI * HTTP/2.0\r\n\r\nSM\r\n", 16),
+            (Face::Distlockd, b"PRI * HTTP/2.0\r\n", 5),
+            (Face::Distlockd, b"!~ / HTTP/1.1\r\n", 5),
+        ] {
+            for cut in 0..=bytes.len() {
+                assert_eq!(face.is_browser(&bytes[..cut]), cut >= known_at, "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_client_is_taken_for_a_browser() {
+        for bytes in [
+            &b"l\nk HTTP/1.1\n0 HTTP/1.1\n"[..],
+            b"signal\na\nGET / HTTP/1.1\n",
+            b"l HTTP/1.2\n",
+            b"lHTTP/1.1\n",
+            b"l HTTP/1.1 \n",
+            b"PRI * HTTP/2.0 \n",
+            b"\x16\n\x03\n\n",
+            b"\x15\x03\n",
+        ] {
+            assert!(!Face::Text.is_browser(bytes), "{bytes:?}");
+        }
+        for command in 0..32 {
+            let frame = [&[command][..], b"\x20\x20\x20\x20 / HTTP/1.1\n"].concat();
+            assert!(!Face::Distlockd.is_browser(&frame), "{frame:?}");
+        }
+        let frame = b"x\0\x01\0\x01kc HTTP/1.1\n";
+        assert!(!Face::Distlockd.is_browser(frame));
     }
 }

@@ -122,6 +122,16 @@ pub fn find_lf(bytes: &[u8]) -> Option<usize> {
         .map(|end| at + end)
 }
 
+/// Whether the first line of `input` is whole and is that of an HTTP request, whatever its method; RFC 9112, 3, and
+/// RFC 9113, 3.4. No command looks like this.
+pub(super) fn is_http_line(input: &[u8]) -> bool {
+    let Some(end) = find_lf(&input[..input.len().min(LINE_MAX + 1)]) else {
+        return false;
+    };
+    let line = without_cr(&input[..end]);
+    line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") || line == b"PRI * HTTP/2.0"
+}
+
 fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
     let (space, command) = match command {
         b"ping" => return Some(Request::Ping),

@@ -349,7 +349,12 @@ fn the_right_auth_with_frames_and_an_end_behind_it_is_executed() {
 
 #[test]
 fn a_browser_hears_nothing_and_is_closed_at_once() {
-    for method in ["GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nHost: x\r\n\r\n"] {
+    for method in [
+        "GET / HTTP/1.1\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "MKCOL / HTTP/1.1\r\n",
+        "\u{16}\u{3}\u{1}\n_\n_\n",
+    ] {
         let mut d = guarded();
         let a = d.connect();
         d.send(a, method.to_string() + &auth(SECRET));

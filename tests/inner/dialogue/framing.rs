@@ -532,3 +532,42 @@ fn malformed_frames_are_errors_and_leave_the_connection_open_and_in_step() {
     );
     assert_eq!(d.keys(), 0);
 }
+
+#[test]
+fn what_a_browser_chooses_for_its_first_bytes_drives_nothing() {
+    let hello = "\u{16}\u{3}\u{1}\u{2}\0\u{1}\n_\n_\n";
+    for head in [
+        hello,
+        "GET /\r\n",
+        "MKCOL / HTTP/1.1\r\n_\n_\n",
+        "anything HTTP/1.0\n_\n_\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let bytes = format!("{head}l\nk\n0 99\nping\n_\n_\n");
+        for size in [1, 2, 5, bytes.len()] {
+            let mut d = Dialogue::new();
+            let (browser, a) = (d.connect(), d.connect());
+            for part in bytes.as_bytes().chunks(size) {
+                d.send(browser, part);
+            }
+            d.hears(browser, "");
+            d.is_closed(browser);
+            d.takes(a, "k");
+        }
+    }
+}
+
+#[test]
+fn later_bytes_of_a_connection_may_be_what_a_browser_would_send() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    d.says(a, "ping\n_\n_\n", "ok\n");
+    for frame in [
+        "MKCOL / HTTP/1.1\r\n_\n_\n",
+        "GET / HTTP/1.1\r\n_\n_\n",
+        "\u{16}\u{3}\u{1}\n_\n_\n",
+    ] {
+        d.says(a, frame, "error\n");
+    }
+    d.is_open(a);
+}

@@ -338,3 +338,32 @@ fn a_browser_is_sent_away_without_a_word_and_drives_nothing() {
         d.claims(a, "k", "a");
     }
 }
+
+#[test]
+fn neither_another_method_nor_tls_drives_anything() {
+    // As frames, these are commands that there are none of. A whole frame is behind each.
+    let hello = |id: u8| [0x16, 3, 1, 2, id];
+    for (head, len) in [
+        (&b"PAST / HTTP/1.1\r\n"[..], 5 + 0x4153 + 0x5420),
+        (
+            &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+            5 + 0x5249 + 0x202a,
+        ),
+        (&hello(0)[..], 5 + 0x0301 + 0x0200),
+        (&hello(99)[..], 5 + 0x0301 + 0x0263),
+    ] {
+        for cut in [1, 4, usize::MAX] {
+            let mut d = Dialogue::new();
+            let (browser, a) = (d.dial(), d.dial());
+            let mut page = head.to_vec();
+            page.resize(len, b'x');
+            page.extend(frame(1, "k", "page"));
+            for part in page.chunks(cut.max(page.len() / 1000)) {
+                d.send(browser, part);
+            }
+            d.is_closed(browser);
+            d.reads(browser, b"");
+            d.claims(a, "k", "a");
+        }
+    }
+}
