@@ -29,6 +29,9 @@ use socket::Sockets;
 const EVENTS_A_TURN: usize = 64;
 /// How long leases may wait for events and requests that came before their end: late is safe, but not for ever.
 const BEHIND_MAX: Us = 15_000;
+/// Signals within this of the first are the same one: timeout(1) sends it to the process and to its group, and a
+/// wrapper hands on what the terminal has sent already.
+const SAME_SIGNAL: Us = 100_000;
 
 // Above every slot, and every door.
 const TIMER: Token = Token(usize::MAX);
@@ -75,8 +78,8 @@ struct Server {
     now: Us,
     /// The longest turn so far; measured only for `--debug`.
     longest: Us,
-    /// `draining`: a first signal came. `cut`: a second one came.
-    draining: bool,
+    /// `draining`: when the first signal came. `cut`: a second one came.
+    draining: Option<Us>,
     cut: bool,
 }
 
@@ -117,7 +120,7 @@ impl Server {
             behind: None,
             now: sys::now(),
             longest: 0,
-            draining: false,
+            draining: None,
             cut: false,
         };
         server.doors.announce(log);
@@ -233,19 +236,24 @@ impl Server {
 
     fn signalled(&mut self) {
         while self.signals.take().is_some() {
-            if std::mem::replace(&mut self.draining, true) {
-                self.cut = true;
-                continue;
+            match self.draining {
+                None => self.drain(),
+                Some(since) if self.now <= since.saturating_add(SAME_SIGNAL) => {}
+                Some(_) => self.cut = true,
             }
-            // A client that has connected already is turned away like the others, not reset.
-            self.doors.accept_again();
-            self.accept();
-            self.doors.close_lines();
-            let connections = self.hub.lines();
-            self.log
-                .info(unix_us(), "draining", &[("connections", &connections)]);
-            self.hub.drain();
         }
+    }
+
+    fn drain(&mut self) {
+        self.draining = Some(self.now);
+        // A client that has connected already is turned away like the others, not reset.
+        self.doors.accept_again();
+        self.accept();
+        self.doors.close_lines();
+        let connections = self.hub.lines();
+        self.log
+            .info(unix_us(), "draining", &[("connections", &connections)]);
+        self.hub.drain();
     }
 
     /// What the outer ring counts, for the hub's snapshot.

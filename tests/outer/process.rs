@@ -633,10 +633,32 @@ fn a_second_signal_cuts_the_holders() {
         daemon.signal("TERM");
         daemon.event("draining");
         assert!(holder.is_served());
+        // Signals within 0.1 s are one.
+        holder.is_silent_for(Duration::from_millis(110));
         daemon.signal(second);
         assert_eq!(daemon.end().status, Some(0));
         assert!(!holder.is_served());
     }
+}
+
+/// Stopped, it gets both in the same moment.
+#[test]
+fn two_signals_at_once_begin_one_drain() {
+    let mut daemon = Daemon::start(&["--shutdown-timeout", "0"]);
+    let (mut holder, mut idle) = (daemon.connect(), daemon.connect());
+    let token = holder.takes("k");
+    assert!(idle.is_served());
+    daemon.freeze();
+    daemon.signal("TERM");
+    daemon.signal("INT");
+    daemon.signal("CONT");
+    daemon.event("draining");
+    idle.is_closed();
+    holder.says("n", "k", &token, "ok 33");
+    holder.says("r", "k", &token, "ok");
+    holder.is_closed();
+    drop(holder);
+    assert!(daemon.end().log.ends_with(" stopped cut=0\n"));
 }
 
 #[test]
