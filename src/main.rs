@@ -9,13 +9,14 @@ use dflockd::log::Log;
 use dflockd::server;
 
 fn main() -> ExitCode {
-    let (config, warnings) =
-        match config::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
-            Ok(Parsed::Run { config, warnings }) => (config, warnings),
-            Ok(Parsed::Help) => return print(&config::help()),
-            Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
-            Err(mistake) => return fail(2, &hinted(&mistake)),
-        };
+    let args = std::env::args_os().skip(1);
+    let names = std::env::vars_os().map(|(name, _)| name);
+    let (config, warnings) = match config::parse(args, |name| std::env::var_os(name), names) {
+        Ok(Parsed::Run { config, warnings }) => (config, warnings),
+        Ok(Parsed::Help) => return print(&config::help()),
+        Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
+        Err(mistake) => return fail(2, &hinted(&mistake)),
+    };
     let log = Log {
         debug: config.debug,
     };

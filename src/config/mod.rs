@@ -12,9 +12,12 @@ use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 
 use crate::command::Us;
-use options::PLANNED;
+use options::{FOREIGN, PLANNED};
 pub use options::{Flag, Group, OPTIONS};
 pub use secret::{NoSecret, secret_in};
+
+/// How many unknown variables a warning names.
+const NAMED_MAX: usize = 20;
 
 /// The settings that the server runs with; every field is in its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +63,8 @@ pub struct Config {
 /// The face for clients of distlockd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distlockd {
-    /// TCP port; 0 disables the face.
-    pub port: u16,
+    /// TCP port, with 0 one that the kernel chooses; without it there is no such face.
+    pub port: Option<u16>,
     /// Address or host name to listen on; without it, `Config::host`.
     pub host: Option<String>,
     /// Lease of a lock, in microseconds; at least a second.
@@ -134,21 +137,24 @@ pub enum Parsed {
     Version,
 }
 
-/// Reads the arguments (without the program's name) and the environment: a flag beats the
-/// environment, the environment beats the default, the last of two equal flags wins.
+/// Reads the arguments (without the program's name) and the environment, `names` being all that is set there: a flag
+/// beats the environment, the environment beats the default, the last of two equal flags wins.
 ///
 /// An error is one line of text without newline that names the flag or variable, the bad value and
 /// the values that are allowed. A bad value is an error even where another source overrides it.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
+    names: impl IntoIterator<Item = OsString>,
 ) -> Result<Parsed, String> {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(answer) = args.iter().find_map(|arg| asks(arg)) {
         return Ok(answer);
     }
     let mut config = Config::default();
+    let unknown = unknown(&env, names)?;
     let mut warnings = environment(&mut config, env)?;
+    warnings.extend(unknown);
     // A file on the command line beats a token in the environment.
     let from_environment = std::mem::take(&mut config.auth);
     command_line(&mut config, args)?;
@@ -156,7 +162,7 @@ pub fn parse(
         config.auth = from_environment;
     }
     warnings.extend(exposure(&config));
-    if config.distlockd.port > 0 && config.has_auth() && !config.distlockd.no_auth {
+    if config.distlockd.port.is_some() && config.has_auth() && !config.distlockd.no_auth {
         return Err(
             "--distlockd-port: distlockd clients cannot send the auth token: --distlockd-no-auth lets them in without it"
                 .to_string(),
@@ -249,6 +255,45 @@ fn environment(
     Ok(warnings)
 }
 
+/// The one warning about variables that look like ours and are none: a misspelt one would go unnoticed. Variables of
+/// another make, by which its server would act, are errors, because somebody relies on them.
+fn unknown(
+    env: impl Fn(&str) -> Option<OsString>,
+    names: impl IntoIterator<Item = OsString>,
+) -> Result<Option<String>, String> {
+    let known = |name: &str| OPTIONS.iter().any(|option| option.env.contains(&name));
+    let planned = |name: &str| PLANNED.iter().any(|planned| planned.1.contains(&name));
+    let mut unknown: Vec<String> = names
+        .into_iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("DFLOCKD_") && !known(name) && !planned(name))
+        .filter(|name| env(name).is_none_or(|value| !value.is_empty()))
+        .collect();
+    unknown.sort_unstable();
+    if let Some(name) = unknown.iter().find(|name| is_foreign(name)) {
+        return Err(format!(
+            "{name:?}: dflockd has no such setting, and does not start without what it asks for: unset it"
+        ));
+    }
+    let more = unknown.len().saturating_sub(NAMED_MAX);
+    unknown.truncate(NAMED_MAX);
+    let mut text = unknown.join(", ");
+    if more > 0 {
+        text += &format!(" and {more} more");
+    }
+    Ok((!text.is_empty()).then(|| format!("no such setting, ignored: {text}")))
+}
+
+/// Whether a server of another make would act by this variable.
+fn is_foreign(name: &str) -> bool {
+    FOREIGN
+        .iter()
+        .any(|foreign| match foreign.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == *foreign,
+        })
+}
+
 fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> {
     let mut parser = lexopt::Parser::from_args(args);
     loop {
@@ -334,7 +379,7 @@ fn apply(config: &mut Config, option: &Flag, source: &str, value: &OsStr) -> Res
 
 /// The warning about an address that other hosts can reach: which protections are off.
 fn exposure(config: &Config) -> Option<String> {
-    let distlockd = Some(&config.distlockd).filter(|face| face.port > 0);
+    let distlockd = Some(&config.distlockd).filter(|face| face.port.is_some());
     let other = distlockd.map(|face| face.host.as_ref().unwrap_or(&config.host));
     let host = [Some(&config.host), other]
         .into_iter()

@@ -98,12 +98,14 @@ pub static OPTIONS: &[Flag] = &[
         name: "distlockd-port",
         env: &["DFLOCKD_DISTLOCKD_PORT"],
         value: "PORT",
-        default: "0",
+        default: "",
         group: Group::Listening,
         help: "Listen on this TCP port too, for clients of the Python server\n\
-               distlockd, 0 to 65535; 0 disables it.",
+               distlockd, 0 to 65535. With 0 the kernel chooses a free port, and the\n\
+               log names it. Without this option there is no such port.",
         set: |config, text| {
-            integer(text, 0..=65_535, "a port").map(|value| config.distlockd.port = value as u16)
+            integer(text, 0..=65_535, "a port")
+                .map(|value| config.distlockd.port = Some(value as u16))
         },
     },
     Flag {
@@ -348,6 +350,18 @@ pub static OPTIONS: &[Flag] = &[
 pub(super) static PLANNED: &[(&str, &[&str])] = &[
     ("tls-cert", &["DFLOCKD_TLS_CERT"]),
     ("tls-key", &["DFLOCKD_TLS_KEY"]),
+];
+
+/// Variables by which other servers that read `DFLOCKD_` act, and this one cannot; `*` stands for any ending.
+pub(super) static FOREIGN: &[&str] = &[
+    "DFLOCKD_FENCE_STATE_FILE",
+    "DFLOCKD_HTTP_*",
+    "DFLOCKD_TLS_*",
+    "DFLOCKD_RAFT_*",
+    "DFLOCKD_NODE_ID",
+    "DFLOCKD_CLUSTER_*",
+    "DFLOCKD_ADVERTISE_ADDR",
+    "DFLOCKD_ORPHAN_TTL*",
 ];
 
 /// Records are linked by 32-bit indices. This leaves room for them, and no host has the memory for so many.

@@ -6,10 +6,12 @@ use super::*;
 use crate::command::SECOND;
 
 fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Parsed, String> {
-    parse(args.iter().map(OsString::from), |name| {
+    let value = |name: &str| {
         let (_, value) = env.iter().find(|(known, _)| *known == name)?;
         Some(value.into())
-    })
+    };
+    let names = env.iter().map(|(name, _)| name.into());
+    parse(args.iter().map(OsString::from), value, names)
 }
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> (Config, Vec<String>) {
@@ -151,18 +153,18 @@ fn a_value_that_is_not_utf8_is_an_error() {
     for option in settable() {
         let mut flag = OsString::from(format!("--{}=", option.name));
         flag.push(&raw);
-        let error = parse([flag], |_| None).unwrap_err();
+        let error = parse([flag], |_| None, []).unwrap_err();
         assert_eq!(
             error,
             format!(r#"--{}: bad value "\xFF\n": want valid UTF-8"#, option.name)
         );
         for name in option.env {
-            let error = parse([], |asked| (asked == *name).then(|| raw.clone())).unwrap_err();
+            let error = parse([], |asked| (asked == *name).then(|| raw.clone()), []).unwrap_err();
             assert!(error.starts_with(&format!(r#"{name}: bad value "\xFF\n""#)));
         }
     }
-    assert!(parse([raw], |_| None).is_err());
-    assert!(parse([OsString::from_vec(b"--\xff".to_vec())], |_| None).is_err());
+    assert!(parse([raw], |_| None, []).is_err());
+    assert!(parse([OsString::from_vec(b"--\xff".to_vec())], |_| None, []).is_err());
 }
 
 #[test]
@@ -212,7 +214,7 @@ fn each_variable_reaches_its_setting() {
             host: "::1".to_string(),
             port: 0,
             distlockd: Distlockd {
-                port: 8,
+                port: Some(8),
                 host: Some("127.0.0.2".to_string()),
                 lease: 9 * SECOND,
                 no_auth: true,
@@ -444,7 +446,7 @@ fn a_face_without_auth_beside_a_secret_has_to_be_wanted() {
     ];
     assert!(refusal(&[], &open).starts_with("--distlockd-port: "));
     let (config, warnings) = run(&["--distlockd-no-auth"], &open);
-    assert_eq!((config.distlockd.port, warnings), (9999, Vec::new()));
+    assert_eq!((config.distlockd.port, warnings), (Some(9999), Vec::new()));
     let public = ["--distlockd-no-auth", "--distlockd-host", "0.0.0.0"];
     let (_, warnings) = run(&public, &open);
     assert!(
@@ -464,6 +466,70 @@ fn options_of_later_versions_are_refused_by_name() {
         let text = refusal(&[], &[(name, "1")]);
         assert!(text.starts_with(&format!("{name}: TLS is not in this version")));
     }
+}
+
+#[test]
+fn a_port_of_another_face_is_absent_for_off_and_0_for_any() {
+    assert_eq!(run(&[], &[]).0.distlockd.port, None);
+    assert_eq!(
+        run(&[], &[("DFLOCKD_DISTLOCKD_PORT", "")]).0.distlockd.port,
+        None
+    );
+    assert_eq!(run(&["--distlockd-port=0"], &[]).0.distlockd.port, Some(0));
+    for bad in ["", "-1", "65536", "x", "off"] {
+        assert_eq!(
+            refusal(&["--distlockd-port", bad], &[]),
+            format!("--distlockd-port: bad value {bad:?}: want a port, 0 to 65535")
+        );
+    }
+}
+
+#[test]
+fn unknown_variables_are_named_in_one_warning() {
+    let env = [
+        ("DFLOCKD_PROT", "7"),
+        ("DFLOCKD_MAX_LOCK", "5"),
+        ("DFLOCKD_EMPTY", ""),
+        ("DFLOCK_SERVER", "x"),
+        ("dflockd_port", "x"),
+        ("DFLOCKD_PORT", "7"),
+    ];
+    let (config, warnings) = run(&[], &env);
+    assert_eq!(config.port, 7);
+    let wanted = "no such setting, ignored: DFLOCKD_MAX_LOCK, DFLOCKD_PROT";
+    assert_eq!(warnings, [wanted]);
+    let many: Vec<String> = (10..35).map(|n| format!("DFLOCKD_{n}")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "1")).collect();
+    let (_, warnings) = run(&[], &many);
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].ends_with(", DFLOCKD_29 and 5 more"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn variables_that_another_make_would_act_on_stop_the_start() {
+    for name in [
+        "DFLOCKD_FENCE_STATE_FILE",
+        "DFLOCKD_HTTP_PORT",
+        "DFLOCKD_HTTP_MAX_SESSIONS",
+        "DFLOCKD_TLS_CLIENT_CA",
+        "DFLOCKD_RAFT_ADDR",
+        "DFLOCKD_NODE_ID",
+        "DFLOCKD_CLUSTER_SIZE",
+        "DFLOCKD_ADVERTISE_ADDR",
+        "DFLOCKD_ORPHAN_TTL_S",
+    ] {
+        let text = refusal(&[], &[(name, "1")]);
+        assert!(
+            text.starts_with(&format!("{name:?}: dflockd has no such setting")),
+            "{text}"
+        );
+        assert_eq!(run(&[], &[(name, "")]), run(&[], &[]));
+    }
+    // Only the beginnings of the list: this one is misspelt.
+    assert_eq!(run(&[], &[("DFLOCKD_NODE_IDS", "1")]).1.len(), 1);
 }
 
 #[test]

@@ -69,13 +69,9 @@ impl Doors {
     /// An address cannot be listened on.
     pub fn open(config: &Config) -> io::Result<(Doors, Vec<String>)> {
         let (mut doors, mut warnings) = (Vec::new(), Vec::new());
-        for (face, host, port) in faces(config) {
-            let opened =
-                resolve(host, port).and_then(|addrs| open_each(face, host, addrs, &mut warnings));
-            let opened = opened.map_err(|e| {
-                let text = format!("cannot listen on {host} port {port}: {e}");
-                io::Error::new(e.kind(), text)
-            })?;
+        for wanted in faces(config) {
+            let opened = wanted.open(&mut warnings);
+            let opened = opened.map_err(|e| wanted.refusal(&e, &doors))?;
             doors.extend(opened);
         }
         let doors = Doors {
@@ -319,15 +315,69 @@ impl Door {
     }
 }
 
+/// Where clients of one face are to come in, and the options that say so.
+struct Wanted<'a> {
+    face: Face,
+    host: &'a str,
+    port: u16,
+    host_flag: &'static str,
+}
+
+impl Wanted<'_> {
+    fn open(&self, warnings: &mut Vec<String>) -> io::Result<Vec<Door>> {
+        let addrs = resolve(self.host, self.port)?;
+        open_each(self.face, self.host, addrs, warnings)
+    }
+
+    /// An error that says what was wanted and by which option. The address may be that of another face.
+    fn refusal(&self, error: &io::Error, doors: &[Door]) -> io::Error {
+        let Wanted { host, port, .. } = self;
+        let is_own = |door: &Door| {
+            let addrs = resolve(self.host, self.port).unwrap_or_default();
+            addrs.iter().any(|&addr| is_same(addr, door.addr))
+        };
+        let own = doors.iter().find(|door| is_own(door));
+        let why = match own.filter(|_| error.kind() == ErrorKind::AddrInUse) {
+            Some(door) => format!(
+                "{} and {} have the same address",
+                door.face.rules().port_flag,
+                self.face.rules().port_flag
+            ),
+            None => format!(
+                "{error}; see {} and {}",
+                self.host_flag,
+                self.face.rules().port_flag
+            ),
+        };
+        let text = format!("cannot listen on {host} port {port}: {why}");
+        io::Error::new(error.kind(), text)
+    }
+}
+
+/// Whether only one socket can listen on both. An unspecified address is all of the machine's.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && (is_any || one.ip() == other.ip())
+}
+
 /// The faces that there are to be, and where; the line protocol comes last.
-fn faces(config: &Config) -> Vec<(Face, &str, u16)> {
+fn faces(config: &Config) -> Vec<Wanted<'_>> {
     let Distlockd { port, host, .. } = &config.distlockd;
     let mut faces = Vec::new();
-    if *port > 0 {
-        let host = host.as_ref().unwrap_or(&config.host);
-        faces.push((Face::Distlockd, host.as_str(), *port));
+    if let Some(port) = *port {
+        faces.push(Wanted {
+            face: Face::Distlockd,
+            host: host.as_ref().unwrap_or(&config.host),
+            port,
+            host_flag: host.as_ref().map_or("--host", |_| "--distlockd-host"),
+        });
     }
-    faces.push((Face::Text, &config.host, config.port));
+    faces.push(Wanted {
+        face: Face::Text,
+        host: &config.host,
+        port: config.port,
+        host_flag: "--host",
+    });
     faces
 }
 

@@ -41,6 +41,8 @@ pub struct Rules {
     pub has_last_word: bool,
     /// The event by which the log tells where its clients come in.
     pub listening: &'static str,
+    /// The option that sets its port.
+    pub port_flag: &'static str,
     /// The longest frame, in bytes.
     pub frame_max: usize,
 }
@@ -56,6 +58,7 @@ impl Face {
                 refuses_browsers: true,
                 has_last_word: true,
                 listening: "listening",
+                port_flag: "--port",
                 frame_max: text::FRAME_MAX,
             },
             Face::Distlockd => &Rules {
@@ -65,6 +68,7 @@ impl Face {
                 refuses_browsers: true,
                 has_last_word: false,
                 listening: "listening-distlockd",
+                port_flag: "--distlockd-port",
                 frame_max: distlockd::FRAME_MAX,
             },
             #[cfg(test)]

@@ -15,6 +15,7 @@ pub const RULES: Rules = Rules {
     refuses_browsers: false,
     has_last_word: true,
     listening: "listening-played",
+    port_flag: "--played-port",
     frame_max: 256,
 };
 

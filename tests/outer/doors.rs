@@ -271,12 +271,31 @@ fn a_port_that_is_taken_is_status_1_and_named() {
     assert_eq!(end.log.lines().count(), 1, "{end:?}");
     let wanted = format!("dflockd: cannot listen on 127.0.0.1 port {port}: ");
     assert!(end.log.starts_with(&wanted), "{end:?}");
+    assert!(
+        end.log.ends_with("; see --host and --distlockd-port\n"),
+        "{end:?}"
+    );
     // Also by the server itself.
     drop(taken);
     let end = Daemon::launch(dflockd(&["--port", &port, "--distlockd-port", &port]));
     let end = end.err().unwrap();
     assert_eq!(end.status, Some(1), "{end:?}");
-    assert!(end.log.contains(&wanted), "{end:?}");
+    let own = format!("{wanted}--distlockd-port and --port have the same address\n");
+    assert!(end.log.ends_with(&own), "{end:?}");
+}
+
+#[test]
+fn port_0_is_any_free_port_that_the_log_names() {
+    let mut daemon = Daemon::spawn(dflockd(&["--port", "0", "--distlockd-port", "0"]));
+    let addr = |line: String| -> SocketAddr {
+        let (_, addr) = line.split_once("addr=").unwrap();
+        addr.trim_end().parse().unwrap()
+    };
+    let distlockd = addr(daemon.event("listening-distlockd"));
+    daemon.addr = addr(daemon.event("listening"));
+    assert!(distlockd.port() != 0 && distlockd != daemon.addr);
+    Caller::dial(distlockd).asks(ACQUIRE, "k", "me", OK);
+    daemon.connect().says("l", "k", "0", "timeout");
 }
 
 #[test]
