@@ -154,7 +154,10 @@ fn a_token_is_wanted_or_another_or_none() {
         for (command, what) in [
             (at(closed.addr, args), "a token, see --token-file"),
             (with(closed.addr), "another token, see --token-file"),
-            (with(open.addr), "no token"),
+            (
+                with(open.addr),
+                "no token: leave out --token-file and DFLOCK_TOKEN_FILE, or check --server",
+            ),
         ] {
             let end = run(command);
             end.complains(77);

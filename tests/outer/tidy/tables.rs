@@ -69,7 +69,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/take",
-        "failure options print super::acquire super::world",
+        "command failure options print super::acquire super::world sys",
     ),
     ("bin/dflock/run/times", "client command guard options"),
     ("bin/dflock/run/world", "command failure sys"),
