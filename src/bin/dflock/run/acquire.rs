@@ -22,7 +22,7 @@ const PAUSES: (Us, Us) = (SECOND / 20, 2 * SECOND);
 /// A place in a queue that was kept for so long makes the next pause a first one.
 const LASTING: Us = SECOND;
 /// How long after the end of the wait a grant may be confirmed: a round trip.
-const LAST_WORD: Us = SECOND / 2;
+const CONFIRM: Us = SECOND / 2;
 /// How long a grant that was lost on its way may be held against its own owner, if `--lease` does not say so.
 const LOST_LEASE: Us = 60 * SECOND;
 
@@ -33,7 +33,7 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Keepe
         match wait.ask() {
             Ok(keeper) => {
                 if let Some(mut keeper) = wait.confirm(keeper)? {
-                    keeper.be_prompt();
+                    keeper.tell_at_once();
                     return Ok(keeper);
                 }
                 let what = "the lock was granted and lost while its answer was on its way";
@@ -58,7 +58,7 @@ struct Wait<'a> {
     /// Whether a server has had this wait in its queue.
     queued: bool,
     /// Until then the server may have a hold of this owner whose grant was lost.
-    haunted: Us,
+    stray_until: Us,
     /// The next pause.
     pause: Us,
 }
@@ -72,7 +72,7 @@ impl<'a> Wait<'a> {
             over: start.saturating_add(options.wait),
             answered: false,
             queued: false,
-            haunted: 0,
+            stray_until: 0,
             pause: PAUSES.0,
         }
     }
@@ -103,11 +103,11 @@ impl<'a> Wait<'a> {
         if is_only {
             self.request(&mut request);
         }
-        let met = self.search.meet(addresses, &owner, &request, until);
+        let met = self.search.handshake(addresses, &owner, &request, until);
         match &met {
             Ok(_) | Err(Unheard::Miss(Miss::Drains)) => self.answered = true,
             // The request may have arrived.
-            Err(_) if is_only => self.haunt(),
+            Err(_) if is_only => self.expect_stray(),
             Err(_) => {}
         }
         let Handshake {
@@ -137,7 +137,7 @@ impl<'a> Wait<'a> {
                 Ok(keeper)
             }
             Err(unheard) => {
-                self.haunt();
+                self.expect_stray();
                 self.search.leave(Some((peer, link)))?;
                 Err(unheard)
             }
@@ -145,9 +145,9 @@ impl<'a> Wait<'a> {
     }
 
     /// A grant may be lost on its way from now on.
-    fn haunt(&mut self) {
+    fn expect_stray(&mut self) {
         let lease = self.search.options.lease.unwrap_or(LOST_LEASE);
-        self.haunted = sys::now().saturating_add(lease);
+        self.stray_until = sys::now().saturating_add(lease);
     }
 
     /// Appends the request for the lock, for what is left of the wait.
@@ -208,8 +208,8 @@ impl<'a> Wait<'a> {
             }
             Some(Reply::Timeout) if options.wait != Us::MAX => self.busy().into(),
             // It may be the hold that went to a connection which was lost.
-            Some(Reply::Refused(Refusal::Deadlock)) if sys::now() < self.haunted => {
-                Unheard::Miss(Miss::Haunted)
+            Some(Reply::Refused(Refusal::Deadlock)) if sys::now() < self.stray_until => {
+                Unheard::Miss(Miss::Stray)
             }
             Some(Reply::Refused(refusal)) => self.search.refused(refusal),
             _ => self.search.not_dflockd(&answered(line)).into(),
@@ -264,7 +264,7 @@ impl<'a> Wait<'a> {
             true => self.end(),
             false => self.over,
         };
-        let end = end.max(sys::now().saturating_add(LAST_WORD));
+        let end = end.max(sys::now().saturating_add(CONFIRM));
         while !keeper.lease.is_sure() {
             keeper.move_on(self.search.world);
             let now = sys::now();
@@ -285,7 +285,7 @@ impl<'a> Wait<'a> {
         if keeper.lease.is_sure() && !keeper.lease.is_lost(now) {
             return Ok(Some(keeper));
         }
-        self.haunt();
+        self.expect_stray();
         keeper.give_back(self.search.world)?;
         Ok(None)
     }

@@ -21,7 +21,7 @@ use crate::failure::{ENDED, Failure, SERVER, is_own, reason};
 use crate::options::Options;
 
 /// How often the end of a lookup is checked: the first pause, and the longest.
-const GLANCES: (Us, Us) = (SECOND / 5000, SECOND / 50);
+const LOOKUP_PAUSES: (Us, Us) = (SECOND / 5000, SECOND / 50);
 /// How long an address may be silent before the next one is tried beside it.
 const HEAD_START: Us = SECOND / 4;
 
@@ -39,7 +39,7 @@ pub enum Miss {
     Lost(String),
     Drains,
     /// It has granted the lock to a connection that was lost, and to the same owner.
-    Haunted,
+    Stray,
 }
 
 impl Miss {
@@ -49,7 +49,7 @@ impl Miss {
             Miss::Unreached(why) => format!("cannot reach {server}: {why}"),
             Miss::Lost(why) => format!("the connection to {server} is lost: {why}"),
             Miss::Drains => format!("{server} is about to stop"),
-            Miss::Haunted => format!("{server} has granted the lock to a connection that is lost"),
+            Miss::Stray => format!("{server} has granted the lock to a connection that is lost"),
         }
     }
 }
@@ -117,7 +117,7 @@ impl<'a> Search<'a> {
             Some(lookup) => lookup,
             None => thread::Builder::new().spawn(move || resolve(&name))?,
         };
-        let mut glance = GLANCES.0;
+        let mut glance = LOOKUP_PAUSES.0;
         while !lookup.is_finished() {
             let now = sys::now();
             if now >= until {
@@ -125,7 +125,7 @@ impl<'a> Search<'a> {
                 return Err(Unheard::unreached("its name was not found in time"));
             }
             self.sleep(until.min(now.saturating_add(glance)))?;
-            glance = GLANCES.1.min(glance * 2);
+            glance = LOOKUP_PAUSES.1.min(glance * 2);
         }
         let found = lookup.join().expect("a lookup does not panic");
         found
@@ -135,7 +135,7 @@ impl<'a> Search<'a> {
 
     /// Greets the addresses, the next one when the one before has said nothing for a while, until one of them has
     /// answered. `more` follows the greeting at once: requests that may go to this address alone.
-    pub fn meet(
+    pub fn handshake(
         &mut self,
         mut left: VecDeque<SocketAddr>,
         owner: &Owner,

@@ -120,8 +120,8 @@ impl Keeper {
     }
 
     /// From now on troubles are told at once.
-    pub fn be_prompt(&mut self) {
-        self.news.be_prompt();
+    pub fn tell_at_once(&mut self) {
+        self.news.tell_at_once();
     }
 
     /// Whether the hold has ended: no connection is open, and a lease has passed since the last renewal.

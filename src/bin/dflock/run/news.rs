@@ -39,7 +39,7 @@ impl News {
     }
 
     /// Ends the silence: what concerns a lock that is held cannot wait.
-    pub fn be_prompt(&mut self) {
+    pub fn tell_at_once(&mut self) {
         self.from = 0;
         self.tell_kept();
     }

@@ -475,7 +475,7 @@ impl Supervisor<'_> {
         }
         match self.lost {
             false => next.min(self.keeper.next(now)).min(self.told.term),
-            true if self.is_denied => next.min(self.keeper.lease.until()),
+            true if now < self.keeper.lease.until() => next.min(self.keeper.lease.until()),
             true => next,
         }
     }
