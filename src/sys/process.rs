@@ -235,13 +235,17 @@ pub fn ended() -> Children {
     }
 }
 
-/// Kills a child that nobody has waited for, and waits for its end: the first process of a container may not wait for
-/// orphans.
-pub fn kill_and_reap(child: Pid) {
-    // It may have ended already.
-    let _ = kill(child, libc::SIGKILL);
-    // SAFETY: an integer, and no memory.
-    unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
+/// Kills children that nobody has waited for, and waits for their end: the first process of a container may not wait
+/// for orphans.
+pub fn kill_and_reap(children: &[Pid]) {
+    for &child in children {
+        // It may have ended already.
+        let _ = kill(child, libc::SIGKILL);
+    }
+    for &child in children {
+        // SAFETY: an integer, and no memory.
+        unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
+    }
 }
 
 /// Whether there is a child, running or not; see waitid(2).

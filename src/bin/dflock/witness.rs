@@ -61,13 +61,6 @@ impl Witness {
         self.pid = self.pid.filter(|&own| own != pid);
     }
 
-    /// Ends it.
-    pub fn stop(&mut self) {
-        if let Some(pid) = self.pid.take() {
-            process::kill_and_reap(pid);
-        }
-    }
-
     /// Where its reports arrive.
     pub fn reports(&mut self) -> &mut Receiver {
         &mut self.reports

@@ -80,8 +80,10 @@ fn begin<'a>(channel: &'a Channel, start: Start<'_>, dflock: Pid) -> io::Result<
     drop(gate);
     process::block_all();
     process::leave_session()?;
-    process::set_name(NAME)?;
     process::adopt_orphans()?;
+    // dflock can answer while the rest is done.
+    let _ = channel.send(&Report::Started(command).bytes(), None);
+    process::set_name(NAME)?;
     process::replace_standard_streams(start.null)?;
     let own = [channel.as_raw_fd(), opener.as_raw_fd()];
     let kept: Vec<_> = own.into_iter().chain(start.connection).collect();
@@ -149,9 +151,6 @@ impl Life<'_> {
             let mut source = SourceFd(&fd);
             poll.registry()
                 .register(&mut source, Token(0), Interest::READABLE)?;
-        }
-        if let Some(command) = self.command {
-            self.report(Report::Started(command));
         }
         loop {
             self.hear();

@@ -160,8 +160,6 @@ fn start(
         false => Vec::new(),
     };
     process::adopt_orphans()?;
-    let mut witness = Witness::start(&world.numbers, null)?;
-    strangers.extend(witness.pid());
     let guard = Guard::start(Start {
         command,
         connection: keeper.link_fd().map(|fd| fd.as_raw_fd()),
@@ -170,8 +168,10 @@ fn start(
         by: start_by(options, &keeper.lease),
         signals: &world.signals,
         null,
-    });
-    let guard = guard.inspect_err(|_| witness.stop())?;
+    })?;
+    // While the guard gets ready. If this fails, the guard hears no more, and the command does not begin.
+    let mut witness = Witness::start(&world.numbers, null)?;
+    strangers.extend(witness.pid());
     let registry = world.registry();
     registry.register(witness.reports(), WITNESS, Interest::READABLE)?;
     registry.register(&mut SourceFd(&guard.as_raw_fd()), GUARD, Interest::READABLE)?;
@@ -492,12 +492,11 @@ impl Supervisor<'_> {
         if self.is_gone && !self.keeper.lease.is_lost(sys::now()) {
             result = self.keeper.give_back(world);
         }
-        self.witness.stop();
-        if let Some(guard) = self.guard.take()
-            && self.is_gone
-        {
-            process::kill_and_reap(guard.pid);
-        }
+        let helpers = [
+            self.witness.pid(),
+            self.guard.take().filter(|_| self.is_gone).map(|it| it.pid),
+        ];
+        process::kill_and_reap(&helpers.into_iter().flatten().collect::<Vec<Pid>>());
         result?;
         match self.end {
             Some(Err(failure)) => Err(failure),
