@@ -28,7 +28,7 @@ const PORT_TRIES: usize = 64;
 /// When to try again to accept, if the system has no more files and nothing closes.
 const RETRY: Us = 100_000;
 
-/// What a connection is let into.
+/// The parts of the server that take in a connection.
 pub(super) struct World<'a> {
     pub hub: &'a mut Hub,
     pub sockets: &'a mut Sockets,
@@ -239,7 +239,7 @@ impl Doors {
         warn_of_refusals(log, count);
     }
 
-    /// What the doors have counted, for the hub's snapshot.
+    /// The counts of the doors, for the hub's snapshot.
     pub fn count(&self, vitals: &mut Vitals) {
         vitals.accepted = self.accepted;
         vitals.turned_away = self.turned_away;

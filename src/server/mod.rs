@@ -68,7 +68,7 @@ struct Server {
     sockets: Sockets,
     timer: Timer,
     signals: Signals,
-    /// What the timer is set to.
+    /// The instant that the timer is set to.
     armed: Us,
     /// Everything that had arrived until then has been read, or has had its time.
     heard: Us,
@@ -160,7 +160,7 @@ impl Server {
 
     /// Reads first, then the clock's work: a renewal that is already here comes before the end of its lease.
     fn turn(&mut self, events: &Events) {
-        // What had arrived when poll was asked is among the events. The process may have stood still since.
+        // Everything that had arrived when poll was asked is among the events. The process may have stood still since.
         let asked = std::mem::replace(&mut self.now, sys::now());
         self.hub.begin_turn(self.now, unix_us(), self.vitals());
         let to_read = self.sockets.to_read().min(EVENTS_A_TURN);
@@ -197,7 +197,7 @@ impl Server {
     fn settle(&mut self) {
         loop {
             self.hub.settle();
-            // What must outlive the process is kept here, before any byte of it leaves. There is nothing yet.
+            // Facts that must outlive the process are kept here, before any byte of it leaves. There is nothing yet.
             let doors = &mut self.doors;
             if !self.sockets.flush(&mut self.hub, |id| doors.closed(id)) {
                 break;
@@ -256,7 +256,7 @@ impl Server {
         self.hub.drain();
     }
 
-    /// What the outer ring counts, for the hub's snapshot.
+    /// The counts of the outer ring, for the hub's snapshot.
     fn vitals(&self) -> Vitals {
         let mut vitals = Vitals {
             longest_turn: self.longest,

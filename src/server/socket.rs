@@ -25,7 +25,7 @@ struct Socket {
     full: bool,
 }
 
-/// What is left to be read.
+/// The bytes that may still be in a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Left {
     /// Nothing, as far as is known: an edge will tell of more.
@@ -132,7 +132,7 @@ pub(super) struct Sockets {
     sockets: Vec<Option<Socket>>,
     /// Sessions whose sockets may have more to read.
     again: VecDeque<SessionId>,
-    /// What a read fills before the hub takes it.
+    /// The bytes of one read, until the hub takes them.
     buffer: Vec<u8>,
 }
 

@@ -107,9 +107,10 @@ static WAS_STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 /// The system calls what is listed in this section before std begins; see DT_INIT_ARRAY in elf(5).
 #[used]
 #[unsafe(link_section = ".init_array")]
-static BEFORE_STD: extern "C" fn() = look_at_stdout;
+static BEFORE_STD: extern "C" fn() = before_std;
 
-extern "C" fn look_at_stdout() {
+extern "C" fn before_std() {
+    process::look_at_signals();
     // SAFETY: two constants; the call only looks.
     let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
     WAS_STDOUT_CLOSED.store(flags < 0, Ordering::Relaxed);

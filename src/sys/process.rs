@@ -183,12 +183,8 @@ const FILES: u32 = 1024;
 static WERE_IGNORED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 const CHANGED: [c_int; 2] = [libc::SIGPIPE, libc::SIGCHLD];
 
-/// The loader calls what is in this section before it calls the runtime.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static AT_START: extern "C" fn() = at_start;
-
-extern "C" fn at_start() {
+/// Notes which signals are ignored, before std begins.
+pub(super) fn look_at_signals() {
     for (was_ignored, signal) in WERE_IGNORED.iter().zip(CHANGED) {
         was_ignored.store(is_ignored(signal), Ordering::Relaxed);
     }

@@ -219,6 +219,7 @@ fn play_part(mut peer: daemon::Client, part: &Part, heard: impl Fn(String)) {
             (_, "l") => &grant,
             (Part::GrantAndFallSilent, _) => "",
             (Part::ServeSlowly, "n") => {
+                // Longer than the patience with a lease of 2 s, and shorter than what is left of it.
                 thread::sleep(Duration::from_millis(600));
                 "ok 2\n"
             }
