@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::daemon::{Daemon, LONG, at_once, eventually};
-use crate::stage::{Run, around, at, few_at_once, is_alive, run, signal};
+use crate::stage::{
+    Run, around, at, children, few_at_once, is_alive, outlasts_a_lease, run, signal, waiters,
+};
 
 /// Shell texts that start something in the background and print its number, each further away from the command.
 const FAR: [&str; 4] = [
@@ -183,4 +185,46 @@ fn a_term_reaches_what_the_command_has_left_behind_and_is_waited_for() {
     holder.signal("TERM");
     holder.hears("heard");
     assert_eq!(holder.status(), 3);
+}
+
+#[test]
+fn what_is_killed_with_the_guard_is_not_status_0() {
+    let daemon = Daemon::start(&[]);
+    let script = "(setsid sh -c 'echo $$; exec sleep 60' &); sleep 0.2";
+    let args = ["--left", "wait", "k", "sh", "-c", script];
+    let mut holder = Run::start(at(daemon.addr, &args));
+    let left = pid(&mut holder);
+    assert!(holder.complaint().contains("waiting for"));
+    assert!(signal(holder.guard(), "KILL"));
+    assert_eq!((holder.status(), is_alive(left)), (137, false));
+}
+
+/// dflock is stopped for longer than its lease, but its command had ended before.
+#[test]
+fn a_command_that_ended_in_time_has_its_own_status() {
+    let daemon = Daemon::start(&[]);
+    let script = "echo ready; read a; exit 7";
+    let args = ["--lease", "1", "k", "sh", "-c", script];
+    let mut holder = Run::start(at(daemon.addr, &args));
+    holder.hears("ready");
+    let guard = holder.guard();
+    holder.signal("STOP");
+    holder.send("go\n");
+    eventually("the command has ended", || children(guard).is_empty());
+    outlasts_a_lease(&daemon, 2);
+    holder.signal("CONT");
+    let end = holder.end();
+    assert_eq!((end.status, end.err.as_str()), (7, ""));
+}
+
+#[test]
+fn an_input_that_ends_while_hold_waits_ends_the_hold_at_once() {
+    let daemon = Daemon::start(&[]);
+    let mut other = daemon.connect();
+    let token = other.takes("k");
+    let mut holder = Run::start(at(daemon.addr, &["--lease", "3600", "hold", "k"]));
+    eventually("it waits", || waiters(&daemon, "k") == 1);
+    holder.close();
+    other.send(format!("r\nk\n{token}\n"));
+    assert_eq!(holder.status(), 0);
 }

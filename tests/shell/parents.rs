@@ -316,25 +316,51 @@ fn the_command_is_of_its_tools_group_and_session() {
 
 // A system that lacks something.
 
-/// dflock in a mount namespace of its own, in which a folder is empty. None where the kernel refuses one.
-fn without(folder: &str, scene: &Scene, key: &str, command: &str) -> Option<End> {
+/// A text for the shell in namespaces of its own, which unshare(1) makes by these flags. None where the kernel refuses
+/// them.
+fn apart(flags: &str, scene: &Scene, text: &str) -> Option<End> {
     if !tools::has("unshare", "util-linux") {
         return None;
     }
-    let script =
-        format!("mount -t tmpfs none {folder} && echo mounted && exec dflock {key} {command}");
     for more in ["", "--user --map-root-user "] {
-        let unshare = format!("exec unshare {more}--mount sh -c '{script}'");
+        let unshare = format!("exec unshare {more}{flags} sh -c '{text}'");
         let mut command = around(scene.daemon.addr, &unshare);
         command.stdin(Stdio::null());
         let mut end = run(command);
-        if let Some(rest) = end.out.strip_prefix("mounted\n") {
+        if let Some(rest) = end.out.strip_prefix("apart\n") {
             end.out = rest.to_string();
             return Some(end);
         }
     }
-    println!("the kernel refuses a mount namespace: left out");
+    println!("the kernel refuses namespaces: left out");
     None
+}
+
+/// dflock where a folder is empty.
+fn without(folder: &str, scene: &Scene, key: &str, command: &str) -> Option<End> {
+    let text = format!("mount -t tmpfs none {folder} && echo apart && exec dflock {key} {command}");
+    apart("--mount", scene, &text)
+}
+
+/// The numbers in /proc are those of other processes, if they are of any.
+#[test]
+fn behind_the_proc_of_another_namespace_nobody_is_left() {
+    let scene = Scene::new();
+    let tool = scene.tool(true);
+    let (script, left) = (format!("{}.sh", tool.file), format!("{}.left", tool.file));
+    fs::write(
+        &script,
+        "setsid sleep 60 >/dev/null 2>&1 & echo $! >$1; exit 7\n",
+    )
+    .unwrap();
+    // The shell is process 1 there, and all would end with it.
+    let text = format!(
+        "echo apart; dflock {} sh {script} {left}; echo status $?; kill -0 $(cat {left}) 2>/dev/null; echo $?",
+        tool.key
+    );
+    if let Some(end) = apart("--pid --fork", &scene, &text) {
+        assert_eq!(end.out, "status 7\n1\n", "{end:?}");
+    }
 }
 
 #[test]
