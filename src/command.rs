@@ -184,6 +184,25 @@ pub enum Command<'a> {
         /// The owner's name, as sent.
         owner: &'a [u8],
     },
+    /// Makes a hold last for its lease, whatever becomes of its session; a renewal does not bind it again.
+    Detach {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// The hold's token.
+        token: Token,
+    },
+    /// An administrator ends the holds that a key has now, or one of them; its queue is served next. The answer may come
+    /// turns later.
+    Break {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+        /// The fence of the one hold that ends; None: all end.
+        fence: Option<u64>,
+    },
     /// The session is gone: its waits end, then its holds. [`Notice::Closed`] follows, perhaps turns later.
     Close,
     /// From now on nothing is granted; the queues empty over the next ticks.
@@ -221,10 +240,15 @@ pub enum Reply {
         /// How long the hold lasts from now.
         lease: Us,
     },
+    /// The holds of the key were ended by force.
+    Broken {
+        /// How many there were.
+        holds: u64,
+    },
     /// The wait ended without a grant.
     Timeout,
-    /// Done; the answer has nothing else to say. To `ping`, a health check, `auth`, `listen`, `unlisten` and
-    /// [`Command::Declare`].
+    /// Done; the answer has nothing else to say. To `ping`, a health check, `auth`, `listen`, `unlisten`,
+    /// [`Command::Declare`] and [`Command::Detach`].
     Done,
     /// The signal was sent.
     Signalled {
@@ -264,8 +288,10 @@ pub enum Refusal {
     NotEnqueued,
     /// The slot that was enqueued for was granted, and its lease ended before the wait.
     LeaseExpired,
-    /// The first frame did not say the right secret.
+    /// The first frame did not say the right secret, or the request is an administrator's.
     Auth,
+    /// There are as many connections as there may be, in all or from this address.
+    MaxConnections,
     /// The server is about to stop.
     Draining,
     /// The wait would close a circle of waiting holders, and never end.
@@ -294,18 +320,29 @@ pub enum State<'a> {
         held: u32,
         /// Tickets in its queue.
         waiting: u32,
-        /// The session of its oldest hold, if that still has one.
-        holder: Option<SessionId>,
-        /// The owner of its oldest hold, if it was declared.
-        owner: Option<&'a [u8]>,
-        /// How long the oldest hold's lease still runs.
-        lease_left: Us,
+        /// Its oldest hold.
+        oldest: Option<TicketView<'a>>,
     },
     /// Nobody holds it or queues for it.
     Idle {
         /// For how long.
         span: Us,
     },
+}
+
+/// A hold or a wait as a listing shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TicketView<'a> {
+    /// The fence of the hold; 0 while it waits.
+    pub fence: u64,
+    /// Its session. None: the hold has none, and lasts for its lease.
+    pub session: Option<SessionId>,
+    /// Its owner, if that was declared.
+    pub owner: Option<&'a [u8]>,
+    /// For how long it has been held, or has waited.
+    pub age: Us,
+    /// For how long the hold's lease still runs.
+    pub lease_left: Us,
 }
 
 /// The owner of a wait or a hold.

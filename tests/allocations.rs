@@ -6,10 +6,13 @@ mod settings;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use dflockd::hub::{Hub, Next, Vitals, Wrote};
 use dflockd::wire::Face;
 use settings::settings;
+
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
 
 struct Counting;
 
@@ -70,7 +73,7 @@ fn ten_thousand_pairs_allocate_nothing_once_warm() {
     let mut hub = Hub::new(settings());
     let mut now = 1_000_000_000;
     hub.begin_turn(now, 0, Vitals::default());
-    let id = hub.opened(Face::Text).unwrap();
+    let id = hub.opened(Face::Text, PEER).unwrap();
     let keys: Vec<String> = (0..100).map(|n| format!("{n:0>22}")).collect();
     let mut frame = Vec::with_capacity(128);
     for key in &keys {
@@ -119,8 +122,8 @@ fn a_hundred_thousand_timeouts_on_one_key_take_no_memory() {
     let mut now = 1_000_000_000;
     hub.begin_turn(now, 0, Vitals::default());
     let (holder, waiter) = (
-        hub.opened(Face::Text).unwrap(),
-        hub.opened(Face::Text).unwrap(),
+        hub.opened(Face::Text, PEER).unwrap(),
+        hub.opened(Face::Text, PEER).unwrap(),
     );
     assert!(!exchange(
         &mut hub,

@@ -97,6 +97,7 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::NotEnqueued => "this connection is not in the queue",
         Refusal::LeaseExpired => "the lease is over",
         Refusal::Auth => "the server wants another secret",
+        Refusal::MaxConnections => "the server has as many connections as it may",
         Refusal::Deadlock => "deadlock: the holders of the key wait for a lock that is held here",
         Refusal::Draining => "the server is about to stop",
     }

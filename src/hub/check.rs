@@ -2,7 +2,7 @@
 //! and simulations.
 
 use super::session::Phase;
-use super::{Hub, INPUT_MAX, OUTPUT_MAX, listing};
+use super::{Hub, INPUT_MAX, OUTPUT_MAX, stats};
 use crate::wire::Parsed;
 
 impl Hub {
@@ -23,7 +23,7 @@ impl Hub {
                 session.input.len() <= INPUT_MAX + session.face.rules().frame_max,
                 "S10"
             );
-            let answers = session.outlet.len() < OUTPUT_MAX + listing::ENTRY_MAX;
+            let answers = session.outlet.len() < OUTPUT_MAX + stats::ENTRY_MAX;
             assert!(answers || session.outlet.has_listened(), "S10");
             if session.phase == Phase::Open && !session.share.queued && !session.is_blocked() {
                 let parsed =

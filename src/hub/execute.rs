@@ -5,7 +5,10 @@
 use super::Hub;
 use super::agenda::{BYTES_A_UNIT, REQUEST, Work};
 use super::listing::Listing;
+use super::refusals::Refused;
 use super::session::{Busy, Phase};
+use super::show::Show;
+use super::stats::Stats;
 use crate::command::{Command, Notice, Refusal, Reply, SessionId};
 use crate::wire::{Parsed, Request};
 
@@ -110,6 +113,7 @@ impl Hub {
             }
             Parsed::Bad { used, fatal, why } => {
                 session.start_frame();
+                session.newcomer = false;
                 face.write_mistake(why, session.outlet.tail(&mut self.pool));
                 self.answered(slot);
                 if fatal && self.sessions[slot].phase.is_open() {
@@ -136,6 +140,7 @@ impl Hub {
     fn request(&mut self, slot: u32, request: Request) -> Work {
         let session = &mut self.sessions[slot];
         session.busy = Busy::Waiting;
+        session.newcomer &= is_introduction(&request);
         match request {
             Request::Auth(secret) => self.authenticate(slot, secret),
             _ if !session.trusted => self.reject(slot),
@@ -146,34 +151,51 @@ impl Hub {
             Request::Health => self.answer(slot, Reply::Done),
             Request::Stats => {
                 let out = session.outlet.tail(&mut self.pool);
-                session.busy = Busy::Listing(Box::new(Listing::start(self.connections, out)));
-                self.mark_dirty(slot);
-                self.wake(slot);
+                let stats = Stats::start(self.connections, out);
+                self.begin_listing(slot, Listing::Stats(stats));
             }
-            Request::Listen { .. }
-            | Request::Unlisten { .. }
-            | Request::Signal { .. }
-            | Request::Command(Command::Declare { .. })
-                if self.drain.is_some() =>
-            {
+            Request::Show { space, key } => {
+                self.begin_listing(slot, Listing::Show(Show::new(space, key)));
+            }
+            Request::Listen { .. } | Request::Signal { .. } if self.drain.is_some() => {
                 self.answer(slot, Reply::Refused(Refusal::Draining));
             }
             Request::Listen { pattern, group } => return self.listen(slot, pattern, group),
             Request::Unlisten { pattern, group } => return self.unlisten(slot, pattern, group),
             Request::Signal { channel, payload } => self.signal(slot, channel, payload),
-            Request::Command(command) => {
-                self.locks
-                    .apply(self.now, session.id, command, &mut self.outbox);
-                self.route();
-                let session = &self.sessions[slot];
-                // The peer is gone: it cannot wait.
-                if session.waits() && (session.ended || session.hung_up) {
-                    self.close(slot, true);
-                }
-                return self.locks.take_work();
-            }
+            Request::Command(command) => return self.command(slot, command),
         }
         0
+    }
+
+    /// Has the lock table carry a command out, and returns what that cost.
+    fn command(&mut self, slot: u32, command: Command) -> Work {
+        if let Command::Break { .. } = command {
+            if !self.may_break(slot) {
+                let peer = self.sessions[slot].peer;
+                self.refusals.note(Refused::Break, peer);
+                self.answer(slot, Reply::Refused(Refusal::Auth));
+                return 0;
+            }
+            // It is finished even if the peer has sent its last byte.
+            self.sessions[slot].busy = Busy::Working;
+        }
+        let id = self.sessions[slot].id;
+        self.locks.apply(self.now, id, command, &mut self.outbox);
+        self.route();
+        let session = &self.sessions[slot];
+        // The peer is gone: it cannot wait.
+        if session.waits() && (session.ended || session.hung_up) {
+            self.close(slot, true);
+        }
+        self.locks.take_work()
+    }
+
+    /// The answer comes in slices.
+    fn begin_listing(&mut self, slot: u32, listing: Listing) {
+        self.sessions[slot].busy = Busy::Listing(Box::new(listing));
+        self.mark_dirty(slot);
+        self.wake(slot);
     }
 
     /// Hands every reply to its session, and acts on every notice. A session that is closing gets no reply; a hold that
@@ -224,6 +246,9 @@ impl Hub {
     /// Appends the answer to the session's request.
     pub(super) fn answer(&mut self, slot: u32, reply: Reply) {
         let session = &mut self.sessions[slot];
+        if let Reply::Refused(refusal) = reply {
+            self.refusals.note_refusal(refusal, session.peer);
+        }
         let out = session.outlet.tail(&mut self.pool);
         session.face.write(reply, session.exchange.as_deref(), out);
         self.answered(slot);
@@ -300,6 +325,14 @@ impl Hub {
     }
 }
 
+/// Whether a session only says with it who it is. A drain does not end such a newcomer with the answer.
+fn is_introduction(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Auth(_) | Request::Command(Command::Declare { .. })
+    )
+}
+
 /// What it costs to read a frame of so many bytes.
 fn bytes_cost(bytes: usize) -> Work {
     (bytes / BYTES_A_UNIT) as Work
@@ -307,6 +340,8 @@ fn bytes_cost(bytes: usize) -> Work {
 
 #[cfg(test)]
 mod tests {
+    use core::net::SocketAddr;
+
     use crate::command::{SECOND, SessionId};
     use crate::hub::{Hub, Next, Settings, Vitals, Wrote};
     use crate::locks;
@@ -322,6 +357,7 @@ mod tests {
             claim_lease: SECOND,
             auto_release: true,
             deadlock_detection: false,
+            log: false,
             first_fence: 1,
             secret: [7; 32],
         };
@@ -329,10 +365,15 @@ mod tests {
             locks,
             max_subscriptions: 0,
             secret: None,
+            admin: None,
             read_timeout: 100 * SECOND,
             write_timeout: SECOND,
             shutdown_timeout: 0,
         })
+    }
+
+    fn peer() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 40_000))
     }
 
     /// One turn in which this is received; returns what the session is sent, and what becomes of it.
@@ -355,7 +396,7 @@ mod tests {
     #[test]
     fn what_was_decoded_and_kept_of_a_request_is_there_for_its_answer() {
         let mut hub = hub();
-        let id = hub.opened(Face::Played).unwrap();
+        let id = hub.opened(Face::Played, peer()).unwrap();
         let granted = ("key granted\n".to_string(), Next::Keep);
         assert_eq!(turn(&mut hub, 0, id, b"wait k%e%y\n"), granted);
         assert_eq!(turn(&mut hub, 0, id, b"wait key%\n").0, "");
@@ -366,7 +407,7 @@ mod tests {
     #[test]
     fn a_client_that_waits_for_a_word_is_told_once_a_frame() {
         let mut hub = hub();
-        let id = hub.opened(Face::Played).unwrap();
+        let id = hub.opened(Face::Played, peer()).unwrap();
         for name in ["a", "b"] {
             assert_eq!(turn(&mut hub, 0, id, b"as").0, "");
             assert_eq!(turn(&mut hub, 0, id, b"k").0, "go on\n");
@@ -380,7 +421,7 @@ mod tests {
     #[test]
     fn a_mistake_is_answered_and_a_fatal_one_ends_the_session() {
         let mut hub = hub();
-        let id = hub.opened(Face::Played).unwrap();
+        let id = hub.opened(Face::Played, peer()).unwrap();
         let stays = ("bad\n".to_string(), Next::Keep);
         assert_eq!(turn(&mut hub, 0, id, b"what\n"), stays);
         let ends = ("fatal\n".to_string(), Next::Shut);

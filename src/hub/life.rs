@@ -3,6 +3,7 @@
 //! go out, as far as the peer takes them in time.
 
 use super::Hub;
+use super::refusals::Refused;
 use super::session::{Busy, Phase, Session};
 use crate::command::{Command, Refusal, Reply, SECOND, SessionId, Us};
 use crate::wire::text;
@@ -25,13 +26,8 @@ pub(super) struct Drain {
     next: u32,
     /// When the drain ends, whoever is still there.
     due: Us,
-}
-
-impl Drain {
-    /// When the next turn must be.
-    pub fn deadline(&self, slots: u32) -> Us {
-        if self.next < slots { 0 } else { self.due }
-    }
+    /// No session holds anything any more: the doors close, and every session ends once it has its answers.
+    last_call: bool,
 }
 
 impl Hub {
@@ -41,7 +37,11 @@ impl Hub {
             return;
         }
         let due = deadline(self.now, self.shutdown_timeout);
-        self.drain = Some(Drain { next: 0, due });
+        self.drain = Some(Drain {
+            next: 0,
+            due,
+            last_call: false,
+        });
         self.locks.apply(
             self.now,
             SessionId::NOBODY,
@@ -50,17 +50,34 @@ impl Hub {
         );
     }
 
+    /// Whether nothing is held by a session any more, so that the doors of the line protocol are to close.
+    pub fn is_last_call(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.last_call)
+    }
+
     /// Whether a drain has come to its end: no session is left that it waits for, or its time is up.
     pub fn is_drained(&self) -> bool {
         self.drain
             .as_ref()
-            .is_some_and(|drain| self.lines == 0 || self.now >= drain.due)
+            .is_some_and(|drain| drain.last_call && self.lines == 0 || self.now >= drain.due)
+    }
+
+    /// When a drain needs the next turn.
+    pub(super) fn drain_deadline(&self) -> Option<Us> {
+        let drain = self.drain.as_ref()?;
+        let is_put_off = drain.next < self.sessions.places()
+            || !drain.last_call && self.locks.held_by_sessions() == 0;
+        Some(if is_put_off { 0 } else { drain.due })
     }
 
     /// Looks at some more sessions, and closes those that hold nothing. Waiters are turned away by the lock
     /// table, and closed with that answer.
     pub(super) fn drain_some(&mut self) {
         let Some(drain) = &mut self.drain else { return };
+        if !drain.last_call && self.locks.held_by_sessions() == 0 {
+            // Newcomers that have asked nothing are closed now, too.
+            (drain.last_call, drain.next) = (true, 0);
+        }
         let from = drain.next;
         drain.next = self.sessions.places().min(from + CLOSES_A_TURN);
         for slot in from..drain.next {
@@ -72,38 +89,29 @@ impl Hub {
         }
     }
 
-    /// Whether the drain closes the session once it has its answers: it holds nothing, and could only ask for more. On a
-    /// face whose holds have no session, a session may still give one back.
+    /// Whether the drain closes the session once it has its answers: it holds nothing, and could only ask for more. A
+    /// newcomer may have come to renew or to give back. On a face whose holds have no session, a session may still give
+    /// one back.
     pub(super) fn has_no_place_in_drain(&self, slot: u32) -> bool {
         let session = &self.sessions[slot];
-        session.face.rules().drains && !self.locks.holds(session.id)
+        let may_stay = session.newcomer && !self.is_last_call();
+        session.face.rules().drains && !may_stay && !self.locks.holds(session.id)
     }
 
     /// Closes a session that the drain does not wait for. It lingers only if bytes are left to be sent or to be read.
     pub(super) fn close_drained(&mut self, slot: u32) {
+        if self.sessions[slot].newcomer {
+            // It has heard nothing yet.
+            self.write(slot, Reply::Refused(Refusal::Draining));
+        }
         let session = &self.sessions[slot];
         let linger = !session.outlet.is_empty() || !session.input.is_empty() || session.paused;
         self.close(slot, linger);
     }
 
-    /// The first frame says the secret, or it is the last one. A later `auth` is an error.
-    pub(super) fn authenticate(&mut self, slot: u32, said: &[u8]) {
-        if self.sessions[slot].trusted {
-            return self.answer(slot, Reply::Refused(Refusal::Error));
-        }
-        if self
-            .secret
-            .as_deref()
-            .is_some_and(|secret| is_equal(secret, said))
-        {
-            self.sessions[slot].trusted = true;
-            return self.answer(slot, Reply::Done);
-        }
-        self.reject(slot);
-    }
-
     /// The first frame did not say the secret. The close comes 100 ms later, by a timer, so that guessing takes time.
     pub(super) fn reject(&mut self, slot: u32) {
+        self.refusals.note(Refused::Token, self.sessions[slot].peer);
         self.write(slot, Reply::Refused(Refusal::Auth));
         self.begin_close(slot, Phase::Reject);
         self.set_deadline(slot, self.now.saturating_add(REJECT));
@@ -278,14 +286,4 @@ fn deadline(now: Us, span: Us) -> Us {
     } else {
         now.saturating_add(span)
     }
-}
-
-/// Takes the same time wherever the two differ, so that a secret cannot be guessed byte by byte; its length may be known.
-fn is_equal(secret: &[u8], said: &[u8]) -> bool {
-    secret.len() == said.len()
-        && secret
-            .iter()
-            .zip(said)
-            .fold(0, |differ, (a, b)| differ | (a ^ b))
-            == 0
 }

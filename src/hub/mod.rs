@@ -5,6 +5,7 @@
 //! This file is what the server calls. A turn is [`Hub::begin_turn`], what came in, [`Hub::tick`], then
 //! [`Hub::settle`] and a write to each session of [`Hub::next_write`] until there is none, and [`Hub::end_turn`].
 
+mod access;
 mod agenda;
 mod check;
 mod counts;
@@ -13,20 +14,29 @@ mod life;
 mod listing;
 mod outlet;
 mod post;
+mod refusals;
 mod session;
+mod show;
+mod stats;
+mod view;
+
+use core::net::SocketAddr;
 
 use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::command::{Command, Outbox, SessionId, Us, WaitEdge};
-use crate::locks::{self, Locks};
+use crate::locks::{self, Event, Locks};
 use crate::signals::Signals;
 use crate::wire::Face;
+use access::Secrets;
 use agenda::Agenda;
 pub use counts::{Snapshot, Vitals};
 use life::{Drain, LINGER};
 pub use outlet::OUTPUT_MAX;
 use post::Posts;
+use refusals::Tallies;
+pub use refusals::{Refusals, Refused};
 use session::{Phase, Session};
 
 /// Bytes of a session's input that are kept while it cannot go on; then its socket is not read.
@@ -41,6 +51,8 @@ pub struct Settings {
     pub max_subscriptions: u32,
     /// The secret that a session must say before anything else, if there is one.
     pub secret: Option<Vec<u8>>,
+    /// The secret of administrators, if there is one. It serves as the other one too.
+    pub admin: Option<Vec<u8>>,
     /// How long a line of a request may take, and the silence of a session that holds nothing; at least 1 s.
     pub read_timeout: Us,
     /// How long a peer may leave its output unread before it is disconnected; 0 sets no limit.
@@ -71,6 +83,17 @@ pub enum Next {
     Close,
 }
 
+/// An event of the lock table, and the addresses of those that it names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Happened {
+    /// What happened.
+    pub event: Event,
+    /// Where the holder is, if its hold has a session.
+    pub peer: Option<SocketAddr>,
+    /// Where the session is that ended the hold, if one did.
+    pub by: Option<SocketAddr>,
+}
+
 /// All sessions and what they share.
 pub struct Hub {
     locks: Locks,
@@ -94,7 +117,8 @@ pub struct Hub {
     /// Slots that are free from the next turn on.
     removed: Vec<u32>,
     drain: Option<Drain>,
-    secret: Option<Vec<u8>>,
+    secrets: Secrets,
+    refusals: Tallies,
     read_timeout: Us,
     write_timeout: Us,
     shutdown_timeout: Us,
@@ -124,7 +148,11 @@ impl Hub {
             resumed: Vec::new(),
             removed: Vec::new(),
             drain: None,
-            secret: settings.secret,
+            secrets: Secrets {
+                client: settings.secret,
+                admin: settings.admin,
+            },
+            refusals: Tallies::default(),
             read_timeout: settings.read_timeout,
             write_timeout: settings.write_timeout,
             shutdown_timeout: settings.shutdown_timeout,
@@ -142,8 +170,8 @@ impl Hub {
         self.vitals = vitals;
     }
 
-    /// A peer has connected. None if there are too many already: 2^24.
-    pub fn opened(&mut self, face: Face) -> Option<SessionId> {
+    /// A peer has connected from this address. None if there are too many already: 2^24.
+    pub fn opened(&mut self, face: Face, peer: SocketAddr) -> Option<SessionId> {
         if self.sessions.len() >= SessionId::SLOTS as usize {
             return None;
         }
@@ -154,9 +182,14 @@ impl Hub {
         let session = &mut self.sessions[slot];
         session.id = SessionId::new(self.serial, slot);
         session.face = face;
-        session.trusted = self.secret.is_none() || !face.rules().needs_secret;
+        session.peer = Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+        session.trusted = self.secrets.client.is_none() || !face.rules().needs_secret;
+        session.newcomer = self.drain.is_some() && face.rules().drains;
         let id = session.id;
         self.extend_deadline(slot);
+        if self.is_last_call() && self.has_no_place_in_drain(slot) {
+            self.close_drained(slot);
+        }
         Some(id)
     }
 
@@ -376,10 +409,7 @@ impl Hub {
 
     /// When the next turn must be, if no socket asks for one before; in the past while work is put off.
     pub fn deadline(&self) -> Option<Us> {
-        let draining = self
-            .drain
-            .as_ref()
-            .map(|drain| drain.deadline(self.sessions.places()));
+        let draining = self.drain_deadline();
         let put_off =
             self.agenda.is_put_off() || !self.posts.is_empty() || self.signals.is_leaving();
         let work = put_off.then_some(0);
@@ -412,6 +442,28 @@ impl Hub {
     /// Takes one of the deadlocks of this turn: who waits for what, the one that was refused first.
     pub fn next_knot(&mut self) -> Option<Vec<WaitEdge>> {
         self.locks.take_knot()
+    }
+
+    /// Takes the oldest event of the lock table that was noted. It must be taken before the turn ends, while the sessions
+    /// that it names are there.
+    pub fn next_event(&mut self) -> Option<Happened> {
+        let event = self.locks.take_event()?;
+        let (session, by) = match &event {
+            Event::Granted { hold, .. } | Event::Kept { hold, .. } => (hold.session, None),
+            Event::Ended { hold, by, .. } => (hold.session, Some(*by)),
+            Event::Broken { by, .. } => (SessionId::NOBODY, Some(*by)),
+        };
+        let peer = |id: SessionId| self.sessions[self.find(id)?].peer;
+        Some(Happened {
+            peer: peer(session),
+            by: by.and_then(peer),
+            event,
+        })
+    }
+
+    /// Notes the first holds of sessions as [`Event::Kept`]. It looks at all: for the end of the server.
+    pub fn note_kept(&mut self) {
+        self.locks.note_kept();
     }
 
     /// The lock table, to look at.

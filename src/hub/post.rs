@@ -92,7 +92,7 @@ impl Hub {
     /// Sends the signal on its way, and a first slice of that way at once.
     pub(super) fn signal(&mut self, slot: u32, channel: &[u8], payload: &[u8]) {
         let session = &mut self.sessions[slot];
-        session.busy = Busy::Signalling;
+        session.busy = Busy::Working;
         let mut line = std::mem::take(&mut self.posts.spare_line);
         text::write_signal(channel, payload, &mut line);
         let post = Post {

@@ -1,6 +1,8 @@
 //! One connection as the hub sees it: what it has sent and not yet had executed, what it is owed, in which phase of
 //! its life it is, and when that phase must be over.
 
+use core::net::SocketAddr;
+
 use super::INPUT_MAX;
 use super::agenda::Share;
 use super::listing::Listing;
@@ -22,6 +24,8 @@ pub(super) struct Session {
     pub outlet: Outlet,
     pub share: Share,
     pub face: Face,
+    /// Where its peer is.
+    pub peer: Option<SocketAddr>,
     /// What the answer to its request needs of that; none on most faces.
     pub exchange: Option<Box<Exchange>>,
     pub phase: Phase,
@@ -30,6 +34,10 @@ pub(super) struct Session {
     pub dirty: bool,
     /// It has said the secret, or it need not.
     pub trusted: bool,
+    /// It has said the administrator's secret.
+    pub admin: bool,
+    /// It came in during the drain and has asked nothing yet.
+    pub newcomer: bool,
     /// The server was told that there is no room for input, and does not read the socket.
     pub paused: bool,
     /// The peer has finished sending, though not all of it is read.
@@ -54,7 +62,7 @@ pub(super) struct Session {
 }
 
 /// What the session's request waits for. When the peer has sent its last byte, an answer in slices is still finished, and
-/// so is a signal; a wait in a queue ends, and the session closes.
+/// so are a signal and a break; a wait in a queue ends, and the session closes.
 #[derive(Default)]
 pub(super) enum Busy {
     /// It has its answer.
@@ -64,8 +72,8 @@ pub(super) enum Busy {
     Waiting,
     /// The answer is being given in slices.
     Listing(Box<Listing>),
-    /// Its signal is on its way.
-    Signalling,
+    /// Its signal is on its way, or its break goes on in slices.
+    Working,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,11 +180,14 @@ impl Default for Session {
             outlet: Outlet::default(),
             share: Share::default(),
             face: Face::Text,
+            peer: None,
             exchange: None,
             phase: Phase::Open,
             busy: Busy::No,
             dirty: false,
             trusted: false,
+            admin: false,
+            newcomer: false,
             paused: false,
             hung_up: false,
             ended: false,

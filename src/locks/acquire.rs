@@ -98,7 +98,7 @@ impl Locks {
 
     /// Grants a free slot to an owner, without a session.
     pub(super) fn grant_to_owner(&mut self, owner: u32, key: u32, lease: Us) -> Reply {
-        let place = self.tickets.insert(Ticket::new(key, NIL, 0, lease));
+        let place = self.tickets.insert(Ticket::new(self.now, key, NIL, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
         self.give_to_owner(owner, place, Bound::Lease);
         let token = self.grant(place);
@@ -160,7 +160,9 @@ impl Locks {
     /// timer yet.
     pub(super) fn add_ticket(&mut self, from: SessionId, key: u32, lease: Us, free: bool) -> u32 {
         let member = self.ensure_member(from);
-        let place = self.tickets.insert(Ticket::new(key, member, 0, lease));
+        let place = self
+            .tickets
+            .insert(Ticket::new(self.now, key, member, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
         let Member {
             tickets: mine,

@@ -3,7 +3,7 @@
 
 use super::Locks;
 use super::acquire::Wish;
-use super::grant::End;
+use super::event::End;
 use super::ticket::Ticket;
 use crate::command::{Outbox, Realm, Refusal, Reply, SessionId, Space};
 

@@ -1,5 +1,5 @@
-//! What the lock table counts, and how it is read. Invariant (S11): granted = released + expired + closed + held,
-//! between any two commands.
+//! What the lock table counts, and how it is read. Invariant (S11): granted = released + expired + closed + broken +
+//! held, between any two commands.
 
 use super::Locks;
 
@@ -14,6 +14,8 @@ pub struct Counts {
     pub expired: u64,
     /// Holds that ended with their session.
     pub closed: u64,
+    /// Holds that an administrator ended.
+    pub broken: u64,
     /// Holds now.
     pub held: u64,
     /// Deadlocks that were refused.
@@ -29,7 +31,7 @@ impl Locks {
     pub fn counts(&self) -> Counts {
         let c = self.counts;
         Counts {
-            held: c.granted - c.released - c.expired - c.closed,
+            held: c.granted - c.released - c.expired - c.closed - c.broken,
             ..c
         }
     }

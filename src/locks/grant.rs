@@ -3,6 +3,7 @@
 //! next waiter. Invariant: between two commands no key has both a free slot and a waiter, unless the server drains.
 
 use super::crowd::FEW;
+use super::event::End;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
@@ -10,17 +11,6 @@ use crate::command::{Bound, Notice, Outbox, Refusal, Reply, SessionId, Space, To
 
 /// Holds with an expired lease that one acquire may end, of a semaphore with many slots.
 const EVICTED: u32 = 50;
-
-/// What ended a hold.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// A client gave it back.
-    Released,
-    /// Its lease is over.
-    Expired,
-    /// Its session is gone.
-    Closed,
-}
 
 impl Locks {
     /// A client gives a hold back.
@@ -61,7 +51,11 @@ impl Locks {
     pub(super) fn grant(&mut self, place: u32) -> Token {
         let token = self.mint();
         let Ticket {
-            key, member, lease, ..
+            key,
+            member,
+            lease,
+            since,
+            ..
         } = self.tickets[place];
         let due = self.now.saturating_add(lease);
         assert!(
@@ -76,9 +70,11 @@ impl Locks {
         self.wheel.cancel(&mut self.tickets, place);
         self.tickets[place].token = token;
         self.tickets[place].due = due;
+        self.tickets[place].since = self.now;
         self.wheel.insert(&mut self.tickets, place);
         self.count_hold(member, true);
         self.counts.granted += 1;
+        self.note_grant(place, since);
         token
     }
 
@@ -206,7 +202,9 @@ impl Locks {
             End::Released => self.counts.released += 1,
             End::Expired => self.counts.expired += 1,
             End::Closed => self.counts.closed += 1,
+            End::Broken => self.counts.broken += 1,
         }
+        self.note_end(place, end, by);
         self.keys[key].held -= 1;
         if self.keys[key].limit() > FEW {
             self.crowd
@@ -239,7 +237,7 @@ impl Locks {
         self.tickets.remove(place);
     }
 
-    fn find_hold(&self, space: Space, name: &[u8], token: Token) -> Option<u32> {
+    pub(super) fn find_hold(&self, space: Space, name: &[u8], token: Token) -> Option<u32> {
         let place = self.find(self.secret.hash(space, name), space, name)?;
         let key = &self.keys[place];
         if key.idle().is_some() {

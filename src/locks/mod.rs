@@ -11,6 +11,8 @@ mod check;
 mod claim;
 mod counts;
 mod crowd;
+mod event;
+mod force;
 mod grant;
 mod idle;
 mod key;
@@ -32,12 +34,15 @@ use crate::command::{Bound, Command, Outbox, SessionId, Space, Us, WaitEdge};
 use acquire::Wish;
 pub use counts::Counts;
 use crowd::Crowd;
+pub use event::{End, Event, Hold};
+use force::Breaking;
 use idle::IdleKeys;
 use key::Key;
 use knot::Search;
 use owner::Owners;
 use phases::{Lost, Records};
 use secret::Secret;
+use slices::Drain;
 use ticket::{OF_MEMBER, Ticket};
 
 /// The options of a table, fixed when it is made.
@@ -59,6 +64,8 @@ pub struct Settings {
     pub auto_release: bool,
     /// Whether a wait that would never end is refused.
     pub deadlock_detection: bool,
+    /// Whether each begin and each end of a hold is noted as an [`Event`].
+    pub log: bool,
     /// The fence of the first grant.
     pub first_fence: u64,
     /// 32 random bytes: keys of the hash table and of the tokens' salts.
@@ -86,8 +93,16 @@ pub struct Locks {
     knots: VecDeque<Vec<WaitEdge>>,
     /// Slots of sessions that are closing and still have tickets.
     closing: VecDeque<u32>,
-    /// In a drain: the next place in `tickets` to look at.
-    drained: Option<u32>,
+    /// Breaks that go on.
+    breaking: VecDeque<Breaking>,
+    /// Holds that the break under way has ended.
+    broken: u64,
+    /// What was noted and not taken yet.
+    events: VecDeque<Event>,
+    /// In a drain: how far that is.
+    drained: Option<Drain>,
+    /// Holds without a session.
+    loose: u64,
     next_fence: u64,
     now: Us,
     /// Cost of the ends since the last tick, in units of some 100 ns.
@@ -147,7 +162,11 @@ impl Locks {
             work: 0,
             knots: VecDeque::new(),
             closing: VecDeque::new(),
+            breaking: VecDeque::new(),
+            broken: 0,
+            events: VecDeque::new(),
             drained: None,
+            loose: 0,
             now: 0,
             ends: 0,
             counts: Counts::default(),
@@ -156,7 +175,7 @@ impl Locks {
 
     /// Carries out one command of the session `from` at the time `now`; a `now` before the last one counts as the last
     /// one. Each command but Close, Drain and Tick is answered by exactly one reply to `from`: at once, or later if an
-    /// acquire or a wait has to wait. The same command may answer other sessions too, before `from`.
+    /// acquire or a wait has to wait, or a break goes on. The same command may answer other sessions too, before `from`.
     pub fn apply(&mut self, now: Us, from: SessionId, command: Command, out: &mut Outbox) {
         self.now = self.now.max(now);
         let default = self.settings.default_lease;
@@ -235,12 +254,18 @@ impl Locks {
                 let lease = lease.unwrap_or(default);
                 Some(self.renew(from, space, key, token, lease, out))
             }
+            Command::Detach { space, key, token } => {
+                Some(self.detach(from, (space, key), token, out))
+            }
+            Command::Break { space, key, fence } => {
+                self.break_holds(from, (space, key), fence, out)
+            }
             Command::Close => {
                 self.close(from, out);
                 None
             }
             Command::Drain => {
-                self.drained.get_or_insert(0);
+                self.drained.get_or_insert_default();
                 None
             }
             Command::Tick { heard } => {
@@ -256,9 +281,10 @@ impl Locks {
     /// When the next [`Command::Tick`] has something to do. Never late, perhaps early; 0 while sliced work is left.
     pub fn deadline(&self) -> Option<Us> {
         let put_off = !self.closing.is_empty()
+            || !self.breaking.is_empty()
             || self
                 .drained
-                .is_some_and(|next| next < self.tickets.places());
+                .is_some_and(|drain| drain.next < self.tickets.places());
         if put_off {
             return Some(0);
         }
@@ -279,6 +305,11 @@ impl Locks {
     pub fn holds(&self, id: SessionId) -> bool {
         // Holds stand behind waits, so the last ticket tells.
         self.has(id) && !self.tickets[self.members[id.slot() as usize].tickets.last].waits()
+    }
+
+    /// How many holds would end with their session, if that is what ends holds.
+    pub fn held_by_sessions(&self) -> u64 {
+        self.counts().held - self.loose
     }
 
     /// Whether the session has as many holds and places in queues as it may.

@@ -152,6 +152,7 @@ impl Locks {
 
     /// Gives a ticket that is in no session's list to this owner; to nobody if that is NIL.
     pub(super) fn give_to_owner(&mut self, owner: u32, place: u32, bound: Bound) {
+        self.loose += 1;
         if owner == NIL {
             self.tickets[place].member = NIL;
             return;
@@ -163,6 +164,14 @@ impl Locks {
         orphans.push_back(&mut self.tickets, place);
     }
 
+    /// A hold without a session: a renewal gives it to no session of its owner from now on.
+    pub(super) fn bind_to_lease(&mut self, place: u32) {
+        let Ticket { member, .. } = &mut self.tickets[place];
+        if *member != NIL {
+            *member |= LEASED;
+        }
+    }
+
     /// Takes a ticket out of the list of its session or, if it has none, of its owner.
     pub(super) fn unlink_member(&mut self, place: u32) {
         let member = self.tickets[place].member;
@@ -170,6 +179,7 @@ impl Locks {
             member.count -= 1;
             return member.tickets.remove(&mut self.tickets, place);
         }
+        self.loose -= 1;
         let owner = owner_of_orphan(member);
         if owner != NIL {
             let orphans = &mut self.owners.slab[owner].orphans;

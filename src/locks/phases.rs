@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::Locks;
 use super::acquire::Wish;
-use super::grant::End;
+use super::event::End;
 use super::ticket::Ticket;
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
@@ -93,11 +93,13 @@ impl Locks {
         name: &[u8],
         wait: Us,
     ) -> Option<Reply> {
-        if self.is_draining() {
+        let hash = self.secret.hash(space, name);
+        let record = self.find_record(from.slot(), hash, space, name);
+        // A drain leaves the holds that it found, so what was granted is still told.
+        if self.is_draining() && !record.is_some_and(|record| self.is_granted(record)) {
             return Some(Reply::Refused(Refusal::Draining));
         }
-        let hash = self.secret.hash(space, name);
-        let Some(record) = self.find_record(from.slot(), hash, space, name) else {
+        let Some(record) = record else {
             return Some(Reply::Refused(Refusal::NotEnqueued));
         };
         let place = self.records.slab[record].ticket;
@@ -128,6 +130,11 @@ impl Locks {
         None
     }
 
+    fn is_granted(&self, record: u32) -> bool {
+        let place = self.records.slab[record].ticket;
+        place != NIL && !self.tickets[place].waits()
+    }
+
     /// Whether no client knows the token of this hold: it was granted from the queue, and its session has not waited
     /// yet.
     pub(super) fn is_untold(&self, place: u32) -> bool {
@@ -140,7 +147,7 @@ impl Locks {
     }
 
     /// Removes the record of this ticket, if it has one: the ticket leaves its queue or its session, its hold has
-    /// ended, or its wait has been answered. After an expiry the record becomes a mark. Called while the ticket still
+    /// ended, or its wait has been answered. After an expiry or a break the record becomes a mark. Called while the ticket still
     /// has its key and session.
     pub(super) fn unrecord(&mut self, place: u32, end: Option<End>) {
         let Ticket { key, member, .. } = self.tickets[place];
@@ -155,7 +162,8 @@ impl Locks {
             return;
         }
         let owner = &mut self.members[member as usize];
-        if end != Some(End::Expired) || owner.closing {
+        let is_lost = matches!(end, Some(End::Expired | End::Broken));
+        if !is_lost || owner.closing {
             return self.forget_record(record, hash);
         }
         self.records.slab[record].ticket = NIL;

@@ -2,7 +2,7 @@
 //! once, the queues that a drain empties. Each turn does its share, and `deadline` is in the past until all is done.
 //! Invariant: the work of a turn has a budget, and neither closes nor expiries keep the other from going on.
 
-use super::grant::End;
+use super::event::{End, KEPT_NOTED};
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
@@ -10,8 +10,9 @@ use crate::command::{Bound, Notice, Outbox, Refusal, Reply, SessionId, Us};
 
 /// Budget of a turn for ends by time or by the close of a session, in units of some 100 ns.
 const ENDS_A_TURN: u32 = 4_000;
-/// Of that, the slice of one closing session before the next one has its turn.
+/// Of that, the slice of one closing session before the next one has its turn, and that of one break.
 const CLOSE_SLICE: u32 = 800;
+pub(super) const BREAK_SLICE: u32 = 800;
 /// The cost of one end, and of one answer that it leads to: a write(2).
 const END_COST: u32 = 5;
 const ANSWER_COST: u32 = 80;
@@ -21,13 +22,23 @@ const CASCADES_A_TURN: u32 = 20_000;
 const DRAINED_A_TURN: u32 = 1000;
 const TURNED_AWAY_A_TURN: u32 = 50;
 
+/// How far a drain has looked at the tickets.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Drain {
+    /// The next place to look at.
+    pub next: u32,
+    /// How many holds were noted.
+    noted: u32,
+}
+
 impl Locks {
     pub(super) fn tick(&mut self, heard: Us, out: &mut Outbox) {
         if self.is_draining() {
             self.drain_some(out);
         }
-        // Expiries have a fifth of the budget for themselves, and closes come before the rest of them.
+        // Expiries and breaks have a fifth of the budget each for themselves, and closes come before the rest of them.
         self.expire_some(heard, self.ends + ENDS_A_TURN / 5, out);
+        self.break_some(self.ends + ENDS_A_TURN / 5, out);
         self.close_some(out);
         self.expire_some(heard, ENDS_A_TURN, out);
         self.ends = 0;
@@ -103,6 +114,13 @@ impl Locks {
         false
     }
 
+    /// Ends a hold, and adds what that cost to the ends of the turn.
+    pub(super) fn end_and_charge(&mut self, place: u32, end: End, by: SessionId, out: &mut Outbox) {
+        let before = self.spent(out);
+        self.end(place, end, by, out);
+        self.ends += END_COST + self.spent(out) - before;
+    }
+
     /// The cost of the searches and answers that the hub has not taken yet.
     fn spent(&self, out: &Outbox) -> u32 {
         self.work + ANSWER_COST * out.replies.len() as u32
@@ -135,7 +153,10 @@ impl Locks {
 
     /// Turns away the waiters among the next tickets.
     fn drain_some(&mut self, out: &mut Outbox) {
-        let mut place = self.drained.expect("asked only while draining");
+        let Drain {
+            next: mut place,
+            mut noted,
+        } = self.drained.expect("asked only while draining");
         let (mut looks, mut waiters) = (DRAINED_A_TURN, TURNED_AWAY_A_TURN);
         while place < self.tickets.places() && looks > 0 && waiters > 0 {
             let ticket = &self.tickets[place];
@@ -145,11 +166,14 @@ impl Locks {
             {
                 self.turn_away(place, out);
                 waiters -= 1;
+            } else if noted < KEPT_NOTED && self.is_kept(place) {
+                self.note_kept_at(place);
+                noted += 1;
             }
             place += 1;
             looks -= 1;
         }
-        self.drained = Some(place);
+        self.drained = Some(Drain { next: place, noted });
     }
 
     /// The server stops: ends this wait. After an enqueue its session may not wait for an answer yet.

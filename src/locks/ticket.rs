@@ -7,11 +7,13 @@ use crate::base::slab::{NIL, Slab};
 use crate::base::wheel::{Link, Timers};
 use crate::command::{Token, Us};
 
-/// One wait or one hold. 64 bytes: a cache line.
+/// One wait or one hold. 72 bytes.
 pub(super) struct Ticket {
     pub token: Token,
     /// When the wait or the lease ends.
     pub due: Us,
+    /// Since when it waits, or is held.
+    pub since: Us,
     /// How long the hold will last after its grant.
     pub lease: Us,
     pub key: u32,
@@ -22,7 +24,7 @@ pub(super) struct Ticket {
     timer: Link,
 }
 
-const _: () = assert!(size_of::<Ticket>() == 64);
+const _: () = assert!(size_of::<Ticket>() == 72);
 
 /// The lane of [`List`] for the tickets of a key.
 pub(super) const OF_KEY: usize = 0;
@@ -30,12 +32,13 @@ pub(super) const OF_KEY: usize = 0;
 pub(super) const OF_MEMBER: usize = 1;
 
 impl Ticket {
-    /// A ticket that waits until `due` and is in no list yet.
-    pub fn new(key: u32, member: u32, due: Us, lease: Us) -> Ticket {
+    /// A ticket that waits from now on and is in no list yet.
+    pub fn new(now: Us, key: u32, member: u32, lease: Us) -> Ticket {
         let (token, timer) = (Token::default(), Link::default());
         Ticket {
             token,
-            due,
+            due: 0,
+            since: now,
             lease,
             key,
             member,
@@ -66,7 +69,7 @@ impl Ticket {
 
 impl Default for Ticket {
     fn default() -> Ticket {
-        Ticket::new(NIL, NIL, 0, 0)
+        Ticket::new(0, NIL, NIL, 0)
     }
 }
 

@@ -1,8 +1,12 @@
 //! What a listing shows of a key. A listing may take many turns; it asks for one place after the other, so it may miss,
 //! or see twice, a key that comes or goes meanwhile. Formatting is not done here. Invariant: to look changes nothing.
 
+use std::iter;
+
 use super::Locks;
-use crate::command::{State, Us, View};
+use super::ticket::Ticket;
+use crate::base::slab::NIL;
+use crate::command::{Space, State, TicketView, Us, View};
 
 impl Locks {
     /// One above the highest place that [`Locks::view`] may be asked for.
@@ -29,15 +33,11 @@ impl Locks {
                 state,
             });
         }
-        let holder = (key.held > 0).then(|| &self.tickets[key.tickets.first]);
+        let oldest = (key.held > 0).then(|| self.view_ticket(now, key.tickets.first));
         let state = State::Used {
             held: key.held,
             waiting: key.waiting,
-            holder: holder
-                .and_then(|hold| self.members.get(hold.member as usize))
-                .map(|member| member.id),
-            owner: holder.and_then(|hold| self.owner_name(hold.member)),
-            lease_left: holder.map_or(0, |hold| hold.due.saturating_sub(now)),
+            oldest,
         };
         Some(View {
             space,
@@ -45,5 +45,51 @@ impl Locks {
             limit,
             state,
         })
+    }
+
+    /// The key of this name, if it is used or its limit is kept.
+    pub fn view_of(&self, now: Us, space: Space, name: &[u8]) -> Option<View<'_>> {
+        let place = self.find(self.secret.hash(space, name), space, name)?;
+        self.view(now, place)
+    }
+
+    /// The holds of a key in the order of their grants, or its queue in its order, without the first `skip`: that many
+    /// steps are made to find the next. None of a key that nobody uses.
+    pub fn view_tickets(
+        &self,
+        now: Us,
+        (space, name): (Space, &[u8]),
+        waiting: bool,
+        skip: usize,
+    ) -> impl Iterator<Item = TicketView<'_>> {
+        let now = self.now.max(now);
+        let place = self.find(self.secret.hash(space, name), space, name);
+        let key = place.map(|place| &self.keys[place]);
+        let used = key.filter(|key| key.idle().is_none());
+        let first = used.map(|key| if waiting { key.next } else { key.tickets.first });
+        let some = |place: &u32| *place != NIL;
+        let behind = move |&place: &u32| Some(self.tickets[place].behind()).filter(some);
+        iter::successors(first.filter(some), behind)
+            .skip(skip)
+            .take_while(move |&place| self.tickets[place].waits() == waiting)
+            .map(move |place| self.view_ticket(now, place))
+    }
+
+    fn view_ticket(&self, now: Us, place: u32) -> TicketView<'_> {
+        let Ticket {
+            token,
+            due,
+            since,
+            member,
+            ..
+        } = self.tickets[place];
+        let session = self.members.get(member as usize);
+        TicketView {
+            fence: token.fence,
+            session: session.map(|member| member.id),
+            owner: self.owner_name(member),
+            age: now.saturating_sub(since),
+            lease_left: due.saturating_sub(now),
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! is over a limit is closed before it is read.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use mio::net::{TcpListener, TcpStream};
@@ -54,7 +54,7 @@ pub(super) struct Doors {
 
 /// Where clients of one face come in, at one address.
 struct Door {
-    /// None once the server drains, unless there is still something to be done on that face.
+    /// None once a drain has come to its end, unless there is still something to be done on that face.
     listener: Option<TcpListener>,
     face: Face,
     addr: SocketAddr,
@@ -151,6 +151,12 @@ impl Doors {
         }
     }
 
+    /// Whether the line protocol still has doors.
+    pub fn has_lines(&self) -> bool {
+        let is_open = |door: &Door| door.face.rules().drains && door.listener.is_some();
+        self.doors.iter().any(is_open)
+    }
+
     /// Newcomers of the line protocol are sent away from now on. Other faces stay: a client that holds without a
     /// connection may still come to give back.
     pub fn close_lines(&mut self) {
@@ -179,7 +185,7 @@ impl Doors {
             };
             let accepted = match listener.accept() {
                 Ok((stream, peer)) => {
-                    self.admit(stream, peer.ip(), face, world);
+                    self.admit(stream, peer, face, world);
                     Ok(())
                 }
                 Err(e) if sys::is_exhaustion(&e) => self.turn_away(at, now, world),
@@ -202,10 +208,10 @@ impl Doors {
         self.doors[at].accept = true;
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: IpAddr, face: Face, world: &mut World) {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, face: Face, world: &mut World) {
         // One that is over a limit is dropped, which closes it.
-        let id = match self.limits.may_enter(peer) {
-            true => world.hub.opened(face),
+        let id = match self.limits.may_enter(peer.ip()) {
+            true => world.hub.opened(face, peer),
             false => None,
         };
         let Some(id) = id else {
@@ -213,7 +219,7 @@ impl Doors {
             return;
         };
         self.accepted += 1;
-        self.limits.enter(id.slot(), peer);
+        self.limits.enter(id.slot(), peer.ip());
         if world.sockets.insert(stream, id, world.registry).is_err() {
             world.hub.closed(id);
         }

@@ -27,6 +27,8 @@ use socket::Sockets;
 
 /// Events of one turn, each a read and perhaps a write: some 10 us.
 const EVENTS_A_TURN: usize = 64;
+/// How often the doors accept what they can before they close: more than a backlog of connections (listen(2)).
+const LAST_ACCEPTS: usize = 16;
 /// How long leases may wait for events and requests that came before their end: late is safe, but not for ever.
 const BEHIND_MAX: Us = 15_000;
 /// Signals within this of the first are the same one: timeout(1) sends it to the process and to its group, and a
@@ -182,6 +184,9 @@ impl Server {
             self.accept();
             self.settle();
         }
+        if self.hub.is_last_call() && self.doors.has_lines() {
+            self.close_doors();
+        }
         while let Some(knot) = self.hub.next_knot() {
             let waits = waits(&knot);
             self.log.debug(unix_us(), "deadlock", &[("waits", &waits)]);
@@ -246,14 +251,24 @@ impl Server {
 
     fn drain(&mut self) {
         self.draining = Some(self.now);
-        // A client that has connected already is turned away like the others, not reset.
-        self.doors.accept_again();
-        self.accept();
-        self.doors.close_lines();
         let connections = self.hub.lines();
         self.log
             .info(unix_us(), "draining", &[("connections", &connections)]);
         self.hub.drain();
+    }
+
+    /// Nothing is held any more: newcomers of the line protocol are not awaited. A client that has connected already is
+    /// turned away like the others, not reset.
+    fn close_doors(&mut self) {
+        for _ in 0..LAST_ACCEPTS {
+            self.doors.accept_again();
+            self.accept();
+            if !self.doors.may_accept() {
+                break;
+            }
+        }
+        self.doors.close_lines();
+        self.settle();
     }
 
     /// The counts of the outer ring, for the hub's snapshot.
@@ -295,6 +310,7 @@ fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
         claim_lease: config.distlockd.lease,
         auto_release: config.auto_release,
         deadlock_detection: config.deadlock_detection,
+        log: false,
         // A server that starts later has later fences, as long as nobody sets the clock back in between.
         first_fence: sys::unix_now_ns().max(1),
         secret,
@@ -303,6 +319,7 @@ fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
         locks,
         max_subscriptions: config.max_subscriptions,
         secret: said,
+        admin: None,
         read_timeout: config.read_timeout,
         write_timeout: config.write_timeout,
         shutdown_timeout: config.shutdown_timeout,

@@ -2,11 +2,13 @@
 //! other writes. Pure functions on bytes; no socket and no waiting. Invariant: a request is three whole lines, if its
 //! parts have no LF.
 
-use super::text::{channel, integer, name_of, payload, token, write_seconds, write_token};
+use super::text::{
+    channel, integer, name_of, payload, token, write_hex, write_seconds, write_token,
+};
 use crate::command::{Command, Refusal, Reply, SECOND, SECONDS_MAX, Space, Us};
 
 /// All refusals, to find one by its name.
-const REFUSALS: [Refusal; 11] = [
+const REFUSALS: [Refusal; 12] = [
     Refusal::Error,
     Refusal::MaxLocks,
     Refusal::MaxWaiters,
@@ -16,6 +18,7 @@ const REFUSALS: [Refusal; 11] = [
     Refusal::NotEnqueued,
     Refusal::LeaseExpired,
     Refusal::Auth,
+    Refusal::MaxConnections,
     Refusal::Draining,
     Refusal::Deadlock,
 ];
@@ -40,7 +43,7 @@ pub fn command(command: &Command, out: &mut Vec<u8>) {
             lease,
             ..
         } => {
-            head(space, b'l', key, out);
+            head(space, b"l", key, out);
             write_seconds(rounded_up(wait), out);
             write_limit(space, limit, out);
             write_lease(lease, out);
@@ -51,16 +54,16 @@ pub fn command(command: &Command, out: &mut Vec<u8>) {
             limit,
             lease,
         } => {
-            head(space, b'e', key, out);
+            head(space, b"e", key, out);
             write_limit(space, limit, out);
             write_lease(lease, out);
         }
         Command::Wait { space, key, wait } => {
-            head(space, b'w', key, out);
+            head(space, b"w", key, out);
             write_seconds(rounded_up(wait), out);
         }
         Command::Release { space, key, token } => {
-            head(space, b'r', key, out);
+            head(space, b"r", key, out);
             write_token(token, out);
         }
         Command::Renew {
@@ -69,9 +72,19 @@ pub fn command(command: &Command, out: &mut Vec<u8>) {
             token,
             lease,
         } => {
-            head(space, b'n', key, out);
+            head(space, b"n", key, out);
             write_token(token, out);
             write_lease(lease, out);
+        }
+        Command::Detach { space, key, token } => {
+            head(space, b"detach", key, out);
+            write_token(token, out);
+        }
+        Command::Break { space, key, fence } => {
+            head(space, b"break", key, out);
+            if let Some(fence) = fence {
+                write_hex(fence, out);
+            }
         }
         Command::Declare { owner } => {
             out.extend_from_slice(b"id\n_\n");
@@ -174,11 +187,11 @@ pub fn answer(line: &[u8]) -> Option<Reply> {
     words.next().is_none().then_some(reply)
 }
 
-fn head(space: Space, command: u8, key: &[u8], out: &mut Vec<u8>) {
+fn head(space: Space, command: &[u8], key: &[u8], out: &mut Vec<u8>) {
     if space == Space::Semaphore {
         out.push(b's');
     }
-    out.push(command);
+    out.extend_from_slice(command);
     out.push(b'\n');
     out.extend_from_slice(key);
     out.push(b'\n');

@@ -71,7 +71,8 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         Reply::Acquired { .. }
         | Reply::Queued
         | Reply::Renewed { .. }
-        | Reply::Signalled { .. } => unreachable!("no frame of this face asks for that"),
+        | Reply::Signalled { .. }
+        | Reply::Broken { .. } => unreachable!("no frame of this face asks for that"),
     };
     write_frame(status, message, out);
 }

@@ -1,7 +1,9 @@
 //! JSON output: strings of any bytes, and the objects of a listing. It reads no JSON. Invariant: the output is one line
 //! of valid UTF-8, whatever bytes clients chose for their keys (RFC 8259).
 
-use crate::command::{SECOND, SessionId, Space, State, Us, View};
+use core::net::SocketAddr;
+
+use crate::command::{SECOND, SessionId, Space, State, TicketView, Us, View};
 
 /// Appends a string. Bytes that are not UTF-8 become U+FFFD, and control characters become escapes.
 pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
@@ -29,41 +31,89 @@ pub fn write_number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(value.to_string().as_bytes());
 }
 
-/// Appends the object of a key, for the listing of `stats`. A key that is not UTF-8 is there a second time, in hex:
-/// as strings, many such keys look alike.
-pub fn write_view(view: View, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"key\":");
-    write_string(view.name, out);
-    if std::str::from_utf8(view.name).is_err() {
-        out.extend_from_slice(b",\"key_hex\":\"");
-        out.extend(view.name.iter().flat_map(|&byte| hex(byte)));
-        out.push(b'"');
-    }
+/// Appends the object of a key, for the listing of `stats`; `peer` is the address of the oldest hold's session.
+pub fn write_view(view: View, peer: Option<SocketAddr>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    write_name(view.name, out);
     match (view.space, view.state) {
         (_, State::Idle { span }) => write_seconds("idle_s", span, out),
         (
             Space::Lock,
             State::Used {
-                waiting,
-                holder,
-                owner,
-                lease_left,
-                ..
+                waiting, oldest, ..
             },
         ) => {
-            write_count("owner_conn_id", holder.map_or(0, SessionId::serial), out);
-            if let Some(owner) = owner {
-                out.extend_from_slice(b",\"owner\":");
-                write_string(owner, out);
+            let session = oldest.and_then(|hold| hold.session);
+            write_count("owner_conn_id", session.map_or(0, SessionId::serial), out);
+            if let Some(owner) = oldest.and_then(|hold| hold.owner) {
+                write_owner(owner, out);
             }
+            let lease_left = oldest.map_or(0, |hold| hold.lease_left);
             write_seconds("lease_expires_in_s", lease_left, out);
             write_count("waiters", waiting.into(), out);
+            if let Some(hold) = oldest {
+                write_peer(peer, out);
+                write_seconds("held_s", hold.age, out);
+                write_fence(hold.fence, out);
+            }
         }
         (Space::Semaphore, State::Used { held, waiting, .. }) => {
             write_count("limit", view.limit.into(), out);
             write_count("holders", held.into(), out);
             write_count("waiters", waiting.into(), out);
         }
+    }
+    out.push(b'}');
+}
+
+/// Appends the beginning of the object of one key, up to the bracket of its holders; for a key that nobody has used of
+/// late, None, without a limit if that is not fixed.
+pub fn write_key(space: Space, name: &[u8], view: Option<View>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    write_name(name, out);
+    let (space, limit) = match space {
+        Space::Lock => ("lock", 1),
+        Space::Semaphore => ("semaphore", view.map_or(0, |view| view.limit)),
+    };
+    let (held, waiting) = match view.map(|view| view.state) {
+        Some(State::Used { held, waiting, .. }) => (held, waiting),
+        _ => (0, 0),
+    };
+    out.extend_from_slice(format!(",\"space\":\"{space}\"").as_bytes());
+    write_count("limit", limit.into(), out);
+    write_count("held", held.into(), out);
+    write_count("waiting", waiting.into(), out);
+    out.extend_from_slice(b",\"holders\":[");
+}
+
+/// Appends the object of a hold or a wait, for the listing of its key.
+pub fn write_ticket(ticket: TicketView, peer: Option<SocketAddr>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    let holds = ticket.fence > 0;
+    if holds {
+        out.extend_from_slice(format!("\"fence\":\"{:016x}\",", ticket.fence).as_bytes());
+    }
+    out.extend_from_slice(b"\"conn_id\":");
+    write_number(ticket.session.map_or(0, SessionId::serial), out);
+    if let Some(owner) = ticket.owner {
+        write_owner(owner, out);
+    }
+    write_peer(peer, out);
+    if holds {
+        write_seconds("held_s", ticket.age, out);
+        write_seconds("lease_expires_in_s", ticket.lease_left, out);
+        let is_detached = ticket.session.is_none();
+        out.extend_from_slice(format!(",\"detached\":{is_detached}").as_bytes());
+    } else {
+        write_seconds("waited_s", ticket.age, out);
+    }
+    out.push(b'}');
+}
+
+/// Appends the end of the object of one key.
+pub fn write_key_end(idle: Option<Us>, out: &mut Vec<u8>) {
+    if let Some(span) = idle {
+        write_seconds("idle_s", span, out);
     }
     out.push(b'}');
 }
@@ -79,6 +129,33 @@ pub fn write_audience(pattern: &[u8], group: &[u8], listeners: u32, out: &mut Ve
     }
     write_count("listeners", listeners.into(), out);
     out.push(b'}');
+}
+
+/// Appends the member `key`. A key that is not UTF-8 is there a second time, in hex: as strings, many such keys look
+/// alike.
+fn write_name(name: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"key\":");
+    write_string(name, out);
+    if std::str::from_utf8(name).is_err() {
+        out.extend_from_slice(b",\"key_hex\":\"");
+        out.extend(name.iter().flat_map(|&byte| hex(byte)));
+        out.push(b'"');
+    }
+}
+
+fn write_owner(owner: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"owner\":");
+    write_string(owner, out);
+}
+
+/// The address of a session; `null` for what has none.
+fn write_peer(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
+    let text = peer.map_or("null".to_string(), |peer| format!("\"{peer}\""));
+    out.extend_from_slice(format!(",\"peer\":{text}").as_bytes());
+}
+
+fn write_fence(fence: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!(",\"fence\":\"{fence:016x}\"").as_bytes());
 }
 
 fn hex(byte: u8) -> [u8; 2] {
@@ -119,41 +196,41 @@ mod tests {
     fn a_key_is_shown_by_what_it_is_and_who_uses_it() {
         let show_as = |name, space, state| {
             let mut out = Vec::new();
-            write_view(
-                View {
-                    space,
-                    name,
-                    limit: 3,
-                    state,
-                },
-                &mut out,
-            );
+            let view = View {
+                space,
+                name,
+                limit: 3,
+                state,
+            };
+            write_view(view, Some("[::1]:7".parse().unwrap()), &mut out);
             String::from_utf8(out).unwrap()
         };
         let show = |space, state| show_as(b"k", space, state);
-        let holder = Some(SessionId::new(7, 1));
-        let used = State::Used {
-            held: 2,
-            waiting: 1,
-            holder,
+        let mut hold = TicketView {
+            fence: 0x1f,
+            session: Some(SessionId::new(7, 1)),
             owner: None,
+            age: 2 * SECOND,
             lease_left: 1_234_999,
         };
-        let lock = r#"{"key":"k","owner_conn_id":7,"lease_expires_in_s":1.234,"waiters":1}"#;
-        assert_eq!(show(Space::Lock, used), lock);
+        let used = |oldest| State::Used {
+            held: 2,
+            waiting: 1,
+            oldest,
+        };
+        let tail = r#""peer":"[::1]:7","held_s":2.000,"fence":"000000000000001f"}"#;
+        let lock = r#"{"key":"k","owner_conn_id":7,"lease_expires_in_s":1.234,"waiters":1,"#;
+        assert_eq!(show(Space::Lock, used(Some(hold))), format!("{lock}{tail}"));
         assert_eq!(
-            show(Space::Semaphore, used),
+            show(Space::Semaphore, used(Some(hold))),
             r#"{"key":"k","limit":3,"holders":2,"waiters":1}"#
         );
-        let used = State::Used {
-            held: 1,
-            waiting: 0,
-            holder,
-            owner: Some(b"a \"b\""),
-            lease_left: 0,
-        };
-        let lock = r#"{"key":"k","owner_conn_id":7,"owner":"a \"b\"","lease_expires_in_s":0.000,"waiters":0}"#;
-        assert_eq!(show(Space::Lock, used), lock);
+        let nobody = r#"{"key":"k","owner_conn_id":0,"lease_expires_in_s":0.000,"waiters":1}"#;
+        assert_eq!(show(Space::Lock, used(None)), nobody);
+        hold.owner = Some(b"a \"b\"");
+        hold.lease_left = 0;
+        let lock = r#"{"key":"k","owner_conn_id":7,"owner":"a \"b\"","lease_expires_in_s":0.000,"waiters":1,"#;
+        assert_eq!(show(Space::Lock, used(Some(hold))), format!("{lock}{tail}"));
         let idle = State::Idle { span: 60 * SECOND };
         assert_eq!(show(Space::Lock, idle), r#"{"key":"k","idle_s":60.000}"#);
         assert_eq!(

@@ -10,7 +10,7 @@ pub mod json;
 mod played;
 pub mod text;
 
-use crate::command::{Command, Refusal, Reply};
+use crate::command::{Command, Refusal, Reply, Space};
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -248,6 +248,13 @@ pub enum Request<'a> {
     Health,
     /// Asks for the keys, the audiences and the counts.
     Stats,
+    /// Asks who holds a key, and who waits for it.
+    Show {
+        /// The space of the key.
+        space: Space,
+        /// The name, as sent.
+        key: &'a [u8],
+    },
     /// Subscribes to the signals of all channels that match a pattern.
     Listen {
         /// Parts with dots between them: `*` matches one part, and `>` at the end one part or more.

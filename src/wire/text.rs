@@ -92,6 +92,10 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
             out.extend_from_slice(b"ok ");
             write_number(receivers, out);
         }
+        Reply::Broken { holds } => {
+            out.extend_from_slice(b"ok ");
+            write_number(holds, out);
+        }
         Reply::Released | Reply::Done => out.extend_from_slice(b"ok"),
         Reply::Timeout => out.extend_from_slice(b"timeout"),
         Reply::Queued => out.extend_from_slice(b"queued"),
@@ -146,7 +150,7 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
         b"signal" => return signal(key, argument),
         [b's', command @ (b'l' | b'e' | b'w' | b'n' | b'r')] => (Space::Semaphore, *command),
         [command] => (Space::Lock, *command),
-        _ => return None,
+        _ => return judge_word(command, key, argument),
     };
     let key = name(key)?;
     let mut words = words(argument);
@@ -184,6 +188,34 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
             space,
             key,
             token: token(argument.trim_ascii())?,
+        },
+        _ => return None,
+    };
+    Some(Request::Command(command))
+}
+
+/// The commands whose names are words, and in the space of semaphores begin with an `s`.
+fn judge_word<'a>(command: &'a [u8], key: &'a [u8], argument: &'a [u8]) -> Option<Request<'a>> {
+    let (space, word) = match command.strip_prefix(b"s") {
+        Some(word @ (b"show" | b"detach" | b"break")) => (Space::Semaphore, word),
+        _ => (Space::Lock, command),
+    };
+    let argument = argument.trim_ascii();
+    let key = name(key)?;
+    let command = match word {
+        b"show" => return Some(Request::Show { space, key }),
+        b"detach" => Command::Detach {
+            space,
+            key,
+            token: token(argument)?,
+        },
+        b"break" => Command::Break {
+            space,
+            key,
+            fence: match argument {
+                b"" => None,
+                digits => Some(hex(digits.try_into().ok()?)?),
+            },
         },
         _ => return None,
     };
@@ -313,19 +345,20 @@ pub(super) fn integer(word: &[u8], least: u64, most: u64) -> Option<u64> {
 
 /// Reads a token: 32 lowercase hex digits, 16 of the fence and 16 of the salt.
 pub fn token(word: &[u8]) -> Option<Token> {
-    if word.len() != 32 {
-        return None;
+    let (fence, salt) = word.split_first_chunk()?;
+    let (fence, salt) = (hex(fence)?, hex(salt.try_into().ok()?)?);
+    (fence != 0).then_some(Token { fence, salt })
+}
+
+/// Reads 16 lowercase hex digits.
+fn hex(digits: &[u8; 16]) -> Option<u64> {
+    let (mut value, mut seen) = (0, 0);
+    for &digit in digits {
+        let digit = VALUES[usize::from(digit)];
+        seen |= digit;
+        value = value << 4 | u64::from(digit);
     }
-    let (mut words, mut seen) = ([0; 2], 0);
-    for (word, digits) in words.iter_mut().zip(word.chunks_exact(16)) {
-        for &digit in digits {
-            let value = VALUES[usize::from(digit)];
-            seen |= value;
-            *word = *word << 4 | u64::from(value);
-        }
-    }
-    let [fence, salt] = words;
-    (seen < 16 && fence != 0).then_some(Token { fence, salt })
+    (seen < 16).then_some(value)
 }
 
 pub(super) fn name_of(refusal: Refusal) -> &'static str {
@@ -341,6 +374,7 @@ pub(super) fn name_of(refusal: Refusal) -> &'static str {
         Refusal::Draining => "error_draining",
         Refusal::Deadlock => "error_deadlock",
         Refusal::Auth => "error_auth",
+        Refusal::MaxConnections => "error_max_connections",
     }
 }
 
@@ -356,7 +390,7 @@ pub fn write_token(token: Token, out: &mut Vec<u8>) {
     write_hex(token.salt, out);
 }
 
-fn write_hex(value: u64, out: &mut Vec<u8>) {
+pub(super) fn write_hex(value: u64, out: &mut Vec<u8>) {
     let digits = value.to_be_bytes().map(|byte| DIGITS[usize::from(byte)]);
     out.extend_from_slice(digits.as_flattened());
 }

@@ -132,7 +132,6 @@ fn a_holders_other_frames_get_error_draining_and_leave_it_open() {
         frame("l", "k", "0"),
         frame("e", "free", ""),
         frame("e", "granted", ""),
-        frame("w", "granted", "10"),
         frame("w", "nobody", "0"),
         frame("sl", "s", "0 1"),
         frame("sl", "s", "0 2"),
@@ -177,6 +176,7 @@ fn a_token_of_a_granted_record_is_good_in_the_drain() {
     let token = d.enqueues(a, "k");
     d.drain();
     d.says(a, renew("k", &token), "ok 33\n");
+    d.says(a, "w\nk\n0\n", &format!("ok {token} 33\n"));
     d.says(a, "w\nk\n0\n", "error_draining\n");
     d.says(a, renew("k", &token), "ok 33\n");
     d.says(a, release("k", &token), "ok\n");
@@ -461,4 +461,117 @@ fn a_drain_of_thousands_reaches_everybody() {
     assert_eq!(d.0.sessions(), 1);
     d.reset(clients[0]);
     assert!(d.0.is_drained());
+}
+
+#[test]
+fn a_holder_that_lost_its_connection_comes_back_in_the_drain() {
+    let mut d = Dialogue::new();
+    let (a, other) = (d.connect(), d.connect());
+    d.says(a, "id\n_\nme\n", "ok\n");
+    let token = d.takes(a, "k");
+    let kept = d.takes(other, "kept");
+    d.drain();
+    // The former connection hangs; the server does not know yet.
+    let b = d.connect();
+    d.hears(b, "");
+    d.says(b, "id\n_\nme\n", "ok\n");
+    d.is_open(b);
+    d.says(b, renew("k", &token), "ok 33\n");
+    d.is_open(b);
+    d.is_shut(a);
+    d.reset(a);
+    d.says(b, release("k", &token), "ok\n");
+    d.is_shut(b);
+    // Another one comes only to give back, and may do so.
+    let c = d.connect();
+    d.says(c, release("kept", &kept), "ok\n");
+    d.is_shut(c);
+    d.is_shut(other);
+    d.at(1_100);
+    d.is_drained();
+}
+
+#[test]
+fn a_newcomer_is_told_and_closed_after_its_first_answer() {
+    let mut d = Dialogue::with(|s| s.secret = Some(b"x".to_vec()));
+    let a = d.connect();
+    d.says(a, "auth\n_\nx\n", "ok\n");
+    d.takes(a, "k");
+    d.drain();
+    for (request, answer) in [
+        ("l\nk\n100\n", "error_draining\n"),
+        ("e\nk\n\n", "error_draining\n"),
+        ("listen\nk\n\n", "error_draining\n"),
+        ("signal\nk\nx\n", "error_draining\n"),
+        ("ping\n_\n_\n", "ok\n"),
+        ("nonsense\n_\n_\n", "error\n"),
+        ("r\nk\n00000000000000010000000000000000\n", "error\n"),
+        ("unlisten\nk\n\n", "ok\n"),
+        ("break\nnothing\n\n", "ok 0\n"),
+    ] {
+        let b = d.connect();
+        d.says(b, "auth\n_\nx\n", "ok\n");
+        d.says(b, "id\n_\nme\n", "ok\n");
+        d.is_open(b);
+        d.says(b, request, answer);
+        d.is_shut(b);
+    }
+    let b = d.connect();
+    d.says(b, "auth\n_\nx\n", "ok\n");
+    d.send(b, "show\nk\n\n");
+    assert!(d.heard(b).contains("\"held\":1"));
+    d.is_shut(b);
+    d.is_not_drained();
+}
+
+#[test]
+fn a_newcomer_with_nothing_to_say_keeps_no_drain_alive() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    let token = d.takes(a, "k");
+    d.drain();
+    let (b, c) = (d.connect(), d.connect());
+    d.send(c, "l\nk");
+    d.at(10_000);
+    d.is_open(b);
+    d.is_open(c);
+    d.says(a, release("k", &token), "ok\n");
+    for client in [b, c] {
+        d.hears(client, "error_draining\n");
+        d.is_shut(client);
+    }
+    // Nothing is held any more: this one is told at once.
+    let late = d.connect();
+    d.hears(late, "error_draining\n");
+    d.is_shut(late);
+    d.at(11_100);
+    d.is_drained();
+}
+
+#[test]
+fn what_is_held_when_the_drain_begins_is_noted_up_to_twenty() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    let tokens: Vec<String> = (0..30).map(|n| d.takes(a, &format!("k{n}"))).collect();
+    d.says(a, frame("detach", "k0", &tokens[0]), "ok\n");
+    d.drain();
+    let kept = |happened: &dflockd::hub::Happened| match &happened.event {
+        dflockd::locks::Event::Kept { hold, .. } => hold.fence,
+        other => panic!("{other:?}"),
+    };
+    let fences: Vec<u64> = d.0.events.iter().map(kept).collect();
+    let wanted: Vec<u64> = tokens[1..21].iter().map(|token| fence(token)).collect();
+    assert_eq!(fences, wanted);
+}
+
+#[test]
+fn detached_holds_do_not_keep_the_drain_alive() {
+    let mut d = Dialogue::new();
+    let a = d.connect();
+    let token = d.takes(a, "k");
+    d.drain();
+    d.says(a, frame("detach", "k", &token), "ok\n");
+    d.is_shut(a);
+    d.at(1_100);
+    d.is_drained();
 }

@@ -114,10 +114,12 @@ pub fn looks(locks: &Locks, now: Us) -> impl Iterator<Item = Look> {
             State::Used {
                 held,
                 waiting,
-                lease_left,
-                owner,
-                ..
-            } => (held, waiting, lease_left, owner.map(number)),
+                oldest,
+            } => {
+                let left = oldest.map_or(0, |hold| hold.lease_left);
+                let owner = oldest.and_then(|hold| hold.owner);
+                (held, waiting, left, owner.map(number))
+            }
             State::Idle { span } => (0, 0, span, None),
         };
         Look {

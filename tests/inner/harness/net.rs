@@ -1,7 +1,10 @@
 //! The only place where tests call the hub: a network without sockets, with the turns that the server makes.
 
+use std::iter;
+use std::net::SocketAddr;
+
 use dflockd::command::{SECOND, SessionId, Us};
-use dflockd::hub::{Hub, Next, Settings, Vitals, Wrote};
+use dflockd::hub::{Happened, Hub, Next, Refusals, Settings, Vitals, Wrote};
 use dflockd::locks::Locks;
 use dflockd::wire::Face;
 
@@ -40,6 +43,8 @@ pub struct Net {
     /// Until when all that arrived was heard: requests that were put off come before the end of a lease.
     heard: Us,
     journal: Option<Journal>,
+    /// What the log would be told of.
+    pub events: Vec<Happened>,
 }
 
 /// What is written down of each call.
@@ -59,6 +64,7 @@ impl Net {
             now: 1000 * SECOND,
             heard: 0,
             journal: None,
+            events: Vec::new(),
         }
     }
 
@@ -122,9 +128,16 @@ impl Net {
         self.connect_to(Face::Text)
     }
 
+    /// The address of the n-th client is 127.0.0.1, port 40,000 + n.
     pub fn connect_to(&mut self, face: Face) -> usize {
+        let port = 40_000 + self.clients.len() % 20_000;
+        self.connect_from(face, SocketAddr::from(([127, 0, 0, 1], port as u16)))
+    }
+
+    pub fn connect_from(&mut self, face: Face, peer: SocketAddr) -> usize {
         self.begin_turn();
-        let id = self.hub.opened(face).expect("there are few sessions");
+        let id = self.hub.opened(face, peer);
+        let id = id.expect("there are few sessions");
         self.clients.push(Client {
             id,
             appetite: usize::MAX,
@@ -208,7 +221,20 @@ impl Net {
                 break;
             }
         }
+        while let Some(event) = self.hub.next_event() {
+            self.events.push(event);
+        }
         self.hub.end_turn();
+    }
+
+    /// Takes what was counted of refusals.
+    pub fn refusals(&mut self) -> Vec<Refusals> {
+        iter::from_fn(|| self.hub.next_refusals()).collect()
+    }
+
+    pub fn set_secrets(&mut self, client: Option<&str>, admin: Option<&str>) {
+        let bytes = |secret: &str| secret.as_bytes().to_vec();
+        self.hub.set_secrets(client.map(bytes), admin.map(bytes));
     }
 
     /// What the hub hears from now on happens now.

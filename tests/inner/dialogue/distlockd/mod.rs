@@ -483,7 +483,7 @@ fn stats_shows_a_claim_and_not_whose_it_is() {
     d.send(line, "stats\n_\n_\n");
     let heard = d.heard(line);
     let entry = "{\"key\":\"a \\\"key\\\"\\u000a\",\"owner_conn_id\":0,\
-                 \"lease_expires_in_s\":8.500,\"waiters\":0}";
+                 \"lease_expires_in_s\":8.500,\"waiters\":0,\"peer\":null,\"held_s\":1.500,";
     // Who knows the id may give the lock back.
     assert!(!heard.contains("secret"), "{heard}");
     assert!(heard.contains(entry), "{heard}");

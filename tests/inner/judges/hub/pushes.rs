@@ -209,7 +209,7 @@ impl Judge {
         {
             return assert_eq!(line, "error", "it is too long");
         }
-        if self.draining {
+        if self.draining && !matches!(ask, Ask::Unlisten(_)) {
             return assert_eq!(line, "error_draining");
         }
         let most = self.settings.max_subscriptions as usize;

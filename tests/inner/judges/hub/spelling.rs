@@ -42,6 +42,7 @@ fn line(reply: &Reply) -> String {
         Reply::Released | Reply::Done => "ok".into(),
         Reply::Timeout => "timeout".into(),
         Reply::Refused(refusal) => name(*refusal).into(),
+        Reply::Broken { holds } => format!("ok {holds}"),
         Reply::Signalled { .. } => panic!("that is no answer of the lock table"),
     }
 }
@@ -76,5 +77,6 @@ fn name(refusal: Refusal) -> &'static str {
         Refusal::Auth => "error_auth",
         Refusal::Draining => "error_draining",
         Refusal::Deadlock => "error_deadlock",
+        Refusal::MaxConnections => "error_max_connections",
     }
 }

@@ -84,7 +84,13 @@ impl Judge {
     /// What a wait was told, or that it was told nothing and goes on.
     pub(super) fn waited(&mut self, from: SessionId, key: usize, wait: Us, own: Option<Reply>) {
         let refusal = |refusal| Some(Reply::Refused(refusal));
-        if self.draining {
+        let is_it = |hold: &Hold| hold.key == key && has_record(hold, from);
+        if self.draining && !matches!(own, Some(Reply::Granted { .. })) {
+            let is_owed = |hold: &Hold| is_it(hold) && !hold.fading;
+            assert!(
+                !self.holds.iter().any(is_owed),
+                "a drain leaves what is held"
+            );
             return assert_eq!(own, refusal(Refusal::Draining));
         }
         if let Some(place) = self.waits_recorded(from, key) {
@@ -105,7 +111,6 @@ impl Judge {
             }
             return;
         }
-        let is_it = |hold: &Hold| hold.key == key && has_record(hold, from);
         let hold = self.holds.iter().position(is_it);
         if let (Some(place), Some(Reply::Granted { .. })) = (hold, own) {
             return self.tell(place, own);

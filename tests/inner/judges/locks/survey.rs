@@ -57,9 +57,11 @@ impl Survey {
                 State::Used {
                     held,
                     waiting,
-                    owner,
-                    ..
-                } => (held as usize, waiting as usize, None, owner),
+                    oldest,
+                } => {
+                    let owner = oldest.and_then(|hold| hold.owner);
+                    (held as usize, waiting as usize, None, owner)
+                }
                 State::Idle { span } => (0, 0, Some(now - span), None),
             };
             let twice = seen[key].replace(Seen {
