@@ -225,8 +225,10 @@ fn in_a_drain_the_door_stays_open_for_giving_back_until_the_last_line_is_gone() 
     caller.asks(ACQUIRE, "k", "me", OK);
     daemon.signal("TERM");
     daemon.event("draining");
-    let refused = TcpStream::connect(daemon.addr).map_err(|e| e.kind());
-    assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
+    let mut newcomer = daemon.connect();
+    newcomer.says("l", "k", "0", "error_draining");
+    newcomer.is_closed();
+    drop(newcomer);
     caller.asks(HEALTH, "", "", DRAINING);
     let mut late = Caller::dial(addr);
     late.asks(ACQUIRE, "k", "me", DRAINING);

@@ -3,7 +3,7 @@
 //! waiting. Invariant: as in main.rs.
 
 use std::io::{ErrorKind, Write};
-use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -610,14 +610,18 @@ fn sigterm_and_sigint_drain() {
         idle.is_closed();
         waiter.hears("error_draining");
         waiter.is_closed();
-        let refused = TcpStream::connect(daemon.addr).map_err(|e| e.kind());
-        assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
+        // Newcomers are told, and no second server can take the port meanwhile.
+        let mut late = daemon.connect();
+        late.says("l", "k", &LONG.to_string(), "error_draining");
+        late.is_closed();
+        let second = TcpListener::bind(daemon.addr).map_err(|e| e.kind());
+        assert_eq!(second.err(), Some(ErrorKind::AddrInUse));
         holder.says("n", "k", &format!("{token} 20"), "ok 20");
         holder.says("l", "k2", "0", "error_draining");
         assert!(holder.is_served());
         holder.says("r", "k", &token, "ok");
         holder.is_closed();
-        drop((waiter, holder));
+        drop((waiter, holder, late));
         let end = daemon.end();
         assert_eq!(end.status, Some(0));
         assert!(end.log.ends_with(" info dflockd stopped cut=0\n"));
@@ -639,6 +643,25 @@ fn a_second_signal_cuts_the_holders() {
         assert_eq!(daemon.end().status, Some(0));
         assert!(!holder.is_served());
     }
+}
+
+#[test]
+fn a_holder_whose_connection_hangs_comes_back_in_the_drain_to_renew_and_to_release() {
+    let mut daemon = Daemon::start(&["--shutdown-timeout", "0"]);
+    let mut holder = daemon.connect();
+    holder.says("id", "_", "me", "ok");
+    let token = holder.takes("k");
+    daemon.signal("TERM");
+    daemon.event("draining");
+    let mut again = daemon.connect();
+    again.says("id", "_", "me", "ok");
+    again.says("n", "k", &token, "ok 33");
+    holder.is_closed();
+    drop(holder);
+    again.says("r", "k", &token, "ok");
+    again.is_closed();
+    drop(again);
+    assert_eq!(daemon.end().status, Some(0));
 }
 
 /// Stopped, it gets both in the same moment.
