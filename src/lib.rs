@@ -32,16 +32,18 @@
 //! - **[`command`]** is the vocabulary of commands, replies, notices and tokens.
 //! - **[`locks`]** is the lock table. `mod.rs` has `apply`, the one way in. A request for a key begins in `acquire.rs`,
 //!   in two phases in `phases.rs`, without a session in `claim.rs`. A hold begins, moves and ends in `grant.rs`.
-//!   `key.rs` and `ticket.rs` are the records, `owner.rs` says whose they are and moves them to another session,
-//!   `knot.rs` finds deadlocks, `slices.rs` ends what is due and cuts what may be long, `idle.rs` forgets unused keys,
-//!   `crowd.rs` indexes large semaphores, `view.rs` is what listings show, `secret.rs` hashes, `counts.rs` counts.
+//!   `breaking.rs` ends holds for an administrator. `key.rs` and `ticket.rs` are the records, `owner.rs` says whose they
+//!   are and moves them to another session, `knot.rs` finds deadlocks, `slices.rs` ends what is due and cuts what may be
+//!   long, `idle.rs` forgets unused keys, `crowd.rs` indexes large semaphores, `view.rs` is what listings show,
+//!   `event.rs` what a log is told, `secret.rs` hashes, `counts.rs` counts.
 //! - **[`signals`]**, beside it, is who listens to what: `patterns.rs` is the tree of patterns, `emission.rs` one
 //!   signal's way to its listeners.
 //! - **[`hub`]** joins sessions, faces and the two tables. `mod.rs` is what the server calls; `execute.rs` turns bytes
 //!   into requests and replies into bytes; `agenda.rs` says what comes next and how much of it; `outlet.rs` is a
 //!   session's output, and says when a reader is too slow: `post.rs` or a deadline in `life.rs` then cuts it off;
-//!   `life.rs` is how a session ends; `session.rs` is its record; `listing.rs` is the answer to `stats`; `post.rs` is
-//!   signals on their way; `counts.rs` is the snapshot of all counts.
+//!   `life.rs` is how a session ends; `session.rs` is its record; `access.rs` says who may do what; `listing.rs` gives
+//!   long answers in slices, of which `stats.rs` and `show.rs` write one each; `post.rs` is signals on their way;
+//!   `counts.rs` is the snapshot of all counts, `refusals.rs` what the log is to be told of refusals.
 //! - **[`wire`]** is the faces, one file each; a status page would be a face. `mod.rs` has the one table of what they
 //!   differ in; [`wire::text`] and [`wire::distlockd`] are their bytes, [`wire::json`] is what listings write,
 //!   [`wire::ask`] is the client's end of the line protocol.
@@ -88,9 +90,9 @@
 //! # Glossary
 //!
 //! - **key**: the name of a lock or semaphore; its **limit** is how many may hold it.
-//! - **hold**: begins with a grant, and ends by a **release** (a client), an **expiry** (time) or a **close** (the end
-//!   of its session). A **token** proves it. It lasts for its **lease** unless renewed. It is **bound** by its session,
-//!   or by its lease alone.
+//! - **hold**: begins with a grant, and ends by a **release** (a client), an **expiry** (time), a **close** (the end of
+//!   its session) or a **break** (an administrator). A **token** proves it. It lasts for its **lease** unless renewed.
+//!   It is **bound** by its session, or by its lease alone, as after a **detach**.
 //! - **waiter**: a session in the **queue** of a key. **ticket**: the record of one wait or one hold.
 //! - **fence**: the part of a token that rises with every grant; for the resource that the lock guards.
 //! - **owner**: whose waits and holds they are: a session, or all that have declared the same name. Owners that wait

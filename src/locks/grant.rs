@@ -47,6 +47,32 @@ impl Locks {
         Reply::Renewed { lease }
     }
 
+    /// A client binds a hold to its lease alone. Refused for a hold whose session has ended: that is being released.
+    pub(super) fn detach(
+        &mut self,
+        from: SessionId,
+        (space, name): (Space, &[u8]),
+        token: Token,
+        out: &mut Outbox,
+    ) -> Reply {
+        let Some(place) = self.find_hold(space, name, token) else {
+            return Reply::Refused(Refusal::Error);
+        };
+        let member = self.tickets[place].member;
+        match self.members.get(member as usize) {
+            Some(session) if session.closing && self.settings.auto_release => {
+                return Reply::Refused(Refusal::Error);
+            }
+            Some(_) => {
+                self.unrecord(place, None);
+                self.make_orphan(place, Bound::Lease);
+                self.tell_if_freed(member, from, out);
+            }
+            None => self.bind_to_lease(place),
+        }
+        Reply::Done
+    }
+
     /// Makes a hold of this ticket, the first of its key that does not hold yet. Its lease begins now.
     pub(super) fn grant(&mut self, place: u32) -> Token {
         let token = self.mint();

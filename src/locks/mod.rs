@@ -7,12 +7,12 @@
 //! many holds, many leases that end at once, a drain of all queues) is cut into slices, which `Tick` carries on.
 
 mod acquire;
+mod breaking;
 mod check;
 mod claim;
 mod counts;
 mod crowd;
 mod event;
-mod force;
 mod grant;
 mod idle;
 mod key;
@@ -32,10 +32,10 @@ use crate::base::table::Table;
 use crate::base::wheel::Wheel;
 use crate::command::{Bound, Command, Outbox, SessionId, Space, Us, WaitEdge};
 use acquire::Wish;
+use breaking::Breaking;
 pub use counts::Counts;
 use crowd::Crowd;
 pub use event::{End, Event, Hold};
-use force::Breaking;
 use idle::IdleKeys;
 use key::Key;
 use knot::Search;

@@ -612,7 +612,7 @@ fn sigterm_and_sigint_drain() {
         waiter.is_closed();
         // Newcomers are told, and no second server can take the port meanwhile.
         let mut late = daemon.connect();
-        late.says("l", "k", &LONG.to_string(), "error_draining");
+        late.says("l", "k", LONG, "error_draining");
         late.is_closed();
         let second = TcpListener::bind(daemon.addr).map_err(|e| e.kind());
         assert_eq!(second.err(), Some(ErrorKind::AddrInUse));

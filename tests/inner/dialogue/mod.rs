@@ -2,11 +2,12 @@
 //! sentence of dflockd-protocol(7), or one trap that servers of this kind fell into.
 
 mod auth;
+mod breaks;
 mod closing;
 mod deadlocks;
+mod detach;
 mod distlockd;
 mod draining;
-mod force;
 mod framing;
 mod groups;
 mod idle;

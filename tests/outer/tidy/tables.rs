@@ -144,6 +144,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("hub/view", "command locks signals super::agenda"),
     ("lib", ""),
     ("locks/acquire", "base command super::key super::ticket"),
+    (
+        "locks/breaking",
+        "command super::crowd super::event super::key super::slices",
+    ),
     ("locks/check", "base super::crowd"),
     (
         "locks/claim",
@@ -152,10 +156,6 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("locks/counts", ""),
     ("locks/crowd", "base command"),
     ("locks/event", "command super::ticket"),
-    (
-        "locks/force",
-        "command super::crowd super::event super::key super::slices",
-    ),
     (
         "locks/grant",
         "base command super::crowd super::event super::ticket",

@@ -1,13 +1,12 @@
-//! What changes the fate of a hold from outside its session: a detach, after which it lasts for its lease, and a break,
-//! by which an administrator ends it. A break may end a million holds, so it goes on in slices. Invariant: a break ends
-//! only holds that were granted before it was asked for.
+//! Breaks: an administrator ends the holds of a key, whoever has them. There may be a million, so a break goes on in
+//! slices. Invariant: a break ends only holds that were granted before it was asked for.
 
 use super::Locks;
 use super::crowd::FEW;
 use super::event::{End, Event};
 use super::key::Key;
 use super::slices::BREAK_SLICE;
-use crate::command::{Bound, Outbox, Refusal, Reply, SessionId, Space, Token};
+use crate::command::{Outbox, Reply, SessionId, Space};
 
 /// A break that is under way.
 pub(super) struct Breaking {
@@ -22,32 +21,6 @@ pub(super) struct Breaking {
 }
 
 impl Locks {
-    /// A client binds a hold to its lease alone. Refused for a hold whose session has ended: that is being released.
-    pub(super) fn detach(
-        &mut self,
-        from: SessionId,
-        (space, name): (Space, &[u8]),
-        token: Token,
-        out: &mut Outbox,
-    ) -> Reply {
-        let Some(place) = self.find_hold(space, name, token) else {
-            return Reply::Refused(Refusal::Error);
-        };
-        let member = self.tickets[place].member;
-        match self.members.get(member as usize) {
-            Some(session) if session.closing && self.settings.auto_release => {
-                return Reply::Refused(Refusal::Error);
-            }
-            Some(_) => {
-                self.unrecord(place, None);
-                self.make_orphan(place, Bound::Lease);
-                self.tell_if_freed(member, from, out);
-            }
-            None => self.bind_to_lease(place),
-        }
-        Reply::Done
-    }
-
     /// An administrator ends the hold with this fence, or all holds of the key. None if there are too many for now: the
     /// answer follows.
     pub(super) fn break_holds(
