@@ -4,47 +4,95 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use dflockd::config::{self, Auth, Config, NoSecret, Parsed};
+use dflockd::config::{self, Config, Parsed, Secrets, Settings};
 use dflockd::log::Log;
 use dflockd::server;
 
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1);
     let names = std::env::vars_os().map(|(name, _)| name);
-    let (config, warnings) = match config::parse(args, |name| std::env::var_os(name), names) {
-        Ok(Parsed::Run { config, warnings }) => (config, warnings),
-        Ok(Parsed::Help) => return print(&config::help()),
-        Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
-        Err(mistake) => return fail(2, &hinted(&mistake)),
+    let (config, settings, mut warnings) =
+        match config::parse(args, |name| std::env::var_os(name), names) {
+            Ok(Parsed::Run {
+                config,
+                settings,
+                warnings,
+            }) => (config, settings, warnings),
+            Ok(Parsed::Help) => return print(&config::help()),
+            Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
+            Err(mistake) => return fail(2, &hinted(&mistake)),
+        };
+    let secrets = secrets(&config, &mut warnings);
+    if config.check {
+        return check(&config, &settings, &warnings, secrets.err());
+    }
+    let secrets = match secrets {
+        Ok(secrets) => secrets,
+        Err(mistakes) => {
+            let Mistake { status, text } = &mistakes[0];
+            return fail(*status, text);
+        }
     };
     let log = Log {
         debug: config.debug,
     };
-    let secret = match secret(&config) {
-        Ok(secret) => secret,
-        Err((status, text)) => return fail(status, &text),
-    };
-    match server::run(&config, secret, &warnings, log) {
+    match server::run(&config, secrets, &warnings, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }
 }
 
-/// The secret that clients must say first, if there is one. With an error comes the exit status.
-fn secret(config: &Config) -> Result<Option<Vec<u8>>, (u8, String)> {
-    let Auth {
-        token,
-        file,
-        file_from,
-    } = &config.auth;
-    match (token, file) {
-        (Some(token), _) => Ok(Some(token.clone())),
-        (None, None) => Ok(None),
-        (None, Some(path)) => match config::secret_in(file_from, path.as_ref()) {
-            Ok(secret) => Ok(Some(secret)),
-            Err(NoSecret::Unread(text)) => Err((1, text)),
-            Err(NoSecret::Bad(text)) => Err((2, hinted(&text))),
-        },
+/// Something that keeps the server from starting.
+struct Mistake {
+    status: u8,
+    text: String,
+}
+
+/// The secrets that clients may say; their files are read. Otherwise all that is wrong with them, at least one mistake.
+fn secrets(config: &Config, warnings: &mut Vec<String>) -> Result<Secrets, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let [auth, admin] = [&config.auth, &config.admin].map(|from| {
+        from.secret(warnings).unwrap_or_else(|e| {
+            let (status, text) = match e.is_unread {
+                true => (1, e.to_string()),
+                false => (2, hinted(&e.to_string())),
+            };
+            mistakes.push(Mistake { status, text });
+            None
+        })
+    });
+    let secrets = Secrets { auth, admin };
+    if let Some(text) = secrets.mistake() {
+        let text = hinted(text);
+        mistakes.push(Mistake { status: 2, text });
+    }
+    if mistakes.is_empty() {
+        Ok(secrets)
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// For `--check`: says all that is wrong, or what is set. Nothing is listened on.
+fn check(
+    config: &Config,
+    settings: &Settings,
+    warnings: &[String],
+    mistakes: Option<Vec<Mistake>>,
+) -> ExitCode {
+    let mistakes = mistakes.unwrap_or_default().into_iter();
+    let mut mistakes: Vec<String> = mistakes.map(|mistake| mistake.text).collect();
+    mistakes.extend(server::unknown_hosts(config));
+    for text in warnings {
+        say(&format!("warning: {text}"));
+    }
+    for text in &mistakes {
+        say(text);
+    }
+    if mistakes.is_empty() {
+        print(&settings.list())
+    } else {
+        ExitCode::from(2)
     }
 }
 
@@ -61,7 +109,11 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(status: u8, text: &str) -> ExitCode {
+    say(text);
+    ExitCode::from(status)
+}
+
+fn say(text: &str) {
     // If stderr is closed, the exit status still says it.
     let _ = writeln!(io::stderr(), "dflockd: {text}");
-    ExitCode::from(status)
 }

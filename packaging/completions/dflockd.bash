@@ -6,7 +6,7 @@ _dflockd() {
     # Bash splits words at =, which then stands between an option and its value.
     [[ $word == = ]] && word=${COMP_WORDS[COMP_CWORD - 2]}
     case $word in
-    --auth-token-file)
+    --auth-token-file | --admin-token-file)
         compopt -o filenames 2>/dev/null
         # A quote or a backslash that was typed is no part of the name.
         case $cur in
@@ -23,8 +23,9 @@ _dflockd() {
         --auto-release-on-disconnect --no-auto-release-on-disconnect --deadlock-detection
         --no-deadlock-detection --gc-max-idle --shutdown-timeout --max-locks --max-waiters
         --max-holds --max-subscriptions --max-connections --max-connections-per-ip --read-timeout
-        --write-timeout --auth-token-file --auth-token --distlockd-no-auth --no-distlockd-no-auth
-        --debug --no-debug --lease-sweep-interval --gc-interval -V --version -h --help'
+        --write-timeout --auth-token-file --auth-token --admin-token-file --admin-token
+        --distlockd-no-auth --no-distlockd-no-auth --log-locks --no-log-locks --debug --no-debug
+        --lease-sweep-interval --gc-interval --check --no-check -V --version -h --help'
         ;;
     esac
     while IFS= read -r line; do

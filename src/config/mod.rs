@@ -2,11 +2,12 @@
 //!
 //! One table, `OPTIONS`, has a row for each option. The parser, `--help` and the man page's tests all read it, so an
 //! option cannot exist in one of them only. Not here: acting on the values; no
-//! clock, no socket, and of files only the one that has the secret (`secret.rs`).
+//! clock, no socket, and of files only those that have the secrets (`secret.rs`).
 //! Invariant: a `Config` from `parse` has every value in its range, and so has every default.
 
 mod options;
 mod secret;
+mod settings;
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
@@ -14,7 +15,8 @@ use std::net::IpAddr;
 use crate::command::Us;
 use options::{FOREIGN, PLANNED};
 pub use options::{Flag, Group, OPTIONS};
-pub use secret::{NoSecret, secret_in};
+pub use secret::{Auth, NoSecret, Secrets, secret_in};
+pub use settings::{Setting, Settings};
 
 /// How many unknown variables a warning names.
 const NAMED_MAX: usize = 20;
@@ -46,6 +48,8 @@ pub struct Config {
     pub max_connections_per_ip: u32,
     /// Where the secret comes from that clients must send first.
     pub auth: Auth,
+    /// Where the secret comes from that an administrator may say.
+    pub admin: Auth,
     /// How long an unused key is remembered, in microseconds; 0 forgets it at once.
     pub max_idle: Us,
     /// How long a client may leave answers unread, in microseconds; 0 sets no limit.
@@ -56,8 +60,12 @@ pub struct Config {
     pub auto_release: bool,
     /// How long a drain may take, in microseconds; 0 sets no limit.
     pub shutdown_timeout: Us,
+    /// Whether grants and ends of holds are logged.
+    pub log_locks: bool,
     /// Whether events of level debug are logged.
     pub debug: bool,
+    /// Whether the settings are only checked and printed.
+    pub check: bool,
 }
 
 /// The face for clients of distlockd.
@@ -71,17 +79,6 @@ pub struct Distlockd {
     pub lease: Us,
     /// Whether its clients, which cannot send a secret, are let in although the other clients must send one.
     pub no_auth: bool,
-}
-
-/// Where the secret comes from: the token if there is one, else the file. Without both there is no secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Auth {
-    /// The secret itself.
-    pub token: Option<Vec<u8>>,
-    /// The path of a file that contains it.
-    pub file: Option<String>,
-    /// The option or the variable that named the file, for messages; empty if there is none.
-    pub file_from: String,
 }
 
 impl Config {
@@ -107,12 +104,15 @@ impl Default for Config {
             max_connections: 0,
             max_connections_per_ip: 0,
             auth: Auth::default(),
+            admin: Auth::default(),
             max_idle: 0,
             write_timeout: 0,
             read_timeout: 0,
             auto_release: false,
             shutdown_timeout: 0,
+            log_locks: false,
             debug: false,
+            check: false,
         };
         for option in OPTIONS.iter().filter(|option| !option.default.is_empty()) {
             (option.set)(&mut config, option.default).expect("a default is in its own range");
@@ -124,10 +124,12 @@ impl Default for Config {
 /// The outcome of a valid command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// Serve.
+    /// Serve, or check if the configuration says so.
     Run {
         /// With these settings,
         config: Box<Config>,
+        /// which are for people to see as these,
+        settings: Settings,
         /// after logging these, each one line of text.
         warnings: Vec<String>,
     },
@@ -151,16 +153,26 @@ pub fn parse(
     if let Some(answer) = args.iter().find_map(|arg| asks(arg)) {
         return Ok(answer);
     }
-    let mut config = Config::default();
+    let mut reading = Reading {
+        config: Config::default(),
+        settings: Settings::new(),
+    };
     let unknown = unknown(&env, names)?;
-    let mut warnings = environment(&mut config, env)?;
+    let mut warnings = environment(&mut reading, env)?;
     warnings.extend(unknown);
     // A file on the command line beats a token in the environment.
-    let from_environment = std::mem::take(&mut config.auth);
-    command_line(&mut config, args)?;
-    if !config.has_auth() {
-        config.auth = from_environment;
+    let [auth, admin] = reading.secrets().map(std::mem::take);
+    command_line(&mut reading, args)?;
+    for (secret, in_environment) in reading.secrets().into_iter().zip([auth, admin]) {
+        if *secret == Auth::default() {
+            *secret = in_environment;
+        }
     }
+    let Reading {
+        config,
+        mut settings,
+    } = reading;
+    settings.note_secrets(&config);
     warnings.extend(exposure(&config));
     if config.distlockd.port.is_some() && config.has_auth() && !config.distlockd.no_auth {
         return Err(
@@ -168,8 +180,11 @@ pub fn parse(
                 .to_string(),
         );
     }
-    let config = Box::new(config);
-    Ok(Parsed::Run { config, warnings })
+    Ok(Parsed::Run {
+        config: Box::new(config),
+        settings,
+        warnings,
+    })
 }
 
 /// What `--help` prints.
@@ -231,7 +246,7 @@ fn asks(arg: &OsStr) -> Option<Parsed> {
 /// Applies the environment, older names first, so that the current name wins. An empty variable counts
 /// as unset.
 fn environment(
-    config: &mut Config,
+    reading: &mut Reading,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<String>, String> {
     let mut warnings = Vec::new();
@@ -245,7 +260,7 @@ fn environment(
             let Some(value) = env(name).filter(|value| !value.is_empty()) else {
                 continue;
             };
-            apply(config, option, name, &value)?;
+            reading.apply(option, name, &value)?;
             if age > 0 {
                 let current = option.env[0];
                 warnings.push(format!("{name} is an older name: use {current}"));
@@ -294,7 +309,7 @@ fn is_foreign(name: &str) -> bool {
         })
 }
 
-fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> {
+fn command_line(reading: &mut Reading, args: Vec<OsString>) -> Result<(), String> {
     let mut parser = lexopt::Parser::from_args(args);
     loop {
         let name = match parser.next() {
@@ -335,7 +350,7 @@ fn command_line(config: &mut Config, args: Vec<OsString>) -> Result<(), String> 
                 .value()
                 .map_err(|_| format!("{flag} needs a value: {}", option.value))?
         };
-        apply(config, option, &flag, &value)?;
+        reading.apply(option, &flag, &value)?;
     }
 }
 
@@ -355,26 +370,40 @@ fn find(name: &str) -> Option<(&'static Flag, bool)> {
     is_switch.then_some((option, true))
 }
 
-/// Hands a value to its option; `source` is the flag or variable that an error names. The value is
-/// shown as Rust's Debug shows it, which keeps any bytes on one line.
-fn apply(config: &mut Config, option: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
-    let allowed = match value.to_str() {
-        Some(text) => match (option.set)(config, text) {
-            Ok(()) => {
-                if option.name == "auth-token-file" {
-                    config.auth.file_from = source.to_string();
+/// A configuration that is being read.
+struct Reading {
+    config: Config,
+    settings: Settings,
+}
+
+impl Reading {
+    fn secrets(&mut self) -> [&mut Auth; 2] {
+        [&mut self.config.auth, &mut self.config.admin]
+    }
+
+    /// Hands a value to its option; `source` is the flag or variable that an error names. The value is
+    /// shown as Rust's Debug shows it, which keeps any bytes on one line.
+    fn apply(&mut self, option: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
+        let set = |text| (option.set)(&mut self.config, text).map(|()| text);
+        let why = match value.to_str().map(set) {
+            Some(Ok(text)) => {
+                match option.name {
+                    "auth-token-file" => self.config.auth.file_from = source.to_string(),
+                    "admin-token-file" => self.config.admin.file_from = source.to_string(),
+                    _ => {}
                 }
+                self.settings.note(option, text, source);
                 return Ok(());
             }
-            Err(allowed) => allowed,
-        },
-        None => "valid UTF-8".to_string(),
-    };
-    if option.value == "TOKEN" {
-        // Probably a secret with a typing mistake: it must not reach a log.
-        return Err(format!("{source}: bad value: want {allowed}"));
+            Some(Err(why)) => why,
+            None => "want valid UTF-8".to_string(),
+        };
+        if option.value == "TOKEN" {
+            // Probably a secret with a typing mistake: it must not reach a log.
+            return Err(format!("{source}: bad value: {why}"));
+        }
+        Err(format!("{source}: bad value {value:?}: {why}"))
     }
-    Err(format!("{source}: bad value {value:?}: want {allowed}"))
 }
 
 /// The warning about an address that other hosts can reach: which protections are off.

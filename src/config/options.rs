@@ -2,6 +2,7 @@
 //! read this table and no other. Invariant: every default is in its own range.
 
 use std::net::Ipv6Addr;
+use std::num::IntErrorKind;
 use std::ops::RangeInclusive;
 
 use super::Config;
@@ -22,7 +23,7 @@ pub struct Flag {
     pub group: Group,
     /// What it does, with unit and range; lines of at most 72 columns.
     pub help: &'static str,
-    /// Parses a value and stores it; an error says which values are allowed.
+    /// Parses a value and stores it; an error says which values are wanted, and what is wrong if that is less plain.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
 }
 
@@ -271,8 +272,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "FILE",
         default: "",
         group: Group::Security,
-        help: "Read the auth token from this file, once, at start. Each client must\n\
-               send it before anything else.",
+        help: "Read the auth token from this file, at start and at SIGHUP. Each client\n\
+               must send it before anything else.",
         set: |config, text| secret_file(text).map(|value| config.auth.file = Some(value)),
     },
     Flag {
@@ -286,6 +287,27 @@ pub static OPTIONS: &[Flag] = &[
         set: |config, text| secret(text.as_bytes()).map(|value| config.auth.token = Some(value)),
     },
     Flag {
+        name: "admin-token-file",
+        env: &["DFLOCKD_ADMIN_TOKEN_FILE"],
+        value: "FILE",
+        default: "",
+        group: Group::Security,
+        help: "Read the admin token from this file, at start and at SIGHUP. A client\n\
+               that sends it may also break locks. Without an admin token the auth\n\
+               token is enough for that, or with neither a loopback address.",
+        set: |config, text| secret_file(text).map(|value| config.admin.file = Some(value)),
+    },
+    Flag {
+        name: "admin-token",
+        env: &["DFLOCKD_ADMIN_TOKEN"],
+        value: "TOKEN",
+        default: "",
+        group: Group::Security,
+        help: "The admin token itself. Other users of the host can see a command line:\n\
+               --admin-token-file is safer.",
+        set: |config, text| secret(text.as_bytes()).map(|value| config.admin.token = Some(value)),
+    },
+    Flag {
         name: "distlockd-no-auth",
         env: &["DFLOCKD_DISTLOCKD_NO_AUTH"],
         value: "",
@@ -294,6 +316,16 @@ pub static OPTIONS: &[Flag] = &[
         help: "Let distlockd clients in without the auth token, which they cannot\n\
                send. With a token and without this option --distlockd-port is refused.",
         set: |config, text| boolean(text).map(|value| config.distlockd.no_auth = value),
+    },
+    Flag {
+        name: "log-locks",
+        env: &["DFLOCKD_LOG_LOCKS"],
+        value: "",
+        default: "false",
+        group: Group::Logging,
+        help: "Log a line of level info for each grant of a lock, and for each release,\n\
+               expiry, close of its connection, and break.",
+        set: |config, text| boolean(text).map(|value| config.log_locks = value),
     },
     Flag {
         name: "debug",
@@ -324,6 +356,17 @@ pub static OPTIONS: &[Flag] = &[
         help: "Accepted for old configurations, 1 to 9223372036 seconds, without\n\
                effect: unused keys need no sweep.",
         set: |_, text| seconds(text, 1).map(drop),
+    },
+    Flag {
+        name: "check",
+        env: &[],
+        value: "",
+        default: "false",
+        group: Group::About,
+        help: "Read options, environment and token files, look up host names, and\n\
+               exit: with status 2 and the mistakes on standard error, or with status\n\
+               0 and every setting on standard output, one a line: name, value, source.",
+        set: |config, text| boolean(text).map(|value| config.check = value),
     },
     Flag {
         name: "version",
@@ -369,11 +412,20 @@ const COUNT_MAX: i64 = 1_000_000_000;
 
 /// A number in a range; `what` names it, with its unit, for the error.
 fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Result<i64, String> {
+    let (least, most) = (*range.start(), *range.end());
+    let want = format!("want {what}, {least} to {most}");
     // Rust's own grammar is the contract's: decimal, optional sign, leading zeros, nothing else.
-    match text.parse() {
-        Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("{what}, {} to {}", range.start(), range.end())),
-    }
+    let is_above = match text.parse::<i64>() {
+        Ok(value) if range.contains(&value) => return Ok(value),
+        Ok(value) => value > most,
+        Err(e) if *e.kind() == IntErrorKind::PosOverflow => true,
+        Err(e) if *e.kind() == IntErrorKind::NegOverflow => false,
+        Err(_) => return Err(want),
+    };
+    Err(match is_above {
+        true => format!("above {most}; {want}"),
+        false => format!("below {least}; {want}"),
+    })
 }
 
 fn count(text: &str, least: i64) -> Result<i64, String> {
@@ -388,7 +440,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "true" | "on" => Ok(true),
         "0" | "no" | "false" | "off" => Ok(false),
-        _ => Err("true or false (or 1, yes, on, 0, no, off)".to_string()),
+        _ => Err("want true or false (or 1, yes, on, 0, no, off)".to_string()),
     }
 }
 
@@ -402,14 +454,14 @@ fn host(text: &str) -> Result<String, String> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == '[' || c == ']';
     let has_port = host.contains(':') && host.parse::<Ipv6Addr>().is_err() && !host.contains('%');
     if host.is_empty() || host.contains(odd) || has_port {
-        return Err("an address or a host name, without a port".to_string());
+        return Err("want an address or a host name, without a port".to_string());
     }
     Ok(host.to_string())
 }
 
 fn secret_file(text: &str) -> Result<String, String> {
     if text.is_empty() {
-        Err("the path of a file".to_string())
+        Err("want the path of a file".to_string())
     } else {
         Ok(text.to_string())
     }

@@ -252,6 +252,22 @@ impl Doors {
     }
 }
 
+/// What is wrong with the names of hosts that are to be listened on.
+pub(super) fn unknown_hosts(config: &Config) -> Vec<String> {
+    let faces = faces(config);
+    let error = |wanted: &Wanted| {
+        let error = resolve(wanted.host, wanted.port).err()?;
+        Some(format!(
+            "{}: no address for {:?}: {error}",
+            wanted.host_flag, wanted.host
+        ))
+    };
+    let mut texts: Vec<String> = faces.iter().filter_map(error).collect();
+    // Two faces may share a host.
+    texts.dedup();
+    texts
+}
+
 /// The addresses of a host, each once.
 fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let mut addrs = Vec::new();

@@ -17,7 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::command::{Us, WaitEdge};
-use crate::config::Config;
+use crate::config::{Config, Secrets};
 use crate::hub::{Hub, Settings, Vitals};
 use crate::locks;
 use crate::log::Log;
@@ -39,19 +39,13 @@ const SAME_SIGNAL: Us = 100_000;
 const TIMER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 
-/// Listens and serves until a signal ends it. Clients have to say `secret` first, if there is one. The warnings about the
-/// configuration are logged once the address is known to be good.
+/// Listens and serves until a signal ends it. The warnings about the configuration are logged once the address is known to be good.
 ///
 /// # Errors
 /// The address cannot be listened on, or the system refuses what the loop itself needs.
-pub fn run(
-    config: &Config,
-    secret: Option<Vec<u8>>,
-    warnings: &[String],
-    log: Log,
-) -> io::Result<()> {
+pub fn run(config: &Config, secrets: Secrets, warnings: &[String], log: Log) -> io::Result<()> {
     // The process ends with it: to free its memory piece by piece would only take time.
-    let mut server = ManuallyDrop::new(Server::start(config, secret, warnings, log)?);
+    let mut server = ManuallyDrop::new(Server::start(config, secrets, warnings, log)?);
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
@@ -60,6 +54,11 @@ pub fn run(
     server.doors.report(Us::MAX, log);
     log.info(unix_us(), "stopped", &[("cut", &server.hub.lines())]);
     Ok(())
+}
+
+/// What is wrong with the names of hosts that are to be listened on: they have no address.
+pub fn unknown_hosts(config: &Config) -> Vec<String> {
+    doors::unknown_hosts(config)
 }
 
 struct Server {
@@ -88,7 +87,7 @@ struct Server {
 impl Server {
     fn start(
         config: &Config,
-        secret: Option<Vec<u8>>,
+        secrets: Secrets,
         warnings: &[String],
         log: Log,
     ) -> io::Result<Server> {
@@ -111,7 +110,7 @@ impl Server {
         }
         let server = Server {
             log,
-            hub: Hub::new(settings(config, secret)?),
+            hub: Hub::new(settings(config, secrets)?),
             poll,
             doors,
             sockets: Sockets::new(),
@@ -297,7 +296,7 @@ fn waits(knot: &[WaitEdge]) -> String {
     waits.join(",")
 }
 
-fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
+fn settings(config: &Config, secrets: Secrets) -> io::Result<Settings> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)
         .map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
@@ -310,7 +309,7 @@ fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
         claim_lease: config.distlockd.lease,
         auto_release: config.auto_release,
         deadlock_detection: config.deadlock_detection,
-        log: false,
+        log: config.log_locks,
         // A server that starts later has later fences, as long as nobody sets the clock back in between.
         first_fence: sys::unix_now_ns().max(1),
         secret,
@@ -318,8 +317,8 @@ fn settings(config: &Config, said: Option<Vec<u8>>) -> io::Result<Settings> {
     Ok(Settings {
         locks,
         max_subscriptions: config.max_subscriptions,
-        secret: said,
-        admin: None,
+        secret: secrets.auth,
+        admin: secrets.admin,
         read_timeout: config.read_timeout,
         write_timeout: config.write_timeout,
         shutdown_timeout: config.shutdown_timeout,

@@ -12,6 +12,7 @@ mod netcat;
 mod proxy;
 
 mod admission;
+mod check;
 mod client;
 mod doors;
 mod process;

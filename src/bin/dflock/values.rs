@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use dflockd::client::Owner;
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
-use dflockd::config::{self, NoSecret};
+use dflockd::config;
 
 /// The port of a server that is named without one.
 pub const PORT: u16 = 6388;
@@ -43,7 +43,7 @@ pub fn address(text: &str, port: Option<u16>) -> Option<String> {
 
 /// The token in a file.
 pub fn secret(name: &str, path: &OsStr) -> Result<Vec<u8>, String> {
-    config::secret_in(name, path).map_err(|(NoSecret::Unread(text) | NoSecret::Bad(text))| text)
+    config::secret_in(name, path).map_err(|e| e.to_string())
 }
 
 pub fn owner(name: &str, id: &OsStr) -> Result<Owner, String> {

@@ -111,6 +111,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("config/mod", "command"),
     ("config/options", "command super::secret"),
     ("config/secret", "wire"),
+    ("config/settings", "super::options super::secret"),
     ("config/tests", "command"),
     ("hub/access", "command"),
     ("hub/agenda", ""),
