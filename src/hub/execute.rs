@@ -113,7 +113,6 @@ impl Hub {
             }
             Parsed::Bad { used, fatal, why } => {
                 session.start_frame();
-                session.newcomer = false;
                 face.write_mistake(why, session.outlet.tail(&mut self.pool));
                 self.answered(slot);
                 if fatal && self.sessions[slot].phase.is_open() {
@@ -140,9 +139,11 @@ impl Hub {
     fn request(&mut self, slot: u32, request: Request) -> Work {
         let session = &mut self.sessions[slot];
         session.busy = Busy::Waiting;
-        session.newcomer &= is_introduction(&request);
         match request {
-            Request::Auth(secret) => self.authenticate(slot, secret),
+            Request::Auth(secret) => {
+                session.busy = Busy::Introduced;
+                self.authenticate(slot, secret);
+            }
             _ if !session.trusted => self.reject(slot),
             Request::Ping => self.answer(slot, Reply::Done),
             Request::Health if self.drain.is_some() => {
@@ -170,15 +171,17 @@ impl Hub {
 
     /// Has the lock table carry a command out, and returns what that cost.
     fn command(&mut self, slot: u32, command: Command) -> Work {
-        if let Command::Break { .. } = command {
-            if !self.may_break(slot) {
+        match command {
+            Command::Break { .. } if !self.may_break(slot) => {
                 let peer = self.sessions[slot].peer;
                 self.refusals.note(Refused::Break, peer);
                 self.answer(slot, Reply::Refused(Refusal::Auth));
                 return 0;
             }
             // It is finished even if the peer has sent its last byte.
-            self.sessions[slot].busy = Busy::Working;
+            Command::Break { .. } => self.sessions[slot].busy = Busy::Working,
+            Command::Declare { .. } => self.sessions[slot].busy = Busy::Introduced,
+            _ => {}
         }
         let id = self.sessions[slot].id;
         self.locks.apply(self.now, id, command, &mut self.outbox);
@@ -192,6 +195,7 @@ impl Hub {
     }
 
     /// The answer comes in slices.
+    #[cold]
     fn begin_listing(&mut self, slot: u32, listing: Listing) {
         self.sessions[slot].busy = Busy::Listing(Box::new(listing));
         self.mark_dirty(slot);
@@ -257,6 +261,9 @@ impl Hub {
     /// The answer to the session's request is in its output: it may go on.
     pub(super) fn answered(&mut self, slot: u32) {
         let session = &mut self.sessions[slot];
+        if self.drain.is_some() {
+            session.newcomer &= matches!(session.busy, Busy::Introduced);
+        }
         session.busy = Busy::No;
         session.exchange = None;
         self.extend_deadline(slot);
@@ -323,14 +330,6 @@ impl Hub {
             self.agenda.mark_dirty(slot);
         }
     }
-}
-
-/// Whether a session only says with it who it is. A drain does not end such a newcomer with the answer.
-fn is_introduction(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Auth(_) | Request::Command(Command::Declare { .. })
-    )
 }
 
 /// What it costs to read a frame of so many bytes.

@@ -36,7 +36,7 @@ pub(super) struct Session {
     pub trusted: bool,
     /// It has said the administrator's secret.
     pub admin: bool,
-    /// It came in during the drain and has asked nothing yet.
+    /// It came in during the drain, and has said no more than who it is.
     pub newcomer: bool,
     /// The server was told that there is no room for input, and does not read the socket.
     pub paused: bool,
@@ -70,6 +70,8 @@ pub(super) enum Busy {
     No,
     /// It stands in a queue.
     Waiting,
+    /// It says who it is. A drain does not end a newcomer with that answer.
+    Introduced,
     /// The answer is being given in slices.
     Listing(Box<Listing>),
     /// Its signal is on its way, or its break goes on in slices.

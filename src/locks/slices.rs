@@ -38,7 +38,9 @@ impl Locks {
         }
         // Expiries and breaks have a fifth of the budget each for themselves, and closes come before the rest of them.
         self.expire_some(heard, self.ends + ENDS_A_TURN / 5, out);
-        self.break_some(self.ends + ENDS_A_TURN / 5, out);
+        if !self.breaking.is_empty() {
+            self.break_some(self.ends + ENDS_A_TURN / 5, out);
+        }
         self.close_some(out);
         self.expire_some(heard, ENDS_A_TURN, out);
         self.ends = 0;

@@ -195,6 +195,7 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
 }
 
 /// The commands whose names are words, and in the space of semaphores begin with an `s`.
+#[cold]
 fn judge_word<'a>(command: &'a [u8], key: &'a [u8], argument: &'a [u8]) -> Option<Request<'a>> {
     let (space, word) = match command.strip_prefix(b"s") {
         Some(word @ (b"show" | b"detach" | b"break")) => (Space::Semaphore, word),
