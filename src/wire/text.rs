@@ -15,6 +15,9 @@ pub const SIGNAL_MAX: usize = 65_536;
 pub const FRAME_MAX: usize = 2 * (LINE_MAX + 1) + SECRET_MAX;
 /// The longest name of an owner, in bytes.
 pub const OWNER_MAX: usize = 128;
+/// Parts that a pattern or a channel may have: each costs memory as long as somebody listens, and look-ups with every
+/// signal.
+pub const PARTS_MAX: usize = 64;
 /// The largest limit of a semaphore.
 pub const LIMIT_MAX: u64 = 1_048_576;
 
@@ -245,9 +248,9 @@ pub fn owner(name: &[u8]) -> Option<&[u8]> {
     ((1..=OWNER_MAX).contains(&name.len()) && name.iter().all(is_visible)).then_some(name)
 }
 
-/// Checks a pattern: a key in which wildcards are whole parts, and `>` only the last.
+/// Checks a pattern: a key of few enough parts, in which wildcards are whole parts, and `>` only the last.
 pub fn pattern(key: &[u8]) -> Option<&[u8]> {
-    let key = name(key)?;
+    let key = name(key).filter(|key| has_few_parts(key))?;
     let mut parts = key.split(|&byte| byte == b'.').rev();
     let is_last = |part: &[u8]| part == b">" || is_inner(part);
     (parts.next().is_some_and(is_last) && parts.all(is_inner)).then_some(key)
@@ -258,9 +261,13 @@ fn is_inner(part: &[u8]) -> bool {
     part == b"*" || !part.iter().any(|byte| b"*>".contains(byte))
 }
 
-/// Checks a channel: a key without wildcards.
+/// Checks a channel: a key of few enough parts, without wildcards.
 pub fn channel(key: &[u8]) -> Option<&[u8]> {
-    name(key).filter(|key| !key.iter().any(|byte| b"*>".contains(byte)))
+    name(key).filter(|key| has_few_parts(key) && !key.iter().any(|byte| b"*>".contains(byte)))
+}
+
+fn has_few_parts(key: &[u8]) -> bool {
+    key.iter().filter(|&&byte| byte == b'.').count() < PARTS_MAX
 }
 
 /// Checks the payload of a signal: it is not blank, and the line to a listener is not too long.

@@ -168,6 +168,29 @@ fn a_channel_has_no_wildcards_and_is_a_key() {
 }
 
 #[test]
+fn a_pattern_and_a_channel_have_64_parts_at_most() {
+    let parts = |name: &str, count: usize| vec![name; count].join(".");
+    let mut d = Dialogue::new();
+    let (a, b) = (d.connect(), d.connect());
+    for name in ["x", "", "*"] {
+        let (most, over) = (parts(name, 64), parts(name, 65));
+        d.says(a, listen(&over, ""), "error\n");
+        d.says(a, listen(&over, "g"), "error\n");
+        d.says(a, unlisten(&over, ""), "error\n");
+        d.says(a, listen(&most, ""), "ok\n");
+        d.signals(b, &parts("x", 64), "all", 1);
+        d.hears(a, &sig(&parts("x", 64), "all"));
+        d.says(a, unlisten(&most, ""), "ok\n");
+        let rest = format!("{}.>", parts("x", 63));
+        d.says(a, listen(&rest, ""), "ok\n");
+    }
+    d.says(a, listen(&format!("{}.>", parts("x", 64)), ""), "error\n");
+    d.says(b, signal(&parts("x", 65), "all"), "error\n");
+    d.says(b, signal(&parts("", 65), "all"), "error\n");
+    d.hears(a, "");
+}
+
+#[test]
 fn a_payload_is_not_blank() {
     let mut d = Dialogue::new();
     let (a, b) = (d.listener(">", ""), d.connect());
