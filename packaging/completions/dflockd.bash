@@ -22,8 +22,8 @@ _dflockd() {
         set -- compgen -W '--host --port --distlockd-port --distlockd-host --default-lease-ttl --distlockd-lease
         --auto-release-on-disconnect --no-auto-release-on-disconnect --deadlock-detection
         --no-deadlock-detection --gc-max-idle --shutdown-timeout --max-locks --max-waiters
-        --max-holds --max-subscriptions --max-connections --max-connections-per-ip --read-timeout
-        --write-timeout --auth-token-file --auth-token --admin-token-file --admin-token
+        --max-holds --max-subscriptions --max-backlog --max-connections --max-connections-per-ip
+        --read-timeout --write-timeout --auth-token-file --auth-token --admin-token-file --admin-token
         --distlockd-no-auth --no-distlockd-no-auth --log-locks --no-log-locks --debug --no-debug
         --lease-sweep-interval --gc-interval --check --no-check -V --version -h --help'
         ;;

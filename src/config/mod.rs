@@ -42,6 +42,8 @@ pub struct Config {
     pub max_holds: u32,
     /// How many subscriptions one connection may have; 0 sets no limit.
     pub max_subscriptions: u32,
+    /// Bytes of signals that may wait for all connections together; 0 sets no limit.
+    pub max_backlog: usize,
     /// How many connections may be open; 0 sets no limit.
     pub max_connections: u32,
     /// How many connections one address may have open; 0 sets no limit.
@@ -101,6 +103,7 @@ impl Default for Config {
             max_waiters: 0,
             max_holds: 0,
             max_subscriptions: 0,
+            max_backlog: 0,
             max_connections: 0,
             max_connections_per_ip: 0,
             auth: Auth::default(),
@@ -421,15 +424,19 @@ fn exposure(config: &Config) -> Option<String> {
         open.push("with --distlockd-no-auth any distlockd client can take any lock".to_string());
     }
     let limits = [
-        ("--max-connections", config.max_connections),
-        ("--max-connections-per-ip", config.max_connections_per_ip),
-        ("--max-waiters", config.max_waiters),
-        ("--max-holds", config.max_holds),
-        ("--max-subscriptions", config.max_subscriptions),
+        ("--max-connections", config.max_connections == 0),
+        (
+            "--max-connections-per-ip",
+            config.max_connections_per_ip == 0,
+        ),
+        ("--max-waiters", config.max_waiters == 0),
+        ("--max-holds", config.max_holds == 0),
+        ("--max-subscriptions", config.max_subscriptions == 0),
+        ("--max-backlog", config.max_backlog == 0),
     ];
     let unlimited: Vec<&str> = limits
         .iter()
-        .filter(|limit| limit.1 == 0)
+        .filter(|limit| limit.1)
         .map(|limit| limit.0)
         .collect();
     if !unlimited.is_empty() {

@@ -224,6 +224,17 @@ pub static OPTIONS: &[Flag] = &[
         set: |config, text| count(text, 0).map(|value| config.max_subscriptions = value as u32),
     },
     Flag {
+        name: "max-backlog",
+        env: &["DFLOCKD_MAX_BACKLOG_BYTES"],
+        value: "BYTES",
+        default: "67108864",
+        group: Group::Limits,
+        help: "How many bytes of signals may wait for clients that read slowly, for all\n\
+               connections together, 0 to 1000000000000; 0 sets no limit. Over it,\n\
+               the connection for which most is waiting is closed.",
+        set: |config, text| bytes(text).map(|value| config.max_backlog = value),
+    },
+    Flag {
         name: "max-connections",
         env: &["DFLOCKD_MAX_CONNECTIONS"],
         value: "COUNT",
@@ -409,6 +420,8 @@ pub(super) static FOREIGN: &[&str] = &[
 
 /// Records are linked by 32-bit indices. This leaves room for them, and no host has the memory for so many.
 const COUNT_MAX: i64 = 1_000_000_000;
+/// The largest budget of memory, in bytes.
+const BYTES_MAX: i64 = 1_000_000_000_000;
 
 /// A number in a range; `what` names it, with its unit, for the error.
 fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Result<i64, String> {
@@ -430,6 +443,11 @@ fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Result<i64, St
 
 fn count(text: &str, least: i64) -> Result<i64, String> {
     integer(text, least..=COUNT_MAX, "a whole number")
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    integer(text, 0..=BYTES_MAX, "a number of bytes")
+        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
 }
 
 fn seconds(text: &str, least: i64) -> Result<Us, String> {

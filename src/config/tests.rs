@@ -50,6 +50,7 @@ fn bad_values(option: &Flag) -> &'static [&'static str] {
             &["-1", "9223372037", "1s", "1_000", "99999999999999999999"]
         }
         _ if option.value == "COUNT" => &["-1", "1000000001", "x", "1.0"],
+        _ if option.value == "BYTES" => &["-1", "1000000000001", "64M", "1.0"],
         _ if option.value == "SECONDS" => &["0", "-5", "9223372037", "5s", "5 ", "--5"],
         _ => &["2", "y", "truee", " true", "-1", "enable"],
     }
@@ -77,6 +78,7 @@ fn nothing_said_gives_the_documented_defaults() {
             max_waiters: 0,
             max_holds: 0,
             max_subscriptions: 0,
+            max_backlog: 64 * 1024 * 1024,
             max_connections: 0,
             max_connections_per_ip: 0,
             auth: Auth::default(),
@@ -203,6 +205,7 @@ fn each_variable_reaches_its_setting() {
             ("DFLOCKD_MAX_CONNECTIONS", "4"),
             ("DFLOCKD_MAX_CONNECTIONS_PER_IP", "5"),
             ("DFLOCKD_MAX_SUBSCRIPTIONS", "6"),
+            ("DFLOCKD_MAX_BACKLOG_BYTES", "1000000000000"),
             ("DFLOCKD_AUTH_TOKEN", " said\n"),
             ("DFLOCKD_AUTH_TOKEN_FILE", "read"),
             ("DFLOCKD_ADMIN_TOKEN", "boss"),
@@ -236,6 +239,7 @@ fn each_variable_reaches_its_setting() {
             max_waiters: 3,
             max_holds: 10,
             max_subscriptions: 6,
+            max_backlog: 1_000_000_000_000,
             max_connections: 4,
             max_connections_per_ip: 5,
             auth: Auth {

@@ -363,6 +363,7 @@ mod tests {
         Hub::new(Settings {
             locks,
             max_subscriptions: 0,
+            max_backlog: 0,
             secret: None,
             admin: None,
             read_timeout: 100 * SECOND,

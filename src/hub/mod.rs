@@ -49,6 +49,8 @@ pub struct Settings {
     pub locks: locks::Settings,
     /// Subscriptions that a session may have; 0 sets no limit.
     pub max_subscriptions: u32,
+    /// Bytes of signals that may wait for all sessions together; 0 sets no limit.
+    pub max_backlog: usize,
     /// The secret that a session must say before anything else, if there is one.
     pub secret: Option<Vec<u8>>,
     /// The secret of administrators, if there is one. It serves as the other one too.

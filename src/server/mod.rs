@@ -317,6 +317,7 @@ fn settings(config: &Config, secrets: Secrets) -> io::Result<Settings> {
     Ok(Settings {
         locks,
         max_subscriptions: config.max_subscriptions,
+        max_backlog: config.max_backlog,
         secret: secrets.auth,
         admin: secrets.admin,
         read_timeout: config.read_timeout,

@@ -21,6 +21,7 @@ pub fn settings() -> Settings {
             secret: [7; 32],
         },
         max_subscriptions: 0,
+        max_backlog: 64 * 1024 * 1024,
         secret: None,
         admin: None,
         read_timeout: 23 * SECOND,
