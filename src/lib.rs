@@ -52,7 +52,7 @@
 //! - **[`base`]** is containers: `wheel` times, `slab` stores, `list` links, `table` finds, `name` and `buffer` hold
 //!   bytes, `date` is the calendar.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
-//!   the one table of options. **[`log`]** writes lines.
+//!   the one table of options. **[`log`]** writes lines, and waits for nobody.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
 //!   that does not block. `connect.rs` begins a connection, `stream.rs` finds the address that answers.

@@ -33,10 +33,7 @@ fn main() -> ExitCode {
             return fail(*status, text);
         }
     };
-    let log = Log {
-        debug: config.debug,
-    };
-    match server::run(&config, secrets, &warnings, log) {
+    match server::run(&config, secrets, &warnings, Log::new(config.debug)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }

@@ -33,7 +33,7 @@ pub(super) struct World<'a> {
     pub hub: &'a mut Hub,
     pub sockets: &'a mut Sockets,
     pub registry: &'a Registry,
-    pub log: Log,
+    pub log: &'a mut Log,
     /// A descriptor to copy for the reserve.
     pub spare: BorrowedFd<'a>,
 }
@@ -98,7 +98,7 @@ impl Doors {
     }
 
     /// Logs where clients come in. The line protocol is the last: then all is ready.
-    pub fn announce(&self, log: Log) {
+    pub fn announce(&self, log: &mut Log) {
         for Door { face, addr, .. } in &self.doors {
             log.info(unix_us(), face.rules().listening, &[("addr", addr)]);
         }
@@ -227,7 +227,7 @@ impl Doors {
 
     /// Accepts a client with the reserve descriptor only to send it away: it learns at once, and the backlog does
     /// not fill with the unheard.
-    fn turn_away(&mut self, at: usize, now: Us, world: &World) -> io::Result<()> {
+    fn turn_away(&mut self, at: usize, now: Us, world: &mut World) -> io::Result<()> {
         self.reserve = None;
         let listener = self.doors[at].listener.as_ref().expect("it accepts");
         let accepted = listener.accept().map(drop);
@@ -240,7 +240,7 @@ impl Doors {
     }
 
     /// Logs what was counted and not said yet, once a second; all of it if `now` is the end of time.
-    pub fn report(&mut self, now: Us, log: Log) {
+    pub fn report(&mut self, now: Us, log: &mut Log) {
         let count = self.refusals.rest(now);
         warn_of_refusals(log, count);
     }
@@ -403,7 +403,7 @@ fn faces(config: &Config) -> Vec<Wanted<'_>> {
     faces
 }
 
-fn warn_of_refusals(log: Log, count: Option<u64>) {
+fn warn_of_refusals(log: &mut Log, count: Option<u64>) {
     if let Some(count) = count {
         log.warn(unix_us(), "fd-exhausted", &[("refused", &count)]);
     }

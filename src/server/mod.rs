@@ -8,6 +8,7 @@ mod doors;
 mod limits;
 mod socket;
 
+use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
@@ -51,8 +52,11 @@ pub fn run(config: &Config, secrets: Secrets, warnings: &[String], log: Log) -> 
         server.sleep(&mut events)?;
         server.turn(&events);
     }
-    server.doors.report(Us::MAX, log);
-    log.info(unix_us(), "stopped", &[("cut", &server.hub.lines())]);
+    let Server {
+        doors, log, hub, ..
+    } = &mut *server;
+    doors.report(Us::MAX, log);
+    log.info(unix_us(), "stopped", &[("cut", &hub.lines())]);
     Ok(())
 }
 
@@ -89,7 +93,7 @@ impl Server {
         config: &Config,
         secrets: Secrets,
         warnings: &[String],
-        log: Log,
+        mut log: Log,
     ) -> io::Result<Server> {
         let (mut doors, absent) = Doors::open(config)?;
         for warning in warnings.iter().chain(&absent) {
@@ -100,6 +104,7 @@ impl Server {
             log.warn(unix_us(), "file-limit", &[("error", &e)]);
         }
         sys::adopt_quietly();
+        sys::output::write_from_background();
         let (poll, timer) = (Poll::new()?, Timer::new()?);
         let signals = Signals::new(&[libc::SIGTERM, libc::SIGINT])?;
         doors.watch(poll.registry(), timer.as_fd())?;
@@ -108,7 +113,8 @@ impl Server {
             poll.registry()
                 .register(&mut source, token, Interest::READABLE)?;
         }
-        let server = Server {
+        doors.announce(&mut log);
+        Ok(Server {
             log,
             hub: Hub::new(settings(config, secrets)?),
             poll,
@@ -123,9 +129,7 @@ impl Server {
             longest: 0,
             draining: None,
             cut: false,
-        };
-        server.doors.announce(log);
-        Ok(server)
+        })
     }
 
     fn is_over(&self) -> bool {
@@ -187,12 +191,13 @@ impl Server {
             self.close_doors();
         }
         while let Some(knot) = self.hub.next_knot() {
-            let waits = waits(&knot);
+            let waits = Waits(&knot);
             self.log.debug(unix_us(), "deadlock", &[("waits", &waits)]);
         }
         self.hub.end_turn();
-        self.doors.report(self.now, self.log);
-        if self.log.debug {
+        self.doors.report(self.now, &mut self.log);
+        self.log.flush(unix_us());
+        if self.log.is_debug() {
             self.measure();
         }
     }
@@ -232,7 +237,7 @@ impl Server {
             hub: &mut self.hub,
             sockets: &mut self.sockets,
             registry: self.poll.registry(),
-            log: self.log,
+            log: &mut self.log,
             spare: self.timer.as_fd(),
         };
         self.doors.accept(self.now, &mut world);
@@ -291,9 +296,16 @@ impl Server {
 
 /// A deadlock as the log shows it: `owner:key` or `owner:semaphore key`, with commas between. The log escapes what is
 /// not plain, so nothing is escaped here.
-fn waits(knot: &[WaitEdge]) -> String {
-    let waits: Vec<String> = knot.iter().map(WaitEdge::to_string).collect();
-    waits.join(",")
+struct Waits<'a>(&'a [WaitEdge]);
+
+impl Display for Waits<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (at, edge) in self.0.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            write!(f, "{comma}{edge}")?;
+        }
+        Ok(())
+    }
 }
 
 fn settings(config: &Config, secrets: Secrets) -> io::Result<Settings> {

@@ -1,10 +1,11 @@
 //! System calls of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals as a file, the
-//! limit of open files, options of sockets; for dflock(1) processes, in `process`, and a socket between them, in
-//! `handover`. Not here: any decision. Invariant: unsafe code is in this folder alone, and each block makes one system
+//! limit of open files, options of sockets, and standard error without a wait, in `output`; for dflock(1) processes, in
+//! `process`, and a socket between them, in `handover`. Not here: any decision. Invariant: unsafe code is in this folder alone, and each block makes one system
 //! call on values of its own.
 #![allow(unsafe_code, reason = "system calls")]
 
 pub mod handover;
+pub mod output;
 pub mod process;
 
 use std::fs::File;
@@ -198,16 +199,21 @@ impl AsRawFd for Signals {
     }
 }
 
-/// Whether a short line can be written to stderr without waiting for its reader; see poll(2) and, for pipes, pipe(7).
+/// Whether a short line can be written to stderr without waiting for its reader.
 pub fn can_log() -> bool {
-    let mut stderr = libc::pollfd {
-        fd: libc::STDERR_FILENO,
+    has_room(&io::stderr())
+}
+
+/// Whether something can be written to a file without waiting; see poll(2) and, for pipes, pipe(7).
+fn has_room(file: &impl AsRawFd) -> bool {
+    let mut asked = libc::pollfd {
+        fd: file.as_raw_fd(),
         events: libc::POLLOUT,
         revents: 0,
     };
     // SAFETY: one structure, of which the kernel changes one field; no time to wait.
-    let ready = unsafe { libc::poll(&raw mut stderr, 1, 0) };
-    ready == 1 && stderr.revents & libc::POLLOUT != 0
+    let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    ready == 1 && asked.revents & libc::POLLOUT != 0
 }
 
 /// Whether the system has no more descriptors or memory for another socket; see accept(2).

@@ -121,12 +121,19 @@ impl Daemon {
     }
 
     /// Starts it and waits for nothing.
-    pub fn spawn(mut command: Command) -> Daemon {
-        let (out, its_out) = UnixStream::pair().unwrap();
+    pub fn spawn(command: Command) -> Daemon {
         let (log, its_log) = UnixStream::pair().unwrap();
+        let mut daemon = Daemon::spawn_with_log(command, its_log.into());
+        daemon.log = Talk::unix(log);
+        daemon
+    }
+
+    /// The same with a log of the test's own.
+    pub fn spawn_with_log(mut command: Command, log: OwnedFd) -> Daemon {
+        let (out, its_out) = UnixStream::pair().unwrap();
         command.stdin(Stdio::null());
         command.stdout(OwnedFd::from(its_out));
-        command.stderr(OwnedFd::from(its_log));
+        command.stderr(log);
         let child = command.spawn().expect("it can be run");
         // The command has copies of the child's ends of the sockets; without them the child's end is EOF here.
         drop(command);
@@ -135,7 +142,7 @@ impl Daemon {
             child,
             addr: ([127, 0, 0, 1], 0).into(),
             out: Talk::unix(out),
-            log: Talk::unix(log),
+            log: Talk::unix(UnixStream::pair().unwrap().0),
         }
     }
 

@@ -15,5 +15,6 @@ mod admission;
 mod check;
 mod client;
 mod doors;
+mod log;
 mod process;
 mod tidy;

@@ -191,6 +191,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("signals/mod", "base command"),
     ("signals/patterns", "base"),
     ("sys/handover", ""),
+    ("sys/output", ""),
     ("sys/mod", "command"),
     ("sys/process", "command"),
     ("wire/ask", "command super::text"),
