@@ -24,6 +24,8 @@ pub enum Call {
     Settle,
     /// To let this client have what there is for it; the lock table is not looked at.
     Flush(usize),
+    /// To do without this client: the write to it has failed.
+    Break(usize),
 }
 
 /// One call and what it led to.

@@ -217,7 +217,7 @@ impl Net {
         loop {
             self.hub.settle();
             self.note(Call::Settle);
-            if !self.flush_one() {
+            if !self.flush() {
                 break;
             }
         }
@@ -225,6 +225,7 @@ impl Net {
             self.events.push(event);
         }
         self.hub.end_turn();
+        self.hub.check();
     }
 
     /// Takes what was counted of refusals.
@@ -249,7 +250,15 @@ impl Net {
         self.note(Call::Tick { heard });
     }
 
-    /// Writes to one client as much as it takes. False if none is to be written to.
+    /// Writes once to each client that is to be written to, as much as it takes. False if there is none.
+    fn flush(&mut self) -> bool {
+        let mut any = false;
+        while self.flush_one() {
+            any = true;
+        }
+        any
+    }
+
     fn flush_one(&mut self) -> bool {
         let Some((id, output)) = self.hub.next_write() else {
             return false;
@@ -258,16 +267,21 @@ impl Net {
         let client = client.expect("sessions are clients");
         let c = &mut self.clients[client];
         assert!(!c.closed, "a closed socket is not dirty");
-        let n = output.len().min(c.appetite);
+        let n = if c.breaks {
+            0
+        } else {
+            output.len().min(c.appetite)
+        };
         c.heard.extend_from_slice(&output[..n]);
         c.appetite -= if c.appetite == usize::MAX { 0 } else { n };
-        let wrote = match n == output.len() {
-            _ if c.breaks => Wrote::Broken,
-            true => Wrote::All,
-            false => Wrote::Some(n),
+        let (wrote, call) = match n == output.len() {
+            // A write of nothing is no write: the server makes none.
+            _ if c.breaks && !output.is_empty() => (Wrote::Broken, Call::Break(client)),
+            true => (Wrote::All, Call::Flush(client)),
+            false => (Wrote::Some(n), Call::Flush(client)),
         };
         let next = self.hub.wrote(id, wrote);
-        self.note(Call::Flush(client));
+        self.note(call);
         let c = &mut self.clients[client];
         match next {
             Next::Keep => {}

@@ -65,6 +65,9 @@ impl World<'_> {
                 _ => {}
             }
         }
+        if self.dice.chance(self.habits.fail) {
+            self.fail(&callers);
+        }
         self.settle();
     }
 

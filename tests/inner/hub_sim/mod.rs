@@ -44,6 +44,8 @@ struct Habits {
     whole: u64,
     end: u64,
     reset: u64,
+    /// Percent of the turns in which a write to somebody fails, or is short.
+    fail: u64,
     sleep: u64,
     slow: u64,
     flood: u64,
@@ -198,6 +200,9 @@ impl<'a> World<'a> {
                 _ => {}
             }
         }
+        if self.dice.chance(self.habits.fail) {
+            self.fail(open);
+        }
         let gone = open.iter().any(|&at| self.net.clients[at].ended);
         let comes = if gone { 40 } else { 3 };
         if !self.judge.draining && self.dice.chance(comes) {
@@ -207,6 +212,18 @@ impl<'a> World<'a> {
             self.send(at);
         }
         self.settle();
+    }
+
+    /// The next write to one or some of them fails, be it in this turn, or is short.
+    fn fail(&mut self, open: &[usize]) {
+        for _ in 0..1 + self.dice.below(2) {
+            let at = *self.dice.pick(open);
+            if self.dice.chance(60) {
+                self.net.clients[at].breaks = true;
+            } else if self.net.clients[at].appetite == usize::MAX {
+                self.net.clients[at].appetite = *self.dice.pick(&[0, 1, 10, 100]);
+            }
+        }
     }
 
     fn send(&mut self, at: usize) {
@@ -357,6 +374,9 @@ impl<'a> World<'a> {
             let (at, many) = (*self.dice.pick(open), self.dice.below(most));
             self.say(at, many, |world| world.signal(bulk));
         }
+        if self.dice.chance(self.habits.fail) {
+            self.fail(open);
+        }
         self.settle();
     }
 
@@ -442,6 +462,7 @@ impl Habits {
             whole: *dice.pick(&[10, 60, 95]),
             end: dice.below(5),
             reset: dice.below(5),
+            fail: *dice.pick(&[0, 5, 20]),
             sleep: 2 + dice.below(20),
             slow: dice.below(4),
             flood: u64::from(dice.chance(20)),

@@ -163,8 +163,10 @@ impl Judge {
                 !client.ended || waits || !output.is_empty(),
                 "both have ended"
             );
-            assert!(!late || caller.flooded, "half a request has an end");
-            if part && !caller.flooded {
+            // What it was told before still goes out.
+            let ends = caller.flooded || !output.is_empty();
+            assert!(!late || ends, "half a request has an end");
+            if part && !late && !caller.flooded {
                 self.wake = self.wake.min(timeout);
             }
             caller.flooded &= waits || !output.is_empty();

@@ -58,6 +58,8 @@ pub struct Peer {
     pub fed: bool,
     /// Its connection broke in this turn or before.
     pub reset: bool,
+    /// That was when it was written to.
+    broke: bool,
     /// When its end was decided; nothing that it holds or says counts from then on.
     pub over: Option<Us>,
     /// The lock table has nothing of it any more.
@@ -145,11 +147,15 @@ impl Judge {
             self.peers[at].begin_turn();
         }
         let hears = self.open();
+        self.note_broken(&journal);
         for (call, entry) in journal.iter().enumerate() {
             if let Call::Hear { client, come } = entry.call {
                 self.calls += 1;
                 self.peers[client].spoke = self.calls;
                 self.peers[client].come.push((call, come));
+                self.peers[client].acted = call;
+            }
+            if let Call::Break(client) = entry.call {
                 self.peers[client].acted = call;
             }
             for (at, bytes) in &entry.told {
@@ -179,12 +185,29 @@ impl Judge {
         self.compare(net);
     }
 
+    /// Whose connections broke when they were written to.
+    fn note_broken(&mut self, journal: &[Entry]) {
+        for entry in journal {
+            if let Call::Break(client) = entry.call {
+                let peer = &mut self.peers[client];
+                (peer.reset, peer.broke) = (true, true);
+                if let Some(caller) = &mut peer.caller {
+                    caller.reset = true;
+                }
+            }
+        }
+    }
+
     /// S13: reads the lines that are new, each the answer to the first frame that has none.
     fn hear(&mut self, net: &Net, at: usize, call: usize, bytes: &[u8]) {
         let peer = &mut self.peers[at];
-        // What is dropped at the end of a connection was never told.
+        // What is dropped at the end of a connection was never told. But a write that fails comes after what it should
+        // have written.
         let all = net.clients[at].heard.len() + net.output(at).len();
-        let kept = all.saturating_sub(peer.seen + peer.tail.len());
+        let kept = match peer.broke {
+            true => bytes.len(),
+            false => all.saturating_sub(peer.seen + peer.tail.len()),
+        };
         let bytes = &bytes[..kept.min(bytes.len())];
         peer.told += bytes.len();
         peer.tail.extend_from_slice(bytes);
@@ -201,7 +224,7 @@ impl Judge {
                 continue;
             }
             peer.answered = true;
-            let come = delivered(net, at, peer.sent);
+            let come = peer.come.last().map_or(0, |come| come.1);
             // A waiter has its answer whatever it leaves unread.
             let deaf = peer.deaf && !peer.waits;
             if !deaf && peer.frames.front().is_some_and(|frame| frame.end() <= come) {

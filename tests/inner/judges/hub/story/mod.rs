@@ -174,11 +174,15 @@ impl Story {
                 continue;
             }
             let own = self.begin_call(turn, call, &mut progress, path);
+            let first = first.filter(|first| first.0 == call);
             let scene = Scene {
                 entry,
                 call,
                 parts,
-                first: first.filter(|first| first.0 == call).map(|first| first.1),
+                first: match entry.call {
+                    Call::Break(client) => Some(turn.ids[client]),
+                    _ => first.map(|first| first.1),
+                },
             };
             let state = State {
                 progress,
@@ -231,7 +235,7 @@ impl Story {
                 Some(Act::Tick { heard })
             }
             Call::Drain => Some(Act::Drain),
-            Call::Settle | Call::Flush(_) => None,
+            Call::Settle | Call::Flush(_) | Call::Break(_) => None,
         }
     }
 
@@ -280,14 +284,32 @@ impl Story {
                 });
                 self.steps
                     .splice(first..=second, ahead.into_iter().chain(behind));
-                if self.is_retold(&former) && self.tell(turn, None, path).is_ok() {
-                    self.swear_again();
+                if self.tell_anew(turn, &former, path) {
                     return true;
                 }
-                self.steps.clone_from(&former);
-                self.strayed = true;
             }
         }
+        let mut pairs = exchanges(&former);
+        pairs.truncate(RIVALS_MAX);
+        for (first, second) in pairs {
+            let (early, late) = (former[first].clone(), former[second].clone());
+            (self.steps[first].id, self.steps[first].act) = (late.id, late.act);
+            (self.steps[second].id, self.steps[second].act) = (early.id, early.act);
+            if self.tell_anew(turn, &former, path) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the steps in this order lead to the former answers and explain the turn. If not they are the former again.
+    fn tell_anew(&mut self, turn: &Turn, former: &[Step], path: &mut Vec<Step>) -> bool {
+        if self.is_retold(former) && self.tell(turn, None, path).is_ok() {
+            self.swear_again();
+            return true;
+        }
+        self.steps.clone_from_slice(former);
+        self.strayed = true;
         false
     }
 
@@ -462,6 +484,33 @@ fn rivals(steps: &[Step]) -> Vec<(usize, usize)> {
         }
     }
     pairs.concat()
+}
+
+/// Pairs of requests of different sessions that began to wait in one queue, in different calls of one turn: perhaps each
+/// did when the other is thought to have. The latest come first.
+fn exchanges(steps: &[Step]) -> Vec<(usize, usize)> {
+    let queue = |step: &Step| {
+        let key = step.act.filter(|act| act.can_wait()).and_then(Act::key);
+        key.filter(|_| step.said.iter().all(|said| said.0 != step.id))
+    };
+    let mut pairs = Vec::new();
+    for (second, step) in steps.iter().enumerate().rev() {
+        if queue(step).is_none() {
+            continue;
+        }
+        let before = (0..second).rev();
+        for first in before.take_while(|&first| steps[first].turn == step.turn) {
+            let other = &steps[first];
+            let between = steps[first..second].iter();
+            if queue(other) == queue(step)
+                && other.call != step.call
+                && between.clone().all(|between| between.id != step.id)
+            {
+                pairs.push((first, second));
+            }
+        }
+    }
+    pairs
 }
 
 /// By turn and session.
