@@ -37,7 +37,6 @@ impl World<'_> {
             self.net.now += self.span();
         }
         let alone = self.dice.chance(70);
-        let mut spoke = Vec::new();
         for _ in 0..*self.dice.pick(&[1, 1, 2, 3, 5]) {
             if !alone && self.dice.chance(50) {
                 let at = *self.dice.pick(open);
@@ -49,20 +48,13 @@ impl World<'_> {
                 .dice
                 .weigh(&[30, self.habits.end, self.habits.reset, self.habits.flood])
             {
-                0 => {
-                    spoke.push(at);
-                    self.speak(at);
-                }
+                0 => self.speak(at),
                 1 => self.net.end_only(at),
-                2 if !spoke.contains(&at) => {
+                2 => {
                     self.judge.caller(at).reset = true;
                     self.net.reset_only(at);
                 }
-                3 => {
-                    spoke.push(at);
-                    self.overdo(at);
-                }
-                _ => {}
+                _ => self.overdo(at),
             }
         }
         if self.dice.chance(self.habits.fail) {

@@ -182,22 +182,16 @@ impl<'a> World<'a> {
             self.net.now += self.span();
         }
         let acts = *self.dice.pick(&[1, 1, 1, 1, 2, 3, 5]);
-        let mut quiet: Vec<usize> = open.to_vec();
         for _ in 0..acts {
             let at = *self.dice.pick(open);
             let weights = [30, self.habits.end, self.habits.reset];
             match self.dice.weigh(&weights) {
-                0 => {
-                    self.send(at);
-                    quiet.retain(|&other| other != at);
-                }
+                0 => self.send(at),
                 1 => self.net.end_only(at),
-                // What it signalled within the turn was perhaps done though its answer is lost.
-                _ if quiet.contains(&at) => {
+                _ => {
                     self.judge.peers[at].reset = true;
                     self.net.reset_only(at);
                 }
-                _ => {}
             }
         }
         if self.dice.chance(self.habits.fail) {

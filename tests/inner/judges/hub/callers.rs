@@ -166,7 +166,7 @@ impl Judge {
             // What it was told before still goes out.
             let ends = caller.flooded || !output.is_empty();
             assert!(!late || ends, "half a request has an end");
-            if part && !late && !caller.flooded {
+            if part && !late && !client.ended && !caller.flooded {
                 self.wake = self.wake.min(timeout);
             }
             caller.flooded &= waits || !output.is_empty();

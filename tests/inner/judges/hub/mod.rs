@@ -58,8 +58,6 @@ pub struct Peer {
     pub fed: bool,
     /// Its connection broke in this turn or before.
     pub reset: bool,
-    /// That was when it was written to.
-    broke: bool,
     /// When its end was decided; nothing that it holds or says counts from then on.
     pub over: Option<Us>,
     /// The lock table has nothing of it any more.
@@ -190,7 +188,7 @@ impl Judge {
         for entry in journal {
             if let Call::Break(client) = entry.call {
                 let peer = &mut self.peers[client];
-                (peer.reset, peer.broke) = (true, true);
+                peer.reset = true;
                 if let Some(caller) = &mut peer.caller {
                     caller.reset = true;
                 }
@@ -201,14 +199,6 @@ impl Judge {
     /// S13: reads the lines that are new, each the answer to the first frame that has none.
     fn hear(&mut self, net: &Net, at: usize, call: usize, bytes: &[u8]) {
         let peer = &mut self.peers[at];
-        // What is dropped at the end of a connection was never told. But a write that fails comes after what it should
-        // have written.
-        let all = net.clients[at].heard.len() + net.output(at).len();
-        let kept = match peer.broke {
-            true => bytes.len(),
-            false => all.saturating_sub(peer.seen + peer.tail.len()),
-        };
-        let bytes = &bytes[..kept.min(bytes.len())];
         peer.told += bytes.len();
         peer.tail.extend_from_slice(bytes);
         let end = peer.tail.iter().rposition(|&byte| byte == b'\n');
