@@ -225,7 +225,10 @@ impl Net {
             self.events.push(event);
         }
         self.hub.end_turn();
-        self.hub.check();
+        // A simulation is small. To look at a dialogue's thousands of tickets in each of its turns would take minutes.
+        if self.journal.is_some() {
+            self.hub.check();
+        }
     }
 
     /// Takes what was counted of refusals.
