@@ -1,7 +1,8 @@
 //! A chunked slab: values at u32 places that do not move. A value is found without a search, and a freed place is used
 //! again. The slab grows by a chunk at a time, so that no insert copies a large array; links between values are u32,
-//! half a pointer. It cannot tell a free place from a used one: the caller must not use a place after `remove`.
-//! Invariant: a free place holds the default value.
+//! half a pointer. A value goes to the lowest chunk with room, and a chunk without values is given back, so a crowd that
+//! has left leaves no memory behind. The slab cannot tell a free place from a used one: the caller must not use a place
+//! after `remove`. Invariant: a free place holds the default value, whether its chunk is there or not.
 
 use std::ops::{Index, IndexMut};
 
@@ -10,13 +11,27 @@ pub const NIL: u32 = u32::MAX;
 
 /// Values in a chunk. A chunk is large enough to be mapped by itself, so that a page is only used once its values are.
 /// The allocator of musl rounds smaller blocks up, which cost 7 bytes for each held lock.
-const CHUNK: usize = 4096;
+pub(super) const CHUNK: usize = 4096;
 
 /// Values of one type at places that do not move.
 pub struct Slab<T> {
-    chunks: Vec<Vec<T>>,
-    free: Vec<u32>,
-    places: u32,
+    chunks: Vec<Chunk<T>>,
+    /// No chunk below this one has room.
+    roomy: usize,
+    /// A chunk without values that is kept, so that one value that comes and goes does not cost a chunk each time. It
+    /// may have got values since.
+    kept: usize,
+    len: usize,
+    /// What is read at a place whose chunk is not there.
+    vacant: T,
+}
+
+/// A part of the places. It has no memory while it has no values, unless it is the one that is kept.
+struct Chunk<T> {
+    /// Those that were ever used; a free one among them holds the default value.
+    values: Vec<T>,
+    /// The free ones, the last freed last.
+    free: Vec<u16>,
 }
 
 impl<T: Default> Slab<T> {
@@ -24,50 +39,108 @@ impl<T: Default> Slab<T> {
     pub fn new() -> Slab<T> {
         Slab {
             chunks: Vec::new(),
-            free: Vec::new(),
-            places: 0,
+            roomy: 0,
+            kept: 0,
+            len: 0,
+            vacant: T::default(),
         }
     }
 
-    /// Puts `value` at the place that was freed last, or at a new one.
+    /// Puts `value` into the lowest chunk with room: at the place there that was freed last, or at a new one.
     pub fn insert(&mut self, value: T) -> u32 {
-        if let Some(place) = self.free.pop() {
-            self[place] = value;
-            return place;
+        self.len += 1;
+        loop {
+            let at = self.roomy;
+            let Some(chunk) = self.chunks.get_mut(at) else {
+                // The top bit of a link is the wheel's.
+                assert!(at < (1 << 31) / CHUNK, "a slab holds at most 2^31 values");
+                self.chunks.push(Chunk::default());
+                continue;
+            };
+            let place = (at * CHUNK) as u32;
+            if let Some(free) = chunk.free.pop() {
+                chunk.values[usize::from(free)] = value;
+                return place + u32::from(free);
+            }
+            let used = chunk.values.len();
+            if used < CHUNK {
+                if used == 0 {
+                    chunk.values.reserve_exact(CHUNK);
+                }
+                chunk.values.push(value);
+                return place + used as u32;
+            }
+            self.roomy += 1;
         }
-        let place = self.places;
-        // The top bit of a link is the wheel's.
-        assert!(place < 1 << 31, "a slab holds at most 2^31 values");
-        if (place as usize).is_multiple_of(CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        self.chunks
-            .last_mut()
-            .expect("a chunk was just added when none had room")
-            .push(value);
-        self.places += 1;
-        place
     }
 
     /// Takes the value out, leaves the default in its place, and frees that.
     pub fn remove(&mut self, place: u32) -> T {
-        self.free.push(place);
-        std::mem::take(&mut self[place])
+        let at = place as usize / CHUNK;
+        let chunk = &mut self.chunks[at];
+        let value = std::mem::take(&mut chunk.values[place as usize % CHUNK]);
+        chunk.free.push((place as usize % CHUNK) as u16);
+        let is_empty = chunk.is_empty();
+        self.len -= 1;
+        self.roomy = self.roomy.min(at);
+        if is_empty {
+            self.give_back(at);
+        }
+        value
     }
 
     /// How many values are in.
     pub fn len(&self) -> usize {
-        self.places as usize - self.free.len()
+        self.len
     }
 
     /// Whether no value is in.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
-    /// One above the highest place ever used. Free places below it hold the default value.
+    /// One above the highest place that may be used. Free places below it hold the default value.
     pub fn places(&self) -> u32 {
-        self.places
+        match self.chunks.last() {
+            Some(last) => ((self.chunks.len() - 1) * CHUNK + last.values.len()) as u32,
+            None => 0,
+        }
+    }
+
+    /// A chunk has lost its last value. Of it and the one that is kept, the lower one stays.
+    fn give_back(&mut self, at: usize) {
+        let kept = self.kept;
+        let keeps_other = self.chunks.get(kept).is_some_and(Chunk::is_empty) && kept != at;
+        self.kept = if keeps_other { kept.min(at) } else { at };
+        if keeps_other {
+            self.chunks[kept.max(at)] = Chunk::default();
+            while self.chunks.last().is_some_and(Chunk::is_absent) {
+                self.chunks.pop();
+            }
+            if self.chunks.len() < self.chunks.capacity() / 4 {
+                self.chunks.shrink_to(self.chunks.len() * 2);
+            }
+        }
+    }
+}
+
+impl<T> Chunk<T> {
+    /// Whether it has memory and no values.
+    fn is_empty(&self) -> bool {
+        !self.values.is_empty() && self.values.len() == self.free.len()
+    }
+
+    fn is_absent(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+impl<T> Default for Chunk<T> {
+    fn default() -> Chunk<T> {
+        Chunk {
+            values: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -83,14 +156,17 @@ impl<T> Index<u32> for Slab<T> {
     // Optimised for size it would be a call of 16 instructions, dozens for each request: 12 % of them all.
     #[inline(always)]
     fn index(&self, place: u32) -> &T {
-        &self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+        let chunk = self.chunks.get(place as usize / CHUNK);
+        chunk
+            .and_then(|chunk| chunk.values.get(place as usize % CHUNK))
+            .unwrap_or(&self.vacant)
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
     #[inline(always)]
     fn index_mut(&mut self, place: u32) -> &mut T {
-        &mut self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+        &mut self.chunks[place as usize / CHUNK].values[place as usize % CHUNK]
     }
 }
 
@@ -114,5 +190,66 @@ mod tests {
         for &place in places.iter().skip(1).step_by(2) {
             assert_eq!(slab[place], u64::from(place) + 1);
         }
+    }
+
+    /// How many chunks have memory.
+    fn present(slab: &Slab<u64>) -> usize {
+        slab.chunks
+            .iter()
+            .filter(|chunk| !chunk.is_absent())
+            .count()
+    }
+
+    #[test]
+    fn a_chunk_without_values_is_given_back_and_its_places_hold_the_default() {
+        let mut slab = Slab::new();
+        let places: Vec<u32> = (0..4 * CHUNK as u64).map(|v| slab.insert(v + 1)).collect();
+        for &place in &places[CHUNK..3 * CHUNK] {
+            slab.remove(place);
+        }
+        assert_eq!((present(&slab), slab.places()), (3, 4 * CHUNK as u32));
+        assert_eq!((slab[places[CHUNK]], slab[places[2 * CHUNK]]), (0, 0));
+        assert_eq!(slab[places[3 * CHUNK]], 3 * CHUNK as u64 + 1);
+        for &place in &places[3 * CHUNK..] {
+            slab.remove(place);
+        }
+        assert_eq!((present(&slab), slab.places()), (2, 2 * CHUNK as u32));
+        assert_eq!(slab[NIL], 0);
+        for &place in &places[..CHUNK] {
+            slab.remove(place);
+        }
+        assert_eq!((present(&slab), slab.places()), (1, CHUNK as u32));
+        assert!(slab.is_empty());
+    }
+
+    #[test]
+    fn new_values_go_to_the_lowest_chunk_so_that_higher_ones_run_empty() {
+        let mut slab = Slab::new();
+        let places: Vec<u32> = (0..8 * CHUNK as u64).map(|v| slab.insert(v)).collect();
+        // One of eight stays everywhere; each that comes then lets an older one go.
+        for &place in places.iter().filter(|&place| place % 8 > 0) {
+            slab.remove(place);
+        }
+        for &place in places.iter().filter(|&place| place % 8 == 0) {
+            slab.remove(place);
+            let new = slab.insert(1);
+            assert!(new < CHUNK as u32 * 2, "{new}");
+        }
+        assert!(present(&slab) <= 3);
+        assert_eq!(slab.len(), CHUNK);
+    }
+
+    #[test]
+    fn one_value_that_comes_and_goes_costs_no_chunk_each_time() {
+        let mut slab = Slab::new();
+        let all: Vec<u32> = (0..CHUNK as u64).map(|v| slab.insert(v)).collect();
+        for _ in 0..3 {
+            let place = slab.insert(1);
+            assert_eq!((place, present(&slab)), (CHUNK as u32, 2));
+            slab.remove(place);
+            assert_eq!(present(&slab), 2);
+        }
+        slab.remove(all[7]);
+        assert_eq!(slab.insert(2), all[7]);
     }
 }

@@ -1,7 +1,7 @@
 //! An index from hashes to places in a slab, by open addressing and linear probing. It knows no keys: the caller hashes
-//! them, with a secret because clients choose them, and compares them. While it grows a few cells move with every
-//! insert, so that no turn pays for a whole copy. Invariant: no empty cell lies between the home of an entry and the
-//! entry.
+//! them, with a secret because clients choose them, and compares them. While it grows or shrinks a few cells move with
+//! every insert and every remove, so that no turn pays for a whole copy. Invariant: no empty cell lies between the home
+//! of an entry and the entry.
 
 /// A cell: the hash in the upper half, the place plus one in the lower; 0 if it is empty.
 type Cell = u64;
@@ -12,12 +12,18 @@ const TOMBSTONE: Cell = u32::MAX as Cell;
 const CELLS_MIN: usize = 64;
 /// Old cells that move with every insert, enough to be done long before the next growth.
 const MOVES: usize = 8;
+/// The same for every remove. The cells of a table that shrinks are done when half of its entries have gone: then it
+/// shrinks again.
+const MOVES_DOWN: usize = 16;
+/// A table with more cells than this for each entry shrinks, unless it is small.
+const SPARSE: usize = 8;
+const SMALL: usize = 1024;
 
 /// Finds places by hash.
 pub struct Table {
     cells: Vec<Cell>,
     entries: usize,
-    /// The smaller array, while the table grows; else empty.
+    /// The array from before, while the table grows or shrinks; else empty.
     old: Vec<Cell>,
     /// Cells of `old` below this have moved.
     moved: usize,
@@ -49,7 +55,7 @@ impl Table {
             self.move_one();
         }
         if (self.entries + 1) * 4 > self.cells.len() * 3 {
-            self.grow();
+            self.resize(self.cells.len() * 2);
         }
         self.put(u64::from(hash) << 32 | u64::from(place + 1));
         self.entries += 1;
@@ -66,6 +72,9 @@ impl Table {
                 .probe_old(hash, |c| c == cell)
                 .expect("a place that is removed is in");
             self.old[at] = TOMBSTONE;
+        }
+        if self.cells.len() > SMALL || !self.old.is_empty() {
+            self.shrink();
         }
     }
 
@@ -123,14 +132,27 @@ impl Table {
         self.cells[at] = cell;
     }
 
-    fn grow(&mut self) {
+    fn resize(&mut self, cells: usize) {
         assert!(
             self.old.is_empty(),
-            "a growth ends before the next one begins"
+            "a change of size ends before the next one begins"
         );
-        let cells = vec![EMPTY; self.cells.len() * 2];
-        self.old = std::mem::replace(&mut self.cells, cells);
+        self.old = std::mem::replace(&mut self.cells, vec![EMPTY; cells]);
         self.moved = 0;
+    }
+
+    /// An entry was removed: goes on with a change of size, or begins to shrink.
+    fn shrink(&mut self) {
+        if self.entries == 0 {
+            *self = Table::new();
+            return;
+        }
+        for _ in 0..MOVES_DOWN {
+            self.move_one();
+        }
+        if self.old.is_empty() && self.entries * SPARSE < self.cells.len() {
+            self.resize(self.cells.len() / 2);
+        }
     }
 
     fn move_one(&mut self) {
@@ -216,6 +238,27 @@ mod tests {
             for &(hash, place) in &list {
                 assert_eq!(table.find(hash, |p| p == place), Some(place));
             }
+        }
+    }
+
+    #[test]
+    fn its_memory_follows_its_entries_down() {
+        for left in [0, 1, 100, 1000] {
+            let mut table = Table::new();
+            for place in 0..100_000u32 {
+                table.insert(place.wrapping_mul(0x9e37_79b1), place);
+            }
+            for place in (left..100_000u32).rev() {
+                table.remove(place.wrapping_mul(0x9e37_79b1), place);
+            }
+            let cells = table.cells.len() + table.old.len();
+            let most = SMALL.max(3 * SPARSE * left as usize);
+            assert!(cells <= most, "{cells} cells for {left}");
+            for place in 0..left {
+                let found = table.find(place.wrapping_mul(0x9e37_79b1), |p| p == place);
+                assert_eq!(found, Some(place));
+            }
+            assert_eq!(table.len(), left as usize);
         }
     }
 }
