@@ -4,6 +4,7 @@
 
 pub mod buffer;
 pub mod date;
+pub mod grid;
 pub mod list;
 pub mod name;
 pub mod slab;

@@ -64,7 +64,7 @@ impl Locks {
 
     fn check_members(&self) {
         let mut owned = 0;
-        for (slot, member) in self.members.iter().enumerate() {
+        for (slot, member) in self.members.iter() {
             let all: Vec<u32> = member.tickets.places(&self.tickets).collect();
             assert_eq!(all.len(), member.count as usize);
             assert_eq!(member.closing, self.closing.contains(&(slot as u32)));
@@ -85,7 +85,7 @@ impl Locks {
             let ticket = &self.tickets[place];
             alive += 1;
             timed += usize::from(ticket.is_timed());
-            owned += usize::from(ticket.member as usize >= self.members.len());
+            owned += usize::from(self.members.get(ticket.member as usize).is_none());
             assert!(ticket.token.fence < self.next_fence);
             assert!(ticket.is_timed() || ticket.waits(), "every hold has an end");
         }

@@ -100,7 +100,7 @@ impl Locks {
     /// Whether there is a hold at this place that its session still has.
     pub(super) fn is_kept(&self, place: u32) -> bool {
         let ticket = &self.tickets[place];
-        !ticket.is_vacant() && !ticket.waits() && (ticket.member as usize) < self.members.len()
+        !ticket.is_vacant() && !ticket.waits() && self.members.get(ticket.member as usize).is_some()
     }
 
     pub(super) fn note_kept_at(&mut self, place: u32) {

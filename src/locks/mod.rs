@@ -26,6 +26,7 @@ mod view;
 
 use std::collections::VecDeque;
 
+use crate::base::grid::Grid;
 use crate::base::list::List;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
@@ -80,7 +81,7 @@ pub struct Locks {
     tickets: Slab<Ticket>,
     table: Table,
     /// Indexed by the slot of the session.
-    members: Vec<Member>,
+    members: Grid<Member>,
     wheel: Wheel,
     idle: IdleKeys,
     crowd: Crowd,
@@ -152,7 +153,7 @@ impl Locks {
             keys: Slab::new(),
             tickets: Slab::new(),
             table: Table::new(),
-            members: Vec::new(),
+            members: Grid::new(),
             wheel: Wheel::new(),
             idle: IdleKeys::default(),
             crowd: Crowd::default(),
@@ -340,11 +341,8 @@ impl Locks {
     /// The session's place in `members`, which is made on its first visit.
     fn ensure_member(&mut self, id: SessionId) -> u32 {
         let slot = id.slot() as usize;
-        if self.members.len() <= slot {
-            self.members.resize_with(slot + 1, Member::default);
-        }
-        let member = &mut self.members[slot];
-        if member.id != id {
+        if self.members[slot].id != id {
+            let member = self.members.take(slot);
             assert!(
                 member.tickets.is_empty(),
                 "a slot is used again only after its session is closed"
@@ -354,7 +352,10 @@ impl Locks {
                 ..Member::default()
             };
         }
-        assert!(!member.closing, "a closed session sends no command");
+        assert!(
+            !self.members[slot].closing,
+            "a closed session sends no command"
+        );
         slot as u32
     }
 

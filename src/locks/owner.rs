@@ -129,7 +129,7 @@ impl Locks {
 
     /// Nothing is left of a session that was closing.
     pub(super) fn remove_member(&mut self, slot: u32) {
-        let Member { owner, .. } = std::mem::take(&mut self.members[slot as usize]);
+        let Member { owner, .. } = self.members.free(slot as usize);
         if owner != NIL {
             self.drop_session(owner);
         }
@@ -292,7 +292,8 @@ impl Locks {
                 continue;
             }
             seen += 1;
-            let mine: Vec<&Member> = self.members.iter().filter(|m| m.owner == place).collect();
+            let members = self.members.iter().map(|(_, member)| member);
+            let mine: Vec<&Member> = members.filter(|m| m.owner == place).collect();
             let speaking = mine.iter().filter(|m| !m.closing).count();
             let waiting = mine.iter().filter(|m| m.awaits != NIL).count();
             assert_eq!(
@@ -315,7 +316,8 @@ impl Locks {
         }
         let len = self.owners.slab.len();
         assert_eq!((seen, self.owners.table.len()), (len, len), "S9");
-        for member in self.members.iter().filter(|m| m.awaits != NIL) {
+        let members = self.members.iter().map(|(_, member)| member);
+        for member in members.filter(|m| m.awaits != NIL) {
             let ticket = &self.tickets[member.awaits];
             assert!(ticket.waits() && ticket.is_timed() && !member.closing);
             assert_eq!(self.members[ticket.member as usize].id, member.id);

@@ -151,7 +151,7 @@ impl Locks {
     /// has its key and session.
     pub(super) fn unrecord(&mut self, place: u32, end: Option<End>) {
         let Ticket { key, member, .. } = self.tickets[place];
-        if self.records.slab.is_empty() || member as usize >= self.members.len() {
+        if self.records.slab.is_empty() || self.members.get(member as usize).is_none() {
             return;
         }
         let (space, hash) = (self.keys[key].space(), self.hash_of(key));
@@ -245,12 +245,12 @@ impl Locks {
             assert_eq!(ticket.member, record.member);
             assert!(self.keys[ticket.key].is(record.space, record.name.bytes()));
         }
-        let marks = |member: &super::Member| member.lost.as_ref().map_or(0, |lost| lost.len());
-        assert_eq!(lost, self.members.iter().map(marks).sum::<usize>());
-        assert!(
-            self.members.iter().all(|member| marks(member) <= LOST_MAX),
-            "S10"
-        );
+        let lists = self.members.iter().map(|(_, member)| &member.lost);
+        let marks: Vec<usize> = lists
+            .map(|lost| lost.as_ref().map_or(0, |lost| lost.len()))
+            .collect();
+        assert_eq!(lost, marks.iter().sum::<usize>());
+        assert!(marks.iter().all(|&marks| marks <= LOST_MAX), "S10");
         assert_eq!(
             (seen, seen),
             (self.records.slab.len(), self.records.table.len()),

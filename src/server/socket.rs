@@ -10,6 +10,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::base::grid::Grid;
 use crate::command::SessionId;
 use crate::hub::{Hub, INPUT_MAX, Next, Wrote};
 
@@ -129,7 +130,7 @@ impl Socket {
 /// All sockets, and those that are to be read although no event says so.
 pub(super) struct Sockets {
     /// By slot of the session.
-    sockets: Vec<Option<Socket>>,
+    sockets: Grid<Option<Socket>>,
     /// Sessions whose sockets may have more to read.
     again: VecDeque<SessionId>,
     /// The bytes of one read, until the hub takes them.
@@ -140,7 +141,7 @@ impl Sockets {
     /// No sockets yet.
     pub fn new() -> Sockets {
         Sockets {
-            sockets: Vec::new(),
+            sockets: Grid::new(),
             again: VecDeque::new(),
             buffer: vec![0; INPUT_MAX],
         }
@@ -154,11 +155,8 @@ impl Sockets {
         registry: &Registry,
     ) -> io::Result<()> {
         let slot = id.slot() as usize;
-        if self.sockets.len() <= slot {
-            self.sockets.resize_with(slot + 1, || None);
-        }
         let (socket, watched) = Socket::new(stream, id, registry);
-        self.sockets[slot] = Some(socket);
+        *self.sockets.take(slot) = Some(socket);
         watched
     }
 
@@ -220,7 +218,7 @@ impl Sockets {
                     self.read_next_turn(id);
                 }
                 Next::Close => {
-                    self.sockets[slot] = None;
+                    self.sockets.free(slot);
                     closed(id);
                 }
             }

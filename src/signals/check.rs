@@ -21,7 +21,7 @@ impl Signals {
             members += all.len();
         }
         let mut owned = 0;
-        for (slot, listener) in self.listeners.iter().enumerate() {
+        for (slot, listener) in self.listeners.iter() {
             let all: Vec<u32> = listener.subscriptions.places(&self.subscriptions).collect();
             assert_eq!(all.len(), listener.count as usize);
             assert!(self.most == 0 || listener.count <= self.most, "S10");

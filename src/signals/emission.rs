@@ -11,6 +11,9 @@ use crate::command::SessionId;
 /// Emissions that may be under way at a time.
 const EMISSIONS: usize = 64;
 
+/// Room for bits that an emission keeps for the next one.
+const KEEP_WORDS: usize = 64;
+
 /// The progress of one signal.
 #[derive(Default)]
 pub(super) struct Emission {
@@ -25,6 +28,14 @@ pub(super) struct Emission {
 }
 
 impl Emission {
+    /// It is over; what it remembers of a crowd is not kept.
+    fn end(&mut self) {
+        self.is_taken = false;
+        if self.served.len() > KEEP_WORDS {
+            self.served = Vec::new();
+        }
+    }
+
     fn has_served(&self, listener: u32) -> bool {
         let word = self.served.get(listener as usize / 64);
         word.is_some_and(|word| word >> (listener % 64) & 1 == 1)
@@ -124,7 +135,7 @@ impl Signals {
                 continue;
             }
             let Some(visit) = self.emissions[at].visits.pop() else {
-                self.emissions[at].is_taken = false;
+                self.emissions[at].end();
                 return Next::Done;
             };
             *fuel = fuel.saturating_sub(LOOKUPS);

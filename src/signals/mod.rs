@@ -15,6 +15,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use crate::base::grid::Grid;
 use crate::base::list::{Linked, List, Neighbours};
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
@@ -33,7 +34,7 @@ pub struct Signals {
     subscriptions: Slab<Subscription>,
     by_listener: Table,
     /// Indexed by the slot of the session.
-    listeners: Vec<Listener>,
+    listeners: Grid<Listener>,
     /// Slots of sessions that are gone and still have subscriptions.
     leaving: VecDeque<u32>,
     /// Signals under way; a place is used again.
@@ -103,7 +104,7 @@ impl Signals {
             by_group: Table::new(),
             subscriptions: Slab::new(),
             by_listener: Table::new(),
-            listeners: Vec::new(),
+            listeners: Grid::new(),
             leaving: VecDeque::new(),
             emissions: Vec::new(),
             emitted: 0,
@@ -161,10 +162,14 @@ impl Signals {
     /// The session is gone, and gets no signal any more. True if nothing is left of it; else `leave_some` will return
     /// it.
     pub fn leave(&mut self, id: SessionId) -> bool {
+        let slot = id.slot() as usize;
         if !self.has(id) {
+            if self.listeners[slot].id == id {
+                self.listeners.free(slot);
+            }
             return true;
         }
-        self.listeners[id.slot() as usize].leaving = true;
+        self.listeners[slot].leaving = true;
         self.leaving.push_back(id.slot());
         false
     }
@@ -181,7 +186,7 @@ impl Signals {
                 let place = self.listeners[slot as usize].subscriptions.first;
                 if place == NIL {
                     *fuel += slice - 1;
-                    self.listeners[slot as usize] = Listener::default();
+                    self.listeners.free(slot as usize);
                     return Some(id);
                 }
                 slice = slice.saturating_sub(self.cancel(place));
@@ -220,10 +225,7 @@ impl Signals {
     /// The session's place in `listeners`, which is made on its first visit.
     fn ensure_listener(&mut self, id: SessionId) -> u32 {
         let slot = id.slot() as usize;
-        if self.listeners.len() <= slot {
-            self.listeners.resize_with(slot + 1, Listener::default);
-        }
-        let listener = &mut self.listeners[slot];
+        let listener = self.listeners.take(slot);
         if listener.id != id {
             assert!(
                 listener.count == 0,
