@@ -1,17 +1,20 @@
 //! How many connections there are, in all and from each address, and whether one more may come in. A connection counts
 //! from accept to close. Invariant: addresses are kept only if there is a limit for each.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use crate::base::grid::Grid;
 
 /// The connections there are, and their limits.
 pub(super) struct Limits {
     most: u32,
     most_per_ip: u32,
     count: u32,
-    by_ip: HashMap<IpAddr, u32>,
+    /// A map that gives memory back as it shrinks.
+    by_ip: BTreeMap<IpAddr, u32>,
     /// The address of each connection, by slot of its session; empty without a limit per address.
-    by_slot: Vec<Option<IpAddr>>,
+    by_slot: Grid<Option<IpAddr>>,
 }
 
 impl Limits {
@@ -21,8 +24,8 @@ impl Limits {
             most,
             most_per_ip,
             count: 0,
-            by_ip: HashMap::new(),
-            by_slot: Vec::new(),
+            by_ip: BTreeMap::new(),
+            by_slot: Grid::new(),
         }
     }
 
@@ -40,17 +43,14 @@ impl Limits {
             return;
         }
         let ip = ip.to_canonical();
-        if self.by_slot.len() <= slot as usize {
-            self.by_slot.resize(slot as usize + 1, None);
-        }
-        self.by_slot[slot as usize] = Some(ip);
+        *self.by_slot.take(slot as usize) = Some(ip);
         *self.by_ip.entry(ip).or_default() += 1;
     }
 
     /// The connection with this slot is closed.
     pub fn leave(&mut self, slot: u32) {
         self.count -= 1;
-        let Some(ip) = self.by_slot.get_mut(slot as usize).and_then(Option::take) else {
+        let Some(ip) = self.by_slot.free(slot as usize) else {
             return;
         };
         let left = self.by_ip.get_mut(&ip).expect("who is in was counted");
@@ -90,6 +90,6 @@ mod tests {
             assert!(limits.may_enter(ip));
             limits.enter(slot, ip);
         }
-        assert!(limits.by_slot.is_empty());
+        assert!(limits.by_slot.iter().next().is_none());
     }
 }
