@@ -154,8 +154,13 @@ pub struct Pace {
 impl Pace {
     /// Counts one event. Once a second it returns how many there were since it last did, this one included: log then.
     pub fn tick(&mut self, now: Us) -> Option<u64> {
-        self.count += 1;
+        self.add(1);
         self.rest(now)
+    }
+
+    /// Counts so many events, to be logged when [`Pace::rest`] says so.
+    pub fn add(&mut self, count: u64) {
+        self.count += count;
     }
 
     /// When a count will be due though nothing more happens; None if there is none.

@@ -241,7 +241,8 @@ pub static OPTIONS: &[Flag] = &[
         default: "0",
         group: Group::Limits,
         help: "How many connections may be open at once, 0 to 1000000000; 0 sets no\n\
-               limit. Over it, a new connection is closed without an answer.",
+               limit. Over it, a new connection is told error_max_connections and\n\
+               closed.",
         set: |config, text| count(text, 0).map(|value| config.max_connections = value as u32),
     },
     Flag {
@@ -251,7 +252,8 @@ pub static OPTIONS: &[Flag] = &[
         default: "0",
         group: Group::Limits,
         help: "How many connections one address may have open, 0 to 1000000000; 0 sets\n\
-               no limit. Over it, a new connection is closed without an answer.",
+               no limit. Over it, a new connection is told error_max_connections and\n\
+               closed. The addresses of an IPv6 network (/64) count as one.",
         set: |config, text| {
             count(text, 0).map(|value| config.max_connections_per_ip = value as u32)
         },

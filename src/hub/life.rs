@@ -216,7 +216,10 @@ impl Hub {
         if session.write_due <= self.now {
             session.write_due = Us::MAX;
             let id = session.id;
-            return self.closed(id);
+            return match self.signals.has(id) {
+                true => self.cut_off(id),
+                false => self.closed(id),
+            };
         }
         session.due = Us::MAX;
         let session = &self.sessions[slot];

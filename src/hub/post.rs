@@ -169,13 +169,13 @@ impl Hub {
                     None => {
                         if self.signals.stuck(emission) {
                             fuel = fuel.saturating_sub(CUT);
-                            self.closed(id);
+                            self.cut_off(id);
                         }
                     }
                 },
                 Next::Cut(id) => {
                     fuel = fuel.saturating_sub(CUT);
-                    self.closed(id);
+                    self.cut_off(id);
                 }
                 Next::OutOfFuel => break false,
                 Next::Done => break true,

@@ -4,7 +4,7 @@
 use core::net::SocketAddr;
 
 use super::Hub;
-use crate::command::Refusal;
+use crate::command::{Refusal, SessionId};
 
 /// What was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,5 +83,16 @@ impl Hub {
         }
         self.refusals.any = false;
         None
+    }
+
+    /// Ends a session that does not take what it listens to.
+    pub(super) fn cut_off(&mut self, id: SessionId) {
+        if let Some(slot) = self.find(id)
+            && self.sessions[slot].phase.is_open()
+        {
+            self.refusals
+                .note(Refused::Listener, self.sessions[slot].peer);
+        }
+        self.closed(id);
     }
 }

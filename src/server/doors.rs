@@ -2,17 +2,18 @@
 //! no more descriptors. Readiness to accept is told once, so what was not accepted is remembered. Invariant: a client that
 //! is over a limit is closed before it is read.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-use super::limits::Limits;
+use super::limits::{Limits, Over};
+use super::refusals::{Kind, Refusals};
 use super::socket::Sockets;
 use super::unix_us;
-use crate::command::{SessionId, Us};
+use crate::command::{Refusal, Reply, SessionId, Us};
 use crate::config::{Config, Distlockd};
 use crate::hub::{Hub, Vitals};
 use crate::log::{Fields, Log, Pace};
@@ -33,7 +34,7 @@ pub(super) struct World<'a> {
     pub hub: &'a mut Hub,
     pub sockets: &'a mut Sockets,
     pub registry: &'a Registry,
-    pub log: &'a mut Log,
+    pub refusals: &'a mut Refusals,
     /// A descriptor to copy for the reserve.
     pub spare: BorrowedFd<'a>,
 }
@@ -46,8 +47,10 @@ pub(super) struct Doors {
     retry: Option<Us>,
     /// A descriptor to give up when there are no others, so that a client can be accepted and sent away.
     reserve: Option<OwnedFd>,
-    refusals: Pace,
+    exhausted: Pace,
     errors: Pace,
+    /// The last of the errors.
+    error: Option<io::Error>,
     accepted: u64,
     turned_away: u64,
 }
@@ -79,8 +82,9 @@ impl Doors {
             limits: Limits::new(config.max_connections, config.max_connections_per_ip),
             retry: None,
             reserve: None,
-            refusals: Pace::default(),
+            exhausted: Pace::default(),
             errors: Pace::default(),
+            error: None,
             accepted: 0,
             turned_away: 0,
         };
@@ -122,10 +126,14 @@ impl Doors {
 
     /// When a turn is needed though nothing happens: to try again, or to log what was counted.
     pub fn deadline(&self) -> Option<Us> {
-        [self.retry, self.refusals.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.retry,
+            self.exhausted.deadline(),
+            self.errors.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// No edge will tell of clients that wait already.
@@ -188,7 +196,7 @@ impl Doors {
                     self.admit(stream, peer, face, world);
                     Ok(())
                 }
-                Err(e) if sys::is_exhaustion(&e) => self.turn_away(at, now, world),
+                Err(e) if sys::is_exhaustion(&e) => self.turn_away(at, world),
                 Err(e) => Err(e),
             };
             match accepted.map_err(|e| (e.kind(), e)) {
@@ -197,10 +205,8 @@ impl Doors {
                 Err((_, e)) => {
                     // No edge will come for clients that wait already.
                     self.retry = Some(now.saturating_add(RETRY));
-                    if let Some(count) = self.errors.tick(now) {
-                        let fields: Fields = &[("error", &e), ("count", &count)];
-                        world.log.warn(unix_us(), "accept-error", fields);
-                    }
+                    self.errors.add(1);
+                    self.error = Some(e);
                     return;
                 }
             }
@@ -209,12 +215,16 @@ impl Doors {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, face: Face, world: &mut World) {
-        // One that is over a limit is dropped, which closes it.
-        let id = match self.limits.may_enter(peer.ip()) {
-            true => world.hub.opened(face, peer),
-            false => None,
-        };
-        let Some(id) = id else {
+        if let Some(over) = self.limits.keeps_out(peer.ip()) {
+            self.turned_away += 1;
+            let kind = match over {
+                Over::All => Kind::Connections,
+                Over::PerIp => Kind::ConnectionsPerIp,
+            };
+            world.refusals.add(kind, 1, Some(peer));
+            return refuse(stream, face);
+        }
+        let Some(id) = world.hub.opened(face, peer) else {
             self.turned_away += 1;
             return;
         };
@@ -227,22 +237,28 @@ impl Doors {
 
     /// Accepts a client with the reserve descriptor only to send it away: it learns at once, and the backlog does
     /// not fill with the unheard.
-    fn turn_away(&mut self, at: usize, now: Us, world: &mut World) -> io::Result<()> {
+    fn turn_away(&mut self, at: usize, world: &World) -> io::Result<()> {
         self.reserve = None;
         let listener = self.doors[at].listener.as_ref().expect("it accepts");
         let accepted = listener.accept().map(drop);
         self.reserve = world.spare.try_clone_to_owned().ok();
         accepted?;
         self.turned_away += 1;
-        let count = self.refusals.tick(now);
-        warn_of_refusals(world.log, count);
+        self.exhausted.add(1);
         Ok(())
     }
 
     /// Logs what was counted and not said yet, once a second; all of it if `now` is the end of time.
     pub fn report(&mut self, now: Us, log: &mut Log) {
-        let count = self.refusals.rest(now);
-        warn_of_refusals(log, count);
+        if let Some(count) = self.exhausted.rest(now) {
+            log.warn(unix_us(), "fd-exhausted", &[("refused", &count)]);
+        }
+        if let Some(count) = self.errors.rest(now)
+            && let Some(error) = &self.error
+        {
+            let fields: Fields = &[("error", error), ("count", &count)];
+            log.warn(unix_us(), "accept-error", fields);
+        }
     }
 
     /// The counts of the doors, for the hub's snapshot.
@@ -403,10 +419,18 @@ fn faces(config: &Config) -> Vec<Wanted<'_>> {
     faces
 }
 
-fn warn_of_refusals(log: &mut Log, count: Option<u64>) {
-    if let Some(count) = count {
-        log.warn(unix_us(), "fd-exhausted", &[("refused", &count)]);
+/// Closes a connection that is over a limit, and tells its client why where that cannot be taken for an answer. Nothing
+/// waits for the client to hear it.
+fn refuse(mut stream: TcpStream, face: Face) {
+    if !face.rules().has_last_word {
+        return;
     }
+    let mut line = Vec::new();
+    face.write(Reply::Refused(Refusal::MaxConnections), None, &mut line);
+    // The client may be gone by now.
+    let _ = stream.write(&line);
+    // A close with input unread is a reset, by which the line can be lost.
+    let _ = stream.read(&mut [0; 4096]);
 }
 
 #[cfg(test)]

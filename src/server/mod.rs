@@ -6,6 +6,7 @@
 
 mod doors;
 mod limits;
+mod refusals;
 mod socket;
 
 use std::fmt::{self, Display};
@@ -24,6 +25,7 @@ use crate::locks;
 use crate::log::Log;
 use crate::sys::{self, Signals, Timer};
 use doors::{Doors, World};
+use refusals::Refusals;
 use socket::Sockets;
 
 /// Events of one turn, each a read and perhaps a write: some 10 us.
@@ -53,9 +55,14 @@ pub fn run(config: &Config, secrets: Secrets, warnings: &[String], log: Log) -> 
         server.turn(&events);
     }
     let Server {
-        doors, log, hub, ..
+        doors,
+        refusals,
+        log,
+        hub,
+        ..
     } = &mut *server;
     doors.report(Us::MAX, log);
+    refusals.report(Us::MAX, log);
     log.info(unix_us(), "stopped", &[("cut", &hub.lines())]);
     Ok(())
 }
@@ -71,6 +78,7 @@ struct Server {
     poll: Poll,
     doors: Doors,
     sockets: Sockets,
+    refusals: Refusals,
     timer: Timer,
     signals: Signals,
     /// The instant that the timer is set to.
@@ -120,6 +128,7 @@ impl Server {
             poll,
             doors,
             sockets: Sockets::new(),
+            refusals: Refusals::new(config),
             timer,
             signals,
             armed: Us::MAX,
@@ -138,7 +147,11 @@ impl Server {
 
     /// Waits for an event or for the hub's deadline, unless there is work already.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
-        let deadlines = [self.hub.deadline(), self.doors.deadline()];
+        let deadlines = [
+            self.hub.deadline(),
+            self.doors.deadline(),
+            self.refusals.deadline(),
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         let busy = self.doors.may_accept()
             || self.sockets.to_read() > 0
@@ -196,6 +209,8 @@ impl Server {
         }
         self.hub.end_turn();
         self.doors.report(self.now, &mut self.log);
+        self.refusals.take(&mut self.hub);
+        self.refusals.report(self.now, &mut self.log);
         self.log.flush(unix_us());
         if self.log.is_debug() {
             self.measure();
@@ -237,7 +252,7 @@ impl Server {
             hub: &mut self.hub,
             sockets: &mut self.sockets,
             registry: self.poll.registry(),
-            log: &mut self.log,
+            refusals: &mut self.refusals,
             spare: self.timer.as_fd(),
         };
         self.doors.accept(self.now, &mut world);

@@ -2,10 +2,11 @@
 //! here: the effect of the secret on a session, which dialogues have.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::time::Instant;
 
-use crate::daemon::{Client, Daemon, dflockd, eventually};
+use crate::daemon::{Client, Daemon, LONG, dflockd, eventually};
 
 /// A new connection, if it was let in.
 fn is_served(daemon: &Daemon) -> Option<Client> {
@@ -13,8 +14,15 @@ fn is_served(daemon: &Daemon) -> Option<Client> {
     client.is_served().then_some(client)
 }
 
+/// It is over a limit, is told so, and is closed.
+#[track_caller]
+fn is_sent_away(mut client: Client) {
+    client.hears("error_max_connections");
+    client.is_closed();
+}
+
 #[test]
-fn over_the_limit_of_connections_one_is_closed_without_a_word_and_places_come_free() {
+fn over_the_limit_of_connections_one_is_told_so_and_closed_and_places_come_free() {
     for limit in ["--max-connections", "--max-connections-per-ip"] {
         let daemon = Daemon::start(&[limit, "2"]);
         for _ in 0..1000 {
@@ -32,7 +40,7 @@ fn over_the_limit_of_connections_one_is_closed_without_a_word_and_places_come_fr
             second.is_some()
         });
         for _ in 0..10 {
-            daemon.connect().is_closed();
+            is_sent_away(daemon.connect());
         }
         assert!(first.as_mut().unwrap().is_served());
         drop(second);
@@ -49,8 +57,125 @@ fn the_limit_for_one_address_leaves_room_for_others() {
     };
     let (mut four, mut six) = (at("127.0.0.1"), at("::1"));
     assert!(four.is_served() && six.is_served());
-    at("127.0.0.1").is_closed();
-    at("::1").is_closed();
+    is_sent_away(at("127.0.0.1"));
+    is_sent_away(at("::1"));
+}
+
+/// The events with this name in a log, each as its fields.
+fn events<'a>(log: &'a str, name: &str) -> Vec<&'a str> {
+    let mark = format!(" warn dflockd {name} ");
+    let lines = log.lines();
+    lines
+        .filter_map(|line| Some(line.split_once(&mark)?.1))
+        .collect()
+}
+
+/// The sum of the counts, at most one line a second, and the last address.
+#[track_caller]
+fn counted(events: &[&str], start: Instant) -> (u64, IpAddr) {
+    assert!(events.len() <= 2 + start.elapsed().as_secs() as usize);
+    let field = |event: &str, name: &str| -> String {
+        let (_, rest) = event.split_once(&format!("{name}=")).unwrap();
+        rest.split(' ').next().unwrap().to_string()
+    };
+    let counts = events
+        .iter()
+        .map(|event| field(event, "count").parse::<u64>().unwrap());
+    let last: SocketAddr = field(events.last().unwrap(), "last").parse().unwrap();
+    assert!(last.port() > 0);
+    (counts.sum(), last.ip())
+}
+
+#[test]
+fn connections_over_a_limit_are_warned_of_once_a_second_with_limit_count_and_address() {
+    for limit in ["max-connections", "max-connections-per-ip"] {
+        let flag = format!("--{limit}=1");
+        let mut daemon = Daemon::start(&[&flag]);
+        let start = Instant::now();
+        let mut first = daemon.connect();
+        assert!(first.is_served());
+        is_sent_away(daemon.connect());
+        // The first is told of at once.
+        let line = daemon.event("over-limit");
+        assert!(line.contains(&format!(" limit={limit} value=1 count=1 last=127.0.0.1:")));
+        for _ in 0..200 {
+            is_sent_away(daemon.connect());
+        }
+        // The others need no other event to be told of.
+        let line = daemon.event("over-limit");
+        drop(first);
+        daemon.signal("TERM");
+        let log = line + &daemon.end().log;
+        let (count, ip) = counted(&events(&log, "over-limit"), start);
+        assert_eq!((count, ip.to_string()), (200, "127.0.0.1".to_string()));
+    }
+}
+
+#[test]
+fn refusals_of_a_session_are_warned_of_with_a_count_and_the_last_address() {
+    let mut daemon = Daemon::start(&["--max-locks=1", "--max-waiters=1"]);
+    let (mut a, mut b) = (daemon.connect(), daemon.connect());
+    a.takes("k");
+    b.waits("k", LONG);
+    for _ in 0..30 {
+        a.says("l", "other", "0", "error_max_locks");
+    }
+    assert!(
+        daemon
+            .event("over-limit")
+            .contains(" limit=max-locks value=1 count=")
+    );
+    a.says("l", "k", "0", "error_max_waiters");
+    assert!(
+        daemon
+            .event("over-limit")
+            .contains(" limit=max-waiters value=1 count=1 last=127.0.0.1:")
+    );
+
+    let mut daemon = Daemon::start(&["--auth-token=a", "--admin-token=b"]);
+    daemon.connect().says("ping", "_", "_", "error_auth");
+    assert!(
+        daemon
+            .event("wrong-token")
+            .contains(" count=1 last=127.0.0.1:")
+    );
+    for _ in 0..5 {
+        daemon.connect().says("auth", "_", "guess", "error_auth");
+    }
+    let line = daemon.event("wrong-token");
+    assert!(line.contains(" count="), "{line}");
+    assert!(!line.contains("guess"), "no secret in the log");
+    let mut client = daemon.connect();
+    client.says("auth", "_", "a", "ok");
+    client.says("break", "k", "", "error_auth");
+    assert!(
+        daemon
+            .event("break-refused")
+            .contains(" count=1 last=127.0.0.1:")
+    );
+}
+
+#[test]
+fn a_listener_that_is_cut_off_is_warned_of() {
+    let mut daemon = Daemon::start(&["--write-timeout=0"]);
+    let (mut deaf, mut speaker) = (daemon.connect(), daemon.connect());
+    deaf.says("listen", "c", "", "ok");
+    let payload = "x".repeat(65_000);
+    let frame = format!("signal\nc\n{payload}\n");
+    let mut is_cut = false;
+    for _ in 0..1000 {
+        speaker.send(&frame);
+        is_cut |= speaker.line() == "ok 0\n";
+        if is_cut {
+            break;
+        }
+    }
+    assert!(is_cut);
+    assert!(
+        daemon
+            .event("listener-cut")
+            .contains(" count=1 last=127.0.0.1:")
+    );
 }
 
 /// A file of this test's own, gone with it.

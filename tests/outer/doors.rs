@@ -181,7 +181,7 @@ fn both_doors_count_as_one_for_the_limits_of_connections() {
         let (mut line, mut caller) = (daemon.connect(), Caller::dial(addr));
         assert!(line.is_served() && caller.is_served());
         for _ in 0..10 {
-            daemon.connect().is_closed();
+            daemon.connect().hears("error_max_connections");
             Caller::dial(addr).is_closed();
         }
         assert!(line.is_served() && caller.is_served());

@@ -181,10 +181,11 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("main", "config log server"),
     (
         "server/doors",
-        "command config hub log super::limits super::socket sys wire",
+        "command config hub log super::limits super::refusals super::socket sys wire",
     ),
     ("server/limits", ""),
     ("server/mod", "command config hub locks log sys"),
+    ("server/refusals", "command config hub log"),
     ("server/socket", "command hub"),
     ("signals/check", "base"),
     ("signals/emission", "base command"),

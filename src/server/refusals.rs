@@ -1,0 +1,124 @@
+//! Refusals in the log: connections and requests over a limit, wrong tokens, listeners that were cut off. Not here: who is
+//! refused. Invariant: one line a second of each kind, with a count and the last address, and no count waits for another
+//! refusal to be logged.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use super::unix_us;
+use crate::command::Us;
+use crate::config::Config;
+use crate::hub::{Hub, Refused};
+use crate::log::{Log, Pace};
+
+/// What is refused. The first four are limits, in the order of their values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Connections,
+    ConnectionsPerIp,
+    Locks,
+    Waiters,
+    Token,
+    Break,
+    Listener,
+}
+
+const KINDS: [Kind; 7] = [
+    Kind::Connections,
+    Kind::ConnectionsPerIp,
+    Kind::Locks,
+    Kind::Waiters,
+    Kind::Token,
+    Kind::Break,
+    Kind::Listener,
+];
+
+/// The refusals of each kind that are not logged yet.
+pub(super) struct Refusals {
+    tallies: [Tally; KINDS.len()],
+    /// The options that set limits, and their values.
+    limits: [(&'static str, u64); 4],
+}
+
+#[derive(Default)]
+struct Tally {
+    pace: Pace,
+    last: Option<SocketAddr>,
+}
+
+impl Refusals {
+    /// Nothing was refused yet.
+    pub fn new(config: &Config) -> Refusals {
+        Refusals {
+            tallies: Default::default(),
+            limits: [
+                ("max-connections", config.max_connections.into()),
+                (
+                    "max-connections-per-ip",
+                    config.max_connections_per_ip.into(),
+                ),
+                ("max-locks", config.max_locks as u64),
+                ("max-waiters", config.max_waiters.into()),
+            ],
+        }
+    }
+
+    /// So many were refused, the last one from this address.
+    pub fn add(&mut self, kind: Kind, count: u64, last: Option<SocketAddr>) {
+        let tally = &mut self.tallies[kind as usize];
+        tally.pace.add(count);
+        tally.last = last.map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
+    }
+
+    /// Takes what the hub has counted.
+    pub fn take(&mut self, hub: &mut Hub) {
+        while let Some(refusals) = hub.next_refusals() {
+            let kind = match refusals.refused {
+                Refused::Token => Kind::Token,
+                Refused::Break => Kind::Break,
+                Refused::MaxLocks => Kind::Locks,
+                Refused::MaxWaiters => Kind::Waiters,
+                Refused::Listener => Kind::Listener,
+            };
+            self.add(kind, refusals.count, refusals.last);
+        }
+    }
+
+    /// When a count is to be logged though nothing more is refused.
+    pub fn deadline(&self) -> Option<Us> {
+        let tallies = self.tallies.iter();
+        tallies.filter_map(|tally| tally.pace.deadline()).min()
+    }
+
+    /// Logs the counts whose second has passed; all of them if `now` is the end of time.
+    pub fn report(&mut self, now: Us, log: &mut Log) {
+        for kind in KINDS {
+            let tally = &mut self.tallies[kind as usize];
+            let Some(count) = tally.pace.rest(now) else {
+                continue;
+            };
+            let unknown = "unknown";
+            let last: &dyn Display = match &tally.last {
+                Some(addr) => addr,
+                None => &unknown,
+            };
+            let event = match kind {
+                Kind::Token => "wrong-token",
+                Kind::Break => "break-refused",
+                Kind::Listener => "listener-cut",
+                _ => {
+                    let (limit, value) = self.limits[kind as usize];
+                    let fields: &[(&str, &dyn Display)] = &[
+                        ("limit", &limit),
+                        ("value", &value),
+                        ("count", &count),
+                        ("last", last),
+                    ];
+                    log.warn(unix_us(), "over-limit", fields);
+                    continue;
+                }
+            };
+            log.warn(unix_us(), event, &[("count", &count), ("last", last)]);
+        }
+    }
+}
