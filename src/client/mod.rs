@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod admin;
 mod connect;
 mod error;
 mod keeper;
@@ -60,8 +61,6 @@ use signals::Heard;
 pub use signals::Signal;
 use stream::left;
 
-/// The longest answer to `stats`, in bytes.
-const STATS_MAX: usize = 1 << 30;
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 16 * 1024;
 /// The longest sleep. Sockets and condition variables wait by a clock that stops while the machine is suspended. Ours
@@ -304,19 +303,22 @@ impl Client {
         self.is_told_ok(&request, sys::now().saturating_add(self.patience))
     }
 
-    /// The state of the server: one line of JSON, as in dflockd-protocol(7), of at most 1 GiB. It may take as long as
-    /// it needs, if no pause between two parts of it is longer than the patience.
-    pub fn stats(&mut self) -> Result<String, Error> {
-        let mut request = Vec::new();
-        ask::stats(&mut request);
-        let until = sys::now().saturating_add(self.patience);
-        let mut line = self.exchange(&request, STATS_MAX, until)?;
-        if !line.starts_with(b"ok {") {
-            let reply = self.understood(&line)?;
-            return Err(self.out_of_step(reply));
+    /// Makes a hold last for its lease, whatever becomes of its connection; a renewal does not bind it again.
+    ///
+    /// [`Refusal::Error`] if nothing is held by this token, and from a server that does not know the request.
+    pub fn detach(&mut self, key: &Key<'_>, token: Token) -> Result<(), Error> {
+        let command = Command::Detach {
+            space: key.space,
+            key: key.name,
+            token,
+        };
+        match self.ask(&command, self.patience)? {
+            (_, Reply::Released) => {
+                self.holds = self.holds.saturating_sub(1);
+                Ok(())
+            }
+            (_, reply) => Err(self.out_of_step(reply)),
         }
-        line.drain(..b"ok ".len());
-        String::from_utf8(line).map_err(|error| self.not_understood(error.as_bytes()))
     }
 
     /// As [`Client::renew`], but waits for the answer no longer than `within`.

@@ -149,7 +149,7 @@ impl Client {
         ask::signal(channel, payload, &mut request);
         let until = sys::now().saturating_add(self.patience);
         let line = self.exchange(&request, LINE_MAX, until)?;
-        if let Some(receivers) = ask::receivers(&line) {
+        if let Some(receivers) = ask::count(&line) {
             return Ok(receivers);
         }
         let reply = self.understood(&line)?;

@@ -138,8 +138,14 @@ fn frame(lines: [&[u8]; 3], out: &mut Vec<u8>) {
     }
 }
 
-/// How many receivers a signal has reached: reads the answer to `signal`, without its LF.
-pub fn receivers(line: &[u8]) -> Option<u64> {
+/// Appends `show`, or `sshow`, for a valid key.
+pub fn show(space: Space, key: &[u8], out: &mut Vec<u8>) {
+    head(space, b"show", key, out);
+    out.push(b'\n');
+}
+
+/// How many receivers a signal has reached, or how many holds a break has ended: reads the answer, without its LF.
+pub fn count(line: &[u8]) -> Option<u64> {
     integer(line.strip_prefix(b"ok ")?, 0, u64::MAX)
 }
 
@@ -157,7 +163,8 @@ pub fn push(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The reply that a line without its LF stands for. None if it is no answer, or the answer to `stats`. A lone `ok` is
-/// read as [`Reply::Released`]; only the caller, who knows the request, can tell it from [`Reply::Done`].
+/// read as [`Reply::Released`], and `ok` with a number as [`Reply::Renewed`]; only the caller, who knows the request, can
+/// tell them from other replies that look so.
 pub fn answer(line: &[u8]) -> Option<Reply> {
     let mut words = line.split(|&byte| byte == b' ');
     let first = words.next()?;
@@ -338,10 +345,10 @@ mod tests {
         for receivers in [0, 1, u64::MAX] {
             let mut line = Vec::new();
             text::write(Reply::Signalled { receivers }, &mut line);
-            assert_eq!(super::receivers(line.trim_ascii_end()), Some(receivers));
+            assert_eq!(super::count(line.trim_ascii_end()), Some(receivers));
         }
         for nonsense in ["", "ok", "ok ", "ok -1", "ok 1 2", "error", "OK 1"] {
-            assert_eq!(super::receivers(nonsense.as_bytes()), None, "{nonsense:?}");
+            assert_eq!(super::count(nonsense.as_bytes()), None, "{nonsense:?}");
         }
     }
 
@@ -367,6 +374,43 @@ mod tests {
             };
             assert_eq!(said(asked), format!("l\nk\n{line}\n"));
         }
+    }
+
+    #[test]
+    fn what_an_administrator_asks_is_read_as_it_was_meant() {
+        let (key, token) = (&b"k"[..], TOKEN);
+        for space in [Space::Lock, Space::Semaphore] {
+            let commands = [
+                Command::Detach { space, key, token },
+                Command::Break {
+                    space,
+                    key,
+                    fence: None,
+                },
+                Command::Break {
+                    space,
+                    key,
+                    fence: Some(0x1f),
+                },
+            ];
+            for asked in commands {
+                let frame = said(asked);
+                let Parsed::Done { used, request } = text::parse(frame.as_bytes(), true) else {
+                    panic!("{frame:?}");
+                };
+                assert_eq!((used, request), (frame.len(), Request::Command(asked)));
+            }
+            let mut frame = Vec::new();
+            show(space, key, &mut frame);
+            let Parsed::Done { request, .. } = text::parse(&frame, true) else {
+                panic!("{frame:?}");
+            };
+            assert_eq!(request, Request::Show { space, key });
+        }
+        let mut line = Vec::new();
+        text::write(Reply::Broken { holds: 1_048_576 }, &mut line);
+        assert_eq!(count(line.trim_ascii_end()), Some(1_048_576));
+        assert_eq!((count(b"ok"), count(b"error_auth")), (None, None));
     }
 
     #[test]

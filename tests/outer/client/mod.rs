@@ -2,6 +2,7 @@
 //! such things. Not here: the rules of locks. Invariant: an order of events is proved by grants and not by how long
 //! something took.
 
+mod admin;
 mod guard;
 mod network;
 mod owners;

@@ -93,6 +93,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/steps/talk", "client command failure options"),
     ("bin/dflock/values", "client command config"),
     ("bin/dflock/witness", "command sys"),
+    ("client/admin", "command sys wire"),
     ("client/connect", "super::stream sys wire"),
     ("client/error", "command"),
     (
