@@ -47,8 +47,9 @@
 //! - **[`wire`]** is the faces, one file each; a status page would be a face. `mod.rs` has the one table of what they
 //!   differ in; [`wire::text`] and [`wire::distlockd`] are their bytes, [`wire::json`] is what listings write,
 //!   [`wire::ask`] is the client's end of the line protocol.
-//! - **[`server`]** is the loop. `doors.rs` listens and accepts, `limits.rs` counts connections, `refusals.rs`
-//!   logs what was refused, `socket.rs` reads and writes.
+//! - **[`server`]** is the loop. `doors.rs` listens and accepts, `limits.rs` counts connections, `socket.rs` reads
+//!   and writes, `reload.rs` reads token files again; `refusals.rs` and `trail.rs` log what was refused and what
+//!   happened to locks.
 //! - **[`base`]** is containers: `wheel` times, `slab` stores, `list` links, `table` finds, `name` and `buffer` hold
 //!   bytes, `date` is the calendar.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is

@@ -89,7 +89,8 @@ impl Log {
         self.batch_lines += 1;
     }
 
-    /// Writes the lines that wait, and the rest of what was written in part.
+    /// Writes the lines that wait, and the rest of what was written in part. The time is for a line about lines that were
+    /// dropped, and is not looked at if no line waits.
     pub fn flush(&mut self, unix_us: u64) {
         if self.batch.is_empty() {
             self.finish();

@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use dflockd::config::{self, Config, Parsed, Secrets, Settings};
 use dflockd::log::Log;
 use dflockd::server;
+use dflockd::sys;
 
 fn main() -> ExitCode {
+    // One that comes before the server listens for it must not kill the process.
+    sys::hold_back(libc::SIGHUP);
     let args = std::env::args_os().skip(1);
     let names = std::env::vars_os().map(|(name, _)| name);
     let (config, settings, mut warnings) =
@@ -33,7 +36,8 @@ fn main() -> ExitCode {
             return fail(*status, text);
         }
     };
-    match server::run(&config, secrets, &warnings, Log::new(config.debug)) {
+    let log = Log::new(config.debug);
+    match server::run(&config, secrets, &settings, &warnings, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }

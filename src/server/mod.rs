@@ -7,7 +7,9 @@
 mod doors;
 mod limits;
 mod refusals;
+mod reload;
 mod socket;
+mod trail;
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
@@ -19,13 +21,14 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::command::{Us, WaitEdge};
-use crate::config::{Config, Secrets};
+use crate::config::{self, Config, Secrets};
 use crate::hub::{Hub, Settings, Vitals};
 use crate::locks;
-use crate::log::Log;
+use crate::log::{Fields, Log};
 use crate::sys::{self, Signals, Timer};
 use doors::{Doors, World};
 use refusals::Refusals;
+use reload::Tokens;
 use socket::Sockets;
 
 /// Events of one turn, each a read and perhaps a write: some 10 us.
@@ -42,13 +45,29 @@ const SAME_SIGNAL: Us = 100_000;
 const TIMER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 
-/// Listens and serves until a signal ends it. The warnings about the configuration are logged once the address is known to be good.
+/// What is still held when a drain begins, and what is when it ends without them.
+const STILL_HELD: &str = "still-held";
+const CUT_HOLD: &str = "cut-hold";
+
+/// Listens and serves until a signal ends it. The warnings about the configuration, and `shown`, which is the
+/// configuration as people see it, are logged once the address is known to be good.
 ///
 /// # Errors
 /// The address cannot be listened on, or the system refuses what the loop itself needs.
-pub fn run(config: &Config, secrets: Secrets, warnings: &[String], log: Log) -> io::Result<()> {
+pub fn run(
+    config: &Config,
+    secrets: Secrets,
+    shown: &config::Settings,
+    warnings: &[String],
+    mut log: Log,
+) -> io::Result<()> {
+    let (doors, absent) = Doors::open(config)?;
+    for warning in warnings.iter().chain(&absent) {
+        log.warn(unix_us(), "warning", &[("text", warning)]);
+    }
+    log_settings(shown, &mut log);
     // The process ends with it: to free its memory piece by piece would only take time.
-    let mut server = ManuallyDrop::new(Server::start(config, secrets, warnings, log)?);
+    let mut server = ManuallyDrop::new(Server::start(config, secrets, doors, log)?);
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
@@ -63,7 +82,10 @@ pub fn run(config: &Config, secrets: Secrets, warnings: &[String], log: Log) -> 
     } = &mut *server;
     doors.report(Us::MAX, log);
     refusals.report(Us::MAX, log);
-    log.info(unix_us(), "stopped", &[("cut", &hub.lines())]);
+    let (cut, holds) = (hub.lines(), hub.locks().held_by_sessions());
+    hub.note_kept();
+    trail::log_events(hub, CUT_HOLD, log);
+    log.info(unix_us(), "stopped", &[("cut", &cut), ("holds", &holds)]);
     Ok(())
 }
 
@@ -75,6 +97,7 @@ pub fn unknown_hosts(config: &Config) -> Vec<String> {
 struct Server {
     log: Log,
     hub: Hub,
+    tokens: Tokens,
     poll: Poll,
     doors: Doors,
     sockets: Sockets,
@@ -100,13 +123,9 @@ impl Server {
     fn start(
         config: &Config,
         secrets: Secrets,
-        warnings: &[String],
+        mut doors: Doors,
         mut log: Log,
     ) -> io::Result<Server> {
-        let (mut doors, absent) = Doors::open(config)?;
-        for warning in warnings.iter().chain(&absent) {
-            log.warn(unix_us(), "warning", &[("text", warning)]);
-        }
         if let Err(e) = sys::raise_file_limit() {
             // Fewer clients fit, that is all.
             log.warn(unix_us(), "file-limit", &[("error", &e)]);
@@ -114,7 +133,7 @@ impl Server {
         sys::adopt_quietly();
         sys::output::write_from_background();
         let (poll, timer) = (Poll::new()?, Timer::new()?);
-        let signals = Signals::new(&[libc::SIGTERM, libc::SIGINT])?;
+        let signals = Signals::new(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
         doors.watch(poll.registry(), timer.as_fd())?;
         for (fd, token) in [(timer.as_raw_fd(), TIMER), (signals.as_raw_fd(), SIGNALS)] {
             let mut source = SourceFd(&fd);
@@ -124,7 +143,8 @@ impl Server {
         doors.announce(&mut log);
         Ok(Server {
             log,
-            hub: Hub::new(settings(config, secrets)?),
+            hub: Hub::new(settings(config, &secrets)?),
+            tokens: Tokens::new(config, secrets),
             poll,
             doors,
             sockets: Sockets::new(),
@@ -207,11 +227,11 @@ impl Server {
             let waits = Waits(&knot);
             self.log.debug(unix_us(), "deadlock", &[("waits", &waits)]);
         }
+        trail::log_events(&mut self.hub, STILL_HELD, &mut self.log);
         self.hub.end_turn();
         self.doors.report(self.now, &mut self.log);
         self.refusals.take(&mut self.hub);
         self.refusals.report(self.now, &mut self.log);
-        self.log.flush(unix_us());
         if self.log.is_debug() {
             self.measure();
         }
@@ -259,8 +279,9 @@ impl Server {
     }
 
     fn signalled(&mut self) {
-        while self.signals.take().is_some() {
+        while let Some(signal) = self.signals.take() {
             match self.draining {
+                _ if signal == libc::SIGHUP => self.tokens.reload(&mut self.hub, &mut self.log),
                 None => self.drain(),
                 Some(since) if self.now <= since.saturating_add(SAME_SIGNAL) => {}
                 Some(_) => self.cut = true,
@@ -270,9 +291,9 @@ impl Server {
 
     fn drain(&mut self) {
         self.draining = Some(self.now);
-        let connections = self.hub.lines();
-        self.log
-            .info(unix_us(), "draining", &[("connections", &connections)]);
+        let (connections, holds) = (self.hub.lines(), self.hub.locks().held_by_sessions());
+        let fields: Fields = &[("connections", &connections), ("holds", &holds)];
+        self.log.info(unix_us(), "draining", fields);
         self.hub.drain();
     }
 
@@ -309,6 +330,18 @@ impl Server {
     }
 }
 
+/// Logs the settings that are not as by default, if there are any.
+fn log_settings(shown: &config::Settings, log: &mut Log) {
+    let changed = shown.changed().map(|setting| {
+        let value: &dyn Display = &setting.value;
+        (setting.name, value)
+    });
+    let fields: Vec<(&str, &dyn Display)> = changed.collect();
+    if !fields.is_empty() {
+        log.info(unix_us(), "settings", &fields);
+    }
+}
+
 /// A deadlock as the log shows it: `owner:key` or `owner:semaphore key`, with commas between. The log escapes what is
 /// not plain, so nothing is escaped here.
 struct Waits<'a>(&'a [WaitEdge]);
@@ -323,7 +356,7 @@ impl Display for Waits<'_> {
     }
 }
 
-fn settings(config: &Config, secrets: Secrets) -> io::Result<Settings> {
+fn settings(config: &Config, secrets: &Secrets) -> io::Result<Settings> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)
         .map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
@@ -345,8 +378,8 @@ fn settings(config: &Config, secrets: Secrets) -> io::Result<Settings> {
         locks,
         max_subscriptions: config.max_subscriptions,
         max_backlog: config.max_backlog,
-        secret: secrets.auth,
-        admin: secrets.admin,
+        secret: secrets.auth.clone(),
+        admin: secrets.admin.clone(),
         read_timeout: config.read_timeout,
         write_timeout: config.write_timeout,
         shutdown_timeout: config.shutdown_timeout,

@@ -128,6 +128,17 @@ pub fn adopt_quietly() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
+/// Keeps a signal waiting until a [`Signals`] takes it.
+pub fn hold_back(number: c_int) {
+    // SAFETY: a set of plain integers, filled in by the calls. They cannot fail for a signal that exists.
+    unsafe {
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, number);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+    }
+}
+
 /// The code of a signal that the kernel sends of its own accord; see sigaction(2).
 const SI_KERNEL: c_int = 0x80;
 

@@ -17,4 +17,6 @@ mod client;
 mod doors;
 mod log;
 mod process;
+mod reload;
 mod tidy;
+mod trail;

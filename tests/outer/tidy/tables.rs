@@ -180,7 +180,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("locks/ticket", "base command"),
     ("locks/view", "base command super::ticket"),
     ("log", "base command sys"),
-    ("main", "config log server"),
+    ("main", "config log server sys"),
     (
         "server/doors",
         "command config hub log super::limits super::refusals super::socket sys wire",
@@ -188,7 +188,9 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("server/limits", "base"),
     ("server/mod", "command config hub locks log sys"),
     ("server/refusals", "command config hub log"),
+    ("server/reload", "config hub log"),
     ("server/socket", "base command hub"),
+    ("server/trail", "command hub locks log"),
     ("signals/check", "base"),
     ("signals/emission", "base command"),
     ("signals/mod", "base command"),
