@@ -21,11 +21,7 @@ fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
             continue;
         }
         let mut desk = Desk::new();
-        let server = match script.contains(" acquire ") {
-            true => "0$ dflockd --no-auto-release-on-disconnect",
-            false => "0$ dflockd",
-        };
-        for line in [server, READY] {
+        for line in ["0$ dflockd", READY] {
             desk.act(line).expect("the server starts");
         }
         for name in ["a.log", "b.log", "notes.txt", "c.log", "d.log"] {

@@ -2,14 +2,13 @@
 //! has said so; what `renew` tells of the old lease.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::daemon::{Client, Daemon, PATIENCE, eventually};
 use crate::proxy::{Net, Proxy};
-use crate::stage::{Run, around, at, run, waiters};
+use crate::stage::{Run, around, at, connections, run, waiters};
 
 /// A server that keeps a hold whose connection has ended.
 const KEEPS: &[&str] = &["--no-auto-release-on-disconnect"];
@@ -133,38 +132,47 @@ fn an_acquire_that_a_signal_ends_leaves_the_queue_and_no_hold() {
 }
 
 #[test]
-fn an_acquire_at_a_server_that_would_release_it_is_refused_and_leaves_no_hold() {
-    let daemon = Daemon::start(&[]);
-    let end = run(at(daemon.addr, &["acquire", "k"]));
-    end.complains(64);
-    is_free(&daemon, "k");
+fn an_acquire_outlives_its_connection_at_any_server_of_ours() {
+    for args in [KEEPS, &[]] {
+        let daemon = Daemon::start(args);
+        let held = takes(&daemon, &["acquire", "k"]);
+        let slot = takes(&daemon, &["-l", "1", "acquire", "k"]);
+        eventually("their connections have ended", || connections(&daemon) == 0);
+        assert_eq!(run(at(daemon.addr, &["-n", "acquire", "k"])).status, 1);
+        assert_eq!(
+            run(at(daemon.addr, &["-n", "-l", "1", "acquire", "k"])).status,
+            1
+        );
+        assert_eq!(run(at(daemon.addr, &["renew", "k", &held])).status, 0);
+        assert_eq!(run(at(daemon.addr, &["release", "k", &held])).status, 0);
+        assert_eq!(
+            run(at(daemon.addr, &["-l", "1", "release", "k", &slot])).status,
+            0
+        );
+        is_free(&daemon, "k");
+    }
 }
 
-/// A server that kept holds when it was asked first, and does not any more when it grants, over a second later. What it
-/// is asked to release.
-fn turncoat() -> (SocketAddr, mpsc::Receiver<String>) {
+/// A server that refuses a detach: an older one, which does not know that nor `show`, and keeps holds or does not; or one
+/// at which the hold has ended. What it is asked to release.
+fn played(shows: bool, keeps: bool) -> (SocketAddr, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (released, releases) = mpsc::channel();
-    let asked = Arc::new(AtomicU32::new(0));
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let (released, asked) = (released.clone(), Arc::clone(&asked));
+            let released = released.clone();
             thread::spawn(move || {
                 let mut peer = Client::over(stream);
                 loop {
                     let frame: String = (0..3).map(|_| peer.line()).collect();
+                    let stats = format!("ok {{\"auto_release\":{}}}\n", !keeps);
                     let answer = match frame.split('\n').next().unwrap() {
                         "" => return,
-                        "stats" if asked.fetch_add(1, Relaxed) == 0 => {
-                            "ok {\"auto_release\":false}\n"
-                        }
-                        "stats" => "ok {\"auto_release\":true}\n",
-                        "l" => {
-                            // A wait that is long enough for a restart of the server.
-                            thread::sleep(Duration::from_millis(1100));
-                            "ok 00000000000000ff0123456789abcdef 33\n"
-                        }
+                        "stats" => &stats,
+                        "show" if shows => "ok {}\n",
+                        "detach" | "show" => "error\n",
+                        "l" => "ok 00000000000000ff0123456789abcdef 33\n",
                         "n" => "ok 33\n",
                         "r" => {
                             released.send(frame).unwrap();
@@ -181,9 +189,81 @@ fn turncoat() -> (SocketAddr, mpsc::Receiver<String>) {
 }
 
 #[test]
-fn an_acquire_looks_again_after_a_long_wait_and_gives_back_what_would_not_last() {
-    let (addr, releases) = turncoat();
-    run(at(addr, &["acquire", "k"])).complains(64);
+fn at_an_older_server_that_releases_an_acquire_is_refused_and_given_back() {
+    let (addr, releases) = played(false, false);
+    let end = run(at(addr, &["acquire", "k"]));
+    end.complains(64);
+    assert!(
+        end.err.contains("--no-auto-release-on-disconnect"),
+        "{end:?}"
+    );
     let release = releases.recv_timeout(PATIENCE).unwrap();
     assert_eq!(release, "r\nk\n00000000000000ff0123456789abcdef\n");
+}
+
+#[test]
+fn at_an_older_server_that_keeps_holds_an_acquire_is_as_before() {
+    let (addr, releases) = played(false, true);
+    let end = run(at(addr, &["acquire", "k"]));
+    assert_eq!((end.status, end.err.as_str()), (0, ""));
+    assert!(
+        end.out.starts_with("00000000000000ff0123456789abcdef 255 "),
+        "{end:?}"
+    );
+    releases.try_recv().expect_err("it is kept");
+}
+
+#[test]
+fn an_acquire_that_is_lost_before_its_token_is_printed_says_so() {
+    let (addr, _releases) = played(true, false);
+    let end = run(at(addr, &["acquire", "k"]));
+    end.complains(120);
+    assert_eq!(
+        end.err,
+        "dflock: the lock was lost before its token was printed\n"
+    );
+}
+
+#[test]
+fn a_server_with_too_many_connections_is_asked_again_by_those_that_wait() {
+    let daemon = Daemon::start(&["--max-connections", "1"]);
+    let full = daemon.connect();
+    let end = run(at(daemon.addr, &["-n", "k", "true"]));
+    end.complains(75);
+    let text = format!(
+        "dflock: {} has as many connections as it may\n",
+        daemon.addr
+    );
+    assert_eq!(end.err, text);
+    let mut waiting = Run::start(at(daemon.addr, &["-w", "100", "k", "-c", "echo in"]));
+    let line = waiting.says();
+    assert_eq!(line, text.trim_end().to_string() + "; asking again\n");
+    drop(full);
+    waiting.hears("in");
+    assert_eq!(waiting.status(), 0);
+}
+
+#[test]
+fn a_try_at_a_server_that_drains_is_status_75_and_a_wait_survives_the_drain() {
+    let mut daemon = Daemon::start(&["--shutdown-timeout", "0"]);
+    let mut holder = daemon.connect();
+    let token = holder.takes("k");
+    daemon.signal("TERM");
+    daemon.event("draining");
+    let end = run(at(daemon.addr, &["-n", "k", "true"]));
+    end.complains(75);
+    let text = format!("dflock: {} is about to stop\n", daemon.addr);
+    assert_eq!(end.err, text);
+    let mut waiting = Run::start(at(daemon.addr, &["k", "-c", "echo in"]));
+    assert_eq!(
+        waiting.says(),
+        text.trim_end().to_string() + "; asking again\n"
+    );
+    holder.says("r", "k", &token, "ok");
+    drop(holder);
+    let addr = daemon.addr;
+    assert_eq!(daemon.end().status, Some(0));
+    let _next = Daemon::start(&["--port", &addr.port().to_string()]);
+    waiting.hears("in");
+    assert_eq!(waiting.status(), 0);
 }

@@ -286,7 +286,8 @@ pub fn waiters(daemon: &Daemon, key: &str) -> usize {
         return 0;
     };
     let (_, count) = lock.split_once("\"waiters\":").unwrap();
-    count[..count.find('}').unwrap()].parse().unwrap()
+    let end = count.find([',', '}']).unwrap();
+    count[..end].parse().unwrap()
 }
 
 /// The number of the connection that holds a lock.

@@ -36,7 +36,7 @@ fn play(script: impl FnOnce(TcpListener) + Send + 'static) -> (SocketAddr, JoinH
     (addr, thread::spawn(move || script(listener)))
 }
 
-/// The next connection of a played server: its name, ping and acquire are heard, and the first is answered.
+/// The next connection of a played server: its name, the same again and the acquire are heard, and the first is answered.
 fn asked(listener: &TcpListener) -> Client {
     let mut peer = Client::over(listener.accept().unwrap().0);
     for _ in 0..9 {

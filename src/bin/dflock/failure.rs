@@ -76,6 +76,7 @@ impl Failure {
     pub fn refused(refusal: Refusal, has_secret: bool) -> Failure {
         let (status, text) = match refusal {
             Refusal::Draining => (TRY_LATER, "the server is about to stop"),
+            Refusal::MaxConnections => (TRY_LATER, "the server has as many connections as it may"),
             Refusal::MaxHolds => (TRY_LATER, "this connection holds as much as it may"),
             Refusal::MaxWaiters => (TRY_LATER, "too many wait for the key already"),
             Refusal::MaxLocks => (TRY_LATER, "the server has too many keys already"),

@@ -105,7 +105,7 @@ impl<'a> Wait<'a> {
         }
         let met = self.search.handshake(addresses, &owner, &request, until);
         match &met {
-            Ok(_) | Err(Unheard::Miss(Miss::Drains)) => self.answered = true,
+            Ok(_) | Err(Unheard::Miss(Miss::Drains | Miss::Full)) => self.answered = true,
             // The request may have arrived.
             Err(_) if is_only => self.expect_stray(),
             Err(_) => {}
@@ -241,7 +241,7 @@ impl<'a> Wait<'a> {
     /// The end of a wait that has found no server at last.
     fn verdict(&self, miss: &Miss) -> Failure {
         let status = match miss {
-            Miss::Drains => TRY_LATER,
+            Miss::Drains | Miss::Full => TRY_LATER,
             _ if self.is_try() || !self.answered => UNAVAILABLE,
             _ => self.search.options.conflict,
         };

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use dflockd::client::link::Link;
 use dflockd::client::stream::resolve;
 use dflockd::client::{Owner, answered};
-use dflockd::command::{Refusal, Reply, SECOND, Space, Us};
+use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
@@ -38,6 +38,8 @@ pub enum Miss {
     Unreached(String),
     Lost(String),
     Drains,
+    /// It has as many connections as it may.
+    Full,
     /// It has granted the lock to a connection that was lost, and to the same owner.
     Stray,
 }
@@ -49,6 +51,7 @@ impl Miss {
             Miss::Unreached(why) => format!("cannot reach {server}: {why}"),
             Miss::Lost(why) => format!("the connection to {server} is lost: {why}"),
             Miss::Drains => format!("{server} is about to stop"),
+            Miss::Full => format!("{server} has as many connections as it may"),
             Miss::Stray => format!("{server} has granted the lock to a connection that is lost"),
         }
     }
@@ -231,13 +234,15 @@ impl<'a> Search<'a> {
     pub fn refused(&self, refusal: Refusal) -> Unheard {
         match refusal {
             Refusal::Draining => Unheard::Miss(Miss::Drains),
+            Refusal::MaxConnections => Unheard::Miss(Miss::Full),
             refusal => Failure::refused(refusal, self.options.secret.is_some()).into(),
         }
     }
 }
 
-/// The first words with an address: the secret, the owner and a ping. The queue may be long; the answer to a ping says
-/// at once that the server is there.
+/// The first words with an address: the secret, the owner and a question. The queue may be long; the answer to the
+/// question says at once that the server is there. It is the owner once more: after an answer to anything else a server
+/// that drains would close the connection, and not say that it drains.
 pub struct Handshake {
     pub peer: Peer,
     pub link: Link,
@@ -258,7 +263,15 @@ impl Handshake {
             Err(e) => return Err(Unheard::unreached(reason(&e))),
         };
         let greetings = peer.greet(link.output()) + 1;
-        ask::ping(link.output());
+        match &peer.owner {
+            Some(owner) => ask::command(
+                &Command::Declare {
+                    owner: owner.name(),
+                },
+                link.output(),
+            ),
+            None => ask::ping(link.output()),
+        }
         link.output().extend_from_slice(more);
         Ok(Handshake {
             peer,
@@ -302,6 +315,9 @@ impl Handshake {
             Some(Reply::Refused(Refusal::Error)) if self.left == 2 && self.peer.owner.is_some() => {
                 self.peer.owner = None;
                 self.is_older = true;
+                self.left -= 1;
+            }
+            Some(Reply::Refused(Refusal::Error)) if self.left == 1 && self.is_older => {
                 self.left -= 1;
             }
             Some(Reply::Refused(refusal)) => return Err(search.refused(refusal)),

@@ -18,7 +18,7 @@ use dflockd::wire::ask;
 
 use super::find::Search;
 use super::news::News;
-use super::release::{Peer, give_back};
+use super::release::{Peer, give_back, say_last};
 use super::times::spare;
 use super::world::{LINK, World};
 use crate::failure::{ENDED, Failure, reason};
@@ -318,12 +318,30 @@ impl Keeper {
         }
     }
 
-    /// Releases the lock and waits for the answer, a second at most.
-    pub fn give_back(mut self, world: &mut World) -> Result<(), Failure> {
+    /// Has the server keep the hold for its lease, whatever becomes of its connections, and returns the answer; None if
+    /// there is none within that time. Nothing is renewed from now on.
+    pub fn detach(&mut self, world: &mut World, within: Us) -> Result<Option<Reply>, Failure> {
+        let link = self.take_link();
+        let command = Command::Detach {
+            space: self.space,
+            key: &self.key,
+            token: self.token,
+        };
+        let answer = say_last(world, &self.peer, link, (&command, within), false)?;
+        Ok(answer.and_then(|line| ask::answer(&line)))
+    }
+
+    /// The connection in use, and how many answers are still to come on it.
+    fn take_link(&mut self) -> Option<(Link, usize)> {
         let before = self.greetings + usize::from(self.lease.is_renewing());
         let link = self.link.take().filter(|_| !self.fresh);
+        link.map(|link| (link, before))
+    }
+
+    /// Releases the lock and waits for the answer, a second at most.
+    pub fn give_back(mut self, world: &mut World) -> Result<(), Failure> {
+        let link = self.take_link();
         let is_lost = self.lease.is_lost(sys::now());
-        let link = link.map(|link| (link, before));
         let proof = (self.space, &self.key[..], self.token);
         give_back(world, &self.peer, link, proof, is_lost)
     }

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::options::Options;
 use acquire::acquire;
 pub use hold::hold;
-pub use take::take;
+pub use take::{LOST_EARLY, take};
 use world::World;
 
 /// Runs the command under the lock and returns its exit status.

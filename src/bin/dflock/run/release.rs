@@ -1,6 +1,7 @@
-//! Giving back: a hold whose token is known, over a new connection if the old one is gone or mute; and a place in a
-//! queue, at which a grant may be on its way. A server that keeps the holds of connections that have ended would
-//! otherwise keep this one for the rest of its lease. Invariant: neither takes longer than [`GOODBYE`] for each.
+//! The last words about a hold whose token is known: its release, or that it stays. They are said over a new connection
+//! if the old one is gone or mute. Also the end of a place in a queue, at which a grant may be on its way: a server that
+//! keeps the holds of connections that have ended would otherwise keep that one for the rest of its lease. Invariant:
+//! giving back takes no longer than [`GOODBYE`], and so does leaving.
 
 use std::net::SocketAddr;
 
@@ -54,20 +55,32 @@ pub fn give_back(
     here_only: bool,
 ) -> Result<(), Failure> {
     let command = Command::Release { space, key, token };
+    say_last(world, peer, link, (&command, GOODBYE), here_only).map(drop)
+}
+
+/// Says the last command about a hold, and returns its answer; None if there is none within that time. The connections
+/// are as in [`give_back`].
+pub fn say_last(
+    world: &mut World,
+    peer: &Peer,
+    link: Option<(Link, usize)>,
+    (command, within): (&Command<'_>, Us),
+    here_only: bool,
+) -> Result<Option<Vec<u8>>, Failure> {
     let mut links: Vec<(Link, usize)> = link.into_iter().collect();
     for (link, _) in &mut links {
-        ask::command(&command, link.output());
+        ask::command(command, link.output());
     }
     let start = sys::now();
-    let until = start.saturating_add(GOODBYE);
+    let until = start.saturating_add(within);
     let mut mute_at = start.saturating_add(MUTE);
     let mut next = start;
     loop {
         for (link, before) in &mut links {
             link.move_on();
-            while link.line().is_some() {
+            while let Some(line) = link.line() {
                 if *before == 0 {
-                    return Ok(());
+                    return Ok(Some(line));
                 }
                 *before -= 1;
             }
@@ -75,7 +88,7 @@ pub fn give_back(
         links.retain(|(link, _)| !link.is_ended());
         let now = sys::now();
         if now >= until || (here_only && links.is_empty()) {
-            return Ok(());
+            return Ok(None);
         }
         let due = match links.is_empty() {
             true => next,
@@ -90,7 +103,7 @@ pub fn give_back(
         // If it cannot be opened, the next attempt may.
         if let Ok(mut link) = Link::open(peer.addr, world.registry(), LINK) {
             let before = peer.greet(link.output());
-            ask::command(&command, link.output());
+            ask::command(command, link.output());
             links.push((link, before));
         }
     }
