@@ -165,9 +165,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "SECONDS",
         default: "60",
         group: Group::Locks,
-        help: "How long an unused key is remembered, and with it the limit of a\n\
-               semaphore, in whole seconds, 0 to 9223372036; with 0 it is forgotten\n\
-               at once.",
+        help: "How long stats shows an unused key, in whole seconds, 0 to 9223372036;\n\
+               with 0 it is forgotten at once.",
         set: |config, text| seconds(text, 0).map(|value| config.max_idle = value),
     },
     Flag {

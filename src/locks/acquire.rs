@@ -138,12 +138,13 @@ impl Locks {
             self.table.insert(hash, key);
             return Ok((key, true));
         };
-        if self.keys[key].limit() != wish.limit {
-            return Err(Refusal::LimitMismatch);
-        }
         if self.keys[key].idle().is_some() {
             self.unlink_idle(key);
+            self.keys[key].set_limit(wish.limit);
             return Ok((key, true));
+        }
+        if self.keys[key].limit() != wish.limit {
+            return Err(Refusal::LimitMismatch);
         }
         self.evict(key, out);
         let Key { held, waiting, .. } = self.keys[key];

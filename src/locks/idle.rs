@@ -1,5 +1,5 @@
-//! Idle keys: keys that nobody holds or queues for, in the order in which they became idle. All that is kept of such a
-//! key is its limit. It is forgotten after a while, or earlier, the longest idle first, when another key needs the
+//! Idle keys: keys that nobody holds or queues for, in the order in which they became idle. Such a key is kept for
+//! listings alone, and binds nobody. It is forgotten after a while, or earlier, the longest idle first, when another key needs the
 //! room. Invariant: a key is in this list exactly when it has no ticket; with `max_idle` 0 there are none.
 
 use super::Locks;

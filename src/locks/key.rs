@@ -2,7 +2,7 @@
 //! is one list, in which a grant only moves the border. Invariant: the first `held` tickets hold, the other `waiting`
 //! ones wait, and `next` is the first of these.
 //!
-//! A key without tickets is idle. It is kept for a while because of its limit, and its words for tickets store its
+//! A key without tickets is idle. It is kept for a while for listings alone, and its words for tickets store its
 //! place in the list of idle keys instead.
 
 use super::ticket::OF_KEY;
@@ -67,6 +67,13 @@ impl Key {
     /// How many may hold it at once.
     pub fn limit(&self) -> u32 {
         self.slots.max(1)
+    }
+
+    /// The first user of an idle key sets its limit. That of a lock is always 1.
+    pub fn set_limit(&mut self, limit: u32) {
+        if self.slots > 0 {
+            self.slots = limit;
+        }
     }
 
     pub fn is(&self, space: Space, name: &[u8]) -> bool {

@@ -55,7 +55,7 @@ pub struct Settings {
     pub max_waiters: u32,
     /// Holds and places in queues that one session may have; 0 sets no limit.
     pub max_holds: u32,
-    /// How long the limit of an unused key is kept; 0 forgets it at once.
+    /// How long an unused key is kept, for listings alone; 0 forgets it at once.
     pub max_idle: Us,
     /// The lease of a hold whose request names none, at least 1 s.
     pub default_lease: Us,

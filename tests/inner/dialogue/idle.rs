@@ -11,37 +11,27 @@ fn idle_since_0() -> (Dialogue, usize) {
     (d, a)
 }
 
-#[test]
-fn an_idle_semaphore_keeps_its_limit() {
-    let (mut d, a) = idle_since_0();
-    d.says(a, "sl\ns\n0 3\n", "error_limit_mismatch\n");
-    d.says(a, "se\ns\n1\n", "error_limit_mismatch\n");
-    d.at(59_999);
-    d.says(a, "sl\ns\n0 3\n", "error_limit_mismatch\n");
-    d.takes_slot(a, "s", 2);
+/// The limit of a semaphore as it is shown; 0 once that is forgotten.
+#[track_caller]
+fn limit_shown(d: &mut Dialogue, client: usize, key: &str) -> f64 {
+    d.send(client, frame("sshow", key, ""));
+    let heard = d.heard(client);
+    stats_in(&heard).field("limit").number()
 }
 
 #[test]
-fn after_the_idle_time_another_limit_may_be_chosen() {
+fn an_idle_semaphore_takes_the_limit_of_whoever_comes_next() {
     let (mut d, a) = idle_since_0();
-    d.at(60_001);
-    d.takes_slot(a, "s", 3);
-    d.says(a, "sl\ns\n0 2\n", "error_limit_mismatch\n");
-}
-
-#[test]
-fn a_mismatch_does_not_keep_the_state_alive() {
-    let (mut d, a) = idle_since_0();
-    for second in 1..60 {
-        d.at(second * 1_000);
-        d.says(
-            a,
-            "sl\ns\n0 3\nse\ns\n3\n",
-            &"error_limit_mismatch\n".repeat(2),
-        );
+    assert_eq!(limit_shown(&mut d, a, "s"), 2.0);
+    for limit in [3, 1, 1_048_576] {
+        let slot = d.takes_slot(a, "s", limit);
+        d.says(a, "sl\ns\n0 2\n", "error_limit_mismatch\n");
+        d.says(a, "se\ns\n2\n", "error_limit_mismatch\n");
+        assert_eq!(limit_shown(&mut d, a, "s"), f64::from(limit));
+        d.says(a, frame("sr", "s", &slot), "ok\n");
     }
-    d.at(60_001);
-    d.takes_slot(a, "s", 3);
+    d.send(a, "se\ns\n2\n");
+    d.gets(a, "acquired", 33);
 }
 
 #[test]
@@ -90,9 +80,9 @@ fn each_use_starts_the_idle_time_anew() {
     d.at(55_000);
     d.says(a, frame("sr", "s", &slot), "ok\n");
     d.at(114_999);
-    d.says(a, "sl\ns\n0 3\n", "error_limit_mismatch\n");
+    assert_eq!(limit_shown(&mut d, a, "s"), 2.0);
     d.at(115_001);
-    d.takes_slot(a, "s", 3);
+    assert_eq!(limit_shown(&mut d, a, "s"), 0.0);
 }
 
 #[test]
@@ -105,13 +95,13 @@ fn the_idle_time_begins_with_an_expiry_or_a_disconnect_too() {
     d.at(20_000);
     d.end(b);
     d.at(69_999);
-    d.says(a, "sl\nexpires\n0 3\n", "error_limit_mismatch\n");
+    assert_eq!(limit_shown(&mut d, a, "expires"), 2.0);
     d.at(70_001);
-    d.takes_slot(a, "expires", 3);
+    assert_eq!(limit_shown(&mut d, a, "expires"), 0.0);
     d.at(79_999);
-    d.says(a, "sl\nleaves\n0 3\n", "error_limit_mismatch\n");
+    assert_eq!(limit_shown(&mut d, a, "leaves"), 2.0);
     d.at(80_001);
-    d.takes_slot(a, "leaves", 3);
+    assert_eq!(limit_shown(&mut d, a, "leaves"), 0.0);
 }
 
 #[test]

@@ -263,7 +263,8 @@ fn the_longest_times_of_all_settings_overflow_nowhere() {
     d.send(b, "ping\n_\n_\n");
     d.at(1_000_000_000_000);
     d.is_open(b);
-    d.says(a, "sl\ns\n0 3\n", "error_limit_mismatch\n");
+    d.send(a, "sshow\ns\n\n");
+    assert!(d.heard(a).contains("\"limit\":2,"), "it is kept");
     d.send(a, "e\nk\n\n");
     d.gets(a, "acquired", 9_223_372_036);
     d.drain();

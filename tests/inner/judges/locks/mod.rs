@@ -274,12 +274,14 @@ impl Judge {
             return Err(Refusal::Draining);
         }
         match self.survey.limit(key) {
-            Some(fixed) if fixed != limit => return Err(Refusal::LimitMismatch),
+            Some(fixed) if fixed != limit && self.survey.is_used(key) => {
+                return Err(Refusal::LimitMismatch);
+            }
             None if self.survey.in_use() >= self.settings.max_locks => {
                 return Err(Refusal::MaxLocks);
             }
-            Some(_) => {}
-            None => self.survey.fix(key, limit),
+            // An idle key takes the limit of whoever comes next.
+            _ => self.survey.fix(key, limit),
         }
         let now = self.now;
         if limit > FEW {

@@ -86,7 +86,7 @@ impl Survey {
     pub fn limit(&self, key: usize) -> Option<u32> {
         let fixed = self.fixed.filter(|fixed| fixed.0 == key);
         let seen = self.seen[key].map(|seen| seen.limit);
-        seen.or(fixed.map(|fixed| fixed.1))
+        fixed.map(|fixed| fixed.1).or(seen)
     }
 
     pub fn waiting(&self, key: usize) -> usize {
@@ -145,7 +145,12 @@ impl Judge {
                     self.judge_key(tally, None, seen, true);
                 }
                 (Some(was), Some(seen)) => {
-                    assert_eq!(was.limit, seen.limit, "its first user fixed its limit");
+                    // An idle key takes the limit of its next user.
+                    let fixed = match was.idle.is_some() && seen.idle.is_none() {
+                        true => asked.map(|wish| wish.limit),
+                        false => Some(was.limit),
+                    };
+                    assert_eq!(fixed, Some(seen.limit), "its first user fixed its limit");
                     self.judge_key(tally, Some(was), seen, asked.is_some());
                 }
                 (Some(was), None) => match was.idle {
