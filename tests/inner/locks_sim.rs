@@ -30,6 +30,10 @@ struct Habits {
     renew: u64,
     claim: u64,
     give_back: u64,
+    detach: u64,
+    breaks: u64,
+    /// Slots whose sessions ask only for holds that are bound by their lease, for owners or for nobody.
+    askers: usize,
     close: u64,
     /// Percent of the acquires that turn to another key, if their owner has this one: deadlocks need others then.
     shy: u64,
@@ -77,6 +81,7 @@ impl<'a> World<'a> {
             auto_release: dice.chance(75),
             deadlock_detection: dice.chance(70),
             max_waiters: *dice.pick(&[0, 0, 0, 1, 2, 5]),
+            max_holds: *dice.pick(&[0, 0, 0, 1, 2, 4]),
             max_idle: *dice.pick(&[0, 1, 1000, SECOND, 60 * SECOND, Us::MAX >> 20]),
             ..settings().locks
         };
@@ -117,10 +122,11 @@ impl<'a> World<'a> {
     fn any_session_acts(&mut self) {
         let slot = self.dice.below(self.judge.slots.len() as u64) as usize;
         let habits = &self.habits;
+        let asks = slot < habits.askers;
         match self.judge.slots[slot] {
             Slot::Free => self.open(slot),
             Slot::Closing(_) => {}
-            Slot::Open(id) if self.judge.waits(id) => {
+            Slot::Open(id) if self.judge.waits(id) || self.judge.breaks(id) => {
                 if self.dice.below(60) < habits.close {
                     self.close(id);
                 }
@@ -136,8 +142,11 @@ impl<'a> World<'a> {
                     habits.declare,
                     habits.claim,
                     habits.give_back,
+                    habits.detach,
+                    habits.breaks,
                 ];
                 match self.dice.weigh(&weights) {
+                    0 | 2 | 4..7 if asks => self.acquire_for(id),
                     0 if self.judge.keys.len() as u64 > FEW && self.dice.chance(5) => {
                         self.hoard(id)
                     }
@@ -147,6 +156,8 @@ impl<'a> World<'a> {
                     4 => self.enqueue(id),
                     5 => self.wait(id),
                     6 => self.declare(id),
+                    9 => self.detach(id),
+                    10 => self.breaks(id),
                     7 => self.claim(id),
                     8 => self.give_back(id),
                     _ => self.close(id),
@@ -172,7 +183,7 @@ impl<'a> World<'a> {
         self.serial += 1;
         let id = SessionId::new(self.serial, slot as u32);
         self.judge.opened(slot, id);
-        if self.dice.chance(self.habits.named) {
+        if slot >= self.habits.askers && self.dice.chance(self.habits.named) {
             self.declare(id);
         }
     }
@@ -204,6 +215,24 @@ impl<'a> World<'a> {
                 limit,
                 wait,
                 lease,
+            },
+        );
+    }
+
+    fn acquire_for(&mut self, id: SessionId) {
+        let name = self.dice.chance(80);
+        let name = name.then(|| self.dice.below(self.habits.owners) as usize);
+        let key = self.key();
+        let wait = if self.dice.chance(25) { 0 } else { self.span() };
+        let (limit, lease) = (self.limit(key), self.lease());
+        self.step(
+            id,
+            Act::AcquireFor {
+                key,
+                limit,
+                wait,
+                lease,
+                name,
             },
         );
     }
@@ -263,6 +292,26 @@ impl<'a> World<'a> {
     fn release(&mut self, id: SessionId) {
         let (key, token) = self.token(id);
         self.step(id, Act::Release { key, token });
+    }
+
+    fn detach(&mut self, id: SessionId) {
+        let (key, token) = self.token(id);
+        self.step(id, Act::Detach { key, token });
+    }
+
+    /// All holds of a key, or one of those whose fences were told, perhaps of another key or not held any more.
+    fn breaks(&mut self, id: SessionId) {
+        let mut key = self.key();
+        let (other, token) = self.token(id);
+        let judge = &self.judge;
+        let known = |(_, old): &(usize, Token)| old.fence == token.fence;
+        let holds = judge.holds.iter().filter_map(|h| Some((h.key, h.token?)));
+        let known = holds.chain(judge.stale.iter().copied()).any(|k| known(&k));
+        let fence = (known && self.dice.chance(50)).then_some(token.fence);
+        if fence.is_some() && self.dice.chance(90) {
+            key = other;
+        }
+        self.step(id, Act::Break { key, fence });
     }
 
     fn renew(&mut self, id: SessionId) {
@@ -424,6 +473,9 @@ impl Habits {
             renew: dice.below(15),
             claim: *dice.pick(&[0, 0, 5, 20, 60]),
             give_back: *dice.pick(&[2, 10, 30]),
+            detach: *dice.pick(&[0, 2, 10]),
+            breaks: *dice.pick(&[0, 0, 1, 5]),
+            askers: *dice.pick(&[0, 0, 0, 1, 3]),
             close: dice.below(8),
             shy: *dice.pick(&[0, 90]),
             named: *dice.pick(&[0, 50, 90]),

@@ -12,6 +12,14 @@ pub enum Act {
         wait: Us,
         lease: Option<Us>,
     },
+    /// The same for an owner, or for nobody: the hold is bound by its lease, and the session only asks.
+    AcquireFor {
+        key: usize,
+        limit: u32,
+        wait: Us,
+        lease: Option<Us>,
+        name: Option<usize>,
+    },
     Enqueue {
         key: usize,
         limit: u32,
@@ -42,6 +50,15 @@ pub enum Act {
         key: usize,
         name: usize,
     },
+    Detach {
+        key: usize,
+        token: Token,
+    },
+    /// Of all holds, or of the one with this fence.
+    Break {
+        key: usize,
+        fence: Option<u64>,
+    },
     Close,
     Drain,
     Tick {
@@ -52,9 +69,16 @@ pub enum Act {
 impl Act {
     /// Whether the answer may come later.
     pub fn can_wait(self) -> bool {
+        self.can_queue() || matches!(self, Act::Break { fence: None, .. })
+    }
+
+    /// Whether it may have to wait for somebody else.
+    pub fn can_queue(self) -> bool {
         matches!(
             self,
-            Act::Acquire { wait: 1.., .. } | Act::Wait { wait: 1.., .. }
+            Act::Acquire { wait: 1.., .. }
+                | Act::AcquireFor { wait: 1.., .. }
+                | Act::Wait { wait: 1.., .. }
         )
     }
 
@@ -62,6 +86,9 @@ impl Act {
     pub fn key(self) -> Option<usize> {
         match self {
             Act::Acquire { key, .. }
+            | Act::AcquireFor { key, .. }
+            | Act::Detach { key, .. }
+            | Act::Break { key, .. }
             | Act::Enqueue { key, .. }
             | Act::Wait { key, .. }
             | Act::Release { key, .. }
@@ -105,6 +132,32 @@ impl Act {
                     owner: None,
                     bound: Bound::Session,
                 }
+            }
+            Act::AcquireFor {
+                key,
+                limit,
+                wait,
+                lease,
+                name: owner,
+            } => {
+                let (space, name) = of(key);
+                Command::Acquire {
+                    space,
+                    key: name,
+                    limit,
+                    wait,
+                    lease,
+                    owner: owner.map(|name| NAMES[name]),
+                    bound: Bound::Lease,
+                }
+            }
+            Act::Detach { key, token } => {
+                let (space, key) = of(key);
+                Command::Detach { space, key, token }
+            }
+            Act::Break { key, fence } => {
+                let (space, key) = of(key);
+                Command::Break { space, key, fence }
             }
             Act::Release { key, token } => {
                 let (space, key) = of(key);

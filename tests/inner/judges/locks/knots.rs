@@ -59,6 +59,11 @@ impl Judge {
         self.owners.names[slot] = None;
     }
 
+    /// The session asks for this owner, or for nobody, and declares nothing.
+    pub(super) fn speaks_for(&mut self, id: SessionId, name: Option<usize>) {
+        self.owners.names[id.slot() as usize] = name;
+    }
+
     pub(super) fn begin_knots(&mut self) {
         let waits = self.waits.iter().filter(|wait| wait.due.is_some());
         self.owners.before = waits.map(|wait| (self.who(wait.id), wait.key)).collect();
@@ -86,12 +91,16 @@ impl Judge {
         let who = self.who(by);
         let hold = self.holds.iter_mut().find(|hold| hold.is(key, token));
         let hold = hold.expect("it was just found");
-        if hold.owner != Some(by) && matches!(who, Who::Name(_)) && hold.who == who {
+        let is_its = matches!(who, Who::Name(_)) && hold.who == who;
+        if hold.owner != Some(by) && is_its && !hold.detached {
             (hold.owner, hold.record) = (Some(by), None);
         }
         hold.due = self.now.saturating_add(lease);
         let closes = |id| self.slots.contains(&Slot::Closing(id));
         hold.fading = hold.owner.is_some_and(closes);
+        let place = self.holds.iter().position(|hold| hold.is(key, token));
+        let place = place.expect("it was just found");
+        self.holds[place].fading |= self.is_doomed(&self.holds[place]);
     }
 
     /// The session asked for a key that is full, and was refused.

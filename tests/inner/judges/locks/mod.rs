@@ -5,14 +5,17 @@
 
 mod acts;
 mod claims;
+mod force;
 mod knots;
 mod phases;
 mod survey;
+mod views;
 
 pub use acts::Act;
 pub use claims::CLAIMANTS;
 use dflockd::command::{Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us, WaitEdge};
 use dflockd::locks::{Locks, Settings};
+use force::Breaking;
 use knots::Owners;
 pub use knots::{NAMES, Who};
 use phases::Record;
@@ -52,6 +55,9 @@ pub struct Hold {
     pub owner: Option<SessionId>,
     /// Whose it is when deadlocks are looked for.
     pub who: Who,
+    /// It is bound by its lease alone.
+    detached: bool,
+    since: Us,
     /// In which step it began.
     begun: u64,
     fading: bool,
@@ -65,14 +71,18 @@ struct Wait {
     /// None while nobody waits for it.
     due: Option<Us>,
     lease: Us,
+    since: Us,
     /// It was enqueued.
     recorded: bool,
+    /// The hold will be this owner's, or nobody's, and no session's.
+    for_owner: Option<Option<usize>>,
 }
 
 /// What ended a hold.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Expired,
+    Broken,
     Otherwise,
 }
 
@@ -108,6 +118,10 @@ pub struct Judge {
     former_fence: u64,
     granted: u64,
     released: u64,
+    /// Holds that were broken, and perhaps some more.
+    broken: u64,
+    unsure_broken: u64,
+    breaking: Vec<Breaking>,
     /// Ends that may have come since the last tick.
     ends: usize,
     /// Sessions and keys whose leases were lost, the oldest first.
@@ -156,6 +170,9 @@ impl Judge {
             draining: false,
             granted: 0,
             released: 0,
+            broken: 0,
+            unsure_broken: 0,
+            breaking: Vec::new(),
             ends: 0,
             lost: Vec::new(),
             untold: 0,
@@ -204,13 +221,16 @@ impl Judge {
         }
         match *act {
             Act::Acquire { wait, .. } => self.acquired(from, wait, own, entering),
+            Act::AcquireFor { wait, name, .. } => {
+                self.acquired_for(from, (wait, name), own, entering);
+            }
             Act::Enqueue { .. } => self.enqueued(from, own, entering),
             Act::Wait { key, wait } => self.waited(from, key, wait, own),
             Act::Declare { name } => self.declared(from, name, own),
             Act::Claim { name, .. } => self.claimed(from, name, own, entering),
             _ => {}
         }
-        if asks && !self.waits(from) {
+        if asks && !self.waits(from) && !self.breaks(from) {
             self.told.push(from);
         }
         if self.draining && matches!(act, Act::Tick { .. }) {
@@ -222,6 +242,9 @@ impl Judge {
         self.judge_knots(act, knots, locks);
         self.judge_survey(act, &last, entering.ok());
         self.compare(locks);
+        if let Some(key) = act.key() {
+            self.judge_views(key, locks);
+        }
     }
 
     /// What the command ends by itself, or from now on may end. For an acquire and an enqueue: why it must not
@@ -231,13 +254,26 @@ impl Judge {
         match *act {
             Act::Acquire {
                 key, limit, lease, ..
+            } => {
+                if self.is_at_max_holds(from, key, own) {
+                    return Err(Refusal::MaxHolds);
+                }
+                return self.enter(key, limit, lease);
+            }
+            Act::AcquireFor {
+                key, limit, lease, ..
             } => return self.enter(key, limit, lease),
             Act::Enqueue { key, limit, lease } => {
                 if !self.draining && self.is_enqueued(from, key, own) {
                     return Err(Refusal::AlreadyEnqueued);
                 }
+                if self.is_at_max_holds(from, key, own) {
+                    return Err(Refusal::MaxHolds);
+                }
                 return self.enter(key, limit, lease);
             }
+            Act::Detach { key, token } => self.detached(key, token, own),
+            Act::Break { key, fence } => self.broken(from, key, fence, own),
             Act::Claim { key, .. } => return self.enter(key, 1, Some(self.settings.claim_lease)),
             Act::Yield { key, name } => self.yielded(key, name, own),
             Act::Wait { .. } | Act::Declare { .. } => {}
@@ -372,6 +408,9 @@ impl Judge {
         let slot = id.slot() as usize;
         // S5, S9
         assert!(self.slots[slot] == Slot::Open(id), "a closed session hears");
+        if let Reply::Broken { holds } = reply {
+            return self.break_is_over(id, holds);
+        }
         let asked = |wait: &Wait| wait.id == id && wait.due.is_some();
         let place = self.waits.iter().position(asked);
         let place = place.expect("S3: an answer answers a request");
@@ -381,6 +420,9 @@ impl Judge {
                 assert_eq!(lease, wait.lease, "S6: the lease is what was asked for");
                 self.promote_before(wait.key, place);
                 self.grant(id, wait.key, token, lease, false);
+                if let Some(name) = wait.for_owner {
+                    self.give_to_owner(id, name);
+                }
             }
             Reply::Timeout => {
                 let over = wait.due.is_some_and(|due| due <= self.heard);
@@ -424,6 +466,8 @@ impl Judge {
             lease,
             owner: Some(id),
             who: self.who(id),
+            detached: false,
+            since: self.now,
             begun: self.step,
             fading: false,
             record: recorded.then(|| Record::new(id, self.step, self.former_fence)),
@@ -504,7 +548,9 @@ impl Judge {
             id,
             due,
             lease,
+            since: self.now,
             recorded,
+            for_owner: None,
         });
     }
 
@@ -528,6 +574,7 @@ impl Judge {
                 let waits = |wait: &Wait| wait.due.is_some_and(over) || self.draining;
                 assert!(!self.waits.iter().any(waits), "S4: a wait has no end");
                 assert!(!self.slots.iter().any(closing), "S9: a close has no end");
+                self.end_breaks();
             } else {
                 // What closing sessions that keep their holds have left is not known.
                 self.ends += self.slots.iter().filter(|slot| closing(slot)).count() * FEW_ENDS;
@@ -553,6 +600,7 @@ impl Judge {
         let least = self.holds.iter().filter(|hold| !hold.fading).count();
         assert_eq!(counts.granted, self.granted, "S11");
         assert_eq!(counts.released, self.released, "S11");
+        self.judge_broken(counts.broken);
         let closed = self.settings.auto_release || counts.closed <= self.untold;
         assert!(closed, "S11");
         assert!((least..=most).contains(&(counts.held as usize)), "S11");
@@ -594,7 +642,7 @@ impl Judge {
             if ends {
                 stale.extend(hold.token.map(|token| (hold.key, token)));
             }
-            if ends && end == End::Expired {
+            if ends && end != End::Otherwise {
                 lost.extend(hold.record.map(|record| (hold.due, record.id, hold.key)));
             }
             !ends

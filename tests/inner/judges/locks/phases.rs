@@ -149,7 +149,7 @@ impl Judge {
         hold.token = Some(token);
         hold.record = None;
         hold.due = self.now.saturating_add(lease);
-        hold.fading = false;
+        self.holds[place].fading = self.is_doomed(&self.holds[place]);
     }
 
     /// S2: somebody was granted a slot of the key: who came before and was not told of it has one, too.

@@ -164,7 +164,7 @@ impl Story {
         let parts = turn.parts;
         let progress = |(at, part): (usize, &Part)| Progress {
             done: 0,
-            waits: self.judge.waits(part.id),
+            waits: self.judge.waits(part.id) || self.judge.breaks(part.id),
             open: self.is_open(part.id),
             ready: at,
         };
@@ -490,7 +490,7 @@ fn rivals(steps: &[Step]) -> Vec<(usize, usize)> {
 /// did when the other is thought to have. The latest come first.
 fn exchanges(steps: &[Step]) -> Vec<(usize, usize)> {
     let queue = |step: &Step| {
-        let key = step.act.filter(|act| act.can_wait()).and_then(Act::key);
+        let key = step.act.filter(|act| act.can_queue()).and_then(Act::key);
         key.filter(|_| step.said.iter().all(|said| said.0 != step.id))
     };
     let mut pairs = Vec::new();
