@@ -11,7 +11,6 @@ mod draining;
 mod framing;
 mod groups;
 mod idle;
-mod json;
 mod leases;
 mod limits;
 mod locks;
@@ -26,10 +25,9 @@ mod stats;
 mod subscribers;
 mod timeouts;
 
-use crate::harness::{Net, settings};
+use crate::harness::{Json, Net, settings};
 use dflockd::command::SECOND;
 use dflockd::hub::{INPUT_MAX, OUTPUT_MAX, Settings};
-use json::Json;
 
 /// Long enough that no read timeout disturbs a dialogue about something else.
 const AGES: u64 = 1_000_000 * SECOND;

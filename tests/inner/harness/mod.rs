@@ -2,6 +2,7 @@
 //! they are told; dice; and the loop over the seeds of a simulation.
 
 mod journal;
+mod json;
 mod net;
 mod settings;
 mod table;
@@ -9,6 +10,7 @@ mod table;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use journal::{Call, Entry, Glance, looks, number};
+pub use json::Json;
 pub use net::{Client, Net};
 pub use settings::settings;
 pub use table::apply;
