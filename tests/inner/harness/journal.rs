@@ -68,6 +68,7 @@ impl Hash for Glance {
             counts.released,
             counts.expired,
             counts.closed,
+            counts.broken,
         ]
         .hash(state);
         for key in &self.keys {

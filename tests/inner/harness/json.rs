@@ -23,6 +23,17 @@ impl Json {
         Ok(value)
     }
 
+    /// The member of this object, if it has it.
+    pub fn get(&self, name: &str) -> Option<&Json> {
+        let Json::Object(members) = self else {
+            return None;
+        };
+        members
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value)
+    }
+
     /// The member of this object.
     #[track_caller]
     pub fn field(&self, name: &str) -> &Json {

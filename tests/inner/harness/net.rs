@@ -14,6 +14,8 @@ use super::journal::{Call, Entry, Glance};
 #[derive(Default)]
 pub struct Client {
     pub id: SessionId,
+    /// Its address.
+    pub peer: Option<SocketAddr>,
     /// What the server sent and nobody has looked at.
     pub heard: Vec<u8>,
     /// The server has shut its write side.
@@ -140,6 +142,7 @@ impl Net {
         let id = id.expect("there are few sessions");
         self.clients.push(Client {
             id,
+            peer: Some(peer),
             appetite: usize::MAX,
             ..Client::default()
         });

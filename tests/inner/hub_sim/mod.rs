@@ -6,13 +6,16 @@
 mod calls;
 mod words;
 
+use std::net::SocketAddr;
+
 use dflockd::command::{SECOND, Us};
 use dflockd::hub::Settings;
+use dflockd::wire::Face;
 
 use crate::harness::{Dice, Net, Trace, settings, simulate};
 use crate::judges::hub::{Ask, Frame, Judge};
 use crate::judges::locks::NAMES;
-use words::{NONSENSE, PING, SECRET, STATS, Topics, keys};
+use words::{ADMIN, NONSENSE, PING, SECRET, STATS, Topics, keys};
 
 #[test]
 fn every_client_is_told_the_truth_in_order() {
@@ -39,6 +42,9 @@ struct Habits {
     burst: u64,
     release: u64,
     renew: u64,
+    detach: u64,
+    breaks: u64,
+    show: u64,
     nonsense: u64,
     /// Percent of the sends that send everything there is.
     whole: u64,
@@ -84,6 +90,8 @@ impl<'a> World<'a> {
         settings.locks.max_idle = *dice.pick(&[0, SECOND, 60 * SECOND]);
         settings.locks.max_waiters = *dice.pick(&[0, 0, 0, 1, 3]);
         settings.secret = dice.chance(15).then(|| SECRET.into());
+        settings.admin = dice.chance(15).then(|| ADMIN.into());
+        settings.locks.max_holds = *dice.pick(&[0, 0, 0, 1, 2, 4]);
         settings.shutdown_timeout = *dice.pick(&[0, 30 * SECOND]);
         settings.max_subscriptions = *dice.pick(&[0, 0, 1, 2, 4]);
         let mut habits = Habits::new(&mut dice);
@@ -121,7 +129,13 @@ impl<'a> World<'a> {
                 self.judge.draining = true;
                 self.settle();
             }
-            if !self.judge.draining && self.judge.open().len() < crowd {
+            let may_come = if self.judge.draining {
+                // Somebody who holds may have lost its connection, and comes back.
+                !self.judge.last_call && self.dice.chance(15)
+            } else {
+                true
+            };
+            if may_come && self.judge.open().len() < crowd {
                 self.connect();
             }
             self.anything();
@@ -427,9 +441,16 @@ impl<'a> World<'a> {
         self.settle();
     }
 
+    /// Somebody connects, now and then from another host.
     fn come(&mut self) -> usize {
-        self.judge.connected(self.net.now);
+        let far = self.dice.chance(10);
+        self.judge.connected(self.net.now, !far);
         self.scripts.push(Vec::new());
+        if far {
+            let port = 1 + self.dice.below(60_000) as u16;
+            let from = SocketAddr::from(([192, 0, 2, 1], port));
+            return self.net.connect_from(Face::Text, from);
+        }
         self.net.connect()
     }
 
@@ -452,6 +473,9 @@ impl Habits {
             burst: *dice.pick(&[0, 2, 10]),
             release: dice.below(40),
             renew: dice.below(15),
+            detach: *dice.pick(&[0, 0, 2, 10]),
+            breaks: *dice.pick(&[0, 0, 2, 10]),
+            show: *dice.pick(&[0, 0, 2, 10]),
             nonsense: dice.below(5),
             whole: *dice.pick(&[10, 60, 95]),
             end: dice.below(5),

@@ -39,12 +39,14 @@ pub fn keys(dice: &mut Dice) -> Vec<Key> {
 
 pub const SECRET: &str = "open sesame";
 
+pub const ADMIN: &str = "open cellar";
+
 pub const STATS: &str = "stats\n_\n\n";
 
 pub const PING: &str = "ping\n\n\n";
 
 /// Whole frames that ask for nothing.
-pub const NONSENSE: [&str; 17] = [
+pub const NONSENSE: [&str; 22] = [
     "x\n\n\n",
     "listen\na*\n\n",
     "listen\n>.a\n\n",
@@ -61,6 +63,11 @@ pub const NONSENSE: [&str; 17] = [
     "r\nk\n \n",
     "n\nk\n11111111111111111111111111111111 x\n",
     "r\nk\n1111111111111111111111111111111x\n",
+    "show\na b\n\n",
+    "break\nk\n18fae27693b4000\n",
+    "break\nk\n18fae27693b4000g\n",
+    "sbreak\nk\n18fae27693b40000 1\n",
+    "detach\nk\n\n",
     // But as a connection's first bytes they end it.
     "GET / HTTP/1.1\r\nl\nk\n",
 ];
@@ -106,10 +113,19 @@ impl World<'_> {
             habits.signals / 4,
             habits.signals,
             habits.declare,
+            habits.detach,
+            habits.breaks,
+            habits.show,
         ];
         let first = self.judge.peers[at].sent + self.scripts[at].len() == 0;
         if first && self.settings.secret.is_some() && self.dice.chance(90) {
-            return Ask::Auth(self.dice.chance(90));
+            return match self.settings.admin.is_some() && self.dice.chance(30) {
+                true => Ask::Admin,
+                false => Ask::Auth(self.dice.chance(90)),
+            };
+        }
+        if first && self.settings.admin.is_some() && self.dice.chance(30) {
+            return Ask::Admin;
         }
         if first && self.dice.chance(self.habits.named) {
             return self.declare();
@@ -142,7 +158,9 @@ impl World<'_> {
                 Ask::Lock(Act::Wait { key, wait })
             }
             7 if self.dice.chance(80) => Ask::Stats,
-            7 => Ask::Auth(self.dice.chance(50)),
+            7 => *self
+                .dice
+                .pick(&[Ask::Auth(true), Ask::Auth(false), Ask::Admin]),
             8 => Ask::Listen(self.wish()),
             9 => {
                 let wishes = self.judge.wishes(at).to_vec();
@@ -158,9 +176,30 @@ impl World<'_> {
                 self.signal(bulk)
             }
             11 => self.declare(),
+            12 => {
+                let (key, token) = self.token(at);
+                Ask::Lock(Act::Detach { key, token })
+            }
+            13 => self.breaks(at),
+            14 => Ask::Show(self.key()),
             _ if self.dice.chance(10) => Ask::TooLong,
             _ => Ask::Nonsense,
         }
+    }
+
+    /// All holds of a key, or one of those whose fences were told, perhaps of another key or not held any more.
+    fn breaks(&mut self, at: usize) -> Ask {
+        let mut key = self.key();
+        let (other, token) = self.token(at);
+        let judge = &self.judge.story.judge;
+        let holds = judge.holds.iter().filter_map(|h| Some((h.key, h.token?)));
+        let mut known = holds.chain(judge.stale.iter().copied());
+        let known = known.any(|(_, old)| old.fence == token.fence);
+        let fence = (known && self.dice.chance(50)).then_some(token.fence);
+        if fence.is_some() && self.dice.chance(90) {
+            key = other;
+        }
+        Ask::Lock(Act::Break { key, fence })
     }
 
     fn declare(&mut self) -> Ask {
@@ -280,7 +319,14 @@ impl World<'_> {
             }
             Ask::Stats => STATS.into(),
             Ask::Auth(true) if self.settings.secret.is_some() => ["auth", "", SECRET, ""].join(eol),
-            Ask::Auth(_) => ["auth", "", "guess", ""].join(eol),
+            Ask::Admin if self.settings.admin.is_some() => ["auth", "", ADMIN, ""].join(eol),
+            Ask::Auth(_) | Ask::Admin => ["auth", "", "guess", ""].join(eol),
+            Ask::Show(key) => {
+                let Key { space, name, .. } = &self.judge.story.judge.keys[key];
+                let command = ["show", "sshow"][usize::from(*space == Space::Semaphore)];
+                let name = std::str::from_utf8(name).expect("they are text");
+                [command, name, "", ""].join(eol)
+            }
             Ask::Ping => PING.into(),
             Ask::Nonsense | Ask::Http => self.dice.pick(&NONSENSE).to_string(),
             Ask::TooLong => {
@@ -327,6 +373,11 @@ impl World<'_> {
             } => lines("e", key, limit(key, l) + &lease(ttl)),
             Act::Wait { key, wait } => lines("w", key, (wait / SECOND).to_string()),
             Act::Release { key, token } => lines("r", key, digits(token)),
+            Act::Detach { key, token } => lines("detach", key, digits(token)),
+            Act::Break { key, fence } => {
+                let fence = fence.map(|fence| format!("{fence:016x}"));
+                lines("break", key, fence.unwrap_or_default())
+            }
             Act::Renew {
                 key,
                 token,

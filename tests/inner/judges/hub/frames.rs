@@ -16,8 +16,12 @@ pub enum Ask {
     Signal(usize),
     Ping,
     Stats,
+    /// What there is to be said of a key.
+    Show(usize),
     /// The right secret, or a wrong one.
     Auth(bool),
+    /// The administrator's secret.
+    Admin,
     /// A whole frame that asks for nothing.
     Nonsense,
     /// A frame with a line over its cap.
@@ -29,7 +33,40 @@ pub enum Ask {
 impl Ask {
     /// Whether it may have no answer for a while.
     pub fn can_wait(self) -> bool {
-        matches!(self, Ask::Lock(act) if act.can_wait())
+        matches!(self, Ask::Lock(act) if act.can_queue())
+    }
+
+    /// Whether its answer comes in slices.
+    pub fn is_listing(self) -> bool {
+        matches!(self, Ask::Stats | Ask::Show(_))
+    }
+
+    /// Whether it says who its client is, and nothing else.
+    fn introduces(self) -> bool {
+        matches!(
+            self,
+            Ask::Auth(_) | Ask::Admin | Ask::Lock(Act::Declare { .. })
+        )
+    }
+
+    /// Whether a drain answers it as ever, whatever its client holds.
+    pub fn works_in_drain(self) -> bool {
+        let works = |act| {
+            matches!(
+                act,
+                Act::Renew { .. } | Act::Release { .. } | Act::Detach { .. } | Act::Break { .. }
+            )
+        };
+        match self {
+            Ask::Lock(act) => works(act) || self.introduces(),
+            Ask::Listen(_) | Ask::Signal(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether a newcomer that has this answer in a drain must hold something to stay.
+    pub fn ends_newcomer(self) -> bool {
+        !self.introduces()
     }
 }
 

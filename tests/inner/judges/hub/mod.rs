@@ -7,6 +7,7 @@ mod frames;
 mod peers;
 pub mod pushes;
 mod rounds;
+mod shown;
 mod spelling;
 mod story;
 
@@ -23,6 +24,7 @@ use frames::delivered;
 pub use frames::{Ask, Frame};
 use pushes::{Ear, Letter};
 use rounds::Rounds;
+use shown::Shown;
 pub use spelling::token;
 use story::{Asked, Part, Story};
 
@@ -44,6 +46,14 @@ pub struct Peer {
     ear: Ear,
     /// It has said the secret, or there is none.
     trusted: bool,
+    /// It has said the administrator's.
+    admin: bool,
+    /// It is on the server's own host.
+    local: bool,
+    /// It came during the drain, and was told nothing but that it may go on.
+    newcomer: bool,
+    /// The drain has sent it away though it had asked for nothing, or for nothing that was looked at.
+    sent_away: bool,
     /// When it was told that its secret is wrong.
     rejected: Option<Us>,
     /// A line that it was told in part.
@@ -99,7 +109,11 @@ pub struct Judge {
     /// All signals of the run.
     pub letters: Vec<Letter>,
     rounds: Rounds,
+    /// What was said of keys in this turn.
+    shown: Vec<Shown>,
     pub draining: bool,
+    /// No connection holds anything any more, and nothing is granted.
+    pub last_call: bool,
     turn: u64,
     calls: u64,
     now: Us,
@@ -115,7 +129,9 @@ impl Judge {
             peers: Vec::new(),
             letters: Vec::new(),
             rounds: Rounds::new(),
+            shown: Vec::new(),
             draining: false,
+            last_call: false,
             turn: 0,
             calls: 0,
             now: 0,
@@ -123,11 +139,13 @@ impl Judge {
         }
     }
 
-    pub fn connected(&mut self, now: Us) {
+    pub fn connected(&mut self, now: Us, local: bool) {
         self.peers.push(Peer {
             base: now,
             latest: now,
             trusted: self.settings.secret.is_none(),
+            local,
+            newcomer: self.draining,
             ..Peer::default()
         });
     }
@@ -217,9 +235,14 @@ impl Judge {
             let come = peer.come.last().map_or(0, |come| come.1);
             // A waiter has its answer whatever it leaves unread.
             let deaf = peer.deaf && !peer.waits;
-            if !deaf && peer.frames.front().is_some_and(|frame| frame.end() <= come) {
+            let first = peer.frames.front().filter(|frame| frame.end() <= come);
+            let first = first.filter(|_| !deaf).map(|frame| frame.ask);
+            let is_farewell = peer.newcomer && line == "error_draining";
+            if is_farewell && first.is_none_or(|ask| ask.works_in_drain() || !peer.trusted) {
+                (peer.sent_away, peer.over) = (true, Some(self.now));
+            } else if first.is_some() {
                 let frame = peer.frames.pop_front().expect("it was just seen");
-                self.answer(at, &frame, call, line);
+                self.answer(net, at, &frame, call, line);
             } else {
                 self.timed_out(net, at, line);
             }
@@ -238,24 +261,34 @@ impl Judge {
         peer.answered |= !peer.tail.is_empty();
     }
 
-    fn answer(&mut self, at: usize, frame: &Frame, call: usize, line: &str) {
+    fn answer(&mut self, net: &Net, at: usize, frame: &Frame, call: usize, line: &str) {
         let ask = frame.ask;
         self.peers[at].waits = false;
-        if !self.peers[at].trusted && ask != Ask::Auth(true) {
+        let introduces = match ask {
+            Ask::Auth(_) | Ask::Admin => self.introduced(ask, at),
+            _ => Err(()),
+        };
+        if introduces.is_err() && !self.peers[at].trusted {
             return self.reject(at, line);
         }
+        self.peers[at].newcomer &= !(self.draining && ask.ends_newcomer());
         self.answered(at, ask);
         match ask {
+            Ask::Lock(Act::Break { .. }) if !self.may_break(at) => assert_eq!(line, "error_auth"),
             Ask::Lock(act) => {
                 self.peers[at].waited |= act.can_wait();
                 let answer = (call, line.as_bytes().to_vec());
                 self.peers[at].asks(act, frame.end(), Some(answer));
             }
             Ask::Listen(_) | Ask::Unlisten(_) | Ask::Signal(_) => self.signalled(at, ask, line),
-            Ask::Auth(_) if self.peers[at].trusted => assert_eq!(line, "error"),
-            Ask::Auth(_) => {
-                assert_eq!(line, "ok");
-                self.peers[at].trusted = true;
+            Ask::Auth(_) | Ask::Admin => match introduces {
+                Ok(word) => assert_eq!(line, word),
+                Err(()) => self.reject(at, line),
+            },
+            Ask::Show(key) => {
+                self.peers[at].waited = true;
+                let key = &self.story.judge.keys[key];
+                self.shown.push(Shown::read(net, call, key, line));
             }
             Ask::Stats => {
                 assert!(line.starts_with("ok {") && line.ends_with('}'));
@@ -272,13 +305,40 @@ impl Judge {
         }
     }
 
+    /// What a secret leads to: `ok`, or `error` for one that was not needed; a wrong one is the end.
+    fn introduced(&mut self, ask: Ask, at: usize) -> Result<&'static str, ()> {
+        let is_client = ask == Ask::Auth(true) && self.settings.secret.is_some();
+        let is_admin = ask == Ask::Admin && self.settings.admin.is_some();
+        let peer = &mut self.peers[at];
+        let may_rise = self.settings.admin.is_some() && !peer.admin;
+        if is_admin && may_rise || is_client && !peer.trusted {
+            (peer.trusted, peer.admin) = (true, peer.admin || is_admin);
+            return Ok("ok");
+        }
+        if peer.trusted && (!may_rise || is_client) {
+            return Ok("error");
+        }
+        Err(())
+    }
+
+    /// Whether the client may end holds by force.
+    fn may_break(&self, at: usize) -> bool {
+        let peer = &self.peers[at];
+        match (&self.settings.admin, &self.settings.secret) {
+            (Some(_), _) => peer.admin,
+            (None, Some(_)) => peer.trusted,
+            (None, None) => peer.local,
+        }
+    }
+
     /// S1 to S9: there is an order in which all answers are right.
     fn tell_story(&mut self, net: &Net, journal: &[Entry]) {
         let ids: Vec<_> = net.clients.iter().map(|client| client.id).collect();
         let mut places: Vec<usize> = (0..ids.len()).filter(|&at| !self.peers[at].left).collect();
         places.sort_by_key(|&at| self.peers[at].spoke);
         let parts: Vec<Part> = places.iter().map(|&at| self.part(net, at)).collect();
-        self.story.explain(journal, &ids, &parts);
+        let shown = std::mem::take(&mut self.shown);
+        self.story.explain(journal, &ids, &parts, &shown);
         for &at in &places {
             let (id, peer) = (ids[at], &mut self.peers[at]);
             if peer.is_over(&net.clients[at]) && self.story.is_open(id) {
@@ -294,6 +354,7 @@ impl Judge {
 
     /// What a client has to do with the locks in this turn.
     fn part(&mut self, net: &Net, at: usize) -> Part {
+        let may_break = self.may_break(at);
         let (client, peer) = (&net.clients[at], &mut self.peers[at]);
         let over = peer.is_over(client);
         let ends = over || peer.reset || client.ended || client.closed || client.shut;
@@ -306,6 +367,7 @@ impl Judge {
                 let frames = peer.frames.iter();
                 let whole = frames.take_while(|frame| frame.end() <= come);
                 let act = |frame: &Frame| match frame.ask {
+                    Ask::Lock(Act::Break { .. }) if !may_break => None,
                     Ask::Lock(act) => Some(act),
                     _ => None,
                 };

@@ -85,11 +85,23 @@ impl Judge {
         }
     }
 
+    /// The drain sends away who holds nothing. A newcomer may first say who it is and what it has come for, unless nobody
+    /// holds anything any more.
     pub(super) fn end_idle_peers(&mut self, net: &Net) {
+        self.last_call |= self
+            .story
+            .judge
+            .holds
+            .iter()
+            .all(|hold| hold.owner.is_none());
+        let all = self.peers.iter();
+        let early = all.filter(|peer| peer.sent_away).count() > 0 && !self.last_call;
+        assert!(!early, "a newcomer is heard");
         for at in self.open() {
             // It still hears the rest of a long answer.
             let id = net.clients[at].id;
-            if self.peers[at].tail.is_empty() && !self.story.table().holds(id) {
+            let goes = !self.peers[at].newcomer || self.last_call;
+            if goes && self.peers[at].tail.is_empty() && !self.story.table().holds(id) {
                 self.peers[at].over = Some(self.now);
                 self.peers[at].left = true;
                 self.peers[at].waits = false;

@@ -199,7 +199,7 @@ impl Judge {
     pub(super) fn answered(&mut self, at: usize, ask: Ask) {
         let ear = &mut self.peers[at].ear;
         ear.answers += 1;
-        ear.surveyed |= ask == Ask::Stats;
+        ear.surveyed |= ask.is_listing();
     }
 
     /// `listen`, `unlisten` or `signal` was answered.
@@ -382,7 +382,7 @@ impl Judge {
             let ends = self.peers[at].over.is_some();
             let first = self.peers[at].frames.front();
             let first = first.filter(|frame| frame.end() <= come && !ends);
-            let veiled = first.is_some_and(|frame| frame.ask == Ask::Stats);
+            let veiled = first.is_some_and(|frame| frame.ask.is_listing());
             let ear = &mut self.peers[at].ear;
             let turns = ear
                 .heard

@@ -11,6 +11,7 @@ use dflockd::command::{Outbox, Reply, SessionId, Us};
 use dflockd::locks::{Locks, Settings};
 use dflockd::wire::Face;
 
+use super::Shown;
 use crate::harness::{Call, Entry, apply};
 use crate::judges::locks::{self, Act, Key, Slot};
 use search::{Scene, State};
@@ -81,6 +82,7 @@ struct Turn<'a> {
     /// By client.
     ids: &'a [SessionId],
     parts: &'a [Part],
+    shown: &'a [Shown],
 }
 
 impl Turn<'_> {
@@ -132,12 +134,19 @@ impl Story {
     }
 
     /// Explains the calls of a turn. The parts come in the order in which they last spoke.
-    pub fn explain(&mut self, entries: &[Entry], ids: &[SessionId], parts: &[Part]) {
+    pub fn explain(
+        &mut self,
+        entries: &[Entry],
+        ids: &[SessionId],
+        parts: &[Part],
+        shown: &[Shown],
+    ) {
         self.turn += 1;
         let turn = Turn {
             entries,
             ids,
             parts,
+            shown,
         };
         let mut path = Vec::new();
         // The first path is mostly right. Else it is mostly a former one that was not.
@@ -179,6 +188,7 @@ impl Story {
                 entry,
                 call,
                 parts,
+                shown: turn.shown,
                 first: match entry.call {
                     Call::Break(client) => Some(turn.ids[client]),
                     _ => first.map(|first| first.1),

@@ -7,6 +7,7 @@ use dflockd::command::{Outbox, SessionId};
 
 use super::{Asked, Part, Progress, Step, Story, UNSEEN_MAX, latest};
 use crate::harness::{Entry, Glance, looks, number};
+use crate::judges::hub::Shown;
 use crate::judges::hub::spelling::{fence_in, spell};
 use crate::judges::locks::{Act, Key};
 
@@ -16,6 +17,8 @@ pub(super) struct Scene<'a> {
     /// Its number.
     pub call: usize,
     pub parts: &'a [Part],
+    /// What was said of keys, in any call.
+    pub shown: &'a [Shown],
     /// Whoever shall come first, if it can.
     pub first: Option<SessionId>,
 }
@@ -125,6 +128,8 @@ impl Story {
         state.own.is_none()
             && state.progress.iter().enumerate().all(answered)
             && self.glance(scene) == scene.entry.glance
+            && (scene.shown.iter().filter(|shown| shown.call == scene.call))
+                .all(|shown| shown.is_true(&self.twin, scene.entry.now))
     }
 
     /// Whether more has happened than can have, or more stand in a queue than can leave it.
@@ -135,6 +140,7 @@ impl Story {
         let (has, goal) = (self.twin.counts(), scene.entry.glance.counts);
         if has.granted > goal.granted
             || has.released > goal.released
+            || has.broken > goal.broken
             || has.deadlocks > goal.deadlocks
         {
             return true;
@@ -234,6 +240,10 @@ impl Story {
                 text += &format!("\n    {act:?} from {from}: {answer:?}");
             }
         }
+        for shown in scene.shown.iter().filter(|shown| shown.call == scene.call) {
+            let views = shown.views(&self.twin, scene.entry.now);
+            text += &format!("\nshown {shown:?}, but there is {views}");
+        }
         let Entry {
             now, call, glance, ..
         } = scene.entry;
@@ -258,7 +268,9 @@ impl Scene<'_> {
 fn place(step: &Step) -> Option<(usize, SessionId)> {
     match step.act? {
         Act::Acquire { key, wait: 1.., .. } | Act::Enqueue { key, .. } => Some((key, step.id)),
-        Act::Release { .. } | Act::Yield { .. } | Act::Close => Some((usize::MAX, step.id)),
+        Act::Release { .. } | Act::Yield { .. } | Act::Break { .. } | Act::Close => {
+            Some((usize::MAX, step.id))
+        }
         _ => None,
     }
 }
