@@ -11,6 +11,7 @@ mod netcat;
 #[path = "../shell/proxy.rs"]
 mod proxy;
 
+mod absent;
 mod admission;
 mod check;
 mod client;
