@@ -119,6 +119,57 @@ fn what_a_session_may_hold_is_not_asked_of_it() {
 }
 
 #[test]
+fn a_detached_hold_is_its_owners_still_and_without_one_nobodys() {
+    for named in [true, false] {
+        let mut table = Table::new();
+        let [a, b] = [0, 1].map(session);
+        if named {
+            table.is(a, "x");
+        }
+        let token = table.takes(a, "ka");
+        table.takes(b, "kb");
+        let detach = Command::Detach {
+            space: Space::Lock,
+            key: b"ka",
+            token,
+        };
+        assert_eq!(table.answer(a, detach), Some(Reply::Done));
+        assert!(!table.locks.has(a), "it is not the session's");
+        assert_eq!(table.waits(b, "ka"), None);
+        // With a name the owner holds what b waits for. Without one the lease will end it, whoever waits.
+        let refused = named.then_some(Reply::Refused(Refusal::Deadlock));
+        assert_eq!(table.waits(a, "kb"), refused);
+        table.ask(a, Command::Close);
+        assert_eq!(table.locks.counts().held, 2);
+        table.locks.check();
+    }
+}
+
+#[test]
+fn a_break_frees_who_waits_for_a_ring_to_be() {
+    let mut table = Table::new();
+    let [a, b, c] = [0, 1, 2].map(session);
+    table.takes(a, "ka");
+    table.takes(b, "kb");
+    assert_eq!(table.waits(b, "ka"), None);
+    let breaks = Command::Break {
+        space: Space::Lock,
+        key: b"ka",
+        fence: None,
+    };
+    table.ask(c, breaks);
+    let broken = Reply::Broken { holds: 1 };
+    let heard = table.heard();
+    assert!(
+        matches!(heard[..], [(to, Reply::Granted { .. }), last] if to == b && last == (c, broken))
+    );
+    // a holds nothing any more, so it may wait for b, who runs.
+    assert_eq!(table.waits(a, "kb"), None);
+    assert_eq!(table.locks.counts().broken, 1);
+    table.locks.check();
+}
+
+#[test]
 fn a_renewal_gives_it_to_no_session_of_its_owner() {
     let mut table = Table::new();
     let [a, b, c] = [0, 1, 2].map(session);
