@@ -1,4 +1,5 @@
-//! Once warm, a request allocates nothing: counted by an allocator of the test's own, over the hub.
+//! Once warm, a request allocates nothing, and a crowd that has left leaves no memory behind: counted by an allocator of
+//! the test's own, over the hub.
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 #[path = "inner/harness/settings.rs"]
@@ -18,17 +19,22 @@ struct Counting;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that are allocated now.
+    static LIVE: Cell<usize> = const { Cell::new(0) };
 }
 
 // SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
+        LIVE.with(|live| live.set(live.get() + layout.size()));
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // What another thread has allocated is not counted here.
+        LIVE.with(|live| live.set(live.get().saturating_sub(layout.size())));
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -148,4 +154,113 @@ fn a_hundred_thousand_timeouts_on_one_key_take_no_memory() {
             "{allocated} allocations after {round} rounds"
         );
     }
+}
+
+/// More than any table keeps for its next entries.
+const CROWD: usize = 100_000;
+/// What may stay: a chunk of each slab, and tables that are not worth shrinking.
+const SLACK: usize = 1024 * 1024;
+
+/// Turns until nothing is put off. Every client takes what it is sent; returns how many lines that were.
+fn settle(hub: &mut Hub, now: u64) -> usize {
+    let mut lines = 0;
+    loop {
+        hub.begin_turn(now, 0, Vitals::default());
+        hub.tick(now);
+        hub.settle();
+        while let Some((id, output)) = hub.next_write() {
+            lines += output.iter().filter(|&&byte| byte == b'\n').count();
+            hub.wrote(id, Wrote::All);
+        }
+        hub.end_turn();
+        if hub.deadline().is_none_or(|due| due > now) {
+            return lines;
+        }
+    }
+}
+
+/// A hub, and a session that stays.
+fn hub_with_one() -> (Hub, dflockd::command::SessionId) {
+    let mut settings = settings();
+    settings.locks.max_locks = CROWD;
+    settings.locks.max_idle = 0;
+    let mut hub = Hub::new(settings);
+    hub.begin_turn(1_000_000_000, 0, Vitals::default());
+    let id = hub.opened(Face::Text, PEER).unwrap();
+    hub.received(id, b"l\nmine\n0 9000\nlisten\nmine\n\n");
+    assert_eq!(settle(&mut hub, 1_000_000_000), 2);
+    (hub, id)
+}
+
+#[track_caller]
+fn is_back(before: usize, most: usize) {
+    let left = LIVE.with(Cell::get).saturating_sub(before);
+    assert!(most > 10 * SLACK, "{most} bytes are no crowd");
+    assert!(left < SLACK, "{left} bytes are left of {most}");
+}
+
+#[test]
+fn a_crowd_of_connections_leaves_no_memory_behind() {
+    let (mut hub, _) = hub_with_one();
+    let (now, before) = (1_000_000_000, LIVE.with(Cell::get));
+    for _ in 0..2 {
+        let all: Vec<_> = (0..CROWD)
+            .map(|_| hub.opened(Face::Text, PEER).unwrap())
+            .collect();
+        for (n, &id) in all.iter().enumerate() {
+            let request = format!("l\nkey-{n}\n0\nlisten\nchannel.{n}\n\nid\n_\nowner-{n}\n");
+            hub.received(id, request.as_bytes());
+            if n % 100 == 0 {
+                settle(&mut hub, now);
+            }
+        }
+        settle(&mut hub, now);
+        let most = LIVE.with(Cell::get) - before;
+        for (n, id) in all.into_iter().enumerate() {
+            hub.closed(id);
+            if n % 64 == 0 {
+                settle(&mut hub, now);
+            }
+        }
+        settle(&mut hub, now);
+        assert_eq!(hub.sessions(), 1);
+        is_back(before, most);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_subscriptions_leave_no_memory_behind() {
+    let (mut hub, id) = hub_with_one();
+    let (now, before) = (1_000_000_000, LIVE.with(Cell::get));
+    for command in ["listen", "unlisten"] {
+        let most = LIVE.with(Cell::get) - before;
+        for n in 0..CROWD {
+            let request = format!("{command}\na.{n}.*\ngroup-{}\n", n % 7);
+            hub.received(id, request.as_bytes());
+            if n % 50 == 0 {
+                settle(&mut hub, now);
+            }
+        }
+        settle(&mut hub, now);
+        if command == "unlisten" {
+            is_back(before, most);
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_holds_leave_no_memory_behind() {
+    let (mut hub, id) = hub_with_one();
+    let (now, before) = (1_000_000_000, LIVE.with(Cell::get));
+    for n in 0..CROWD - 1 {
+        hub.received(id, format!("l\nkey-{n}\n0 1\n").as_bytes());
+        if n % 50 == 0 {
+            settle(&mut hub, now);
+        }
+    }
+    settle(&mut hub, now);
+    let most = LIVE.with(Cell::get) - before;
+    settle(&mut hub, now + 2_000_000);
+    assert_eq!(hub.locks().keys(), 1);
+    is_back(before, most);
 }

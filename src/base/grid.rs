@@ -4,19 +4,21 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::slab::CHUNK;
+use super::slab::{CHUNK, NONE, ROOM};
 
 /// Values of one type at places from outside, as low as the slab gives them out that the places are of.
 pub struct Grid<T> {
     chunks: Vec<Chunk<T>>,
-    /// A chunk without values that is kept, so that one value that comes and goes does not cost a chunk each time. It
-    /// may have got values since.
-    kept: usize,
+    /// A chunk with memory of which no place is taken; NONE if there is none.
+    spare: usize,
+    /// How many chunks have memory, and how many places are taken.
+    present: usize,
+    len: usize,
     /// What is read at a place whose chunk is not there.
     vacant: T,
 }
 
-/// A part of the places. It has no memory while none of them is taken, unless it is the one that is kept.
+/// A part of the places. It has no memory while none of them is taken, unless it is the spare one.
 struct Chunk<T> {
     values: Vec<T>,
     /// A bit for each place that is taken.
@@ -29,7 +31,9 @@ impl<T: Default> Grid<T> {
     pub fn new() -> Grid<T> {
         Grid {
             chunks: Vec::new(),
-            kept: 0,
+            spare: NONE,
+            present: 0,
+            len: 0,
             vacant: T::default(),
         }
     }
@@ -41,14 +45,20 @@ impl<T: Default> Grid<T> {
             self.chunks.resize_with(at + 1, Chunk::default);
         }
         let chunk = &mut self.chunks[at];
+        self.present += usize::from(chunk.values.is_empty());
         if chunk.values.len() <= inner {
             chunk.values.reserve_exact(CHUNK - chunk.values.len());
             chunk.values.resize_with(inner + 1, T::default);
             chunk.taken.resize(CHUNK / 64, 0);
         }
         let (word, bit) = (&mut chunk.taken[inner / 64], 1 << (inner % 64));
-        chunk.count += usize::from(*word & bit == 0);
+        let is_new = usize::from(*word & bit == 0);
+        chunk.count += is_new;
         *word |= bit;
+        self.len += is_new;
+        if self.spare == at {
+            self.spare = NONE;
+        }
         &mut chunk.values[inner]
     }
 
@@ -69,8 +79,14 @@ impl<T: Default> Grid<T> {
         chunk.taken[inner / 64] &= !bit;
         chunk.count -= 1;
         let value = std::mem::take(&mut chunk.values[inner]);
-        if chunk.count == 0 {
-            self.give_back(at);
+        let is_empty = chunk.count == 0;
+        self.len -= 1;
+        if is_empty {
+            self.empty(at);
+        }
+        if self.spare != NONE && (self.present - 1) * CHUNK >= self.len + ROOM {
+            self.give_back(self.spare);
+            self.spare = NONE;
         }
         value
     }
@@ -98,28 +114,25 @@ impl<T: Default> Grid<T> {
         })
     }
 
-    /// The last place of a chunk was freed. Of that chunk and the one that is kept, the lower one stays.
-    fn give_back(&mut self, at: usize) {
-        let kept = self.kept;
-        let keeps_other = self.chunks.get(kept).is_some_and(Chunk::is_empty) && kept != at;
-        self.kept = if keeps_other { kept.min(at) } else { at };
-        if keeps_other {
-            self.chunks[kept.max(at)] = Chunk::default();
-            while self
-                .chunks
-                .last()
-                .is_some_and(|last| last.values.is_empty())
-            {
-                self.chunks.pop();
-            }
+    /// The last place of a chunk was freed. Of two such chunks the lower one is kept.
+    fn empty(&mut self, at: usize) {
+        if self.spare != NONE {
+            self.give_back(self.spare.max(at));
         }
+        self.spare = self.spare.min(at);
     }
-}
 
-impl<T> Chunk<T> {
-    /// Whether it has memory and no values.
-    fn is_empty(&self) -> bool {
-        self.count == 0 && !self.values.is_empty()
+    /// Frees the memory of a chunk of which no place is taken.
+    fn give_back(&mut self, at: usize) {
+        self.chunks[at] = Chunk::default();
+        self.present -= 1;
+        while self
+            .chunks
+            .last()
+            .is_some_and(|last| last.values.is_empty())
+        {
+            self.chunks.pop();
+        }
     }
 }
 
@@ -174,16 +187,27 @@ mod tests {
         }
         assert_eq!((present(&grid), grid[2 * chunk], grid[7]), (3, 0, 0));
         assert_eq!(grid.free(chunk), chunk as u64 + 1);
-        assert_eq!(grid.free(chunk), 0);
-        assert_eq!(grid.free(2 * chunk), 0);
-        assert_eq!(grid.free(9 * chunk), 0);
-        assert_eq!(present(&grid), 3);
+        // There is room elsewhere.
+        assert_eq!(present(&grid), 2);
+        assert_eq!((grid.free(chunk), grid.free(9 * chunk)), (0, 0));
         assert_eq!(grid.free(3 * chunk + 1), 3 * chunk as u64 + 2);
-        assert_eq!((present(&grid), grid.chunks.len()), (2, 2));
-        assert_eq!((grid[chunk], grid[3 * chunk + 1], grid[5]), (0, 0, 6));
-        grid.free(0);
-        grid.free(5);
         assert_eq!((present(&grid), grid.chunks.len()), (1, 1));
+        assert_eq!((grid[chunk], grid[3 * chunk + 1], grid[5]), (0, 0, 6));
+        // The last one stays.
+        assert_eq!((grid.free(0), grid.free(5)), (1, 6));
+        assert_eq!((present(&grid), grid.chunks.len()), (1, 1));
+    }
+
+    #[test]
+    fn one_value_that_comes_and_goes_costs_no_chunk_each_time() {
+        let mut grid: Grid<u64> = Grid::new();
+        for place in 0..CHUNK {
+            grid.take(place);
+        }
+        for _ in 0..3 {
+            *grid.take(CHUNK) = 1;
+            assert_eq!((grid.free(CHUNK), present(&grid)), (1, 2));
+        }
     }
 
     #[test]

@@ -13,20 +13,27 @@ pub const NIL: u32 = u32::MAX;
 /// The allocator of musl rounds smaller blocks up, which cost 7 bytes for each held lock.
 pub(super) const CHUNK: usize = 4096;
 
+/// Free places that the other chunks must have before the spare one is given back: so many values come before it is
+/// wanted again.
+pub(super) const ROOM: usize = CHUNK / 4;
+/// No chunk.
+pub(super) const NONE: usize = usize::MAX;
+
 /// Values of one type at places that do not move.
 pub struct Slab<T> {
     chunks: Vec<Chunk<T>>,
     /// No chunk below this one has room.
     roomy: usize,
-    /// A chunk without values that is kept, so that one value that comes and goes does not cost a chunk each time. It
-    /// may have got values since.
-    kept: usize,
+    /// A chunk with memory and without values; NONE if there is none.
+    spare: usize,
+    /// How many chunks have memory.
+    present: usize,
     len: usize,
     /// What is read at a place whose chunk is not there.
     vacant: T,
 }
 
-/// A part of the places. It has no memory while it has no values, unless it is the one that is kept.
+/// A part of the places. It has no memory while it has no values, unless it is the spare one.
 struct Chunk<T> {
     /// Those that were ever used; a free one among them holds the default value.
     values: Vec<T>,
@@ -40,7 +47,8 @@ impl<T: Default> Slab<T> {
         Slab {
             chunks: Vec::new(),
             roomy: 0,
-            kept: 0,
+            spare: NONE,
+            present: 0,
             len: 0,
             vacant: T::default(),
         }
@@ -57,6 +65,9 @@ impl<T: Default> Slab<T> {
                 self.chunks.push(Chunk::default());
                 continue;
             };
+            if at == self.spare {
+                self.spare = NONE;
+            }
             let place = (at * CHUNK) as u32;
             if let Some(free) = chunk.free.pop() {
                 chunk.values[usize::from(free)] = value;
@@ -66,6 +77,7 @@ impl<T: Default> Slab<T> {
             if used < CHUNK {
                 if used == 0 {
                     chunk.values.reserve_exact(CHUNK);
+                    self.present += 1;
                 }
                 chunk.values.push(value);
                 return place + used as u32;
@@ -84,7 +96,11 @@ impl<T: Default> Slab<T> {
         self.len -= 1;
         self.roomy = self.roomy.min(at);
         if is_empty {
-            self.give_back(at);
+            self.empty(at);
+        }
+        if self.spare != NONE && (self.present - 1) * CHUNK >= self.len + ROOM {
+            self.give_back(self.spare);
+            self.spare = NONE;
         }
         value
     }
@@ -107,19 +123,23 @@ impl<T: Default> Slab<T> {
         }
     }
 
-    /// A chunk has lost its last value. Of it and the one that is kept, the lower one stays.
+    /// A chunk has lost its last value. Of two such chunks the lower one is kept.
+    fn empty(&mut self, at: usize) {
+        if self.spare != NONE {
+            self.give_back(self.spare.max(at));
+        }
+        self.spare = self.spare.min(at);
+    }
+
+    /// Frees the memory of a chunk without values.
     fn give_back(&mut self, at: usize) {
-        let kept = self.kept;
-        let keeps_other = self.chunks.get(kept).is_some_and(Chunk::is_empty) && kept != at;
-        self.kept = if keeps_other { kept.min(at) } else { at };
-        if keeps_other {
-            self.chunks[kept.max(at)] = Chunk::default();
-            while self.chunks.last().is_some_and(Chunk::is_absent) {
-                self.chunks.pop();
-            }
-            if self.chunks.len() < self.chunks.capacity() / 4 {
-                self.chunks.shrink_to(self.chunks.len() * 2);
-            }
+        self.chunks[at] = Chunk::default();
+        self.present -= 1;
+        while self.chunks.last().is_some_and(Chunk::is_absent) {
+            self.chunks.pop();
+        }
+        if self.chunks.len() < self.chunks.capacity() / 4 {
+            self.chunks.shrink_to(self.chunks.len() * 2);
         }
     }
 }
@@ -207,19 +227,27 @@ mod tests {
         for &place in &places[CHUNK..3 * CHUNK] {
             slab.remove(place);
         }
+        // One is kept for the values that may come next.
         assert_eq!((present(&slab), slab.places()), (3, 4 * CHUNK as u32));
         assert_eq!((slab[places[CHUNK]], slab[places[2 * CHUNK]]), (0, 0));
         assert_eq!(slab[places[3 * CHUNK]], 3 * CHUNK as u64 + 1);
+        assert_eq!(slab[NIL], 0);
+        // There is room elsewhere.
+        for &place in &places[..ROOM] {
+            slab.remove(place);
+        }
+        assert_eq!((present(&slab), slab.places()), (2, 4 * CHUNK as u32));
         for &place in &places[3 * CHUNK..] {
             slab.remove(place);
         }
-        assert_eq!((present(&slab), slab.places()), (2, 2 * CHUNK as u32));
-        assert_eq!(slab[NIL], 0);
-        for &place in &places[..CHUNK] {
+        assert_eq!((present(&slab), slab.places()), (1, CHUNK as u32));
+        for &place in &places[ROOM..CHUNK] {
             slab.remove(place);
         }
+        // The last one stays.
         assert_eq!((present(&slab), slab.places()), (1, CHUNK as u32));
         assert!(slab.is_empty());
+        assert_eq!(slab.insert(1), places[CHUNK - 1]);
     }
 
     #[test]
