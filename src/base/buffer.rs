@@ -64,8 +64,14 @@ impl Buffer {
         assert!(n <= self.len());
         let Some(bytes) = &mut self.0 else { return };
         bytes.head += n;
-        if bytes.head == bytes.all.len() {
+        let left = bytes.all.len() - bytes.head;
+        if left == 0 {
             self.clear(pool);
+        } else if bytes.all.capacity() > KEEP_BYTES && left < bytes.all.capacity() / 4 {
+            // Three times as much was in and is gone, so the copy costs less than that did.
+            bytes.all.drain(..bytes.head);
+            bytes.head = 0;
+            bytes.all.shrink_to(KEEP_BYTES.max(2 * left));
         }
     }
 
@@ -125,5 +131,18 @@ mod tests {
         buffer.tail(&mut pool).resize(KEEP_BYTES + 1, 0);
         buffer.clear(&mut pool);
         assert!(pool.spare.is_empty());
+    }
+
+    #[test]
+    fn a_buffer_that_is_nearly_empty_has_given_memory_back() {
+        let (mut pool, mut buffer) = (Pool::default(), Buffer::default());
+        for left in [1, 5000, 100_000] {
+            buffer.tail(&mut pool).resize(1 << 20, 7);
+            buffer.consume((1 << 20) - left, &mut pool);
+            let capacity = buffer.0.as_ref().unwrap().all.capacity();
+            assert!(capacity <= (4 * left).max(KEEP_BYTES), "{capacity}");
+            assert_eq!(buffer.bytes(), vec![7; left]);
+            buffer.consume(left, &mut pool);
+        }
     }
 }
