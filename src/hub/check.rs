@@ -10,6 +10,7 @@ impl Hub {
     pub fn check(&self) {
         self.locks.check();
         self.signals.check();
+        self.check_budget();
         assert!(self.outbox.is_empty(), "settled");
         let mut scratch = Vec::new();
         for slot in 0..self.sessions.places() {

@@ -305,7 +305,7 @@ impl Hub {
             return;
         }
         match session.busy {
-            Busy::Listing(_) => {
+            Busy::Listing(_) | Busy::Following => {
                 session.share.queued = true;
                 self.agenda.listings.push_back(slot);
             }

@@ -151,6 +151,7 @@ impl Hub {
         session.busy = Busy::No;
         session.due = Us::MAX;
         session.input.clear(&mut self.pool);
+        session.outlet.drop_behind(slot, &mut self.budget);
         let id = session.id;
         self.connections -= 1;
         self.mark_dirty(slot);
@@ -164,7 +165,9 @@ impl Hub {
     /// Drops what is left to be sent; the server will close the socket.
     pub(super) fn give_up(&mut self, slot: u32) {
         self.sessions[slot].phase = Phase::Gone;
-        self.sessions[slot].outlet.clear(&mut self.pool);
+        self.sessions[slot]
+            .outlet
+            .clear(slot, &mut self.pool, &mut self.budget);
         self.mark_dirty(slot);
     }
 

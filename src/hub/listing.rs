@@ -3,7 +3,8 @@
 
 use core::net::SocketAddr;
 
-use super::agenda::Work;
+use super::agenda::{BYTES_A_UNIT, FLUSH, Work};
+use super::session::Busy;
 use super::show::Show;
 use super::stats::Stats;
 use super::view::View;
@@ -54,6 +55,10 @@ impl Hub {
             if !session.can_go_on() {
                 continue;
             }
+            if let Busy::Following = session.busy {
+                left = left.saturating_sub(self.follow(slot));
+                continue;
+            }
             let Some(mut listing) = session.take_listing() else {
                 continue;
             };
@@ -73,13 +78,30 @@ impl Hub {
             let session = &mut self.sessions[slot];
             session.outlet = outlet;
             if listing.is_done() {
-                session.outlet.append_behind(&mut self.pool);
-                self.answered(slot);
+                left = left.saturating_sub(self.follow(slot));
             } else {
                 session.go_on_listing(listing);
                 self.mark_dirty(slot);
                 self.wake(slot);
             }
         }
+    }
+
+    /// The listing of the session is complete: signals that waited behind it follow, as far as there is room; then it is
+    /// answered. Returns what that cost.
+    fn follow(&mut self, slot: u32) -> Work {
+        let session = &mut self.sessions[slot];
+        let before = session.outlet.len();
+        session
+            .outlet
+            .follow(slot, &mut self.pool, &mut self.budget);
+        let cost = FLUSH + ((session.outlet.len() - before) / BYTES_A_UNIT) as Work;
+        if session.outlet.has_behind() {
+            session.busy = Busy::Following;
+            self.mark_dirty(slot);
+        } else {
+            self.answered(slot);
+        }
+        cost
     }
 }

@@ -7,6 +7,7 @@
 
 mod access;
 mod agenda;
+mod budget;
 mod check;
 mod counts;
 mod execute;
@@ -31,6 +32,7 @@ use crate::signals::Signals;
 use crate::wire::Face;
 use access::Secrets;
 use agenda::Agenda;
+use budget::Budget;
 pub use counts::{Snapshot, Vitals};
 use life::{Drain, LINGER};
 pub use outlet::OUTPUT_MAX;
@@ -101,6 +103,8 @@ pub struct Hub {
     locks: Locks,
     signals: Signals,
     posts: Posts,
+    /// What waits of signals, for all sessions together.
+    budget: Budget,
     /// What the lock table has said and the hub has not acted on yet.
     outbox: Outbox,
     sessions: Slab<Session>,
@@ -137,6 +141,7 @@ impl Hub {
         Hub {
             signals: Signals::new(settings.max_subscriptions, secret),
             posts: Posts::default(),
+            budget: Budget::new(settings.max_backlog),
             locks: Locks::new(settings.locks),
             outbox: Outbox::default(),
             sessions: Slab::new(),
@@ -376,7 +381,9 @@ impl Hub {
     fn took(&mut self, slot: u32, n: usize) {
         let session = &mut self.sessions[slot];
         let was_full = session.outlet.is_full();
-        session.outlet.took(n, &mut self.pool);
+        session
+            .outlet
+            .took(slot, n, &mut self.pool, &mut self.budget);
         if n > 0 {
             session.write_due = Us::MAX;
         }

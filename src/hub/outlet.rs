@@ -1,10 +1,12 @@
 //! What a session is to be sent, and what of it the kernel has not taken yet. A subscriber that is too slow must not cost
 //! memory for ever, and one that is merely unlucky must not be cut off: what one turn piles up does not count until the
-//! kernel has refused it, and what waits behind a long answer does not count at all, up to a limit of its own.
-//! Invariant: a mark stands where a signal in the output ends, and the marks rise.
+//! kernel has refused it, and what waits behind a long answer counts for the budget of all alone (`budget.rs`). Those
+//! lines follow the answer as the output has room, and later ones follow them. Invariant: a mark stands where a signal
+//! in the output ends, and the marks rise.
 
 use std::collections::VecDeque;
 
+use super::budget::{Budget, Charge};
 use crate::base::buffer::{Buffer, Pool};
 
 /// While this much of a session's output is not taken by its peer, its requests are not executed.
@@ -12,8 +14,6 @@ pub const OUTPUT_MAX: usize = 64 * 1024;
 /// Signals that may be left when the kernel has refused more, and their bytes.
 const PUSHES_MAX: usize = 64;
 const PUSH_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes that may wait behind an answer to `stats`.
-const BEHIND_MAX: usize = 8 * 1024 * 1024;
 /// Marks for which room is kept.
 const KEEP: usize = 2 * PUSHES_MAX;
 
@@ -30,14 +30,28 @@ pub(super) struct Outlet {
 struct Backlog {
     /// Bytes of output that the kernel has taken.
     taken: u64,
-    /// Where each signal in the output ends, counted from the first byte ever sent, and how long it is.
-    marks: VecDeque<(u64, u32)>,
+    marks: VecDeque<Mark>,
     /// The length of them all.
-    bytes: usize,
+    copied: usize,
+    /// Signals that count when the kernel takes no more, whether in the output or behind, and their length.
+    left: usize,
+    left_bytes: usize,
     /// Too much was left when the kernel took no more.
     stuck: bool,
-    /// Lines that wait for the end of an answer that is given in slices.
-    behind: Vec<u8>,
+    /// Lines that wait for the end of an answer that is given in slices, or for room behind it. Each is kept once for
+    /// all listeners.
+    behind: VecDeque<u32>,
+    /// How many of them, at the front, came before the answer was complete: they do not count as left.
+    early: usize,
+    charge: Charge,
+}
+
+/// The end of a signal in the output, or of several that do not count as left.
+struct Mark {
+    /// Counted from the first byte ever sent.
+    end: u64,
+    len: u32,
+    counts: bool,
 }
 
 impl Outlet {
@@ -77,11 +91,16 @@ impl Outlet {
         self.backlog.is_some()
     }
 
-    /// Whether another signal would be too much.
+    /// Whether another signal would be too much for this listener.
     pub fn is_stuck(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.stuck)
+    }
+
+    /// What waits for the session, as the budget counts it.
+    pub fn charge(&self) -> Charge {
         self.backlog
             .as_ref()
-            .is_some_and(|backlog| backlog.stuck || backlog.behind.len() >= BEHIND_MAX)
+            .map_or(Charge::default(), |backlog| backlog.charge)
     }
 
     /// Appends the line of a signal, which must go between two answers.
@@ -89,30 +108,68 @@ impl Outlet {
         self.output.tail(pool).extend_from_slice(line);
         let end = self.output.len() as u64;
         let backlog = self.backlog.as_mut().expect("it listens");
-        backlog
-            .marks
-            .push_back((backlog.taken + end, line.len() as u32));
-        backlog.bytes += line.len();
+        backlog.mark(end, line.len(), true);
+        backlog.left += 1;
+        backlog.left_bytes += line.len();
     }
 
-    /// Keeps the line of a signal until the answer that is being given is complete.
-    pub fn push_behind(&mut self, line: &[u8]) {
+    /// Has the session wait for a line that is kept: until the answer that is being given is complete, or behind other
+    /// such lines, when it counts as any other signal.
+    pub fn push_behind(&mut self, slot: u32, place: u32, counts: bool, budget: &mut Budget) {
         let backlog = self.backlog.as_mut().expect("it listens");
-        backlog.behind.extend_from_slice(line);
+        let len = budget.line(place).len();
+        budget.add(place);
+        backlog.behind.push_back(place);
+        if counts {
+            backlog.left += 1;
+            backlog.left_bytes += len;
+        } else {
+            backlog.early += 1;
+        }
+        backlog.recharge(slot, budget, |charge| {
+            charge.lines += 1;
+            charge.bytes += len;
+        });
     }
 
-    /// The answer is complete: what waited behind it follows.
-    pub fn append_behind(&mut self, pool: &mut Pool) {
-        if let Some(backlog) = &mut self.backlog {
-            self.output.tail(pool).append(&mut backlog.behind);
+    /// The answer is complete: what waits behind it follows, as far as there is room.
+    pub fn follow(&mut self, slot: u32, pool: &mut Pool, budget: &mut Budget) {
+        let Some(backlog) = &mut self.backlog else {
+            return;
+        };
+        let before = backlog.charge;
+        while self.output.len() < OUTPUT_MAX
+            && let Some(place) = backlog.behind.pop_front()
+        {
+            let line = budget.line(place);
+            self.output.tail(pool).extend_from_slice(line);
+            let counts = backlog.early == 0;
+            backlog.early = backlog.early.saturating_sub(1);
+            backlog.mark(self.output.len() as u64, line.len(), counts);
+            backlog.charge.lines -= 1;
+            backlog.charge.bytes -= line.len();
+            budget.release(place);
         }
+        if backlog.behind.is_empty() {
+            backlog.behind = VecDeque::new();
+        }
+        budget.charge(slot, before, backlog.charge);
+    }
+
+    /// Whether lines wait behind an answer.
+    pub fn has_behind(&self) -> bool {
+        self.backlog
+            .as_ref()
+            .is_some_and(|backlog| !backlog.behind.is_empty())
     }
 
     /// The kernel has taken the first `n` bytes.
-    pub fn took(&mut self, n: usize, pool: &mut Pool) {
+    pub fn took(&mut self, slot: u32, n: usize, pool: &mut Pool, budget: &mut Budget) {
         self.output.consume(n, pool);
         if let Some(backlog) = &mut self.backlog {
             backlog.took(n);
+            let copied = backlog.copied;
+            backlog.recharge(slot, budget, |charge| charge.copied = copied);
         }
     }
 
@@ -123,18 +180,102 @@ impl Outlet {
         }
     }
 
+    /// Drops what waits behind an answer: no answer will be complete any more.
+    pub fn drop_behind(&mut self, slot: u32, budget: &mut Budget) {
+        let Some(backlog) = &mut self.backlog else {
+            return;
+        };
+        for place in std::mem::take(&mut backlog.behind) {
+            budget.release(place);
+        }
+        backlog.early = 0;
+        backlog.recharge(slot, budget, |charge| {
+            charge.lines = 0;
+            charge.bytes = 0;
+        });
+    }
+
     /// Drops everything.
-    pub fn clear(&mut self, pool: &mut Pool) {
+    pub fn clear(&mut self, slot: u32, pool: &mut Pool, budget: &mut Budget) {
         self.output.clear(pool);
+        self.drop_behind(slot, budget);
+        if let Some(backlog) = self.backlog.take() {
+            budget.charge(slot, backlog.charge, Charge::default());
+        }
+    }
+
+    /// The places of the lines that wait behind an answer.
+    pub fn behind(&self) -> impl Iterator<Item = u32> {
+        let backlogs = self.backlog.iter();
+        backlogs.flat_map(|backlog| backlog.behind.iter().copied())
+    }
+
+    /// Panics if what is counted is not there. For tests, between two turns.
+    pub fn check(&self, budget: &Budget) {
+        let Some(backlog) = &self.backlog else {
+            return;
+        };
+        let lens = |from: usize| {
+            backlog
+                .behind
+                .iter()
+                .skip(from)
+                .map(|&at| budget.line(at).len())
+        };
+        let marks = |counts: bool| {
+            let marks = backlog
+                .marks
+                .iter()
+                .filter(move |mark| mark.counts == counts);
+            marks.map(|mark| mark.len as usize)
+        };
+        let copied = marks(true).sum::<usize>() + marks(false).sum::<usize>();
+        let charge = Charge {
+            copied,
+            lines: backlog.behind.len(),
+            bytes: lens(0).sum(),
+        };
+        assert_eq!((backlog.copied, backlog.charge), (copied, charge));
+        let late = backlog.early;
+        assert_eq!(
+            (backlog.left, backlog.left_bytes),
+            (
+                marks(true).count() + lens(late).count(),
+                marks(true).sum::<usize>() + lens(late).sum::<usize>()
+            )
+        );
+        let end = backlog.marks.back().map_or(0, |mark| mark.end);
+        assert!(end <= backlog.taken + self.output.len() as u64);
     }
 }
 
 impl Backlog {
+    /// A signal has been appended to an output that is now so long.
+    fn mark(&mut self, output: u64, len: usize, counts: bool) {
+        let end = self.taken + output;
+        self.copied += len;
+        match self.marks.back_mut() {
+            Some(last) if !counts && !last.counts => {
+                last.end = end;
+                last.len += len as u32;
+            }
+            _ => self.marks.push_back(Mark {
+                end,
+                len: len as u32,
+                counts,
+            }),
+        }
+    }
+
     fn took(&mut self, n: usize) {
         self.taken += n as u64;
-        while let Some(&(_, len)) = self.marks.front().filter(|(end, _)| *end <= self.taken) {
+        while let Some(&Mark { end, len, counts }) = self.marks.front()
+            && end <= self.taken
+        {
             self.marks.pop_front();
-            self.bytes -= len as usize;
+            self.copied -= len as usize;
+            self.left -= usize::from(counts);
+            self.left_bytes -= if counts { len as usize } else { 0 };
         }
         if self.marks.is_empty() {
             self.marks.shrink_to(KEEP);
@@ -143,6 +284,13 @@ impl Backlog {
     }
 
     fn is_over(&self) -> bool {
-        self.marks.len() >= PUSHES_MAX || self.bytes >= PUSH_BYTES_MAX
+        self.left >= PUSHES_MAX || self.left_bytes >= PUSH_BYTES_MAX
+    }
+
+    /// Changes what the budget counts for the session.
+    fn recharge(&mut self, slot: u32, budget: &mut Budget, change: impl Fn(&mut Charge)) {
+        let before = self.charge;
+        change(&mut self.charge);
+        budget.charge(slot, before, self.charge);
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::Hub;
 use super::agenda::{BYTES_A_UNIT, FLUSH, Work};
 use super::session::{Busy, Phase};
+use crate::base::slab::NIL;
 use crate::command::{Refusal, Reply, SessionId};
 use crate::signals::{Next, parts};
 use crate::wire::text;
@@ -41,10 +42,22 @@ struct Post {
     line: Vec<u8>,
     channel: usize,
     receivers: u64,
+    /// The place where the line is kept for listeners that must wait for it; NIL if none has to.
+    kept: u32,
     /// Its place among the emissions.
     emission: u32,
     /// Later signals to the same channel.
     followers: VecDeque<Post>,
+}
+
+/// What became of a signal that was offered to a listener.
+enum Pushed {
+    /// It has it, at this cost.
+    Sent(Work),
+    /// It has no room.
+    Stuck,
+    /// All together have no room, and most waits for this one, another.
+    Over(SessionId),
 }
 
 impl Post {
@@ -57,6 +70,12 @@ impl Posts {
     /// Whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
         self.begun.is_empty()
+    }
+
+    /// Where the lines of signals on their way are kept, of those that are.
+    pub fn kept(&self) -> impl Iterator<Item = u32> {
+        let posts = self.begun.iter().map(|post| post.kept);
+        posts.filter(|&place| place != NIL)
     }
 
     /// Puts a signal behind one to the same channel that has begun; gives it back if there is none.
@@ -100,6 +119,7 @@ impl Hub {
             line,
             channel: channel.len(),
             receivers: 0,
+            kept: NIL,
             emission: 0,
             followers: VecDeque::new(),
         };
@@ -160,17 +180,21 @@ impl Hub {
         let emission = post.emission;
         let is_done = loop {
             match self.signals.next(emission, post.channel(), &mut fuel) {
-                Next::Offer(id) => match self.push(id, &post.line) {
-                    Some(cost) => {
+                Next::Offer(id) => match self.push(id, post) {
+                    Pushed::Sent(cost) => {
                         fuel = fuel.saturating_sub(cost);
                         self.signals.sent(emission);
                         post.receivers += 1;
                     }
-                    None => {
+                    Pushed::Stuck => {
                         if self.signals.stuck(emission) {
                             fuel = fuel.saturating_sub(CUT);
                             self.cut_off(id);
                         }
+                    }
+                    Pushed::Over(other) => {
+                        fuel = fuel.saturating_sub(CUT);
+                        self.cut_off(other);
                     }
                 },
                 Next::Cut(id) => {
@@ -191,9 +215,13 @@ impl Hub {
             publisher,
             mut line,
             receivers,
+            kept,
             mut followers,
             ..
         } = post;
+        if kept != NIL {
+            self.budget.release(kept);
+        }
         if line.capacity() <= KEEP_BYTES {
             line.clear();
             self.posts.spare_line = line;
@@ -216,9 +244,8 @@ impl Hub {
         }
     }
 
-    /// Puts a signal into the output of a session, or behind the listing that it is being given. Returns what that cost;
-    /// None if there is no room.
-    fn push(&mut self, id: SessionId, line: &[u8]) -> Option<Work> {
+    /// Puts a signal into the output of a session, or behind the listing that it is being given.
+    fn push(&mut self, id: SessionId, post: &mut Post) -> Pushed {
         let slot = id.slot();
         let session = &mut self.sessions[slot];
         assert!(
@@ -226,15 +253,31 @@ impl Hub {
             "who is gone is not asked"
         );
         if session.outlet.is_stuck() {
-            return None;
+            return Pushed::Stuck;
+        }
+        let line = &post.line;
+        let must_wait = session.pushes_wait();
+        let wait = must_wait.then_some((line.len(), post.kept != NIL));
+        match self.budget.to_be_cut(slot, session.outlet.charge(), wait) {
+            Some(largest) if largest == slot => return Pushed::Stuck,
+            Some(largest) => return Pushed::Over(self.sessions[largest].id),
+            None => {}
         }
         let cost = if session.dirty { PUSH } else { FLUSH } + (line.len() / BYTES_A_UNIT) as Work;
-        if let Busy::Listing(_) = session.busy {
-            session.outlet.push_behind(line);
-        } else {
+        if !must_wait {
             session.outlet.push(line, &mut self.pool);
             self.mark_dirty(slot);
+            return Pushed::Sent(cost);
         }
-        Some(cost)
+        // What follows a complete answer counts as left, which a write finds out.
+        let counts = matches!(session.busy, Busy::Following);
+        post.kept = self.budget.keep(post.kept, line);
+        session
+            .outlet
+            .push_behind(slot, post.kept, counts, &mut self.budget);
+        if counts {
+            self.mark_dirty(slot);
+        }
+        Pushed::Sent(cost)
     }
 }

@@ -74,6 +74,8 @@ pub(super) enum Busy {
     Introduced,
     /// The answer is being given in slices.
     Listing(Box<Listing>),
+    /// The answer is complete, and signals that waited behind it follow.
+    Following,
     /// Its signal is on its way, or its break goes on in slices.
     Working,
 }
@@ -123,6 +125,11 @@ impl Session {
         !self.is_idle() || self.outlet.is_full()
     }
 
+    /// Signals wait behind the answer that is being given, or behind others that do.
+    pub fn pushes_wait(&self) -> bool {
+        matches!(self.busy, Busy::Listing(_) | Busy::Following)
+    }
+
     /// Takes the listing that is its answer, if it is being given one; then it is idle.
     pub fn take_listing(&mut self) -> Option<Box<Listing>> {
         match std::mem::take(&mut self.busy) {
@@ -147,7 +154,7 @@ impl Session {
     /// Whether a turn has something to do for it.
     pub fn can_go_on(&self) -> bool {
         match self.busy {
-            Busy::Listing(_) => !self.outlet.is_full(),
+            Busy::Listing(_) | Busy::Following => !self.outlet.is_full(),
             _ => !self.is_blocked() && (self.ended || !self.input.is_empty()),
         }
     }
