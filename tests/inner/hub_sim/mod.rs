@@ -94,6 +94,7 @@ impl<'a> World<'a> {
         settings.locks.max_holds = *dice.pick(&[0, 0, 0, 1, 2, 4]);
         settings.shutdown_timeout = *dice.pick(&[0, 30 * SECOND]);
         settings.max_subscriptions = *dice.pick(&[0, 0, 1, 2, 4]);
+        settings.max_backlog = *dice.pick(&[0, 64 << 20, 64 << 20, 20_000, 100_000, 500_000]);
         let mut habits = Habits::new(&mut dice);
         if habits.signals == 0 {
             habits.burst = 0;

@@ -25,6 +25,10 @@ const LEFT_BYTES_MAX: usize = 1024 * 1024;
 const LINE_MAX: usize = 65_536;
 /// So many requests of one client surely are one turn's.
 const ONE_TURN: usize = 20;
+/// A budget that may be passed.
+const SMALL: usize = 8 * 1024 * 1024;
+/// What a line costs at most besides its bytes.
+const LINE_COST: usize = 72;
 
 /// A pattern and a group.
 pub type Wish = (usize, usize);
@@ -56,7 +60,7 @@ pub struct Ear {
     was: Left,
     /// It heard a long answer in this turn.
     surveyed: bool,
-    /// It is being told one, and what it will hear behind that: surely, or perhaps.
+    /// It is being told one, or perhaps what came meanwhile, and what it will hear of that: surely, or perhaps.
     pub(super) veiled: bool,
     owed: Vec<(usize, bool)>,
     /// How many answers it had in this turn.
@@ -122,6 +126,15 @@ impl Ear {
 
     pub(super) fn copies(&self, letter: usize) -> usize {
         self.heard.iter().filter(|heard| heard.0 == letter).count()
+    }
+
+    /// What it will perhaps hear behind a long answer: how many lines, and their bytes.
+    fn owed(&self, letters: &[Letter]) -> (usize, usize) {
+        let lines = self
+            .owed
+            .iter()
+            .map(|owed| letters[owed.0].line().len() + 1);
+        (lines.clone().count(), lines.sum())
     }
 
     /// What is left when so many bytes are taken.
@@ -192,7 +205,7 @@ impl Judge {
         let times = ear.heard.iter().filter(|&&other| other == heard).count();
         assert!(times <= ways, "a signal comes twice");
         let len = line.len() + 1;
-        ear.untaken.push_back((end, len, !ear.surveyed));
+        ear.untaken.push_back((end, len, !ear.surveyed && !owed));
     }
 
     /// A line that is the answer to `ask`.
@@ -246,10 +259,49 @@ impl Judge {
     pub(super) fn end_slow_peers(&mut self, net: &Net, opened: &[usize]) {
         for at in self.open() {
             let client = &net.clients[at];
-            if client.closed && client.appetite == 0 && self.may_be_too_slow(net, at, opened) {
+            let too_slow = client.appetite == 0 && self.may_be_too_slow(net, at, opened);
+            if client.closed && (too_slow || self.may_be_most(net, at, opened)) {
                 self.peers[at].over = Some(self.now);
             }
         }
+    }
+
+    /// Whether a client that was cut off may be the one for which most waited, when too much did for all together.
+    fn may_be_most(&self, net: &Net, at: usize, opened: &[usize]) -> bool {
+        let most = self.settings.max_backlog;
+        let ear = &self.peers[at].ear;
+        let first = self.peers[at].frames.front();
+        let asks = ear.surveyed || first.is_some_and(|frame| frame.ask == Ask::Stats);
+        let waits = net.clients[at].appetite == 0 || ear.veiled || asks;
+        if most == 0 || !waits || self.all_perhaps_sent(net, opened).is_empty() {
+            return false;
+        }
+        let all = opened
+            .iter()
+            .map(|&other| self.most_left(net, other, opened));
+        let mine = self.most_left(net, at, opened);
+        let stays = |other: usize| {
+            let client = &net.clients[other];
+            !client.closed && self.peers[other].ear.was.taken == client.heard.len()
+        };
+        let others = opened.iter().filter(|&&other| stays(other));
+        let more = others.filter(|&&other| self.peers[other].ear.was.sure_bytes > mine);
+        all.sum::<usize>() > most && more.count() == 0
+    }
+
+    /// What perhaps waited for a client at some time of this turn, with what it costs to keep it.
+    fn most_left(&self, net: &Net, at: usize, opened: &[usize]) -> usize {
+        let ear = &self.peers[at].ear;
+        let left = ear.left(0);
+        let (owed, owed_bytes) = ear.owed(&self.letters);
+        let wishes = self.perhaps_wishes(net, at);
+        let mut most = left.bytes + owed_bytes + LINE_COST * (left.count + owed);
+        for number in self.all_perhaps_sent(net, opened) {
+            let letter = &self.letters[number];
+            let ways = ways(&wishes, letter.channel).count();
+            most += ways * (letter.line().len() + 1 + LINE_COST);
+        }
+        most
     }
 
     /// Whether the signals of this turn, with those it has left, were too many.
@@ -261,7 +313,9 @@ impl Judge {
             let mut others = opened.iter().filter(|&&other| other != at);
             wish.1 == 0 || !others.any(|&other| self.surely_takes(net, other, wish))
         };
-        let (mut count, mut bytes, mut come) = (left.count, left.bytes, 0);
+        let (owed, owed_bytes) = ear.owed(&self.letters);
+        let (mut count, mut bytes) = (left.count + owed, left.bytes + owed_bytes);
+        let mut come = 0;
         let mut asked = false;
         for number in self.all_perhaps_sent(net, opened) {
             let letter = &self.letters[number];
@@ -281,7 +335,9 @@ impl Judge {
         let (peer, client) = (&self.peers[at], &net.clients[at]);
         let stays = peer.over.is_none() && !peer.reset && !client.ended && !client.closed;
         let listens = peer.ear.stages.iter().all(|wishes| wishes.contains(&wish));
-        stays && listens && !self.is_perhaps_jammed(net, at)
+        let is_small = (1..SMALL).contains(&self.settings.max_backlog);
+        let waits = peer.ear.veiled || client.appetite == 0;
+        stays && listens && !(is_small && waits) && !self.is_perhaps_jammed(net, at)
     }
 
     /// Signals of a client that were answered in this turn, or whose answer was lost.
@@ -341,6 +397,7 @@ impl Judge {
             let told = !ear.heard.is_empty() && !ear.surveyed;
             assert!(!told || !self.is_jammed(net, at), "S10: it leaves too much");
         }
+        self.judge_budget(net, opened);
         self.judge_owed(net, opened);
         self.judge_order(opened);
         self.judge_senders(net, opened);
@@ -359,6 +416,23 @@ impl Judge {
         }
     }
 
+    /// When too much is left for all together, nobody gets any more before somebody is cut off.
+    fn judge_budget(&self, net: &Net, opened: &[usize]) {
+        let most = self.settings.max_backlog;
+        let told = opened.iter().any(|&at| {
+            let ear = &self.peers[at].ear;
+            !ear.heard.is_empty() && !ear.surveyed && !ear.veiled
+        });
+        let stays = |at: usize| {
+            let (peer, client) = (&self.peers[at], &net.clients[at]);
+            let took = peer.ear.was.taken < client.heard.len() || client.appetite > 0;
+            peer.over.is_none() && !client.closed && !client.shut && !took
+        };
+        let left = opened.iter().filter(|&&at| stays(at));
+        let left: usize = left.map(|&at| self.peers[at].ear.was.sure_bytes).sum();
+        assert!(most == 0 || !told || left <= most, "S10: too much is left");
+    }
+
     /// Whether the client has left so much, and takes nothing, that it gets no more.
     pub(super) fn is_jammed(&self, net: &Net, at: usize) -> bool {
         let ear = &self.peers[at].ear;
@@ -375,34 +449,42 @@ impl Judge {
     /// What was sent while a client is being told a long answer stands behind that.
     fn judge_owed(&mut self, net: &Net, opened: &[usize]) {
         let sent = self.all_perhaps_sent(net, opened);
-        let told = opened.iter().flat_map(|&at| &self.peers[at].ear.told);
-        let told: Vec<usize> = told.map(|told| told.0).collect();
+        let all_told = opened.iter().flat_map(|&at| &self.peers[at].ear.told);
+        let all_told: Vec<usize> = all_told.map(|told| told.0).collect();
         for &at in opened {
             let come = delivered(net, at, self.peers[at].sent);
             let ends = self.peers[at].over.is_some();
             let first = self.peers[at].frames.front();
             let first = first.filter(|frame| frame.end() <= come && !ends);
-            let veiled = first.is_some_and(|frame| frame.ask.is_listing());
+            let told = first.is_some_and(|frame| frame.ask.is_listing());
+            // What is behind the answer follows as there is room.
+            let is_full = net.output(at).len() >= OUTPUT_MAX;
+            let goes_on = is_full || net.deadline().is_some_and(|due| due <= self.now);
             let ear = &mut self.peers[at].ear;
+            let follows = (ear.surveyed || ear.veiled) && goes_on && !ends;
+            let veiled = told || follows;
             let turns = ear
                 .heard
                 .iter()
                 .filter_map(|heard| self.letters[heard.0].turn);
             assert!(turns.is_sorted(), "two heard in different orders");
             let heard = |letter: usize| ear.heard.iter().any(|heard| heard.0 == letter);
-            if ear.surveyed && !ends {
-                let all = ear.owed.iter().all(|owed| !owed.1 || heard(owed.0));
-                assert!(all, "a signal was not kept for it");
+            let owed: Vec<(usize, bool)> = ear
+                .owed
+                .iter()
+                .map(|owed| (owed.0, owed.1 && !heard(owed.0)))
+                .collect();
+            if !veiled && !ends {
+                let none = owed.iter().all(|owed| !owed.1);
+                assert!(none, "a signal was not kept for it");
             }
-            if ear.surveyed {
-                ear.owed.clear();
-            }
+            ear.owed = if veiled { owed } else { Vec::new() };
             ear.veiled = veiled;
             for &letter in sent.iter().filter(|_| veiled) {
                 let alone = |wishes: &Vec<Wish>| {
                     ways(wishes, self.letters[letter].channel).any(|wish| wish.1 == 0)
                 };
-                let sure = told.contains(&letter) && !heard(letter);
+                let sure = all_told.contains(&letter) && !heard(letter);
                 let sure = sure && ear.stages.iter().all(alone);
                 ear.owed.push((letter, sure));
             }
