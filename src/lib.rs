@@ -41,17 +41,18 @@
 //! - **[`hub`]** joins sessions, faces and the two tables. `mod.rs` is what the server calls; `execute.rs` turns bytes
 //!   into requests and replies into bytes; `agenda.rs` says what comes next and how much of it; `outlet.rs` is a
 //!   session's output, and says when a reader is too slow: `post.rs` or a deadline in `life.rs` then cuts it off;
-//!   `life.rs` is how a session ends; `session.rs` is its record; `access.rs` says who may do what; `listing.rs` gives
-//!   long answers in slices, of which `stats.rs` and `show.rs` write one each; `post.rs` is signals on their way;
-//!   `counts.rs` is the snapshot of all counts, `refusals.rs` what the log is to be told of refusals.
+//!   `budget.rs` is what waits of signals for all readers together; `life.rs` is how a session ends; `session.rs` is
+//!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs` and
+//!   `show.rs` write one each; `post.rs` is signals on their way; `counts.rs` is the snapshot of all counts,
+//!   `refusals.rs` what the log is to be told of refusals.
 //! - **[`wire`]** is the faces, one file each; a status page would be a face. `mod.rs` has the one table of what they
 //!   differ in; [`wire::text`] and [`wire::distlockd`] are their bytes, [`wire::json`] is what listings write,
 //!   [`wire::ask`] is the client's end of the line protocol.
 //! - **[`server`]** is the loop. `doors.rs` listens and accepts, `limits.rs` counts connections, `socket.rs` reads
 //!   and writes, `reload.rs` reads token files again; `refusals.rs` and `trail.rs` log what was refused and what
 //!   happened to locks.
-//! - **[`base`]** is containers: `wheel` times, `slab` stores, `list` links, `table` finds, `name` and `buffer` hold
-//!   bytes, `date` is the calendar.
+//! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`
+//!   hold bytes, `date` is the calendar.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
 //!   the one table of options. **[`log`]** writes lines, and waits for nobody.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
@@ -85,7 +86,8 @@
 //! 1. The hub puts it on its way (`hub/post.rs`), and its session waits for the answer. Signals to one channel follow
 //!    each other; signals to different channels take turns, a slice each.
 //! 2. The hub asks [`signals::Signals::next`] for one listener after the other, and writes the line into the output of
-//!    each. A listener that has left too much unread gets none, and is cut off unless another of its group takes it.
+//!    each. A listener that has left too much unread gets none, and is cut off unless another of its group takes it. When
+//!    all together have left too much, the listener with most is cut off first.
 //! 3. When every listener was asked, the session that sent the signal is told how many got it.
 //!
 //! # Glossary

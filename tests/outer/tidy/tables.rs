@@ -117,6 +117,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("config/tests", "command"),
     ("hub/access", "command"),
     ("hub/agenda", ""),
+    ("hub/budget", "base"),
     ("hub/check", "super::session super::stats wire"),
     ("hub/counts", "command locks"),
     (
@@ -126,13 +127,13 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("hub/life", "command super::refusals super::session wire"),
     (
         "hub/listing",
-        "command super::agenda super::show super::stats super::view",
+        "command super::agenda super::session super::show super::stats super::view",
     ),
     ("hub/mod", "base command locks signals wire"),
-    ("hub/outlet", "base"),
+    ("hub/outlet", "base super::budget"),
     (
         "hub/post",
-        "command signals super::agenda super::session wire",
+        "base command signals super::agenda super::session wire",
     ),
     ("hub/refusals", "command"),
     (
