@@ -130,6 +130,7 @@ impl Server {
             // Fewer clients fit, that is all.
             log.warn(unix_us(), "file-limit", &[("error", &e)]);
         }
+        sys::give_memory_back();
         sys::adopt_quietly();
         sys::output::write_from_background();
         let (poll, timer) = (Poll::new()?, Timer::new()?);

@@ -25,6 +25,9 @@ use crate::command::{SECOND, Us};
 const BACKLOG: c_int = 4096;
 /// The kernel's buffer for each direction of a connection, instead of megabytes: requests and answers are short.
 const BUFFER: c_int = 128 * 1024;
+/// Blocks of this many bytes, as chunks of slabs are, have pages of their own.
+#[cfg(target_env = "gnu")]
+const MAPPED_MIN: c_int = 128 * 1024;
 /// A peer that is silent for 30 s is probed three times, 10 s apart: a host that has vanished is noticed in a minute.
 const KEEPALIVE_IDLE_S: c_int = 30;
 const KEEPALIVE_INTERVAL_S: c_int = 10;
@@ -251,6 +254,16 @@ pub fn raise_file_limit() -> io::Result<u64> {
             check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit))?;
         }
         Ok(limit.rlim_cur)
+    }
+}
+
+/// Has the allocator map large blocks one by one, so that those that are freed go back to the system. That of glibc
+/// begins so, but after the first such block is freed keeps all up to its size (mallopt(3), M_MMAP_THRESHOLD).
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a number for the allocator; no pointer is passed. If it is refused, all stays as it was.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_MIN);
     }
 }
 
