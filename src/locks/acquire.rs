@@ -58,6 +58,10 @@ impl Locks {
         if let Some(key) = self.find(hash, wish.space, wish.name)
             && self.keys[key].idle().is_none()
         {
+            if self.keys[key].limit() != wish.limit {
+                // A user with another limit ends no hold.
+                return true;
+            }
             self.evict(key, out);
             self.retire_if_unused(key);
         }

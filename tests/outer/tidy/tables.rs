@@ -70,13 +70,13 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/take",
-        "command failure options print super::acquire super::world sys",
+        "command failure options print super::acquire super::keeper super::world sys",
     ),
     ("bin/dflock/run/times", "client command guard options"),
     ("bin/dflock/run/world", "command failure sys"),
     (
         "bin/dflock/steps/acquire",
-        "client command failure options run super::talk sys",
+        "client command failure options run super::talk",
     ),
     (
         "bin/dflock/steps/listen",

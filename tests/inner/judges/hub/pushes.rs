@@ -271,7 +271,7 @@ impl Judge {
         let most = self.settings.max_backlog;
         let ear = &self.peers[at].ear;
         let first = self.peers[at].frames.front();
-        let asks = ear.surveyed || first.is_some_and(|frame| frame.ask == Ask::Stats);
+        let asks = ear.surveyed || first.is_some_and(|frame| frame.ask.is_listing());
         let waits = net.clients[at].appetite == 0 || ear.veiled || asks;
         if most == 0 || !waits || self.all_perhaps_sent(net, opened).is_empty() {
             return false;
