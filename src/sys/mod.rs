@@ -27,7 +27,7 @@ const BACKLOG: c_int = 4096;
 const BUFFER: c_int = 128 * 1024;
 /// Blocks of this many bytes, as chunks of slabs are, have pages of their own.
 #[cfg(target_env = "gnu")]
-const MAPPED_MIN: c_int = 128 * 1024;
+const MAPPED_MIN: c_int = 64 * 1024;
 /// A peer that is silent for 30 s is probed three times, 10 s apart: a host that has vanished is noticed in a minute.
 const KEEPALIVE_IDLE_S: c_int = 30;
 const KEEPALIVE_INTERVAL_S: c_int = 10;
