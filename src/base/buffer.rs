@@ -64,14 +64,10 @@ impl Buffer {
         assert!(n <= self.len());
         let Some(bytes) = &mut self.0 else { return };
         bytes.head += n;
-        let left = bytes.all.len() - bytes.head;
-        if left == 0 {
+        if bytes.head == bytes.all.len() {
             self.clear(pool);
-        } else if bytes.all.capacity() > KEEP_BYTES && left < bytes.all.capacity() / 4 {
-            // Three times as much was in and is gone, so the copy costs less than that did.
-            bytes.all.drain(..bytes.head);
-            bytes.head = 0;
-            bytes.all.shrink_to(KEEP_BYTES.max(2 * left));
+        } else if bytes.all.capacity() > KEEP_BYTES {
+            bytes.trim();
         }
     }
 
@@ -83,6 +79,20 @@ impl Buffer {
             bytes.all.clear();
             bytes.head = 0;
             pool.spare.push(buffer);
+        }
+    }
+}
+
+impl Bytes {
+    /// Gives memory back if most of a large buffer has been consumed. Three times as much was in and is gone, so the
+    /// copy costs less than that did.
+    #[cold]
+    fn trim(&mut self) {
+        let left = self.all.len() - self.head;
+        if left < self.all.capacity() / 4 {
+            self.all.drain(..self.head);
+            self.head = 0;
+            self.all.shrink_to(KEEP_BYTES.max(2 * left));
         }
     }
 }

@@ -157,7 +157,19 @@ impl<T: Default> Index<usize> for Grid<T> {
 
     #[inline(always)]
     fn index(&self, place: usize) -> &T {
-        self.get(place).unwrap_or(&self.vacant)
+        match self.get(place) {
+            Some(value) => value,
+            None => self.vacant(),
+        }
+    }
+}
+
+impl<T> Grid<T> {
+    // Out of the way, as in a slab.
+    #[cold]
+    #[inline(never)]
+    fn vacant(&self) -> &T {
+        &self.vacant
     }
 }
 

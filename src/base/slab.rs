@@ -177,9 +177,20 @@ impl<T> Index<u32> for Slab<T> {
     #[inline(always)]
     fn index(&self, place: u32) -> &T {
         let chunk = self.chunks.get(place as usize / CHUNK);
-        chunk
-            .and_then(|chunk| chunk.values.get(place as usize % CHUNK))
-            .unwrap_or(&self.vacant)
+        match chunk.and_then(|chunk| chunk.values.get(place as usize % CHUNK)) {
+            Some(value) => value,
+            None => self.vacant(),
+        }
+    }
+}
+
+impl<T> Slab<T> {
+    // Out of the way, a read costs what its bounds checks cost. As a choice between two addresses it cost 180
+    // instructions more for each request.
+    #[cold]
+    #[inline(never)]
+    fn vacant(&self) -> &T {
+        &self.vacant
     }
 }
 

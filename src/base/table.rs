@@ -51,8 +51,8 @@ impl Table {
 
     /// Adds a place, which is not in yet.
     pub fn insert(&mut self, hash: u32, place: u32) {
-        for _ in 0..MOVES {
-            self.move_one();
+        if !self.old.is_empty() {
+            self.move_some(MOVES);
         }
         if (self.entries + 1) * 4 > self.cells.len() * 3 {
             self.resize(self.cells.len() * 2);
@@ -73,7 +73,8 @@ impl Table {
                 .expect("a place that is removed is in");
             self.old[at] = TOMBSTONE;
         }
-        if self.cells.len() > SMALL || !self.old.is_empty() {
+        let is_sparse = self.entries * SPARSE < self.cells.len() && self.cells.len() > SMALL;
+        if is_sparse || !self.old.is_empty() {
             self.shrink();
         }
     }
@@ -147,11 +148,15 @@ impl Table {
             *self = Table::new();
             return;
         }
-        for _ in 0..MOVES_DOWN {
-            self.move_one();
-        }
+        self.move_some(MOVES_DOWN);
         if self.old.is_empty() && self.entries * SPARSE < self.cells.len() {
             self.resize(self.cells.len() / 2);
+        }
+    }
+
+    fn move_some(&mut self, most: usize) {
+        for _ in 0..most {
+            self.move_one();
         }
     }
 
