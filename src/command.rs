@@ -9,6 +9,16 @@ use std::fmt::{self, Display};
 /// 9,223,372,036 s; sums saturate.
 pub type Us = u64;
 
+/// The earlier of two instants, each of which there may not be.
+#[inline(always)]
+pub fn earlier(one: Option<Us>, other: Option<Us>) -> Option<Us> {
+    // A search for the least of a list costs each turn three times the instructions.
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// One second, in [`Us`].
 pub const SECOND: Us = 1_000_000;
 

@@ -89,6 +89,12 @@ impl Log {
         self.batch_lines += 1;
     }
 
+    /// Whether something waits to be written.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        !self.batch.is_empty() || !self.rest.is_empty()
+    }
+
     /// Writes the lines that wait, and the rest of what was written in part. The time is for a line about lines that were
     /// dropped, and is not looked at if no line waits.
     pub fn flush(&mut self, unix_us: u64) {
@@ -162,6 +168,12 @@ impl Pace {
     /// Counts so many events, to be logged when [`Pace::rest`] says so.
     pub fn add(&mut self, count: u64) {
         self.count += count;
+    }
+
+    /// Whether there is a count.
+    #[inline]
+    pub fn has_some(&self) -> bool {
+        self.count > 0
     }
 
     /// When a count will be due though nothing more happens; None if there is none.

@@ -26,7 +26,7 @@ use core::net::SocketAddr;
 use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
-use crate::command::{Command, Outbox, SessionId, Us, WaitEdge};
+use crate::command::{Command, Outbox, SessionId, Us, WaitEdge, earlier};
 use crate::locks::{self, Event, Locks};
 use crate::signals::Signals;
 use crate::wire::Face;
@@ -418,14 +418,13 @@ impl Hub {
 
     /// When the next turn must be, if no socket asks for one before; in the past while work is put off.
     pub fn deadline(&self) -> Option<Us> {
-        let draining = self.drain_deadline();
         let put_off =
             self.agenda.is_put_off() || !self.posts.is_empty() || self.signals.is_leaving();
-        let work = put_off.then_some(0);
-        [work, self.locks.deadline(), self.wheel.next(), draining]
-            .into_iter()
-            .flatten()
-            .min()
+        if put_off {
+            return Some(0);
+        }
+        let due = earlier(self.locks.deadline(), self.wheel.next());
+        earlier(due, self.drain_deadline())
     }
 
     /// Whether requests that were received wait for a later turn: leases should not end before them.
@@ -451,6 +450,12 @@ impl Hub {
     /// Takes one of the deadlocks of this turn: who waits for what, the one that was refused first.
     pub fn next_knot(&mut self) -> Option<Vec<WaitEdge>> {
         self.locks.take_knot()
+    }
+
+    /// Whether there is a deadlock, an event or a refusal that was not taken yet.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.locks.has_news() || self.refusals.any()
     }
 
     /// Takes the oldest event of the lock table that was noted. It must be taken before the turn ends, while the sessions
@@ -484,6 +489,6 @@ impl Hub {
     #[inline(always)]
     fn find(&self, id: SessionId) -> Option<u32> {
         let slot = id.slot();
-        (slot < self.sessions.places() && self.sessions[slot].id == id).then_some(slot)
+        (self.sessions[slot].id == id).then_some(slot)
     }
 }

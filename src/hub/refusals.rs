@@ -49,6 +49,11 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.any
+    }
+
     pub fn note(&mut self, refused: Refused, peer: Option<SocketAddr>) {
         let (count, last) = &mut self.tallies[refused as usize];
         (*count, *last) = (*count + 1, peer);

@@ -81,6 +81,12 @@ pub struct Hold {
 }
 
 impl Locks {
+    /// Whether there is a deadlock or an event that was not taken yet.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        !self.knots.is_empty() || !self.events.is_empty()
+    }
+
     /// Takes the oldest event that was noted.
     pub fn take_event(&mut self) -> Option<Event> {
         self.events.pop_front()

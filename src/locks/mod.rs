@@ -31,7 +31,7 @@ use crate::base::list::List;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::base::wheel::Wheel;
-use crate::command::{Bound, Command, Outbox, SessionId, Space, Us, WaitEdge};
+use crate::command::{Bound, Command, Outbox, SessionId, Space, Us, WaitEdge, earlier};
 use acquire::Wish;
 use breaking::Breaking;
 pub use counts::Counts;
@@ -289,10 +289,7 @@ impl Locks {
         if put_off {
             return Some(0);
         }
-        [self.wheel.next(), self.idle_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        earlier(self.wheel.next(), self.idle_deadline())
     }
 
     /// Whether the session holds or waits for anything.

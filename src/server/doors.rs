@@ -13,7 +13,7 @@ use super::limits::{Limits, Over};
 use super::refusals::{Kind, Refusals};
 use super::socket::Sockets;
 use super::unix_us;
-use crate::command::{Refusal, Reply, SessionId, Us};
+use crate::command::{Refusal, Reply, SessionId, Us, earlier};
 use crate::config::{Config, Distlockd};
 use crate::hub::{Hub, Vitals};
 use crate::log::{Fields, Log, Pace};
@@ -126,14 +126,14 @@ impl Doors {
 
     /// When a turn is needed though nothing happens: to try again, or to log what was counted.
     pub fn deadline(&self) -> Option<Us> {
-        [
-            self.retry,
-            self.exhausted.deadline(),
-            self.errors.deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let told = earlier(self.exhausted.deadline(), self.errors.deadline());
+        earlier(self.retry, told)
+    }
+
+    /// Whether something was counted that the log has not been told.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.exhausted.has_some() || self.errors.has_some()
     }
 
     /// No edge will tell of clients that wait already.

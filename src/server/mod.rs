@@ -20,7 +20,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::command::{Us, WaitEdge};
+use crate::command::{Us, WaitEdge, earlier};
 use crate::config::{self, Config, Secrets};
 use crate::hub::{Hub, Settings, Vitals};
 use crate::locks;
@@ -168,12 +168,8 @@ impl Server {
 
     /// Waits for an event or for the hub's deadline, unless there is work already.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
-        let deadlines = [
-            self.hub.deadline(),
-            self.doors.deadline(),
-            self.refusals.deadline(),
-        ];
-        let deadline = deadlines.into_iter().flatten().min();
+        let told = earlier(self.doors.deadline(), self.refusals.deadline());
+        let deadline = earlier(self.hub.deadline(), told);
         let busy = self.doors.may_accept()
             || self.sockets.to_read() > 0
             || deadline.is_some_and(|due| due <= self.now);
@@ -224,18 +220,35 @@ impl Server {
         if self.hub.is_last_call() && self.doors.has_lines() {
             self.close_doors();
         }
+        if self.has_news() {
+            self.report();
+        }
+        self.hub.end_turn();
+        if self.log.is_debug() {
+            self.measure();
+        }
+    }
+
+    /// Whether the log is to be told of something, now or when the second of a count has passed. Most turns have nothing.
+    #[inline]
+    fn has_news(&self) -> bool {
+        self.hub.has_news()
+            || self.doors.has_news()
+            || self.refusals.has_news()
+            || self.log.is_behind()
+    }
+
+    /// Tells the log.
+    #[cold]
+    fn report(&mut self) {
         while let Some(knot) = self.hub.next_knot() {
             let waits = Waits(&knot);
             self.log.debug(unix_us(), "deadlock", &[("waits", &waits)]);
         }
         trail::log_events(&mut self.hub, STILL_HELD, &mut self.log);
-        self.hub.end_turn();
         self.doors.report(self.now, &mut self.log);
         self.refusals.take(&mut self.hub);
         self.refusals.report(self.now, &mut self.log);
-        if self.log.is_debug() {
-            self.measure();
-        }
     }
 
     /// Lets the hub work, keeps what came of it and sends that, until neither leads to the other.

@@ -36,6 +36,8 @@ const KINDS: [Kind; 7] = [
 /// The refusals of each kind that are not logged yet.
 pub(super) struct Refusals {
     tallies: [Tally; KINDS.len()],
+    /// One of them has a count.
+    any: bool,
     /// The options that set limits, and their values.
     limits: [(&'static str, u64); 4],
 }
@@ -51,6 +53,7 @@ impl Refusals {
     pub fn new(config: &Config) -> Refusals {
         Refusals {
             tallies: Default::default(),
+            any: false,
             limits: [
                 ("max-connections", config.max_connections.into()),
                 (
@@ -67,6 +70,7 @@ impl Refusals {
     pub fn add(&mut self, kind: Kind, count: u64, last: Option<SocketAddr>) {
         let tally = &mut self.tallies[kind as usize];
         tally.pace.add(count);
+        self.any = true;
         tally.last = last.map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
     }
 
@@ -85,7 +89,19 @@ impl Refusals {
     }
 
     /// When a count is to be logged though nothing more is refused.
+    #[inline]
     pub fn deadline(&self) -> Option<Us> {
+        self.any.then(|| self.next()).flatten()
+    }
+
+    /// Whether something was counted that the log has not been told.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.any
+    }
+
+    #[cold]
+    fn next(&self) -> Option<Us> {
         let tallies = self.tallies.iter();
         tallies.filter_map(|tally| tally.pace.deadline()).min()
     }
@@ -120,5 +136,6 @@ impl Refusals {
             };
             log.warn(unix_us(), event, &[("count", &count), ("last", last)]);
         }
+        self.any = self.tallies.iter().any(|tally| tally.pace.has_some());
     }
 }
