@@ -2,6 +2,7 @@
 //! is compared in the same time wherever the two differ, and a wrong one costs the session its connection.
 
 use super::Hub;
+use super::session::Busy;
 use crate::command::{Refusal, Reply};
 
 /// The secrets of the server, each of them perhaps unset.
@@ -27,6 +28,7 @@ impl Hub {
         let is = |secret: &Option<Vec<u8>>| secret.as_ref().is_some_and(|it| is_equal(it, said));
         let (is_client, is_admin) = (is(&self.secrets.client), is(&self.secrets.admin));
         let session = &mut self.sessions[slot];
+        session.busy = Busy::Introduced;
         let may_be_admin = self.secrets.admin.is_some() && !session.admin;
         if is_admin && may_be_admin || is_client && !session.trusted {
             session.trusted = true;
