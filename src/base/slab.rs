@@ -21,7 +21,10 @@ pub(super) const NONE: usize = usize::MAX;
 
 /// Values of one type at places that do not move.
 pub struct Slab<T> {
+    /// As many as there ever were: so a read need not ask whether there is one.
     chunks: Vec<Chunk<T>>,
+    /// One above the last that has memory.
+    top: usize,
     /// No chunk below this one has room.
     roomy: usize,
     /// A chunk with memory and without values; NONE if there is none.
@@ -46,6 +49,7 @@ impl<T: Default> Slab<T> {
     pub fn new() -> Slab<T> {
         Slab {
             chunks: Vec::new(),
+            top: 0,
             roomy: 0,
             spare: NONE,
             present: 0,
@@ -78,6 +82,7 @@ impl<T: Default> Slab<T> {
                 if used == 0 {
                     chunk.values.reserve_exact(CHUNK);
                     self.present += 1;
+                    self.top = self.top.max(at + 1);
                 }
                 chunk.values.push(value);
                 return place + used as u32;
@@ -117,9 +122,9 @@ impl<T: Default> Slab<T> {
 
     /// One above the highest place that may be used. Free places below it hold the default value.
     pub fn places(&self) -> u32 {
-        match self.chunks.last() {
-            Some(last) => ((self.chunks.len() - 1) * CHUNK + last.values.len()) as u32,
-            None => 0,
+        match self.top {
+            0 => 0,
+            top => ((top - 1) * CHUNK + self.chunks[top - 1].values.len()) as u32,
         }
     }
 
@@ -135,11 +140,8 @@ impl<T: Default> Slab<T> {
     fn give_back(&mut self, at: usize) {
         self.chunks[at] = Chunk::default();
         self.present -= 1;
-        while self.chunks.last().is_some_and(Chunk::is_absent) {
-            self.chunks.pop();
-        }
-        if self.chunks.len() < self.chunks.capacity() / 4 {
-            self.chunks.shrink_to(self.chunks.len() * 2);
+        while self.top > 0 && self.chunks[self.top - 1].is_absent() {
+            self.top -= 1;
         }
     }
 }
@@ -176,21 +178,11 @@ impl<T> Index<u32> for Slab<T> {
     // Optimised for size it would be a call of 16 instructions, dozens for each request: 12 % of them all.
     #[inline(always)]
     fn index(&self, place: u32) -> &T {
-        let chunk = self.chunks.get(place as usize / CHUNK);
-        match chunk.and_then(|chunk| chunk.values.get(place as usize % CHUNK)) {
-            Some(value) => value,
-            None => self.vacant(),
-        }
-    }
-}
-
-impl<T> Slab<T> {
-    // Out of the way, a read costs what its bounds checks cost. As a choice between two addresses it cost 180
-    // instructions more for each request.
-    #[cold]
-    #[inline(never)]
-    fn vacant(&self) -> &T {
-        &self.vacant
+        let chunk = &self.chunks[place as usize / CHUNK];
+        chunk
+            .values
+            .get(place as usize % CHUNK)
+            .unwrap_or(&self.vacant)
     }
 }
 
@@ -242,7 +234,6 @@ mod tests {
         assert_eq!((present(&slab), slab.places()), (3, 4 * CHUNK as u32));
         assert_eq!((slab[places[CHUNK]], slab[places[2 * CHUNK]]), (0, 0));
         assert_eq!(slab[places[3 * CHUNK]], 3 * CHUNK as u64 + 1);
-        assert_eq!(slab[NIL], 0);
         // There is room elsewhere.
         for &place in &places[..ROOM] {
             slab.remove(place);

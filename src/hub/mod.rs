@@ -489,6 +489,6 @@ impl Hub {
     #[inline(always)]
     fn find(&self, id: SessionId) -> Option<u32> {
         let slot = id.slot();
-        (self.sessions[slot].id == id).then_some(slot)
+        (id != SessionId::NOBODY && self.sessions[slot].id == id).then_some(slot)
     }
 }
