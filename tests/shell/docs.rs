@@ -13,7 +13,7 @@ use dflockd::config::{Flag, OPTIONS, help};
 
 #[test]
 fn the_readme_is_true() {
-    assert_eq!(run_dialogues(&markdown_blocks(&read("README.md"))), 2);
+    assert_eq!(run_dialogues(&markdown_blocks(&read("README.md"))), 3);
 }
 
 /// What follows in the README uses what its first block has built: `cargo run` would leave out `dflock`.
