@@ -51,7 +51,7 @@ _dflock() {
         else
             # No step has a colon, which bash has cut off here.
             [[ ${words[n]} == *[:=]* ]] ||
-                _dflock_words 'hold acquire renew release ls stat ping signal listen bench version help'
+                _dflock_words 'hold acquire renew release ls stat break ping signal listen bench version help'
             _dflock_keys
         fi
         return 0
@@ -59,7 +59,7 @@ _dflock() {
     ((i += 1))
     if ((i == n)) || [[ ${words[i]} != -c && ${words[i]} != --command ]]; then
         case $key in
-        hold | acquire | renew | release | ls | stat | ping | signal | listen | bench | version | help)
+        hold | acquire | renew | release | ls | stat | break | ping | signal | listen | bench | version | help)
             _dflock_step "$key" "$i"
             return 0
             ;;
@@ -101,7 +101,7 @@ _dflock_step() {
     fi
     if [[ $cur != -* ]] || ((before >= 100)); then
         case $1 in
-        hold | acquire | renew | release | ls | stat) ((before % 100 == 0)) && _dflock_keys ;;
+        hold | acquire | renew | release | ls | stat | break) ((before % 100 == 0)) && _dflock_keys ;;
         esac
         return 0
     fi
@@ -113,7 +113,7 @@ _dflock_step() {
     acquire) list='-n --nonblock -w --wait -E --conflict-exit-code -q --skip-ok -l --limit --lease --id -o --output' ;;
     renew) list='-l --limit --lease --id -o --output' ;;
     release) list='-l --limit --id' ;;
-    stat) list='-l --limit -o --output' ;;
+    stat | break) list='-l --limit -o --output' ;;
     ls | signal) list='-o --output' ;;
     listen) list='--group -o --output' ;;
     bench)

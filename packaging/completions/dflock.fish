@@ -1,6 +1,6 @@
 # Completion for dflock(1) in fish. Copy it into a directory of $fish_complete_path, as dflock.fish.
 
-set -g __dflock_steps hold acquire renew release ls stat ping signal listen bench version help
+set -g __dflock_steps hold acquire renew release ls stat break ping signal listen bench version help
 
 # Prints the words from the key on; the last one is the word being typed.
 function __dflock_words
@@ -95,7 +95,7 @@ complete -c dflock -n '__dflock_for hold acquire' -s n -l nonblock -d 'do not wa
 complete -c dflock -n '__dflock_for hold acquire' -s w -l wait -x -d 'wait up to this many seconds'
 complete -c dflock -n '__dflock_for hold acquire' -s E -l conflict-exit-code -x -d 'exit status when the lock is not free in time'
 complete -c dflock -n '__dflock_for hold acquire' -s q -l skip-ok -d 'exit 0 and print nothing if the lock is not free in time'
-complete -c dflock -n '__dflock_for hold acquire renew release stat' -s l -l limit -x -d 'use a semaphore with this many slots'
+complete -c dflock -n '__dflock_for hold acquire renew release stat break' -s l -l limit -x -d 'use a semaphore with this many slots'
 complete -c dflock -n '__dflock_for hold acquire renew' -l lease -x -d 'time that a lock outlives a failure'
 complete -c dflock -n '__dflock_for hold' -l min-hold -x -d 'hold the lock for at least this time'
 complete -c dflock -n '__dflock_for hold' -l max-hold -x -d 'stop the command after this time'
@@ -106,18 +106,19 @@ complete -c dflock -n '__dflock_for $__dflock_steps' -l server -x -a '(__fish_pr
 complete -c dflock -n '__dflock_for $__dflock_steps' -l token-file -r -F -d 'file with the auth token'
 complete -c dflock -n '__dflock_for hold acquire renew release' -l id -x -d 'owner of the lock'
 complete -c dflock -n '__dflock_for listen' -l group -x -d 'members of a group take turns'
-complete -c dflock -n '__dflock_for hold acquire renew ls stat signal listen' -s o -l output -x -a 'sh json' -d 'format of the output'
-complete -c dflock -n '__dflock_for hold acquire renew release ls stat ping signal listen version' -s v -l verbose -d 'tell on stderr what happens'
+complete -c dflock -n '__dflock_for hold acquire renew ls stat break signal listen' -s o -l output -x -a 'sh json' -d 'format of the output'
+complete -c dflock -n '__dflock_for hold acquire renew release ls stat break ping signal listen version' -s v -l verbose -d 'tell on stderr what happens'
 complete -c dflock -n '__dflock_for $__dflock_steps' -s h -l help -d 'print the options'
 complete -c dflock -n __dflock_wants_key -s V -l version -d 'print the version'
 complete -c dflock -n __dflock_wants_key -a '(__dflock_keys)' -d key
-complete -c dflock -n '__dflock_first_behind hold acquire renew release ls stat' -a '(__dflock_keys)' -d key
+complete -c dflock -n '__dflock_first_behind hold acquire renew release ls stat break' -a '(__dflock_keys)' -d key
 complete -c dflock -n __dflock_wants_key -a hold -d 'keep a lock until standard input ends'
 complete -c dflock -n __dflock_wants_key -a acquire -d 'take a lock and print its token'
 complete -c dflock -n __dflock_wants_key -a renew -d 'begin the lease anew'
 complete -c dflock -n __dflock_wants_key -a release -d 'release the lock'
 complete -c dflock -n __dflock_wants_key -a ls -d 'list the keys that are held or waited for'
 complete -c dflock -n __dflock_wants_key -a stat -d 'show one key'
+complete -c dflock -n __dflock_wants_key -a break -d 'end holds by force'
 complete -c dflock -n __dflock_wants_key -a ping -d 'check that all servers answer'
 complete -c dflock -n __dflock_wants_key -a signal -d 'send a signal to a channel'
 complete -c dflock -n __dflock_wants_key -a listen -d 'print the signals of a pattern'

@@ -67,7 +67,7 @@ fn completes(daemon: &Daemon, command: &str, setup: &str) {
             " -o json"
         };
         shell.send(&format!("dflock {typed}\t{json}\n"));
-        let line = shows(&mut shell, "{\"holder\":");
+        let line = shows(&mut shell, "{\"fence\":");
         shows(&mut shell, "ready");
         assert!(
             line.contains(&format!("\"key\":\"{key}\"")),

@@ -222,9 +222,10 @@ fn is_fence(word: &str) -> bool {
     word.len() == 19 && word.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The address of a client in the log: the kernel has chosen its port.
+/// The address of a client, in the log or in a table: the kernel has chosen its port.
 fn is_peer(word: &str) -> bool {
-    let port = word.split_once("=127.0.0.1:").map(|(_, port)| port);
+    let value = word.split_once('=').map_or(word, |(_, value)| value);
+    let port = value.strip_prefix("127.0.0.1:");
     port.is_some_and(|port| port.parse::<u16>().is_ok()) && !word.starts_with("addr=")
 }
 

@@ -708,13 +708,19 @@ fn each_lock_has_an_owner_of_its_own_unless_that_is_said() {
     let script = format!("{}printf '%s|' \"$DFLOCK_OWNER\"", end.out);
     let shell = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(shell.stdout, b"it's me|", "{end:?}");
-    let table = run(at(daemon.addr, &["-v", "ls"])).out;
+    let table = run(at(daemon.addr, &["ls"])).out;
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines[0].ends_with("SECONDS LEFT  OWNER"), "{table}");
-    assert!(lines[1].ends_with(&owner), "{table}");
-    assert!(lines[2].ends_with("  -  -"), "{table}");
-    assert!(lines[3].ends_with(r"  'it'\''s me'"), "{table}");
-    assert!(!run(at(daemon.addr, &["ls"])).out.contains("it's me"));
+    assert!(
+        lines[0].starts_with("KEY  HELD  WAITING  OWNER  "),
+        "{table}"
+    );
+    assert!(
+        lines[1].contains(&format!("  {owner}  127.0.0.1:")),
+        "{table}"
+    );
+    assert!(lines[2].contains(r"  'it'\''s me'  "), "{table}");
+    let semaphore = "k    1/2   0        -";
+    assert!(lines.last().unwrap().starts_with(semaphore), "{table}");
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //! steps.rs. Invariant: as in main.rs.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
+use std::thread;
 
 use crate::daemon::{Daemon, eventually, tools};
 use crate::stage::{at, run};
-use crate::steps::says;
 
 #[test]
 fn names_move_no_cursor() {
@@ -17,11 +19,15 @@ fn names_move_no_cursor() {
     let table = run(at(daemon.addr, &["ls"])).out;
     let row = table.lines().nth(1).unwrap();
     assert!(
-        row.starts_with("$'cl\u{e9}\\033[2J\\177\\\\'   1/1 "),
+        row.starts_with("$'cl\u{e9}\\033[2J\\177\\\\'  1/1 "),
         "{row}"
     );
     let heading = table.lines().next().unwrap();
-    assert_eq!(heading.chars().count(), row.chars().count(), "{table}");
+    assert_eq!(
+        heading.find("HELD"),
+        Some(row.chars().position(|c| c == '/').unwrap() - 1),
+        "{table}"
+    );
 }
 
 /// `ls` shows each as one word of bash, on one line, and each is that key for `stat`.
@@ -100,8 +106,8 @@ fn a_key_that_is_not_utf_8_is_told_from_those_that_look_like_it() {
         end.out.contains("\"key_hex\":\"fffe\"") && end.out.matches("\"key\"").count() == 1,
         "{end:?}"
     );
-    // Of a server that knows no key_hex nothing is claimed.
-    let older = says("ok {\"locks\":[{\"key\":\"\u{fffd}\"}]}\n");
+    // Of a server that knows neither show nor key_hex nothing is claimed.
+    let older = older("ok {\"locks\":[{\"key\":\"\u{fffd}\"}]}\n");
     for (name, status) in [(&b"\xff"[..], 76), (b"\xff\xff", 1)] {
         let mut command = at(older, &["stat"]);
         command.arg(OsStr::from_bytes(name));
@@ -128,8 +134,171 @@ fn stat_shows_the_lock_and_the_semaphore_of_a_name() {
     lock.takes("k");
     assert_eq!(kinds(&[]), (0, vec![false, true]));
     assert_eq!(kinds(&["-l", "1"]), (0, vec![true]));
-    assert_eq!(stat(&[]).out.lines().count(), 3);
+    // Of each its row, and a line for each hold.
+    assert_eq!(stat(&[]).out.lines().count(), 2 * (2 + 1 + 2) + 1);
     assert!(stat(&["-o", "sh"]).out.starts_with("DFLOCK_LIMIT=1\n"));
     drop(semaphore);
     eventually("it is free", || kinds(&[]) == (0, vec![false]));
+}
+
+/// A server that knows no `show`, and these `stats`.
+fn older(stats: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut peer = BufReader::new(stream);
+                let mut frame = Vec::new();
+                loop {
+                    frame.clear();
+                    for _ in 0..3 {
+                        peer.read_until(b'\n', &mut frame).unwrap();
+                    }
+                    let answer = match frame.split(|&byte| byte == b'\n').next().unwrap() {
+                        b"" => return,
+                        b"stats" => stats,
+                        _ => "error\n",
+                    };
+                    peer.get_mut().write_all(answer.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    addr
+}
+
+#[test]
+fn an_older_server_is_shown_as_far_as_its_stats_go() {
+    let entry = r#"{"key":"k","owner_conn_id":7,"lease_expires_in_s":12.5,"waiters":1}"#;
+    let stats = format!("ok {{\"locks\":[{entry}],\"semaphores\":[]}}\n");
+    let addr = older(stats.leak());
+    for args in [&["ls"][..], &["stat", "k"]] {
+        let end = run(at(addr, args));
+        let row = "k    1/1   1        -      -     -         12.5s";
+        assert_eq!(end.out.lines().last(), Some(row), "{end:?}");
+    }
+    assert_eq!(run(at(addr, &["stat", "other"])).status, 1);
+    let end = run(at(addr, &["break", "k"]));
+    end.complains(76);
+    assert!(end.err.contains("older version"), "{end:?}");
+}
+
+#[test]
+fn stat_shows_every_hold_and_every_wait_in_order() {
+    let daemon = Daemon::start(&[]);
+    let (mut holder, mut first, mut second) =
+        (daemon.connect(), daemon.connect(), daemon.connect());
+    holder.says("id", "_", "the holder", "ok");
+    let token = holder.takes("deploy");
+    first.waits("deploy", "100");
+    second.says("id", "_", "second", "ok");
+    second.waits("deploy", "100");
+    let end = run(at(daemon.addr, &["stat", "deploy"]));
+    let lines: Vec<Vec<&str>> = end
+        .out
+        .lines()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .collect()
+        })
+        .collect();
+    let fence = u64::from_str_radix(&token[..16], 16).unwrap().to_string();
+    assert_eq!(
+        lines[0],
+        [
+            "KEY", "HELD", "WAITING", "OWNER", "FROM", "HELD FOR", "LEFT"
+        ]
+    );
+    assert_eq!(lines[1][..4], ["deploy", "1/1", "2", "'the holder'"]);
+    assert_eq!(lines[3], ["OWNER", "FROM", "FOR", "LEFT", "FENCE"]);
+    assert_eq!(
+        (lines[4][0], lines[4][1], lines[4][5]),
+        ("holds", "'the holder'", &fence[..])
+    );
+    assert_eq!((lines[5][0], lines[5][1]), ("waits, 1.", "-"));
+    assert_eq!((lines[6][0], lines[6][1]), ("waits, 2.", "second"));
+    assert_eq!(
+        lines[5][2],
+        first.stream().local_addr().unwrap().to_string()
+    );
+    assert_eq!(lines.len(), 7);
+    let json = run(at(daemon.addr, &["-o", "json", "stat", "deploy"])).out;
+    for part in [
+        &format!("\"fence\":\"{fence}\"")[..],
+        "\"queue\":[{\"connection\":2,",
+        "\"detached\":false",
+    ] {
+        assert!(json.contains(part), "{json}");
+    }
+}
+
+#[test]
+fn break_ends_what_it_is_told_to_and_says_how_much_that_was() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    let breaks = |args: &[&str]| {
+        let end = run(at(daemon.addr, &[&["break"], args].concat()));
+        (end.status, end.out)
+    };
+    let answer = |status, text: &str| (status, text.to_string());
+    let decimal = |token: &str| u64::from_str_radix(&token[..16], 16).unwrap().to_string();
+    let token = holder.takes("k");
+    assert_eq!(breaks(&["k", &decimal(&token)]), answer(0, "1\n"));
+    let token = holder.takes("k");
+    assert_eq!(breaks(&["k", &token[..16]]), answer(0, "1\n"));
+    assert_eq!(breaks(&["k", &token[..16]]), answer(1, "0\n"));
+    for _ in 0..3 {
+        holder.send("sl\nk\n0 3\n");
+        holder.is_granted(33);
+    }
+    holder.takes("k");
+    assert_eq!(breaks(&["k", "-l", "3"]), answer(0, "3\n"));
+    assert_eq!(breaks(&["k"]), answer(0, "1\n"));
+    assert_eq!(breaks(&["k"]), answer(1, "0\n"));
+    for bad in [
+        "x",
+        "",
+        "-1",
+        "18446744073709551616",
+        "00000000000000fg",
+        &token,
+    ] {
+        assert_eq!(breaks(&["k", bad]).0, 64, "{bad}");
+    }
+    assert_eq!(breaks(&["k", "1", "2"]).0, 64);
+}
+
+#[test]
+fn break_wants_the_token_of_the_administrator() {
+    let daemon = Daemon::start(&["--admin-token", "root", "--auth-token", "all"]);
+    let folder = crate::stage::Folder::new();
+    let with = |secret: &str| {
+        let file = folder.path(secret);
+        std::fs::write(&file, secret).unwrap();
+        run(at(daemon.addr, &["--token-file", &file, "break", "k"]))
+    };
+    let end = with("all");
+    end.complains(77);
+    assert!(
+        end.err.contains("--admin-token") && end.err.contains("--token-file"),
+        "{end:?}"
+    );
+    assert_eq!((with("root").status, with("other").status), (1, 77));
+}
+
+#[test]
+fn a_renewal_that_shortens_the_lease_of_a_slot_says_so_too() {
+    let daemon = Daemon::start(&[]);
+    let end = run(at(
+        daemon.addr,
+        &["-l", "2", "--lease", "600", "acquire", "k"],
+    ));
+    let token = end.out.split(' ').next().unwrap();
+    let end = run(at(daemon.addr, &["-l", "2", "renew", "k", token]));
+    assert!(end.err.contains("the lease is shorter now"), "{end:?}");
+    let end = run(at(daemon.addr, &["stat", "k"]));
+    assert!(end.out.contains("(detached)"), "{end:?}");
 }

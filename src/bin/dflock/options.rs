@@ -18,9 +18,9 @@ use crate::values::{addresses, number, owner, secret, span, unread, want};
 const HOST: &str = "127.0.0.1";
 /// First words that name a step and not a key, unless `--` or `-c` follows. `bench` is one more, with options of its
 /// own.
-const STEPS: [&[u8]; 11] = [
-    b"hold", b"acquire", b"renew", b"release", b"ls", b"stat", b"ping", b"signal", b"listen",
-    b"version", b"help",
+const STEPS: [&[u8]; 12] = [
+    b"hold", b"acquire", b"renew", b"release", b"ls", b"stat", b"break", b"ping", b"signal",
+    b"listen", b"version", b"help",
 ];
 
 pub const HELP: &str = "\
@@ -28,7 +28,7 @@ Usage: dflock [options] KEY [--] COMMAND [ARG...]
        dflock [options] KEY -c 'shell text'
        dflock [options] hold KEY
        dflock [options] acquire KEY | renew KEY TOKEN | release KEY TOKEN
-       dflock [options] ls [PREFIX] | stat KEY | ping | version | help
+       dflock [options] ls [PREFIX] | stat KEY | break KEY [FENCE] | ping | version | help
        dflock [options] signal CHANNEL PAYLOAD | listen PATTERN [--group GROUP]
        dflock [options] bench [bench options]
 
@@ -90,6 +90,11 @@ pub enum Task {
     },
     Stat {
         key: Vec<u8>,
+    },
+    /// End the holds of the key by force, or the one with this fence.
+    Break {
+        key: Vec<u8>,
+        fence: Option<u64>,
     },
     Ping,
     /// Send a signal to its channel.
@@ -411,7 +416,9 @@ fn serves(name: &str, task: &Task) -> bool {
         "-E" | "--conflict-exit-code" | "-q" | "--skip-ok" => takes,
         "--lease" => takes || renews,
         "--id" => takes || proves,
-        "-l" | "--limit" => takes || proves || matches!(task, Task::Stat { .. }),
+        "-l" | "--limit" => {
+            takes || proves || matches!(task, Task::Stat { .. } | Task::Break { .. })
+        }
         "--group" => matches!(task, Task::Listen { .. }),
         "-o" | "--output" => !matches!(
             task,
@@ -432,6 +439,7 @@ impl Task {
             Task::Release { .. } => "to release",
             Task::List { .. } => "to ls",
             Task::Stat { .. } => "to stat",
+            Task::Break { .. } => "to break",
             Task::Ping => "to ping",
             Task::Signal { .. } => "to signal",
             Task::Listen { .. } => "to listen",
@@ -467,6 +475,10 @@ fn step(name: &[u8], words: Vec<OsString>) -> Result<Task, String> {
         b"stat" => Task::Stat {
             key: key(word("KEY")?)?,
         },
+        b"break" => Task::Break {
+            key: key(word("KEY")?)?,
+            fence: word("FENCE").ok().map(|word| fence(&word)).transpose()?,
+        },
         b"ping" => Task::Ping,
         b"help" => Task::Help,
         b"version" => Task::Version,
@@ -486,6 +498,23 @@ fn step(name: &[u8], words: Vec<OsString>) -> Result<Task, String> {
         None => Ok(task),
         Some(word) => Err(format!("nothing may follow, but {word:?} does")),
     }
+}
+
+/// Reads a fence as dflock prints it, or the first 16 digits of a token.
+fn fence(word: &OsStr) -> Result<u64, String> {
+    let text = word.to_str().unwrap_or_default();
+    let is_hex = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_decimal = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let fence = match (is_hex, is_decimal) {
+        (true, _) => u64::from_str_radix(text, 16).ok(),
+        (false, true) => text.parse().ok(),
+        _ => None,
+    };
+    fence.ok_or_else(|| {
+        format!(
+            "{word:?}: a FENCE is a decimal number, or the first 16 hexadecimal digits of a token"
+        )
+    })
 }
 
 fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {

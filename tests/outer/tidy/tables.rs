@@ -84,11 +84,16 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/steps/listing",
-        "failure options print super::talk",
+        "failure options print super::names super::talk",
     ),
     (
         "bin/dflock/steps/mod",
         "client command failure options print wire",
+    ),
+    ("bin/dflock/steps/names", ""),
+    (
+        "bin/dflock/steps/stat",
+        "client command failure options print super::listing super::talk",
     ),
     ("bin/dflock/steps/talk", "client command failure options"),
     ("bin/dflock/values", "client command config"),
@@ -115,7 +120,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("config/secret", "wire"),
     ("config/settings", "super::options super::secret"),
     ("config/tests", "command"),
-    ("hub/access", "command"),
+    ("hub/access", "command super::session"),
     ("hub/agenda", ""),
     ("hub/budget", "base"),
     ("hub/check", "super::session super::stats wire"),

@@ -5,6 +5,8 @@
 mod acquire;
 mod listen;
 mod listing;
+mod names;
+mod stat;
 mod talk;
 
 use std::sync::mpsc;
@@ -15,7 +17,7 @@ use dflockd::client::{Client, Error, Key, Signal, Token};
 use dflockd::command::{Refusal, Us};
 use dflockd::wire::text;
 
-use crate::failure::{Failure, LOST, USAGE, say};
+use crate::failure::{Failure, LOST, NO_PERMISSION, PROTOCOL, USAGE, say};
 use crate::options::{Options, Output, Task};
 use crate::print::{grant_line, print};
 pub use listen::listen;
@@ -31,7 +33,8 @@ pub fn step(options: &Options) -> Result<u8, Failure> {
         Task::Renew { key, token } => renew(options, key, token),
         Task::Release { key, token } => release(options, key, token),
         Task::List { prefix } => listing::list(options, prefix),
-        Task::Stat { key } => listing::stat(options, key),
+        Task::Stat { key } => stat::stat(options, key),
+        Task::Break { key, fence } => break_holds(options, key, *fence),
         Task::Ping => ping(options),
         Task::Signal { signal } => send(options, signal),
         task => unreachable!("{task:?} is not a step"),
@@ -42,7 +45,7 @@ fn renew(options: &Options, key: &[u8], token: &[u8]) -> Result<u8, Failure> {
     let (key_name, token) = (name(options, key)?, proof(token)?);
     let lease = options.lease.map(duration);
     let before = match lease {
-        None => left(options, key),
+        None => left(options, key, token),
         Some(_) => None,
     };
     let mut talk = talk_about(options, key)?;
@@ -60,26 +63,29 @@ fn renew(options: &Options, key: &[u8], token: &[u8]) -> Result<u8, Failure> {
     }
 }
 
-/// How many seconds are left of the lease of a lock. None for a semaphore, whose holders the server does not list, and
-/// if the server does not say it soon: a renewal must not wait for long.
-fn left(options: &Options, key: &[u8]) -> Option<f64> {
-    if options.limit.is_some() {
-        return None;
-    }
+/// How many seconds are left of the lease of a hold. None if an older server does not say it, or no server does so soon:
+/// a renewal must not wait for long.
+fn left(options: &Options, key: &[u8], token: Token) -> Option<f64> {
     let (server, settings) = (options.home(key), settings(options));
     let (told, tells) = mpsc::channel();
+    let (key, limit) = (key.to_vec(), options.limit);
     thread::Builder::new()
         .spawn(move || {
-            let stats = Talk::open(&server, &settings).and_then(|mut talk| talk.stats());
+            let name = match limit {
+                Some(limit) => Key::semaphore(&key, limit),
+                None => Key::lock(&key),
+            };
+            let talk = Talk::open(&server, &settings);
+            let shown = talk.and_then(|mut talk| stat::show(&mut talk, name));
             // Nobody may wait for it any more.
-            let _ = told.send(stats);
+            let _ = told.send(shown);
         })
         .ok()?;
-    let stats = tells.recv_timeout(SOON).ok()?.ok()?;
-    let key = str::from_utf8(key).ok()?;
-    let mut locks = stats["locks"].as_array()?.iter();
-    let lock = locks.find(|lock| lock["key"] == key)?;
-    lock["lease_expires_in_s"].as_f64()
+    let shown = tells.recv_timeout(SOON).ok()?.ok()??;
+    let fence = format!("{:016x}", token.fence);
+    let mut holders = shown["holders"].as_array()?.iter();
+    let hold = holders.find(|hold| hold["fence"] == fence.as_str())?;
+    hold["lease_expires_in_s"].as_f64()
 }
 
 fn release(options: &Options, key: &[u8], token: &[u8]) -> Result<u8, Failure> {
@@ -87,6 +93,36 @@ fn release(options: &Options, key: &[u8], token: &[u8]) -> Result<u8, Failure> {
     let mut talk = talk_about(options, key)?;
     let released = talk.client().release(&key_name, token);
     released.map_err(|e| lost_or(&talk, e)).map(|()| 0)
+}
+
+/// Ends the holds of the key by force, or the one with this fence. Status 1 if there was none.
+fn break_holds(options: &Options, key: &[u8], fence: Option<u64>) -> Result<u8, Failure> {
+    let key_name = name(options, key)?;
+    let mut talk = talk_about(options, key)?;
+    let holds = match talk.client().break_holds(&key_name, fence) {
+        Ok(holds) => holds,
+        Err(Error::Refused(Refusal::Auth)) => {
+            let text = format!(
+                "{} lets only an administrator break locks: its --admin-token goes into the --token-file",
+                options.home(key)
+            );
+            return Err(Failure::new(NO_PERMISSION, text));
+        }
+        Err(Error::Refused(Refusal::Error)) => {
+            let text = format!(
+                "{} knows no break: it is an older version",
+                options.home(key)
+            );
+            return Err(Failure::new(PROTOCOL, text));
+        }
+        Err(error) => return Err(talk.failure(error)),
+    };
+    let printed = match options.output {
+        Output::Plain => print(&format!("{holds}\n")),
+        Output::Sh => print(&format!("DFLOCK_BROKEN={holds}\n")),
+        Output::Json => print(&format!("{{\"broken\":{holds}}}\n")),
+    };
+    printed.map(|status| if holds == 0 { 1 } else { status })
 }
 
 fn ping(options: &Options) -> Result<u8, Failure> {

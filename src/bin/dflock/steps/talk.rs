@@ -61,7 +61,12 @@ impl Talk {
 
     pub fn stats(&mut self) -> Result<Value, Failure> {
         let json = self.ask(Client::stats)?;
-        serde_json::from_str(&json)
+        self.json(&json)
+    }
+
+    /// What the server has said in JSON.
+    pub fn json(&self, json: &str) -> Result<Value, Failure> {
+        serde_json::from_str(json)
             .map_err(|_| Failure::not_dflockd(&self.server, "its stats are not JSON"))
     }
 }
