@@ -4,7 +4,6 @@
 use core::net::SocketAddr;
 
 use super::agenda::{BYTES_A_UNIT, FLUSH, Work};
-use super::session::Busy;
 use super::show::Show;
 use super::stats::Stats;
 use super::view::View;
@@ -55,7 +54,7 @@ impl Hub {
             if !session.can_go_on() {
                 continue;
             }
-            if let Busy::Following = session.busy {
+            if session.is_following() {
                 left = left.saturating_sub(self.follow(slot));
                 continue;
             }
@@ -97,7 +96,7 @@ impl Hub {
             .follow(slot, &mut self.pool, &mut self.budget);
         let cost = FLUSH + ((session.outlet.len() - before) / BYTES_A_UNIT) as Work;
         if session.outlet.has_behind() {
-            session.busy = Busy::Following;
+            session.follow();
             self.mark_dirty(slot);
         } else {
             self.answered(slot);

@@ -146,6 +146,16 @@ impl Session {
         self.busy = Busy::Listing(listing);
     }
 
+    /// Its listing is complete, and signals that waited behind it follow.
+    pub fn follow(&mut self) {
+        self.busy = Busy::Following;
+    }
+
+    /// Whether signals follow its listing.
+    pub fn is_following(&self) -> bool {
+        matches!(self.busy, Busy::Following)
+    }
+
     /// A request waits in the queue of a key.
     pub fn waits(&self) -> bool {
         matches!(self.busy, Busy::Waiting)

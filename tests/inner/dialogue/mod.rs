@@ -2,6 +2,7 @@
 //! sentence of dflockd-protocol(7), or one trap that servers of this kind fell into.
 
 mod auth;
+mod backlog;
 mod breaks;
 mod closing;
 mod deadlocks;

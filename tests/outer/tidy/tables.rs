@@ -132,7 +132,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("hub/life", "command super::refusals super::session wire"),
     (
         "hub/listing",
-        "command super::agenda super::session super::show super::stats super::view",
+        "command super::agenda super::show super::stats super::view",
     ),
     ("hub/mod", "base command locks signals wire"),
     ("hub/outlet", "base super::budget"),
