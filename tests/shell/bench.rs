@@ -183,6 +183,18 @@ fn wrong(
     })
 }
 
+/// The server gives memory back as soon as keys are released.
+#[test]
+fn memory_is_measured_while_the_keys_are_held() {
+    let daemon = Daemon::start(&["--max-locks", "50000"]);
+    let pid = daemon.pid.to_string();
+    let mut args = vec!["--scenario", "held", "--locks", "50000"];
+    args.extend(["--lease", "3600", "--server-pid", &pid]);
+    let results = results(&daemon.addr.to_string(), &args, 0);
+    let bytes = results[0]["server_bytes_per_key"].as_f64().unwrap();
+    assert!((100.0..300.0).contains(&bytes), "{bytes}");
+}
+
 #[test]
 fn every_scenario_has_plausible_figures() {
     let daemon = Daemon::start(&[]);

@@ -45,7 +45,7 @@ struct Load<'a> {
     holds: VecDeque<(Us, u32)>,
     /// Whether the proof runs: before the clock starts each lane holds a shared lock for a while.
     is_proof: bool,
-    /// Lanes that have had their turn in the proof and wait for the others.
+    /// Lanes that have had their turn in the proof, or hold all keys that they keep, and wait for the others.
     parked: usize,
     /// CPU time when the clock started.
     cpu: Us,
@@ -63,7 +63,7 @@ struct Load<'a> {
     dice: u64,
 }
 
-/// One run. `progress` gets the number of pairs that are done, now and then.
+/// One run. `progress` gets the number of pairs that are done, now and then, and when all keys that are kept are held.
 pub fn run(plan: &Plan, target: &Target, progress: &mut impl FnMut(u64)) -> io::Result<Figures> {
     let mut load = Load::new(plan, target)?;
     let idle: Result<Vec<TcpStream>, _> = (0..plan.idle)
@@ -161,6 +161,10 @@ impl<'a> Load<'a> {
             self.end_holds();
             if self.is_proof && self.parked == self.active {
                 self.end_proof()?;
+            }
+            if self.plan.habit == Habit::Keep && self.parked > 0 && self.parked == self.active {
+                progress(self.figures.ops);
+                self.give_back();
             }
             if self.now - told > LOOK.as_micros() as Us {
                 told = self.now;
@@ -342,9 +346,22 @@ impl<'a> Load<'a> {
             return self.begin(at);
         }
         self.figures.wall = self.now - self.start;
-        lane.key = lane.first;
-        lane.token = self.keys[lane.key].token;
-        self.release(at);
+        lane.step = Step::Holding;
+        self.parked += 1;
+    }
+
+    /// All keys are held: each lane releases its own, one after the other.
+    fn give_back(&mut self) {
+        self.parked = 0;
+        for at in 0..self.lanes.len() {
+            let lane = &mut self.lanes[at];
+            if lane.step == Step::Holding {
+                lane.key = lane.first;
+                lane.token = self.keys[lane.key].token;
+                self.release(at);
+            }
+        }
+        self.peers.iter_mut().for_each(Peer::flush);
     }
 
     fn released(&mut self, at: usize, is_done: bool) {
@@ -523,7 +540,11 @@ impl<'a> Load<'a> {
                 self.figures
                     .error(|| "the server has closed a connection".to_string());
                 self.leave_queue(at);
-                self.parked -= usize::from(self.is_proof && self.lanes[at].step == Step::Rest);
+                let parks = match self.plan.habit {
+                    Habit::Keep => self.lanes[at].step == Step::Holding,
+                    _ => self.is_proof && self.lanes[at].step == Step::Rest,
+                };
+                self.parked -= usize::from(parks);
                 self.over(at);
             }
         }

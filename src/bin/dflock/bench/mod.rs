@@ -139,14 +139,19 @@ fn measure(
             );
             let pid = settings.pids.get(server).copied();
             let before = pid.and_then(|pid| Some((watch::cpu_time(pid)?, watch::memory(pid)?)));
-            let mut progress = |done| tell(&format!("{title}: {done}"));
+            let is_held = scenario == Scenario::Held;
+            let mut memory = None;
+            let mut progress = |done| {
+                tell(&format!("{title}: {done}"));
+                // All keys are held at one of these times. A server gives memory back when they are released.
+                let now = pid.filter(|_| is_held).and_then(watch::memory);
+                memory = memory.max(now);
+            };
             progress(0);
             let mut figures = load::run(&plan, target, &mut progress)?;
-            if let (Some(pid), Some((cpu, memory))) = (pid, before) {
+            if let (Some(pid), Some((cpu, before))) = (pid, before) {
                 figures.server_cpu = watch::cpu_time(pid).map(|now| now.saturating_sub(cpu));
-                let grown = |now: u64| now.saturating_sub(memory);
-                let is_held = scenario == Scenario::Held;
-                figures.server_bytes = watch::memory(pid).map(grown).filter(|_| is_held);
+                figures.server_bytes = memory.map(|now| now.saturating_sub(before));
             }
             runs[server].push(figures);
         }
