@@ -169,11 +169,12 @@ impl Judge {
         self.told.push(id);
     }
 
-    /// Whether the session has as much as it may, so that it is refused. What is past due of this very key ends first.
+    /// Whether the session has as much as it may, so that it is refused. What is past due of this very
+    /// key ends first.
     pub(super) fn is_at_max_holds(
         &mut self,
         from: SessionId,
-        key: usize,
+        (key, limit): (usize, u32),
         own: Option<Reply>,
     ) -> bool {
         let most = self.settings.max_holds as usize;
@@ -186,14 +187,16 @@ impl Judge {
         let waits = self.waits.iter().filter(|wait| wait.id == from).count();
         let sure = |hold: &&Hold| !hold.fading && !past(hold);
         let sure = self.owns(from).filter(sure).count() + waits;
-        let maybe = |hold: &&Hold| !few || !past(hold);
+        // A user with another limit ends no hold.
+        let same = !self.survey.is_used(key) || self.survey.limit(key) == Some(limit);
+        let maybe = |hold: &&Hold| !few || !same || !past(hold);
         let maybe = self.owns(from).filter(maybe).count() + waits;
         let refused = own == Some(Reply::Refused(Refusal::MaxHolds));
         assert!(refused || sure < most, "S10: one too many");
         assert!(!refused || maybe >= most, "it may have another");
-        if refused && few {
+        if refused && few && same {
             self.end_holds(End::Expired, past);
-        } else {
+        } else if same {
             // Perhaps it had as much as it may until these ended.
             let holds = self.holds.iter_mut().filter(|hold| past(hold));
             holds.for_each(|hold| hold.fading = true);

@@ -255,7 +255,7 @@ impl Judge {
             Act::Acquire {
                 key, limit, lease, ..
             } => {
-                if self.is_at_max_holds(from, key, own) {
+                if self.is_at_max_holds(from, (key, limit), own) {
                     return Err(Refusal::MaxHolds);
                 }
                 return self.enter(key, limit, lease);
@@ -267,7 +267,7 @@ impl Judge {
                 if !self.draining && self.is_enqueued(from, key, own) {
                     return Err(Refusal::AlreadyEnqueued);
                 }
-                if self.is_at_max_holds(from, key, own) {
+                if self.is_at_max_holds(from, (key, limit), own) {
                     return Err(Refusal::MaxHolds);
                 }
                 return self.enter(key, limit, lease);
