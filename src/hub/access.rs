@@ -1,9 +1,11 @@
 //! Who may do what: the secret that a session must say before anything else, and the administrator's. Invariant: a secret
 //! is compared in the same time wherever the two differ, and a wrong one costs the session its connection.
 
+use core::net::SocketAddr;
+
 use super::Hub;
-use super::session::Busy;
-use crate::command::{Refusal, Reply};
+use super::session::{Busy, Session};
+use crate::command::{Refusal, Reply, SessionId};
 
 /// The secrets of the server, each of them perhaps unset.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +41,18 @@ impl Hub {
             return self.answer(slot, Reply::Refused(Refusal::Error));
         }
         self.reject(slot);
+    }
+
+    /// The session's break goes on in slices. The log is to tell whose it was, even if its connection ends before.
+    pub(super) fn note_breaker(&mut self, slot: u32) {
+        let Session { id, peer, .. } = self.sessions[slot];
+        self.breakers.extend(peer.map(|peer| (id, peer)));
+    }
+
+    /// Where the session is, or was when it began a break.
+    pub(super) fn breaker(&self, id: SessionId) -> Option<SocketAddr> {
+        let known = self.breakers.iter().find(|breaker| breaker.0 == id);
+        known.map(|breaker| breaker.1)
     }
 
     /// Whether the session may end holds by force: as an administrator if there is a secret for one, else with the

@@ -194,6 +194,10 @@ impl Hub {
         self.locks.apply(self.now, id, command, &mut self.outbox);
         self.route();
         let session = &self.sessions[slot];
+        if let Busy::Working = session.busy {
+            self.note_breaker(slot);
+        }
+        let session = &self.sessions[slot];
         // The peer is gone: it cannot wait.
         if session.waits() && (session.ended || session.hung_up) {
             self.close(slot, true);

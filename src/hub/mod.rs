@@ -124,6 +124,8 @@ pub struct Hub {
     removed: Vec<u32>,
     drain: Option<Drain>,
     secrets: Secrets,
+    /// Sessions whose breaks are not over, and where they are.
+    breakers: Vec<(SessionId, SocketAddr)>,
     refusals: Tallies,
     read_timeout: Us,
     write_timeout: Us,
@@ -159,6 +161,7 @@ impl Hub {
                 client: settings.secret,
                 admin: settings.admin,
             },
+            breakers: Vec::new(),
             refusals: Tallies::default(),
             read_timeout: settings.read_timeout,
             write_timeout: settings.write_timeout,
@@ -468,11 +471,12 @@ impl Hub {
             Event::Broken { by, .. } => (SessionId::NOBODY, Some(*by)),
         };
         let peer = |id: SessionId| self.sessions[self.find(id)?].peer;
-        Some(Happened {
-            peer: peer(session),
-            by: by.and_then(peer),
-            event,
-        })
+        let by = by.and_then(|id| peer(id).or_else(|| self.breaker(id)));
+        let peer = peer(session);
+        if let Event::Broken { by, .. } = event {
+            self.breakers.retain(|breaker| breaker.0 != by);
+        }
+        Some(Happened { event, peer, by })
     }
 
     /// Notes the first holds of sessions as [`Event::Kept`]. It looks at all: for the end of the server.

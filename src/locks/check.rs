@@ -80,20 +80,21 @@ impl Locks {
             assert!(all.iter().all(|&t| self.tickets[t].member == slot as u32));
             owned += all.len();
         }
-        let (mut alive, mut timed) = (0, 0);
+        let (mut alive, mut timed, mut loose) = (0, 0, 0);
         for place in (0..self.tickets.places()).filter(|&place| !self.tickets[place].is_vacant()) {
             let ticket = &self.tickets[place];
             alive += 1;
             timed += usize::from(ticket.is_timed());
-            owned += usize::from(self.members.get(ticket.member as usize).is_none());
+            loose += u64::from(self.members.get(ticket.member as usize).is_none());
             assert!(ticket.token.fence < self.next_fence);
             assert!(ticket.is_timed() || ticket.waits(), "every hold has an end");
         }
         assert_eq!(
-            (alive, owned),
+            (alive, owned + loose as usize),
             (self.tickets.len(), self.tickets.len()),
             "S9: every ticket is in one list of a session or owner"
         );
+        assert_eq!(loose, self.loose, "what a drain does not wait for");
         assert_eq!(
             self.wheel.next().is_some(),
             timed > 0,

@@ -310,6 +310,11 @@ impl Locks {
         self.counts().held - self.loose
     }
 
+    /// How many holds have no session, and end by release, lease or break alone.
+    pub fn held_without_session(&self) -> u64 {
+        self.loose
+    }
+
     /// Whether the session has as many holds and places in queues as it may.
     fn is_at_max_holds(&self, id: SessionId) -> bool {
         let most = self.settings.max_holds;

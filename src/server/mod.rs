@@ -65,9 +65,9 @@ pub fn run(
     for warning in warnings.iter().chain(&absent) {
         log.warn(unix_us(), "warning", &[("text", warning)]);
     }
-    log_settings(shown, &mut log);
     // The process ends with it: to free its memory piece by piece would only take time.
     let mut server = ManuallyDrop::new(Server::start(config, secrets, doors, log)?);
+    log_settings(shown, &mut server.log);
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
@@ -85,7 +85,9 @@ pub fn run(
     let (cut, holds) = (hub.lines(), hub.locks().held_by_sessions());
     hub.note_kept();
     trail::log_events(hub, CUT_HOLD, log);
-    log.info(unix_us(), "stopped", &[("cut", &cut), ("holds", &holds)]);
+    let detached = hub.locks().held_without_session();
+    let fields: Fields = &[("cut", &cut), ("holds", &holds), ("detached", &detached)];
+    log.info(unix_us(), "stopped", fields);
     Ok(())
 }
 
@@ -306,7 +308,12 @@ impl Server {
     fn drain(&mut self) {
         self.draining = Some(self.now);
         let (connections, holds) = (self.hub.lines(), self.hub.locks().held_by_sessions());
-        let fields: Fields = &[("connections", &connections), ("holds", &holds)];
+        let detached = self.hub.locks().held_without_session();
+        let fields: Fields = &[
+            ("connections", &connections),
+            ("holds", &holds),
+            ("detached", &detached),
+        ];
         self.log.info(unix_us(), "draining", fields);
         self.hub.drain();
     }

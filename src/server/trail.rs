@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
 
-use super::unix_us;
+use super::{CUT_HOLD, unix_us};
 use crate::command::{SECOND, Space, Us};
 use crate::hub::{Happened, Hub};
 use crate::locks::{End, Event, Hold};
@@ -79,7 +79,7 @@ fn tell(
         fields.push(("by", by));
     }
     match name {
-        "broken" => log.warn(at, name, &fields),
+        "broken" | CUT_HOLD => log.warn(at, name, &fields),
         _ => log.info_in_batch(at, name, &fields),
     }
 }

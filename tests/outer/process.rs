@@ -609,7 +609,7 @@ fn sigterm_and_sigint_drain() {
         assert!(
             daemon
                 .event("draining")
-                .ends_with(" connections=3 holds=1\n")
+                .ends_with(" connections=3 holds=1 detached=0\n")
         );
         idle.is_closed();
         waiter.hears("error_draining");
@@ -628,7 +628,10 @@ fn sigterm_and_sigint_drain() {
         drop((waiter, holder, late));
         let end = daemon.end();
         assert_eq!(end.status, Some(0));
-        assert!(end.log.ends_with(" info dflockd stopped cut=0 holds=0\n"));
+        assert!(
+            end.log
+                .ends_with(" info dflockd stopped cut=0 holds=0 detached=0\n")
+        );
     }
 }
 
@@ -685,7 +688,12 @@ fn two_signals_at_once_begin_one_drain() {
     holder.says("r", "k", &token, "ok");
     holder.is_closed();
     drop(holder);
-    assert!(daemon.end().log.ends_with(" stopped cut=0 holds=0\n"));
+    assert!(
+        daemon
+            .end()
+            .log
+            .ends_with(" stopped cut=0 holds=0 detached=0\n")
+    );
 }
 
 #[test]

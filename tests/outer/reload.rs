@@ -150,5 +150,8 @@ fn sighup_kills_neither_without_files_nor_at_the_start_nor_in_a_drain() {
     drop(holder);
     let end = daemon.end();
     assert_eq!(end.status, Some(0));
-    assert!(end.log.ends_with(" stopped cut=0 holds=0\n"), "{end:?}");
+    assert!(
+        end.log.ends_with(" stopped cut=0 holds=0 detached=0\n"),
+        "{end:?}"
+    );
 }

@@ -118,7 +118,7 @@ fn a_drain_says_what_it_waits_for_and_what_it_cuts() {
     daemon.signal("TERM");
     assert_eq!(
         next(&mut daemon, "draining"),
-        "draining connections=1 holds=26"
+        "draining connections=1 holds=26 detached=0"
     );
     let hold = format!("key=kept fence={} peer={at} held", &kept[..16]);
     tells(&mut daemon, "still-held", &hold, 0.0);
@@ -139,7 +139,8 @@ fn a_drain_says_what_it_waits_for_and_what_it_cuts() {
     let log = daemon.end().log;
     // At most 20 were told of when the drain began.
     assert!(
-        log.ends_with(" info dflockd stopped cut=1 holds=1\n") && log.lines().count() == 1,
+        log.ends_with(" info dflockd stopped cut=1 holds=1 detached=0\n")
+            && log.lines().count() == 1,
         "{log}"
     );
 }

@@ -122,6 +122,10 @@ fn a_break_goes_on_although_its_administrator_is_gone() {
     d.0.settle();
     assert_eq!(d.0.locks().counts().held, 0);
     assert_eq!(d.0.locks().counts().broken, 3_000);
+    // The log can still tell whose break it was.
+    let events = d.events();
+    let told = events.iter().filter(|event| event.by.is_none()).count();
+    assert_eq!((events.len(), told), (21, 0));
 }
 
 #[test]
@@ -226,7 +230,7 @@ fn with_an_administrators_token_alone_auth_is_optional() {
 }
 
 #[test]
-fn new_secrets_are_for_connections_that_come_after() {
+fn new_secrets_count_for_each_auth_from_then_on() {
     let mut d = Dialogue::patient_with(|s| {
         s.secret = Some(b"old".to_vec());
         s.admin = Some(b"old root".to_vec());
