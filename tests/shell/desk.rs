@@ -130,7 +130,7 @@ impl Desk {
             Some(typed) => terminal.type_line(typed),
             None => {
                 let answer = terminal.answer()?;
-                self.compare(rest.trim_start(), &answer)
+                self.compare(rest.trim_start(), answer.trim_start())
                     .map_err(|why| format!("got {answer:?}: {why}"))?;
             }
         }
