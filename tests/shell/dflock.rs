@@ -225,7 +225,7 @@ fn a_server_that_talks_nonsense_is_status_76() {
         "ok 1 2 3\n",
         "ok\nok\nok\n",
         "ok\nok\nok x 33\n",
-        "error\nerror\n",
+        "error\nerror\nerror\n",
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Run::start(at(
