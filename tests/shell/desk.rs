@@ -389,14 +389,7 @@ impl Terminal {
 
     pub fn answer(&mut self) -> Result<String, String> {
         let answer = self.screen.recv_timeout(PATIENCE);
-        let mut answer = answer.map_err(|error| format!("no answer: {error}"))?;
-        if self.serves && answer.contains(" dflockd settings ") {
-            // The port is the desk's, and no document has it.
-            answer = answer.replace(" port=0", "");
-            if answer.ends_with(" settings") {
-                return self.answer();
-            }
-        }
+        let answer = answer.map_err(|error| format!("no answer: {error}"))?;
         if !answer.starts_with("sig ") {
             self.typed = 0;
         }
@@ -430,10 +423,20 @@ impl Drop for Terminal {
 }
 
 /// Reads lines in a thread, because only a channel can be read with a deadline.
+/// The line as a document would have it. The option for the port is the desk's, so no document has it among the settings.
+fn documented(line: String) -> Option<String> {
+    if !line.contains(" dflockd settings ") {
+        return Some(line);
+    }
+    let line = line.replace(" port=0", "");
+    (!line.ends_with(" settings")).then_some(line)
+}
+
 fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        for line in lines.filter_map(documented) {
             // Goes on without a listener, so that the writer never meets a closed pipe.
             let _ = sender.send(line);
         }
