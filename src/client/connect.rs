@@ -55,7 +55,9 @@ impl Client {
     /// A server that knows no owners answers `error` to one; then this connects again, without.
     ///
     /// [`Error::Refused`] with [`Refusal::Auth`] if the secret is wrong, with [`Refusal::Error`] if the server has
-    /// none. Without a secret, [`Refusal::Auth`] may come from here or from the first request. [`Error::Io`] if no
+    /// none. Without a secret, [`Refusal::Auth`] may come from here or from the first request. So may
+    /// [`Refusal::MaxConnections`], with a secret too: the server has as many connections as it may, from everywhere or
+    /// from this address. [`Error::Io`] if no
     /// server answers; its kind is [`ErrorKind::InvalidInput`] if `server` is no `HOST:PORT` or the secret cannot be
     /// one.
     pub fn connect(server: &str, options: &Options) -> Result<Client, Error> {

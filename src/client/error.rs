@@ -31,7 +31,9 @@ pub enum Error {
     Io(io::Error),
     /// The wait ended without a grant.
     Timeout,
-    /// The server refused.
+    /// The server refused. [`Refusal::Draining`] and [`Refusal::MaxConnections`] pass by themselves: the server is about
+    /// to stop, or has as many connections as it may. It closes the connection with the latter, so every further call
+    /// fails with [`Error::Io`]; connect again after a pause, as after the end of a connection.
     Refused(Refusal),
     /// The server sent something that is no answer to this question. The text says what, as in `it answered
     /// "HTTP/1.1"`.

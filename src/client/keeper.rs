@@ -211,6 +211,11 @@ impl Keeper {
                     self.path = None;
                     self.shared.lease().disconnected();
                 }
+                // It is full, and closes this new connection unread.
+                (_, Some(Reply::Refused(Refusal::MaxConnections))) => {
+                    self.path = None;
+                    self.shared.lease().disconnected();
+                }
                 (Asked::Renewal, Some(Reply::Renewed { lease })) => self.renewed(lease),
                 // No other answer confirms the hold.
                 _ => self.shared.lease().lose(),
@@ -234,6 +239,7 @@ impl Keeper {
                         path.heard = Some(now);
                         self.shared.lease().renewed_late(now, path.sent, lease);
                     }
+                    (_, Some(Reply::Refused(Refusal::MaxConnections))) => {}
                     (Asked::Renewal, _) => self.shared.lease().refused_late(path.sent),
                     _ => {}
                 }
@@ -386,6 +392,12 @@ impl Keeper {
                     // An earlier release has arrived, though its answer has not.
                     (Asked::Release, Some(Reply::Refused(Refusal::Error))) if attempt.is_sent => {
                         return Some(Ok(()));
+                    }
+                    (_, Some(Reply::Refused(Refusal::MaxConnections))) => {
+                        self.path = None;
+                        let full = Error::Refused(Refusal::MaxConnections).to_string();
+                        attempt.why = Some(io::Error::other(full));
+                        return None;
                     }
                     (Asked::Owner, Some(Reply::Refused(_))) => {}
                     (_, Some(Reply::Refused(refusal))) => {

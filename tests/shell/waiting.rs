@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Client, Daemon, LONG, at_once, dflockd, eventually, tools};
+use crate::daemon::{Client, Daemon, LONG, PATIENCE, at_once, dflockd, eventually, tools};
 use crate::stage::{
     Folder, Run, at, dflock, outlasts_a_lease, program, run, signal, state, waiters,
 };
@@ -409,6 +409,44 @@ fn a_grant_with_which_the_connection_ends_is_none() {
         (0, &format!("{}\n", tokens[1])),
         "{end:?}"
     );
+    server.join().unwrap();
+}
+
+/// To a connection too many it says so, and that is no word about the hold.
+#[test]
+fn a_hold_outlives_a_server_that_is_full_when_it_connects_again() {
+    let token = "1".repeat(32);
+    let (renewal, is_renewed) = mpsc::channel();
+    let (addr, server) = play(move |listener| {
+        let full = || {
+            let mut peer = Client::over(listener.accept().unwrap().0);
+            peer.send("error_max_connections\n");
+            hang_up(peer);
+        };
+        let mut peer = asked(&listener);
+        peer.send(format!("ok\nok {token} 33\n"));
+        hang_up(peer);
+        (0..3).for_each(|_| full());
+        let mut peer = renewed(&listener, &token);
+        peer.send("ok\nok 33\n");
+        renewal.send(()).unwrap();
+        assert_eq!(peer.line(), "r\n");
+        hang_up(peer);
+        full();
+        let mut peer = Client::over(listener.accept().unwrap().0);
+        let frames: String = (0..6).map(|_| peer.line()).collect();
+        assert!(frames.ends_with(&format!("r\nk\n{token}\n")), "{frames}");
+        peer.send("ok\nok\n");
+    });
+    let mut client = Run::start(at(addr, &["-v", "k", "-c", "read x; echo done"]));
+    is_renewed.recv_timeout(PATIENCE).unwrap();
+    client.send("\n");
+    let end = client.end();
+    assert_eq!((end.status, &*end.out), (0, "done\n"), "{end:?}");
+    let why = format!(
+        "dflock: the connection to {addr} is lost: the server has as many connections as it may; connecting again\n"
+    );
+    assert!(end.err.contains(&why), "{end:?}");
     server.join().unwrap();
 }
 

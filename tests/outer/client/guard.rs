@@ -85,6 +85,41 @@ fn a_guard_renews_until_its_release_and_not_after() {
     assert!(!renewals.is_empty() && renewals.chars().all(|c| c == 'n'));
 }
 
+/// To a connection too many a server says so, and that is no word about the hold.
+#[test]
+fn a_guard_outlives_a_server_that_is_full_when_it_connects_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let (renewed, renewal) = mpsc::channel();
+    let server = thread::spawn(move || {
+        let accept = || daemon::Client::over(listener.accept().unwrap().0);
+        let full = || accept().send("error_max_connections\n");
+        let mut peer = accept();
+        for answer in ["ok\n".to_string(), format!("ok {TOKEN} 33\n")] {
+            frame(&mut peer);
+            peer.send(answer);
+        }
+        drop(peer);
+        (0..3).for_each(|_| full());
+        let mut peer = accept();
+        assert!(frame(&mut peer).starts_with("id\n"));
+        assert!(frame(&mut peer).starts_with("n\n"));
+        peer.send("ok\nok 33\n");
+        renewed.send(()).unwrap();
+        assert!(frame(&mut peer).starts_with("r\n"));
+        drop(peer);
+        full();
+        let mut peer = accept();
+        assert!(frame(&mut peer).starts_with("r\n"));
+        peer.send("ok\n");
+    });
+    let lock = Lock::acquire(dial(&addr), key("k"), TRY, None).unwrap();
+    renewal.recv_timeout(PATIENCE).unwrap();
+    assert!(!lock.is_lost());
+    lock.release().unwrap();
+    server.join().unwrap();
+}
+
 #[test]
 fn a_guard_notices_that_another_released_its_lock_and_says_so_once() {
     let daemon = Daemon::start(&[]);

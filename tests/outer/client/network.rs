@@ -170,3 +170,23 @@ fn the_longest_line_is_256_bytes() {
     // Any of it could be a token.
     is_nonsense(client.ping(), "0123456789abcdef...");
 }
+
+#[test]
+fn a_server_that_is_full_refuses_until_there_is_room() {
+    let daemon = Daemon::start(&["--max-connections", "1"]);
+    let mut only = connect(&daemon);
+    only.ping().unwrap();
+    let options = Options {
+        id: Some(Owner::new(b"me").unwrap()),
+        ..Options::default()
+    };
+    let addr = daemon.addr.to_string();
+    is_refused(Client::connect(&addr, &options), Refusal::MaxConnections);
+    let mut client = connect(&daemon);
+    is_refused(client.ping(), Refusal::MaxConnections);
+    assert!(matches!(client.ping(), Err(Error::Io(_))));
+    drop(only);
+    eventually("there is room", || {
+        Client::connect(&addr, &options).is_ok_and(|mut client| client.ping().is_ok())
+    });
+}

@@ -18,7 +18,7 @@ use dflockd::wire::ask;
 
 use super::find::Search;
 use super::news::News;
-use super::release::{Peer, give_back, say_last};
+use super::release::{Peer, give_back, is_full, say_last};
 use super::times::spare;
 use super::world::{LINK, World};
 use crate::failure::{ENDED, Failure, reason};
@@ -210,7 +210,9 @@ impl Keeper {
         for one in &mut mute {
             one.link.move_on();
             while let Some(line) = one.link.line() {
-                if one.greetings > 0 {
+                if is_full(&line) {
+                    // It is closed, and nothing that was sent there was read.
+                } else if one.greetings > 0 {
                     one.greetings -= 1;
                 } else if let Some(Reply::Renewed { lease }) = ask::answer(&line) {
                     one.heard = Some(now);
@@ -296,6 +298,12 @@ impl Keeper {
             Some(Reply::Refused(Refusal::Draining)) if self.greetings > 0 => {
                 self.link = None;
                 self.lease.disconnected();
+            }
+            // It is full, and closes the new connection. That says nothing of the hold either.
+            Some(Reply::Refused(Refusal::MaxConnections)) => {
+                self.link = None;
+                self.lease.disconnected();
+                self.tell_lost("the server has as many connections as it may");
             }
             Some(Reply::Renewed { lease }) => self.renewed(lease),
             // No other answer confirms the hold.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use dflockd::client::Owner;
 use dflockd::client::link::Link;
-use dflockd::command::{Command, Reply, SECOND, Space, Token, Us};
+use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
@@ -79,10 +79,12 @@ pub fn say_last(
         for (link, before) in &mut links {
             link.move_on();
             while let Some(line) = link.line() {
-                if *before == 0 {
-                    return Ok(Some(line));
+                match *before {
+                    // The server closes this connection, and has read nothing there.
+                    _ if is_full(&line) => {}
+                    0 => return Ok(Some(line)),
+                    _ => *before -= 1,
                 }
-                *before -= 1;
             }
         }
         links.retain(|(link, _)| !link.is_ended());
@@ -107,6 +109,11 @@ pub fn say_last(
             links.push((link, before));
         }
     }
+}
+
+/// Whether the server says that it has no room for this connection: then it has read nothing there, and closes it.
+pub fn is_full(line: &[u8]) -> bool {
+    ask::answer(line) == Some(Reply::Refused(Refusal::MaxConnections))
 }
 
 /// Leaves a queue. The server ends the connection when it sees the end of ours; a grant that came before that is given
