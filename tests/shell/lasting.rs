@@ -153,8 +153,8 @@ fn an_acquire_outlives_its_connection_at_any_server_of_ours() {
     }
 }
 
-/// A server that refuses a detach: an older one, which does not know that nor `show`, and keeps holds or does not; or one
-/// at which the hold has ended. What it is asked to release.
+/// A server that refuses a detach: an older one, which does not know that nor `show`, hangs up behind its error, and keeps
+/// holds or does not; or one at which the hold has ended. What it is asked to release.
 fn played(shows: bool, keeps: bool) -> (SocketAddr, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -181,6 +181,9 @@ fn played(shows: bool, keeps: bool) -> (SocketAddr, mpsc::Receiver<String>) {
                         _ => "ok\n",
                     };
                     peer.send(answer);
+                    if answer == "error\n" {
+                        return;
+                    }
                 }
             });
         }

@@ -76,7 +76,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/run/world", "command failure sys"),
     (
         "bin/dflock/steps/acquire",
-        "client command failure options run super::talk",
+        "client command failure options run super::talk sys",
     ),
     (
         "bin/dflock/steps/listen",

@@ -4,8 +4,9 @@
 
 use serde_json::Value;
 
-use dflockd::client;
-use dflockd::command::{SECOND, Us};
+use dflockd::client::{self, Error};
+use dflockd::command::{Refusal, SECOND, Us};
+use dflockd::sys;
 
 use super::talk::{Talk, settings};
 use super::{duration, name};
@@ -25,17 +26,24 @@ pub fn acquire(options: &Options, key: &[u8]) -> Result<u8, Failure> {
 
 /// The server refused to detach the hold. Whether it keeps it in spite of that; else a failure that says what to do.
 fn ask(options: &Options, key: &[u8], patience: Us) -> Result<(), Failure> {
-    let settings = client::Options {
-        patience: duration(patience),
-        ..settings(options)
+    let start = sys::now();
+    let open = |patience| {
+        let settings = client::Options {
+            patience: duration(patience),
+            ..settings(options)
+        };
+        Talk::open(&options.home(key), &settings)
     };
-    let mut talk = Talk::open(&options.home(key), &settings)?;
-    let shown = talk.client().show(&name(options, key)?);
-    if shown.is_ok() {
+    let mut talk = open(patience)?;
+    match talk.client().show(&name(options, key)?) {
         // It knows this command, so it knows a detach as well.
-        return Err(Failure::new(LOST, run::LOST_EARLY));
+        Ok(_) => return Err(Failure::new(LOST, run::LOST_EARLY)),
+        Err(Error::Refused(Refusal::Error)) => {}
+        Err(error) => return Err(talk.failure(error)),
     }
-    let stats = talk.stats()?;
+    // Another connection: an older server may close one on which it has answered an error.
+    let spent = sys::now().saturating_sub(start);
+    let stats = open(patience.saturating_sub(spent).max(1))?.stats()?;
     if stats["auto_release"] != Value::Bool(false) {
         let text = "this older server releases a lock when its connection ends, as this one would: \
                     use dflock KEY COMMAND, or start dflockd with --no-auto-release-on-disconnect";
