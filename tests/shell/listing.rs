@@ -141,7 +141,7 @@ fn stat_shows_the_lock_and_the_semaphore_of_a_name() {
     eventually("it is free", || kinds(&[]) == (0, vec![false]));
 }
 
-/// A server that knows no `show`, and these `stats`.
+/// A server that knows no `show` and hangs up behind its error, with these `stats`.
 fn older(stats: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -161,6 +161,9 @@ fn older(stats: &'static str) -> SocketAddr {
                         _ => "error\n",
                     };
                     peer.get_mut().write_all(answer.as_bytes()).unwrap();
+                    if answer == "error\n" {
+                        return;
+                    }
                 }
             });
         }

@@ -24,7 +24,7 @@ pub fn stat(options: &Options, key: &[u8]) -> Result<u8, Failure> {
     let mut talk = Talk::open(&options.home(key), &settings(options))?;
     let entries = match shown(options, &mut talk, key)? {
         Some(entries) => entries,
-        None => searched(options, &mut talk, key)?,
+        None => searched(options, key)?,
     };
     let Some(first) = entries.first() else {
         return Ok(1);
@@ -88,9 +88,10 @@ fn shown(options: &Options, talk: &mut Talk, key: &[u8]) -> Result<Option<Vec<En
 }
 
 /// The same from the `stats` of an older server.
-fn searched(options: &Options, talk: &mut Talk, key: &[u8]) -> Result<Vec<Entry>, Failure> {
+fn searched(options: &Options, key: &[u8]) -> Result<Vec<Entry>, Failure> {
     let server = options.home(key);
-    let stats = talk.stats()?;
+    // Another connection: it may close one on which it has answered an error.
+    let stats = Talk::open(&server, &settings(options))?.stats()?;
     let text = String::from_utf8_lossy(key);
     let mut rows = rows_of(options, &server, &stats);
     // A still older server has no bytes for us: then a key that looks like this one may be this one.
