@@ -6,6 +6,7 @@
 mod bench;
 mod failure;
 mod guard;
+mod names;
 mod options;
 mod print;
 mod run;

@@ -40,6 +40,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/guard/mod", "command sys"),
     ("bin/dflock/guard/tree", "command sys"),
     ("bin/dflock/main", "sys"),
+    ("bin/dflock/names", ""),
     ("bin/dflock/options", "client command values wire"),
     ("bin/dflock/print", "client failure options sys wire"),
     (
@@ -84,13 +85,12 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/steps/listing",
-        "failure options print super::names super::talk",
+        "failure names options print super::talk",
     ),
     (
         "bin/dflock/steps/mod",
         "client command failure options print wire",
     ),
-    ("bin/dflock/steps/names", ""),
     (
         "bin/dflock/steps/stat",
         "client command failure options print super::listing super::talk",

@@ -5,9 +5,9 @@ use std::cmp::Reverse;
 
 use serde_json::{Map, Value};
 
-use super::names::{pasted, quoted, unhex};
 use super::talk::{Answers, Talk, ask_all};
 use crate::failure::{Failure, USAGE};
+use crate::names::{pasted, quoted, unhex};
 use crate::options::{Options, Output};
 use crate::print::print;
 

@@ -5,7 +5,6 @@
 mod acquire;
 mod listen;
 mod listing;
-mod names;
 mod stat;
 mod talk;
 
