@@ -76,10 +76,10 @@ fn completes(daemon: &Daemon, command: &str, setup: &str) {
     }
     // The server wants no token, and dflock says so once it has read the file.
     shell.send("dflock --token-file my\t ping\n");
-    shows(&mut shell, "the server wants no token");
+    shows(&mut shell, "wants no token");
     shows(&mut shell, "ready");
     shell.send("dflock --token-file=my\t ping\n");
-    shows(&mut shell, "the server wants no token");
+    shows(&mut shell, "wants no token");
     shell.send("exit\n");
 }
 

@@ -662,7 +662,13 @@ fn of_two_that_wait_for_each_other_the_later_is_status_121_and_the_other_goes_on
     elder.send("\n");
     eventually("it waits", || waiters(&daemon, "b") == 1);
     later.send("\n");
-    later.end().complains(121);
+    let end = later.end();
+    end.complains(121);
+    assert_eq!(
+        end.err,
+        "dflock: deadlock: the holders of a wait for a lock of the owner two; take several locks in one order \
+         everywhere\n"
+    );
     let end = elder.end();
     let both = (0, "has both\n", "");
     assert_eq!((end.status, end.out.as_str(), end.err.as_str()), both);

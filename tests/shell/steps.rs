@@ -162,10 +162,29 @@ fn a_token_is_wanted_or_another_or_none() {
         ] {
             let end = run(command);
             end.complains(77);
-            let text = format!(" wants {what}\n");
-            assert!(end.err.ends_with(&text), "{args:?} {end:?}");
+            let is_of = |addr| end.err == format!("dflock: {addr} wants {what}\n");
+            assert!(is_of(closed.addr) || is_of(open.addr), "{args:?} {end:?}");
         }
     }
+}
+
+#[test]
+fn the_limit_that_others_use_is_named_if_the_server_tells_it() {
+    let limits = |daemon: &Daemon, text: &str| {
+        let mut holder = daemon.connect();
+        holder.send("sl\nk\n0 3\n");
+        holder.is_granted(33);
+        fails(at(daemon.addr, &["-l", "2", "k", "true"]), 64, text);
+        fails(
+            at(daemon.addr, &["-n", "-l", "2", "acquire", "k"]),
+            64,
+            text,
+        );
+    };
+    limits(&Daemon::start(&[]), "others use the key with --limit 3");
+    // It has no room for the question.
+    let full = Daemon::start(&["--max-connections", "2"]);
+    limits(&full, "others use the key with another --limit");
 }
 
 // Several servers.
@@ -214,10 +233,7 @@ fn of_several_servers_those_that_answer_are_shown() {
     assert_eq!((end.status, end.out.as_str()), (69, ""));
     let closed = Daemon::start(&["--auth-token", "sesame"]);
     let end = list(&[&one, &closed.addr.to_string()], &["ping"]);
-    let line = format!(
-        "dflock: {}: the server wants a token, see --token-file\n",
-        closed.addr
-    );
+    let line = format!("dflock: {} wants a token, see --token-file\n", closed.addr);
     assert_eq!((end.status, end.err), (77, line));
     assert!(!list(&[&one], &["ls", "-o", "json"]).out.contains("server"));
 }

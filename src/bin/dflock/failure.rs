@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind, Write};
 use dflockd::client::Refusal;
 use dflockd::sys::{self, process};
 
+use crate::names::pasted;
+
 /// From sysexits(3).
 pub const USAGE: u8 = 64;
 pub const UNAVAILABLE: u8 = 69;
@@ -22,9 +24,6 @@ pub const NOT_FOUND: u8 = 127;
 
 /// Why a connection was lost that the server has closed.
 pub const ENDED: &str = "the connection ended";
-
-/// What messages call a server that needs no name.
-pub const SERVER: &str = "the server";
 
 /// An end of dflock without an exit status of the command.
 #[derive(Debug)]
@@ -73,22 +72,48 @@ impl Failure {
     }
 
     /// A server refused the request.
-    pub fn refused(refusal: Refusal, has_secret: bool) -> Failure {
+    pub fn refused(server: &str, refusal: Refusal, has_secret: bool) -> Failure {
         let (status, text) = match refusal {
-            Refusal::Draining => (TRY_LATER, "the server is about to stop"),
-            Refusal::MaxConnections => (TRY_LATER, "the server has as many connections as it may"),
-            Refusal::MaxHolds => (TRY_LATER, "this connection holds as much as it may"),
-            Refusal::MaxWaiters => (TRY_LATER, "too many wait for the key already"),
-            Refusal::MaxLocks => (TRY_LATER, "the server has too many keys already"),
-            Refusal::LimitMismatch => (USAGE, "others use the key with another --limit"),
-            Refusal::Auth => return Failure::unwelcome(SERVER, has_secret),
-            Refusal::Deadlock => (
-                DEADLOCK,
-                "deadlock: the holders of the lock wait for a lock that is held here",
+            Refusal::Draining => (TRY_LATER, format!("{server} is about to stop")),
+            Refusal::MaxConnections => (
+                TRY_LATER,
+                format!("{server} has as many connections as it may"),
             ),
-            _ => (PROTOCOL, "the server refused the request"),
+            Refusal::MaxHolds => (
+                TRY_LATER,
+                format!("this connection to {server} holds as much as it may"),
+            ),
+            Refusal::MaxWaiters => (
+                TRY_LATER,
+                format!("too many wait for the key at {server} already"),
+            ),
+            Refusal::MaxLocks => (TRY_LATER, format!("{server} has too many keys already")),
+            Refusal::LimitMismatch => return Failure::other_limit(None),
+            Refusal::Auth => return Failure::unwelcome(server, has_secret),
+            _ => (PROTOCOL, format!("{server} refused the request")),
         };
         Failure::new(status, text)
+    }
+
+    /// Others use the semaphore with another limit: this one, if it is known.
+    pub fn other_limit(limit: Option<u64>) -> Failure {
+        let theirs = match limit {
+            Some(limit) => format!("--limit {limit}"),
+            None => "another --limit".to_string(),
+        };
+        Failure::new(USAGE, format!("others use the key with {theirs}"))
+    }
+
+    /// The wait for the key could never end. `owner` is None for this connection.
+    pub fn deadlock(key: &[u8], owner: Option<&[u8]>) -> Failure {
+        let owner = owner.map_or("this connection".to_string(), |owner| {
+            format!("the owner {}", pasted(owner))
+        });
+        let text = format!(
+            "deadlock: the holders of {} wait for a lock of {owner}; take several locks in one order everywhere",
+            pasted(key)
+        );
+        Failure::new(DEADLOCK, text)
     }
 
     /// The server wants a token, or another one.

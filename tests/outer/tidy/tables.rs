@@ -35,7 +35,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "base command super::figures super::options super::proto",
     ),
     ("bin/dflock/bench/watch", "command"),
-    ("bin/dflock/failure", "client sys"),
+    ("bin/dflock/failure", "client names sys"),
     ("bin/dflock/guard/life", "command super::tree sys"),
     ("bin/dflock/guard/mod", "command sys"),
     ("bin/dflock/guard/tree", "command sys"),
@@ -45,7 +45,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/print", "client failure options sys wire"),
     (
         "bin/dflock/run/acquire",
-        "client command failure options super::find super::keeper super::world sys wire",
+        "client command failure options super::find super::keeper super::release super::world sys wire",
     ),
     (
         "bin/dflock/run/find",

@@ -10,6 +10,7 @@ use dflockd::wire::ask;
 
 use super::find::{Handshake, Miss, Search, Unheard};
 use super::keeper::{Granted, Keeper};
+use super::release::Peer;
 use super::world::World;
 use crate::failure::{Failure, TRY_LATER, UNAVAILABLE, tell};
 use crate::options::Options;
@@ -131,7 +132,7 @@ impl<'a> Wait<'a> {
         }
         match answer {
             Ok(line) => {
-                let granted = self.hear(&line, start)?;
+                let granted = self.hear(&line, start, &peer)?;
                 tell(self.search.options.verbose, "the lock is ours");
                 let keeper = Keeper::new(link, peer, &self.search, &granted, round_trip);
                 Ok(keeper)
@@ -200,7 +201,7 @@ impl<'a> Wait<'a> {
     }
 
     /// Takes the answer to the request for the lock.
-    fn hear(&mut self, line: &[u8], sent: Us) -> Result<Granted, Unheard> {
+    fn hear(&mut self, line: &[u8], sent: Us, peer: &Peer) -> Result<Granted, Unheard> {
         let options = self.search.options;
         Err(match ask::answer(line) {
             Some(Reply::Granted { token, lease }) => {
@@ -210,6 +211,13 @@ impl<'a> Wait<'a> {
             // It may be the hold that went to a connection which was lost.
             Some(Reply::Refused(Refusal::Deadlock)) if sys::now() < self.stray_until => {
                 Unheard::Miss(Miss::Stray)
+            }
+            Some(Reply::Refused(Refusal::Deadlock)) => {
+                let owner = peer.owner.as_ref().map(Owner::name);
+                Failure::deadlock(self.search.key.1, owner).into()
+            }
+            Some(Reply::Refused(Refusal::LimitMismatch)) => {
+                self.search.other_limit(peer.addr).into()
             }
             Some(Reply::Refused(refusal)) => self.search.refused(refusal),
             _ => self.search.not_dflockd(&answered(line)).into(),

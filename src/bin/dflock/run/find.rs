@@ -6,10 +6,13 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::Value;
 
 use dflockd::client::link::Link;
 use dflockd::client::stream::resolve;
-use dflockd::client::{Owner, answered};
+use dflockd::client::{self, Client, Key, Owner, answered};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
@@ -17,13 +20,15 @@ use dflockd::wire::ask;
 use super::news::News;
 use super::release::{Peer, leave};
 use super::world::{LINK, World};
-use crate::failure::{ENDED, Failure, SERVER, is_own, reason};
+use crate::failure::{ENDED, Failure, is_own, reason};
 use crate::options::Options;
 
 /// How often the end of a lookup is checked: the first pause, and the longest.
 const LOOKUP_PAUSES: (Us, Us) = (SECOND / 5000, SECOND / 50);
 /// How long an address may be silent before the next one is tried beside it.
 const HEAD_START: Us = SECOND / 4;
+/// How long a question for a better message may take.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Why there is no lock.
 pub enum Unheard {
@@ -230,12 +235,34 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Others use the semaphore with another limit, which this address may tell if it is asked.
+    pub fn other_limit(&self, addr: SocketAddr) -> Failure {
+        let limit = || {
+            let settings = client::Options {
+                secret: self.options.secret.clone(),
+                patience: SOON,
+                ..client::Options::default()
+            };
+            let ours = self.options.limit?;
+            let key = Key::semaphore(self.key.1, ours).ok()?;
+            let mut client = Client::connect(&addr.to_string(), &settings).ok()?;
+            let shown: Value = serde_json::from_str(&client.show(&key).ok()?).ok()?;
+            // The others may be gone since.
+            let theirs = |&limit: &u64| limit > 0 && limit != u64::from(ours);
+            shown["limit"].as_u64().filter(theirs)
+        };
+        Failure::other_limit(limit())
+    }
+
     /// What a refusal of the server means for a wait.
     pub fn refused(&self, refusal: Refusal) -> Unheard {
         match refusal {
             Refusal::Draining => Unheard::Miss(Miss::Drains),
             Refusal::MaxConnections => Unheard::Miss(Miss::Full),
-            refusal => Failure::refused(refusal, self.options.secret.is_some()).into(),
+            refusal => {
+                let has_secret = self.options.secret.is_some();
+                Failure::refused(&self.server, refusal, has_secret).into()
+            }
         }
     }
 }
@@ -309,7 +336,7 @@ impl Handshake {
         match ask::answer(line) {
             Some(Reply::Released) => self.left -= 1,
             Some(Reply::Refused(Refusal::Error)) if self.left == self.greetings && has_secret => {
-                return Err(Failure::no_token(SERVER).into());
+                return Err(Failure::no_token(&search.server).into());
             }
             // An older server knows no owners, and goes on without.
             Some(Reply::Refused(Refusal::Error)) if self.left == 2 && self.peer.owner.is_some() => {

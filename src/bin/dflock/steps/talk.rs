@@ -1,5 +1,5 @@
 //! A conversation of a step with one server, or with all, over the client library. Not here: holding a lock, which
-//! needs an event loop and not a connection that blocks. Invariant: of several servers each failure names its server.
+//! needs an event loop and not a connection that blocks. Invariant: each failure names its server.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use dflockd::client::{self, Client, Error};
 use dflockd::command::Refusal;
 
-use crate::failure::{Failure, SERVER, USAGE, say};
+use crate::failure::{Failure, USAGE, say};
 use crate::options::Options;
 
 /// A connection to a server.
@@ -31,7 +31,7 @@ impl Talk {
         let has_secret = settings.secret.is_some();
         let client = Client::connect(server, settings).map_err(|e| match e {
             // The secret is the only thing that it was sent.
-            Error::Refused(Refusal::Error) if has_secret => Failure::no_token(SERVER),
+            Error::Refused(Refusal::Error) if has_secret => Failure::no_token(server),
             e => failure(server, has_secret, e),
         })?;
         Ok(Talk {
@@ -119,7 +119,7 @@ pub fn ask_all<T: Send>(
 
 fn failure(server: &str, has_secret: bool, error: Error) -> Failure {
     match error {
-        Error::Refused(refusal) => Failure::refused(refusal, has_secret),
+        Error::Refused(refusal) => Failure::refused(server, refusal, has_secret),
         Error::Io(e) => Failure::unreachable(server, &e),
         Error::Protocol(what) => Failure::not_dflockd(server, &what),
         error => Failure::new(USAGE, error.to_string()),
