@@ -76,7 +76,7 @@ _dflock() {
     fi
 }
 
-# Options may stand anywhere behind a step, whose words begin with number $2. Tokens cannot be completed.
+# Options may stand anywhere behind a step, whose words begin with number $2. Tokens and fences cannot be completed.
 _dflock_step() {
     local i word list before=0
     for ((i = $2; i < n; i++)); do
@@ -113,8 +113,10 @@ _dflock_step() {
     acquire) list='-n --nonblock -w --wait -E --conflict-exit-code -q --skip-ok -l --limit --lease --id -o --output' ;;
     renew) list='-l --limit --lease --id -o --output' ;;
     release) list='-l --limit --id' ;;
-    stat | break) list='-l --limit -o --output' ;;
-    ls | signal) list='-o --output' ;;
+    stat | break) list='-w --wait -l --limit -o --output' ;;
+    ls) list='-w --wait -o --output' ;;
+    ping) list='-w --wait' ;;
+    signal) list='-o --output' ;;
     listen) list='--group -o --output' ;;
     bench)
         _dflock_words '--scenario --workers --rounds --seconds --connections --shared-key --pipeline --key

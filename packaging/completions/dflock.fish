@@ -92,7 +92,7 @@ end
 
 complete -c dflock -f
 complete -c dflock -n '__dflock_for hold acquire' -s n -l nonblock -d 'do not wait'
-complete -c dflock -n '__dflock_for hold acquire' -s w -l wait -x -d 'wait up to this many seconds'
+complete -c dflock -n '__dflock_for hold acquire ls stat break ping' -s w -l wait -x -d 'wait up to this many seconds'
 complete -c dflock -n '__dflock_for hold acquire' -s E -l conflict-exit-code -x -d 'exit status when the lock is not free in time'
 complete -c dflock -n '__dflock_for hold acquire' -s q -l skip-ok -d 'exit 0 and print nothing if the lock is not free in time'
 complete -c dflock -n '__dflock_for hold acquire renew release stat break' -s l -l limit -x -d 'use a semaphore with this many slots'

@@ -168,6 +168,11 @@ fn the_completion_for_bash_knows_options_values_steps_and_commands() {
     assert_eq!(complete(&["dflock", "stat", "k", "--ou"]), "--output\n");
     assert_eq!(complete(&["dflock", "stat", "k", "-o", ""]), "sh json\n");
     assert_eq!(complete(&["dflock", "ping", "--g"]), "\n");
+    assert_eq!(complete(&["dflock", "br"]), "break\n");
+    for step in ["ls", "stat", "break", "ping"] {
+        assert_eq!(complete(&["dflock", step, "--wa"]), "--wait\n");
+    }
+    assert_eq!(complete(&["dflock", "break", "k", "--li"]), "--limit\n");
     let words = ["dflock", "bench", "--json", "--re"];
     assert_eq!(complete(&words), "--repeat --report\n");
     let words = ["dflock", "bench", "--scenario", "=", "m"];

@@ -1,5 +1,5 @@
-//! `dflock ls` and `dflock stat`: names of any bytes, and what is shown of a key. Not here: servers that are gone, in
-//! steps.rs. Invariant: as in main.rs.
+//! `dflock ls` and `dflock stat`: names of any bytes, what is shown of a key, and for how long they ask. Not here: servers
+//! that are gone, in steps.rs. Invariant: as in main.rs.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -7,9 +7,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, eventually, tools};
-use crate::stage::{at, run};
+use crate::stage::{at, dflock, run};
+use crate::steps::says;
 
 #[test]
 fn names_move_no_cursor() {
@@ -142,7 +144,7 @@ fn stat_shows_the_lock_and_the_semaphore_of_a_name() {
 }
 
 /// A server that knows no `show` and hangs up behind its error, with these `stats`.
-fn older(stats: &'static str) -> SocketAddr {
+pub fn older(stats: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -180,11 +182,19 @@ fn an_older_server_is_shown_as_far_as_its_stats_go() {
         let end = run(at(addr, args));
         let row = "k    1/1   1        -      -     -         12.5s";
         assert_eq!(end.out.lines().last(), Some(row), "{end:?}");
+        // Nobody is to believe that nobody waits.
+        let note = format!(
+            "dflock: {addr} is an older server: it does not tell who waits, nor who holds a semaphore\n"
+        );
+        let is_one = args[0] == "stat";
+        assert_eq!(end.err, if is_one { &note } else { "" });
     }
+    let json = run(at(addr, &["-o", "json", "stat", "k"]));
+    assert!(
+        !json.out.contains("queue") && json.err.is_empty(),
+        "{json:?}"
+    );
     assert_eq!(run(at(addr, &["stat", "other"])).status, 1);
-    let end = run(at(addr, &["break", "k"]));
-    end.complains(76);
-    assert!(end.err.contains("older version"), "{end:?}");
 }
 
 #[test]
@@ -239,60 +249,6 @@ fn stat_shows_every_hold_and_every_wait_in_order() {
 }
 
 #[test]
-fn break_ends_what_it_is_told_to_and_says_how_much_that_was() {
-    let daemon = Daemon::start(&[]);
-    let mut holder = daemon.connect();
-    let breaks = |args: &[&str]| {
-        let end = run(at(daemon.addr, &[&["break"], args].concat()));
-        (end.status, end.out)
-    };
-    let answer = |status, text: &str| (status, text.to_string());
-    let decimal = |token: &str| u64::from_str_radix(&token[..16], 16).unwrap().to_string();
-    let token = holder.takes("k");
-    assert_eq!(breaks(&["k", &decimal(&token)]), answer(0, "1\n"));
-    let token = holder.takes("k");
-    assert_eq!(breaks(&["k", &token[..16]]), answer(0, "1\n"));
-    assert_eq!(breaks(&["k", &token[..16]]), answer(1, "0\n"));
-    for _ in 0..3 {
-        holder.send("sl\nk\n0 3\n");
-        holder.is_granted(33);
-    }
-    holder.takes("k");
-    assert_eq!(breaks(&["k", "-l", "3"]), answer(0, "3\n"));
-    assert_eq!(breaks(&["k"]), answer(0, "1\n"));
-    assert_eq!(breaks(&["k"]), answer(1, "0\n"));
-    for bad in [
-        "x",
-        "",
-        "-1",
-        "18446744073709551616",
-        "00000000000000fg",
-        &token,
-    ] {
-        assert_eq!(breaks(&["k", bad]).0, 64, "{bad}");
-    }
-    assert_eq!(breaks(&["k", "1", "2"]).0, 64);
-}
-
-#[test]
-fn break_wants_the_token_of_the_administrator() {
-    let daemon = Daemon::start(&["--admin-token", "root", "--auth-token", "all"]);
-    let folder = crate::stage::Folder::new();
-    let with = |secret: &str| {
-        let file = folder.path(secret);
-        std::fs::write(&file, secret).unwrap();
-        run(at(daemon.addr, &["--token-file", &file, "break", "k"]))
-    };
-    let end = with("all");
-    end.complains(77);
-    assert!(
-        end.err.contains("--admin-token") && end.err.contains("--token-file"),
-        "{end:?}"
-    );
-    assert_eq!((with("root").status, with("other").status), (1, 77));
-}
-
-#[test]
 fn a_renewal_that_shortens_the_lease_of_a_slot_says_so_too() {
     let daemon = Daemon::start(&[]);
     let end = run(at(
@@ -304,4 +260,83 @@ fn a_renewal_that_shortens_the_lease_of_a_slot_says_so_too() {
     assert!(end.err.contains("the lease is shorter now"), "{end:?}");
     let end = run(at(daemon.addr, &["stat", "k"]));
     assert!(end.out.contains("(detached)"), "{end:?}");
+}
+
+#[test]
+fn stat_shows_a_thousand_of_each_and_how_many_more_there_are() {
+    let daemon = Daemon::start(&[]);
+    let mut holder = daemon.connect();
+    for _ in 0..1001 {
+        holder.send("sl\nk\n0 1001\n");
+        holder.is_granted(33);
+    }
+    let end = run(at(daemon.addr, &["stat", "k"]));
+    let lines: Vec<&str> = end.out.lines().collect();
+    assert!(lines[1].starts_with("k    1001/1001  0 "), "{end:?}");
+    assert_eq!(lines.len(), 2 + 1 + 1 + 1000 + 1);
+    assert_eq!(lines[1004], "1 more hold it");
+}
+
+#[test]
+fn an_answer_to_show_that_tells_nothing_of_the_key_is_not_taken_for_a_free_key() {
+    let addr = says("ok {\"locks\":[]}\n");
+    run(at(addr, &["stat", "k"])).complains(76);
+}
+
+#[test]
+fn a_step_that_only_asks_takes_no_longer_than_it_was_told() {
+    // It accepts, and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = mute.local_addr().unwrap();
+    let ends = |addr, step: &[&str]| {
+        let start = Instant::now();
+        let end = run(at(addr, &[&["-w", "0.3"], step].concat()));
+        let spent = start.elapsed().as_secs_f64();
+        // Without it they take 10 s at least.
+        assert!((0.3..8.0).contains(&spent), "{step:?}: {spent}");
+        end.complains(69);
+        let head = format!("dflock: cannot reach {addr}: no answer");
+        assert!(end.err.starts_with(&head), "{end:?}");
+        end.err
+    };
+    for step in [&["ping"][..], &["ls"], &["stat", "k"], &["break", "k"]] {
+        let text = ends(addr, step);
+        // What was sent may have been carried out.
+        let may_be_done = text.contains("before you break again");
+        assert_eq!(may_be_done, step[0] == "break", "{text}");
+    }
+    // It answers for ever, a little at a time.
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = slow.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in slow.incoming().map_while(Result::ok) {
+            stream.write_all(b"ok {").unwrap();
+            while stream.write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+    });
+    for step in [&["ls"][..], &["stat", "k"]] {
+        ends(addr, step);
+    }
+}
+
+#[test]
+fn all_servers_are_asked_within_one_wait() {
+    let daemon = Daemon::start(&[]);
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = mute.local_addr().unwrap().to_string();
+    let good = daemon.addr.to_string();
+    let servers = [&mute, &good, &mute, &mute].map(String::as_str);
+    let start = Instant::now();
+    let end = run(dflock(&[
+        "--server",
+        &servers.join(","),
+        "--wait",
+        "1",
+        "ping",
+    ]));
+    let spent = start.elapsed().as_secs_f64();
+    assert!(spent < 2.5, "{spent}");
+    assert_eq!((end.status, end.err.lines().count()), (69, 3), "{end:?}");
 }

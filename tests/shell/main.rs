@@ -21,6 +21,7 @@ mod descent;
 mod dflock;
 mod docs;
 mod examples;
+mod force;
 mod hardship;
 mod lasting;
 mod listen;

@@ -106,6 +106,7 @@ fn errors_name_the_server() {
         &["ping"][..],
         &["ls"],
         &["stat", "k"],
+        &["break", "k"],
         &["-n", "acquire", "k"],
         &["k", "true"],
     ] {
@@ -124,7 +125,7 @@ fn errors_name_the_server() {
         &format!("cannot reach {hangs_up}: the connection ended"),
     );
     let other = says("ok {\n");
-    let text = format!("{other} is not a dflockd server: its stats are not JSON");
+    let text = format!("{other} is not a dflockd server: its answer is not JSON");
     fails(at(other, &["ls"]), 76, &text);
 }
 
@@ -288,7 +289,16 @@ fn options_may_stand_on_either_side_of_a_steps_words() {
 fn an_option_of_no_use_is_status_64_and_named() {
     let token = "18e9eb98d4e91d15c5bb0cdc3986ff01";
     let cases: &[(&[&str], &str)] = &[
-        (&["--wait", "1", "ls"], "--wait is of no use to ls"),
+        (
+            &["--wait", "1", "signal", "a", "x"],
+            "--wait is of no use to signal",
+        ),
+        (
+            &["-w", "0", "ping"],
+            "--wait: want more than 0 seconds for an answer, not \"0\"",
+        ),
+        (&["break", "k", "-n"], "-n is of no use to break"),
+        (&["break", "k", "-q"], "-q is of no use to break"),
         (&["ls", "-n"], "-n is of no use to ls"),
         (&["ls", "-l", "2"], "-l is of no use to ls"),
         (&["-q", "stat", "k"], "-q is of no use to stat"),
@@ -353,6 +363,15 @@ fn mistakes_say_what_would_be_right() {
         ),
         (&[&long, "true"], "KEY: want 256 bytes at most, not 257"),
         (&["ping", "x"], "nothing may follow, but \"x\" does"),
+        (&["break"], "want a KEY"),
+        (
+            &["break", "k", "0"],
+            "FENCE: want a decimal number above 0, or exactly 16 hexadecimal digits, not \"0\"",
+        ),
+        (
+            &["break", "k", "1", "2"],
+            "nothing may follow, but \"2\" does",
+        ),
     ];
     for (args, text) in cases {
         fails(dflock(args), 64, text);
@@ -363,6 +382,8 @@ fn mistakes_say_what_would_be_right() {
     assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
     let end = run(at(daemon.addr, &["k", "FOO=bar", "env"]));
     assert!(end.err.ends_with("; -c runs a shell text\n"), "{end:?}");
+    let end = run(at(daemon.addr, &["brake", "k"]));
+    assert!(end.err.ends_with(" (did you mean break?)\n"), "{end:?}");
     let end = run(at(daemon.addr, &["k", "no-such-program"]));
     assert!(!end.err.contains("shell text"), "{end:?}");
 }

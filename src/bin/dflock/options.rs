@@ -12,7 +12,7 @@ use dflockd::client::{Error, Key, Owner, Servers, Signal};
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
 use dflockd::wire::text::{LIMIT_MAX, LINE_MAX};
 
-use crate::values::{addresses, number, owner, secret, span, unread, want};
+use crate::values::{addresses, fence, number, owner, secret, span, unread, want};
 
 /// The host to ask if nobody names a server.
 const HOST: &str = "127.0.0.1";
@@ -35,7 +35,7 @@ Usage: dflock [options] KEY [--] COMMAND [ARG...]
 Runs a command while holding a lock that spans hosts. hold runs nothing: it keeps the lock until stdin ends.
 
   -n, --nonblock               do not wait
-  -w, --wait SECONDS           wait at most this long
+  -w, --wait SECONDS           wait at most this long; with ls, stat, break and ping: for the answers (10)
   -E, --conflict-exit-code N   exit status when the lock is not free in time (1)
   -q, --skip-ok                exit 0 then, and say nothing
   -l, --limit N                a semaphore that N may hold at once
@@ -138,7 +138,8 @@ pub enum Output {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub task: Task,
-    /// How long to wait for the lock; `Us::MAX` waits for ever.
+    /// How long to wait for the lock; `Us::MAX` waits for ever. Of a step that takes none: for its answers, and `Us::MAX`
+    /// is as long as the client library waits.
     pub wait: Us,
     /// The exit status if the lock was not free in time.
     pub conflict: u8,
@@ -387,6 +388,10 @@ impl<'a> Said<'a> {
         if let Some(name) = stray {
             return Err(format!("{name} is of no use {}", options.task.whom()));
         }
+        if options.task.only_asks() && options.wait == 0 {
+            let text = want("--wait", b"0", "more than 0 seconds for an answer");
+            return Err(text);
+        }
         if let Task::Listen { pattern } = &options.task {
             checked(pattern, options.group.as_deref()).map_err(|e| e.to_string())?;
         }
@@ -411,7 +416,8 @@ fn serves(name: &str, task: &Task) -> bool {
     match name {
         "--on-lost" | "--kill-after" | "--left" => runs,
         "--min-hold" | "--max-hold" => holds,
-        "-n" | "--nonblock" | "--nb" | "-w" | "--wait" | "--timeout" => takes,
+        "-n" | "--nonblock" | "--nb" => takes,
+        "-w" | "--wait" | "--timeout" => takes || task.only_asks(),
         "-x" | "-e" | "--exclusive" | "--close" => takes,
         "-E" | "--conflict-exit-code" | "-q" | "--skip-ok" => takes,
         "--lease" => takes || renews,
@@ -429,6 +435,14 @@ fn serves(name: &str, task: &Task) -> bool {
 }
 
 impl Task {
+    /// Whether it is a step with questions of a moment: it takes no lock and needs none.
+    pub fn only_asks(&self) -> bool {
+        matches!(
+            self,
+            Task::List { .. } | Task::Stat { .. } | Task::Break { .. } | Task::Ping
+        )
+    }
+
     /// The end of the message that an option is of no use.
     fn whom(&self) -> &'static str {
         match self {
@@ -498,23 +512,6 @@ fn step(name: &[u8], words: Vec<OsString>) -> Result<Task, String> {
         None => Ok(task),
         Some(word) => Err(format!("nothing may follow, but {word:?} does")),
     }
-}
-
-/// Reads a fence as dflock prints it, or the first 16 digits of a token.
-fn fence(word: &OsStr) -> Result<u64, String> {
-    let text = word.to_str().unwrap_or_default();
-    let is_hex = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let is_decimal = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let fence = match (is_hex, is_decimal) {
-        (true, _) => u64::from_str_radix(text, 16).ok(),
-        (false, true) => text.parse().ok(),
-        _ => None,
-    };
-    fence.ok_or_else(|| {
-        format!(
-            "{word:?}: a FENCE is a decimal number, or the first 16 hexadecimal digits of a token"
-        )
-    })
 }
 
 fn run(word: OsString, mut command: Vec<OsString>) -> Result<Task, String> {

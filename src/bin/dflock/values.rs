@@ -12,6 +12,9 @@ use dflockd::config;
 
 /// The port of a server that is named without one.
 pub const PORT: u16 = 6388;
+/// How many hexadecimal digits a fence has, at the beginning of a token.
+const FENCE_DIGITS: usize = 16;
+const TOKEN_DIGITS: usize = 32;
 
 /// Splits a list of servers; a missing port is dflockd's.
 pub fn addresses(name: &str, list: &OsStr) -> Result<Vec<String>, String> {
@@ -101,6 +104,29 @@ pub fn number(
         })
 }
 
+/// The fence of a hold: decimal as dflock prints it, or 16 hexadecimal digits, which a token begins with and the server
+/// prints. No fence has 16 decimal digits: it is never less than the nanoseconds since 1970.
+pub fn fence(value: &OsStr) -> Result<u64, String> {
+    let text = value.to_str().unwrap_or_default();
+    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+    let fence = match text.len() {
+        FENCE_DIGITS if is_hex => u64::from_str_radix(text, 16).ok(),
+        _ if is_decimal => text.parse().ok(),
+        _ => None,
+    };
+    let wanted = "a decimal number above 0, or exactly 16 hexadecimal digits";
+    fence
+        .filter(|&fence| fence > 0)
+        .ok_or_else(|| match text.len() {
+            // A token proves a hold: it is not repeated on a screen or in a log.
+            TOKEN_DIGITS if is_hex => {
+                format!("FENCE: want {wanted}: the first 16 digits of this token")
+            }
+            _ => want("FENCE", value.as_bytes(), wanted),
+        })
+}
+
 /// The message for what lexopt cannot read: an option without its value, or with one too many.
 pub fn unread(error: lexopt::Error) -> String {
     match error {
@@ -164,5 +190,38 @@ mod tests {
             assert_eq!(address(text, Some(PORT)), None, "{text:?}");
         }
         assert_eq!(address("h", None), None);
+    }
+
+    #[test]
+    fn a_fence_is_decimal_or_has_sixteen_hexadecimal_digits() {
+        let of = |text: &str| fence(OsStr::new(text));
+        for (text, meant) in [
+            ("1", 1),
+            ("1795224968123456789", 1795224968123456789),
+            ("18446744073709551615", u64::MAX),
+            ("18e9eb98d4e91d15", 0x18e9eb98d4e91d15),
+            ("18E9EB98D4E91D15", 0x18e9eb98d4e91d15),
+            ("1234567890123456", 0x1234567890123456),
+        ] {
+            assert_eq!(of(text), Ok(meant), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0000000000000000",
+            "-1",
+            "+1",
+            "18e9",
+            "18e9eb98d4e91d1",
+            "+8e9eb98d4e91d15",
+            "18446744073709551616",
+            "0x18e9eb98d4e91d15",
+        ] {
+            let message = of(text).unwrap_err();
+            assert!(message.ends_with(&format!("not {text:?}")), "{message}");
+        }
+        let token = "18e9eb98d4e91d15c5bb0cdc3986ff01";
+        let message = of(token).unwrap_err();
+        assert!(!message.contains(&token[16..]), "{message}");
     }
 }

@@ -80,6 +80,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "client command failure options run super::talk sys",
     ),
     (
+        "bin/dflock/steps/force",
+        "client command failure options print super::talk",
+    ),
+    (
         "bin/dflock/steps/listen",
         "client failure options print super::talk sys wire",
     ),
@@ -95,7 +99,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "bin/dflock/steps/stat",
         "client command failure options print super::listing super::talk",
     ),
-    ("bin/dflock/steps/talk", "client command failure options"),
+    (
+        "bin/dflock/steps/talk",
+        "client command failure options sys",
+    ),
     ("bin/dflock/values", "client command config"),
     ("bin/dflock/witness", "command sys"),
     ("client/admin", "command sys wire"),

@@ -3,6 +3,7 @@
 //! ends, but `acquire`, which has printed the token.
 
 mod acquire;
+mod force;
 mod listen;
 mod listing;
 mod stat;
@@ -16,7 +17,7 @@ use dflockd::client::{Client, Error, Key, Signal, Token};
 use dflockd::command::{Refusal, Us};
 use dflockd::wire::text;
 
-use crate::failure::{Failure, LOST, NO_PERMISSION, PROTOCOL, USAGE, say};
+use crate::failure::{Failure, LOST, USAGE, say};
 use crate::options::{Options, Output, Task};
 use crate::print::{grant_line, print};
 pub use listen::listen;
@@ -33,7 +34,7 @@ pub fn step(options: &Options) -> Result<u8, Failure> {
         Task::Release { key, token } => release(options, key, token),
         Task::List { prefix } => listing::list(options, prefix),
         Task::Stat { key } => stat::stat(options, key),
-        Task::Break { key, fence } => break_holds(options, key, *fence),
+        Task::Break { key, fence } => force::break_holds(options, key, *fence),
         Task::Ping => ping(options),
         Task::Signal { signal } => send(options, signal),
         task => unreachable!("{task:?} is not a step"),
@@ -92,36 +93,6 @@ fn release(options: &Options, key: &[u8], token: &[u8]) -> Result<u8, Failure> {
     let mut talk = talk_about(options, key)?;
     let released = talk.client().release(&key_name, token);
     released.map_err(|e| lost_or(&talk, e)).map(|()| 0)
-}
-
-/// Ends the holds of the key by force, or the one with this fence. Status 1 if there was none.
-fn break_holds(options: &Options, key: &[u8], fence: Option<u64>) -> Result<u8, Failure> {
-    let key_name = name(options, key)?;
-    let mut talk = talk_about(options, key)?;
-    let holds = match talk.client().break_holds(&key_name, fence) {
-        Ok(holds) => holds,
-        Err(Error::Refused(Refusal::Auth)) => {
-            let text = format!(
-                "{} lets only an administrator break locks: its --admin-token goes into the --token-file",
-                options.home(key)
-            );
-            return Err(Failure::new(NO_PERMISSION, text));
-        }
-        Err(Error::Refused(Refusal::Error)) => {
-            let text = format!(
-                "{} knows no break: it is an older version",
-                options.home(key)
-            );
-            return Err(Failure::new(PROTOCOL, text));
-        }
-        Err(error) => return Err(talk.failure(error)),
-    };
-    let printed = match options.output {
-        Output::Plain => print(&format!("{holds}\n")),
-        Output::Sh => print(&format!("DFLOCK_BROKEN={holds}\n")),
-        Output::Json => print(&format!("{{\"broken\":{holds}}}\n")),
-    };
-    printed.map(|status| if holds == 0 { 1 } else { status })
 }
 
 fn ping(options: &Options) -> Result<u8, Failure> {

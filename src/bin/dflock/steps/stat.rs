@@ -1,5 +1,5 @@
 //! `dflock stat`: one key, with each hold and each wait, from the answer to `show`. An older server knows no `show`: its
-//! `stats` are searched, and show no waits. Invariant: another key is never shown instead.
+//! `stats` are searched, show no waits, and a line says so. Invariant: another key is never shown instead.
 
 use serde_json::{Map, Value};
 
@@ -7,8 +7,8 @@ use dflockd::client::{Error, Key};
 use dflockd::command::Refusal;
 
 use super::listing::{Hold, Row, aligned, dashed, rows_of, span, table};
-use super::talk::{Talk, settings};
-use crate::failure::{Failure, PROTOCOL};
+use super::talk::{Talk, ask_one, settings};
+use crate::failure::{Failure, PROTOCOL, say};
 use crate::options::{Options, Output};
 use crate::print::print;
 
@@ -21,16 +21,27 @@ struct Entry {
 
 /// Shows the lock and the semaphore of this name; with a limit the semaphore alone. Status 1 if neither is in use.
 pub fn stat(options: &Options, key: &[u8]) -> Result<u8, Failure> {
-    let mut talk = Talk::open(&options.home(key), &settings(options))?;
-    let entries = match shown(options, &mut talk, key)? {
-        Some(entries) => entries,
-        None => searched(options, key)?,
-    };
+    let server = options.home(key);
+    let (all, bytes) = (options.clone(), key.to_vec());
+    let entries = ask_one(options, &server, move |talk| {
+        match shown(&all, talk, &bytes)? {
+            Some(entries) => Ok(entries),
+            None => searched(&all, &bytes),
+        }
+    })?;
     let Some(first) = entries.first() else {
         return Ok(1);
     };
     match options.output {
-        Output::Plain => print(&plain(options, &entries)),
+        Output::Plain => {
+            print(&plain(options, &entries))?;
+            if first.tickets.is_none() {
+                say(&format!(
+                    "{server} is an older server: it does not tell who waits, nor who holds a semaphore"
+                ));
+            }
+            Ok(0)
+        }
         Output::Json => {
             let lines = entries.iter().map(|entry| format!("{}\n", entry.json()));
             print(&lines.collect::<String>())
@@ -63,8 +74,12 @@ fn shown(options: &Options, talk: &mut Talk, key: &[u8]) -> Result<Option<Vec<En
         let Some(json) = show(talk, name)? else {
             return Ok(None);
         };
-        let number = |name: &str| json[name].as_u64().unwrap_or(0);
-        let (holders, waiters) = (number("held"), number("waiting"));
+        let number = |name: &str| {
+            let what = "it does not tell of the key that it was asked for";
+            let value = json[name].as_u64();
+            value.ok_or_else(|| Failure::not_dflockd(&options.home(key), what))
+        };
+        let (holders, waiters) = (number("held")?, number("waiting")?);
         if holders + waiters == 0 {
             continue;
         }
@@ -75,7 +90,7 @@ fn shown(options: &Options, talk: &mut Talk, key: &[u8]) -> Result<Option<Vec<En
                 text: String::from_utf8_lossy(key).into_owned(),
                 key: key.to_vec(),
                 semaphore,
-                limit: number("limit"),
+                limit: number("limit")?,
                 holders,
                 waiters,
                 hold: first.map(Hold::of).unwrap_or_default(),
@@ -134,8 +149,18 @@ fn plain(options: &Options, entries: &[Entry]) -> String {
         });
         text.push('\n');
         text += &aligned(&heading, cells);
+        text += &more(entry.row.holders, holders, "hold it");
+        text += &more(entry.row.waiters, queue, "wait for it");
     }
     text
+}
+
+/// A line for those that the server has counted and not listed.
+fn more(count: u64, listed: &[Hold], what: &str) -> String {
+    match count.saturating_sub(listed.len() as u64) {
+        0 => String::new(),
+        more => format!("{more} more {what}\n"),
+    }
 }
 
 impl Entry {

@@ -1,15 +1,21 @@
 //! A conversation of a step with one server, or with all, over the client library. Not here: holding a lock, which
 //! needs an event loop and not a connection that blocks. Invariant: each failure names its server.
 
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use dflockd::client::{self, Client, Error};
-use dflockd::command::Refusal;
+use dflockd::command::{Refusal, SECOND, Us};
+use dflockd::sys;
 
 use crate::failure::{Failure, USAGE, say};
 use crate::options::Options;
+
+/// How much later than `--wait` says a thread is given up that should have given up itself.
+const MARGIN: Us = SECOND / 10;
 
 /// A connection to a server.
 pub struct Talk {
@@ -18,12 +24,22 @@ pub struct Talk {
     has_secret: bool,
 }
 
-/// How a step connects: with the secret, without an owner.
+/// How a step connects: with the secret, without an owner. A step that only asks has the patience that `--wait` says.
 pub fn settings(options: &Options) -> client::Options {
-    client::Options {
+    let mut settings = client::Options {
         secret: options.secret.clone(),
         ..client::Options::default()
+    };
+    if let Some(wait) = bound(options) {
+        settings.patience = Duration::from_micros(wait);
     }
+    settings
+}
+
+/// How long a step that only asks may take at most, if `--wait` says so.
+fn bound(options: &Options) -> Option<Us> {
+    let is_bound = options.task.only_asks() && options.wait != Us::MAX;
+    is_bound.then_some(options.wait)
 }
 
 impl Talk {
@@ -67,7 +83,7 @@ impl Talk {
     /// What the server has said in JSON.
     pub fn json(&self, json: &str) -> Result<Value, Failure> {
         serde_json::from_str(json)
-            .map_err(|_| Failure::not_dflockd(&self.server, "its stats are not JSON"))
+            .map_err(|_| Failure::not_dflockd(&self.server, "its answer is not JSON"))
     }
 }
 
@@ -80,27 +96,20 @@ pub struct Answers<'a, T> {
 }
 
 /// Asks all servers at once. Of each that fails a line on stderr says why.
-pub fn ask_all<T: Send>(
+pub fn ask_all<T: Send + 'static>(
     options: &Options,
-    question: impl Fn(&mut Talk) -> Result<T, Failure> + Sync,
+    question: impl Fn(&mut Talk) -> Result<T, Failure> + Clone + Send + 'static,
 ) -> Result<Answers<'_, T>, Failure> {
-    let settings = settings(options);
-    let one = |server: &str| Talk::open(server, &settings).and_then(|mut talk| question(&mut talk));
     if let [server] = &options.servers[..] {
-        let given = vec![(server.as_str(), one(server)?)];
+        let given = vec![(server.as_str(), ask_one(options, server, question)?)];
         return Ok(Answers { given, status: 0 });
     }
-    let results: Vec<_> = thread::scope(|scope| {
-        let one = &one;
-        let begin = |server| scope.spawn(move || one(server));
-        let asked: Vec<_> = options.servers.iter().map(|name| begin(name)).collect();
-        let end = asked.into_iter().map(|asked| asked.join());
-        end.map(|end| end.expect("a panic aborts the process"))
-            .collect()
-    });
+    let start = sys::now();
+    let begin = |server: &String| begin(options, server, question.clone());
+    let asked: Vec<_> = options.servers.iter().map(begin).collect();
     let (mut given, mut status) = (Vec::new(), 0);
-    for (server, result) in options.servers.iter().zip(results) {
-        match result {
+    for (server, asked) in options.servers.iter().zip(asked) {
+        match asked.and_then(|answer| end(options, server, &answer, start)) {
             Ok(answer) => given.push((server.as_str(), answer)),
             Err(failure) => {
                 let text = failure.text.unwrap_or_default();
@@ -115,6 +124,52 @@ pub fn ask_all<T: Send>(
         }
     }
     Ok(Answers { given, status })
+}
+
+/// Asks this server.
+pub fn ask_one<T: Send + 'static>(
+    options: &Options,
+    server: &str,
+    question: impl FnOnce(&mut Talk) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let start = sys::now();
+    let answer = begin(options, server, question)?;
+    end(options, server, &answer, start)
+}
+
+/// Asks in a thread of its own: an answer that comes in many small parts may take longer than `--wait` allows.
+fn begin<T: Send + 'static>(
+    options: &Options,
+    server: &str,
+    question: impl FnOnce(&mut Talk) -> Result<T, Failure> + Send + 'static,
+) -> Result<Receiver<Result<T, Failure>>, Failure> {
+    let (server, settings) = (server.to_string(), settings(options));
+    let (told, tells) = mpsc::channel();
+    thread::Builder::new().spawn(move || {
+        let answer = Talk::open(&server, &settings).and_then(|mut talk| question(&mut talk));
+        // Nobody may wait for it any more.
+        let _ = told.send(answer);
+    })?;
+    Ok(tells)
+}
+
+/// Waits for the answer to what was asked at `start`.
+fn end<T>(
+    options: &Options,
+    server: &str,
+    answer: &Receiver<Result<T, Failure>>,
+    start: Us,
+) -> Result<T, Failure> {
+    let late = |_| Err(Failure::cannot_reach(server, "no answer"));
+    match bound(options) {
+        Some(wait) => {
+            // The thread gives up at this moment too, and then it can say what it waited for.
+            let until = start.saturating_add(wait).saturating_add(MARGIN);
+            let rest = Duration::from_micros(until.saturating_sub(sys::now()));
+            answer.recv_timeout(rest).unwrap_or_else(late)
+        }
+        None => answer.recv().expect("a panic aborts the process"),
+    }
 }
 
 fn failure(server: &str, has_secret: bool, error: Error) -> Failure {
