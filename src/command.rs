@@ -121,6 +121,8 @@ pub enum Command<'a> {
         owner: Option<&'a [u8]>,
         /// What ends the hold besides its release.
         bound: Bound,
+        /// What else the request asks for. Only with [`Bound::Lease`] and an owner.
+        terms: Option<&'a Terms<'a>>,
     },
     /// The first phase of an acquire: takes a slot of `key` or a place in its queue, and answers at once. It leaves
     /// a record, for [`Command::Wait`].
@@ -194,6 +196,16 @@ pub enum Command<'a> {
         /// The owner's name, as sent.
         owner: &'a [u8],
     },
+    /// Ends an attempt, wherever it is: its hold is released, or its wait or kept place removed. A repeat that comes later
+    /// is answered [`Reply::Cancelled`].
+    Cancel {
+        /// The name of the key; the attempt may be in either space.
+        key: &'a [u8],
+        /// The declared owner.
+        owner: &'a [u8],
+        /// The name of the attempt.
+        attempt: &'a [u8],
+    },
     /// Makes a hold last for its lease, whatever becomes of its session; a renewal does not bind it again.
     Detach {
         /// The space of the key.
@@ -222,6 +234,29 @@ pub enum Command<'a> {
         /// Everything that arrived until then has been received: waits and leases due by then end.
         heard: Us,
     },
+}
+
+/// What a request for a hold that is bound by its lease may ask for besides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terms<'a> {
+    /// The name of the attempt, which its client keeps secret: the same request with the same name is a repeat, not
+    /// another request. Owner, key and space belong to it.
+    pub attempt: Option<&'a [u8]>,
+    /// For how long a wait that has timed out keeps its place in the queue. Only with an attempt.
+    pub keep: Us,
+    /// How the table renews the hold by itself, if it does.
+    pub renewal: Option<Renewal>,
+    /// What listings show beside the hold.
+    pub note: Option<&'a [u8]>,
+}
+
+/// How the table renews a hold by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renewal {
+    /// How often, at least 1.
+    pub every: Us,
+    /// Until when, from the last time that its client was heard of.
+    pub within: Us,
 }
 
 /// What the lock table, or the hub, answers a session. A face turns it into bytes.
@@ -257,6 +292,15 @@ pub enum Reply {
     },
     /// The wait ended without a grant.
     Timeout,
+    /// The wait ended without a grant, and its place in the queue is kept for so long.
+    Kept {
+        /// For how long.
+        span: Us,
+    },
+    /// A repeat of the request has taken its place over.
+    Superseded,
+    /// The attempt was ended by its client.
+    Cancelled,
     /// Done; the answer has nothing else to say. To `ping`, a health check, `auth`, `listen`, `unlisten`,
     /// [`Command::Declare`] and [`Command::Detach`].
     Done,
@@ -353,6 +397,10 @@ pub struct TicketView<'a> {
     pub age: Us,
     /// For how long the hold's lease still runs.
     pub lease_left: Us,
+    /// For how long from now the table renews the hold by itself; None if it does not.
+    pub renews: Option<Us>,
+    /// What its client has attached to it.
+    pub note: Option<&'a [u8]>,
 }
 
 /// The owner of a wait or a hold.

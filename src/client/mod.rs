@@ -211,6 +211,7 @@ impl Client {
             lease: lease.map(span),
             owner: None,
             bound: Bound::Session,
+            terms: None,
         };
         let asked = self.ask(&command, beyond(wait, self.patience));
         let (sent, reply) = asked.map_err(|e| self.leave(key, e))?;

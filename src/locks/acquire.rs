@@ -4,9 +4,9 @@
 
 use super::key::Key;
 use super::ticket::Ticket;
-use super::{Locks, Member};
+use super::{Locks, Member, attempt};
 use crate::base::slab::NIL;
-use crate::command::{Bound, Outbox, Realm, Refusal, Reply, SessionId, Space, Us};
+use crate::command::{Bound, Outbox, Realm, Refusal, Reply, SessionId, Space, Terms, Us};
 
 /// What an acquire, an enqueue and a claim have in common.
 #[derive(Clone, Copy)]
@@ -45,7 +45,11 @@ impl Locks {
         }
         let member = self.ensure_member(from);
         self.members[member as usize].bound = Bound::Session;
-        self.queue(from, key, wish.lease, wait)
+        if self.would_be_stuck(from.slot(), key) {
+            return Some(Reply::Refused(Refusal::Deadlock));
+        }
+        let place = self.add_ticket(from, key, wish.lease, false);
+        self.await_grant(place, wait)
     }
 
     /// Whether the session has as many holds and places in queues as it may. A hold of this key whose lease is over is no
@@ -72,22 +76,29 @@ impl Locks {
     pub(super) fn acquire_for(
         &mut self,
         from: SessionId,
-        owner: Option<&[u8]>,
+        (owner, terms): (Option<&[u8]>, Option<&Terms>),
         wish: Wish,
         wait: Us,
         out: &mut Outbox,
     ) -> Option<Reply> {
+        let name = self.attempt_name(wish.name, owner, terms);
+        if let (Some(name), Some(terms)) = (name, terms)
+            && !self.is_draining()
+            && let Some(reply) = self.repeat(from, name, (wish, terms), wait, out)
+        {
+            return reply;
+        }
         let hash = self.secret.hash(wish.space, wish.name);
         let (key, free) = match self.enter(hash, wish, out) {
             Ok(entered) => entered,
             Err(refusal) => return Some(Reply::Refused(refusal)),
         };
-        if !free && wait == 0 {
+        if !free && wait == 0 && terms.is_none_or(|terms| terms.keep == 0) {
             return Some(Reply::Timeout);
         }
         let owner = owner.map_or(NIL, |name| self.owner_by_name(Realm::Declared, name));
         if free {
-            return Some(self.grant_to_owner(owner, key, wish.lease));
+            return Some(self.grant_to_owner(owner, key, wish.lease, (name, terms)));
         }
         let member = self.ensure_member(from);
         let Member { bound, tickets, .. } = &mut self.members[member as usize];
@@ -97,28 +108,37 @@ impl Locks {
         );
         *bound = Bound::Lease;
         self.set_owner(member, owner);
-        self.queue(from, key, wish.lease, wait)
+        if wait > 0 && self.would_be_stuck(member, key) {
+            self.forget_wait_owner(member);
+            return Some(Reply::Refused(Refusal::Deadlock));
+        }
+        let place = self.add_ticket(from, key, wish.lease, false);
+        let attempt = self.begin_attempt(owner, place, name, terms);
+        self.members[member as usize].attempt = attempt;
+        if attempt != NIL {
+            self.index_attempt(attempt);
+        }
+        self.await_grant(place, wait)
     }
 
     /// Grants a free slot to an owner, without a session.
-    pub(super) fn grant_to_owner(&mut self, owner: u32, key: u32, lease: Us) -> Reply {
+    pub(super) fn grant_to_owner(
+        &mut self,
+        owner: u32,
+        key: u32,
+        lease: Us,
+        (name, terms): (Option<attempt::Name>, Option<&Terms>),
+    ) -> Reply {
         let place = self.tickets.insert(Ticket::new(self.now, key, NIL, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
-        self.give_to_owner(owner, place, Bound::Lease);
+        let attempt = self.begin_attempt(owner, place, name, terms);
+        self.give_to_owner((owner, attempt), place, Bound::Lease);
         let token = self.grant(place);
-        Reply::Granted { token, lease }
-    }
-
-    /// Puts the session into the queue of the key, unless that would be a deadlock.
-    fn queue(&mut self, from: SessionId, key: u32, lease: Us, wait: Us) -> Option<Reply> {
-        if self.would_be_stuck(from.slot(), key) {
-            return Some(Reply::Refused(Refusal::Deadlock));
+        if attempt != NIL {
+            self.index_attempt(attempt);
+            self.begin_renewal(place);
         }
-        let place = self.add_ticket(from, key, lease, false);
-        self.tickets[place].due = self.now.saturating_add(wait);
-        self.wheel.insert(&mut self.tickets, place);
-        self.begin_wait(place);
-        None
+        Reply::Granted { token, lease }
     }
 
     /// Finds the key or makes it. True if a slot is free for this request: expired holds are ended first, and nobody

@@ -37,6 +37,7 @@ impl Locks {
         self.check_members();
         self.check_owners();
         self.check_records();
+        self.check_attempts();
     }
 
     fn check_queue(&self, place: u32) {
@@ -80,17 +81,19 @@ impl Locks {
             assert!(all.iter().all(|&t| self.tickets[t].member == slot as u32));
             owned += all.len();
         }
-        let (mut alive, mut timed, mut loose) = (0, 0, 0);
+        let (mut alive, mut timed, mut loose, mut unowned) = (0, 0, 0, 0);
         for place in (0..self.tickets.places()).filter(|&place| !self.tickets[place].is_vacant()) {
             let ticket = &self.tickets[place];
             alive += 1;
             timed += usize::from(ticket.is_timed());
-            loose += u64::from(self.members.get(ticket.member as usize).is_none());
+            let is_loose = self.members.get(ticket.member as usize).is_none();
+            unowned += usize::from(is_loose);
+            loose += u64::from(is_loose && !ticket.waits());
             assert!(ticket.token.fence < self.next_fence);
             assert!(ticket.is_timed() || ticket.waits(), "every hold has an end");
         }
         assert_eq!(
-            (alive, owned + loose as usize),
+            (alive, owned + unowned),
             (self.tickets.len(), self.tickets.len()),
             "S9: every ticket is in one list of a session or owner"
         );

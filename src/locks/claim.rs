@@ -32,7 +32,7 @@ impl Locks {
             }
         };
         let owner = self.owner_by_name(realm, owner);
-        self.grant_to_owner(owner, key, lease)
+        self.grant_to_owner(owner, key, lease, (None, None))
     }
 
     /// Gives the owner's hold back.

@@ -18,6 +18,8 @@ pub struct Counts {
     pub broken: u64,
     /// Holds now.
     pub held: u64,
+    /// Renewals by clients, and steps of holds that renew themselves.
+    pub renewals: u64,
     /// Deadlocks that were refused.
     pub deadlocks: u64,
     /// Searches for a deadlock.

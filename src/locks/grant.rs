@@ -42,7 +42,7 @@ impl Locks {
         let Some(place) = self.find_hold(space, name, token) else {
             return Reply::Refused(Refusal::Error);
         };
-        self.set_due(place, self.now.saturating_add(lease));
+        self.renew_hold(place, lease);
         self.move_hold(place, from, out);
         Reply::Renewed { lease }
     }
@@ -112,13 +112,20 @@ impl Locks {
             if place == NIL {
                 break;
             }
-            let Ticket { member, lease, .. } = self.tickets[place];
-            if self.members[member as usize].closing {
+            let Ticket {
+                member, lease, due, ..
+            } = self.tickets[place];
+            let is_kept = self.members.get(member as usize).is_none();
+            if self.is_closing(member) || is_kept && due <= self.now {
                 self.leave(place);
                 continue;
             }
             self.keys[key].waiting -= 1;
             self.keys[key].next = self.tickets[place].behind();
+            if is_kept {
+                self.grant_kept(place, out);
+                continue;
+            }
             // The hold moves behind the session's waits and older holds: a close releases in the order of the grants.
             let Member {
                 id,
@@ -137,12 +144,42 @@ impl Locks {
             let token = self.grant(place);
             if bound == Bound::Lease {
                 self.make_orphan(place, bound);
+                self.granted_to_owner(place, out);
+                self.forget_wait_owner(member);
             }
             if awaited {
                 out.reply(id, Reply::Granted { token, lease });
             }
-            self.refuse_if_stuck(member, out);
+            if bound == Bound::Session {
+                self.refuse_if_stuck(member, out);
+            }
         }
+    }
+
+    /// Grants a slot to a place that was kept. The lease ends when the place would have: a repeat of the request makes it
+    /// longer.
+    fn grant_kept(&mut self, place: u32, out: &mut Outbox) {
+        let Ticket { due, .. } = self.tickets[place];
+        self.grant(place);
+        self.set_due(place, due);
+        self.granted_to_owner(place, out);
+    }
+
+    /// A slot was granted that belongs to an owner, without a session.
+    fn granted_to_owner(&mut self, place: u32, out: &mut Outbox) {
+        let Ticket { member, .. } = self.tickets[place];
+        let attempt = self.attempt_of(member);
+        if attempt != NIL {
+            self.attempt_granted(attempt);
+        }
+        self.refuse_if_stuck(member, out);
+    }
+
+    /// Whether this member is a session that is closing.
+    pub(super) fn is_closing(&self, member: u32) -> bool {
+        self.members
+            .get(member as usize)
+            .is_some_and(|member| member.closing)
     }
 
     /// Ends a hold and serves its queue. `by` is the session that released it or is gone, if there is one.
@@ -162,13 +199,16 @@ impl Locks {
                 let Some(place) = self.crowd.past_due(key, self.now) else {
                     break;
                 };
+                if self.renews_itself(place, self.now) {
+                    continue;
+                }
                 self.drop_hold(place, End::Expired, SessionId::NOBODY, out);
             }
         } else {
             let mut place = self.keys[key].tickets.first;
             for _ in 0..self.keys[key].held {
                 let behind = self.tickets[place].behind();
-                if self.tickets[place].due <= self.now {
+                if self.tickets[place].due <= self.now && !self.renews_itself(place, self.now) {
                     self.drop_hold(place, End::Expired, SessionId::NOBODY, out);
                 }
                 place = behind;
@@ -195,7 +235,7 @@ impl Locks {
 
     /// Takes a waiting ticket out of its queue, unanswered. The key stays, even if unused.
     pub(super) fn leave(&mut self, place: u32) {
-        let Ticket { key, .. } = self.tickets[place];
+        let Ticket { key, member, .. } = self.tickets[place];
         assert!(self.tickets[place].waits());
         if self.keys[key].next == place {
             self.keys[key].next = self.tickets[place].behind();
@@ -204,6 +244,9 @@ impl Locks {
         self.end_wait(place);
         self.unrecord(place, None);
         self.discard(place);
+        if self.members.get(member as usize).is_some() {
+            self.forget_wait_owner(member);
+        }
     }
 
     /// Ends the wait of this ticket with an answer that is no grant.
@@ -211,7 +254,9 @@ impl Locks {
         let Ticket { key, member, .. } = self.tickets[place];
         self.leave(place);
         self.retire_if_unused(key);
-        out.reply(self.members[member as usize].id, reply);
+        if let Some(member) = self.members.get(member as usize) {
+            out.reply(member.id, reply);
+        }
     }
 
     /// Ends a hold, without serving its queue. Returns its key.
@@ -256,6 +301,7 @@ impl Locks {
 
     /// Takes a ticket out of every list and frees its place.
     fn discard(&mut self, place: u32) {
+        self.end_attempt(place);
         self.wheel.cancel(&mut self.tickets, place);
         let Ticket { key, .. } = self.tickets[place];
         self.keys[key].tickets.remove(&mut self.tickets, place);

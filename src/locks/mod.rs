@@ -7,6 +7,7 @@
 //! many holds, many leases that end at once, a drain of all queues) is cut into slices, which `Tick` carries on.
 
 mod acquire;
+mod attempt;
 mod breaking;
 mod check;
 mod claim;
@@ -33,6 +34,7 @@ use crate::base::table::Table;
 use crate::base::wheel::Wheel;
 use crate::command::{Bound, Command, Outbox, SessionId, Space, Us, WaitEdge, earlier};
 use acquire::Wish;
+use attempt::Attempts;
 use breaking::Breaking;
 pub use counts::Counts;
 use crowd::Crowd;
@@ -87,6 +89,7 @@ pub struct Locks {
     crowd: Crowd,
     records: Records,
     owners: Owners,
+    attempts: Attempts,
     search: Search,
     /// Cost of searches since it was last taken, in units of some 100 ns.
     work: u32,
@@ -120,6 +123,8 @@ struct Member {
     owner: u32,
     /// The ticket that its request waits for, NIL if none.
     awaits: u32,
+    /// The attempt of that ticket, NIL if it has none.
+    attempt: u32,
     /// The length of `tickets`.
     count: u32,
     /// What will end the hold that the session waits for, besides its release.
@@ -135,6 +140,7 @@ impl Default for Member {
             lost: None,
             owner: NIL,
             awaits: NIL,
+            attempt: NIL,
             count: 0,
             bound: Bound::Session,
             closing: false,
@@ -159,6 +165,7 @@ impl Locks {
             crowd: Crowd::default(),
             records: Records::default(),
             owners: Owners::default(),
+            attempts: Attempts::default(),
             search: Search::default(),
             work: 0,
             knots: VecDeque::new(),
@@ -189,6 +196,7 @@ impl Locks {
                 lease,
                 owner,
                 bound,
+                terms,
             } => {
                 let lease = lease.unwrap_or(default);
                 let wish = Wish {
@@ -199,7 +207,7 @@ impl Locks {
                 };
                 match bound {
                     Bound::Session => self.acquire(from, wish, wait, out),
-                    Bound::Lease => self.acquire_for(from, owner, wish, wait, out),
+                    Bound::Lease => self.acquire_for(from, (owner, terms), wish, wait, out),
                 }
             }
             Command::Enqueue {
@@ -242,6 +250,11 @@ impl Locks {
                 realm,
                 owner,
             } => Some(self.yield_claim((space, key), realm, owner, out)),
+            Command::Cancel {
+                key,
+                owner,
+                attempt,
+            } => Some(self.cancel(from, key, owner, attempt, out)),
             Command::Declare { owner } => Some(self.declare(from, owner)),
             Command::Release { space, key, token } => {
                 Some(self.release(from, space, key, token, out))

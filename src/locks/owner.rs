@@ -15,6 +15,8 @@ use crate::command::{Bound, Outbox, Owner, Realm, Refusal, Reply, SessionId};
 const ORPHAN: u32 = 1 << 31;
 /// Added as well if the hold is bound by its lease alone: a renewal gives it to no session.
 const LEASED: u32 = 1 << 30;
+/// Added to both if the place is that of an attempt, which knows its owner.
+const ATTEMPT: u32 = 1 << 29;
 
 /// All declared owners, found by name.
 #[derive(Default)]
@@ -39,7 +41,7 @@ pub(super) struct Declared {
     awaits: u32,
     /// Two of its sessions have waited at once. Cleared when no open session is left.
     concurrent: bool,
-    /// Holds without a session: they outlived it, or are bound by their lease alone.
+    /// Holds without a session: they outlived it, or are bound by their lease alone. And places in queues that are kept.
     orphans: List<OF_MEMBER>,
 }
 
@@ -94,7 +96,10 @@ impl Locks {
 
     /// The session does not wait for this ticket any more, if it did.
     pub(super) fn end_wait(&mut self, place: u32) {
-        let member = &mut self.members[self.tickets[place].member as usize];
+        let Ticket { member, .. } = self.tickets[place];
+        let Some(member) = self.members.get_mut(member as usize) else {
+            return;
+        };
         if member.awaits != place {
             return;
         }
@@ -108,12 +113,36 @@ impl Locks {
     pub(super) fn count_hold(&mut self, member: u32, more: bool) {
         let place = match self.members.get(member as usize) {
             Some(member) => member.owner,
-            None => owner_of_orphan(member),
+            None => {
+                self.loose = if more { self.loose + 1 } else { self.loose - 1 };
+                self.owner_of_orphan(member)
+            }
         };
         if place != NIL {
             let holds = &mut self.owners.slab[place].holds;
             *holds = if more { *holds + 1 } else { *holds - 1 };
         }
+    }
+
+    /// The session does not wait any more for a hold that is bound by its lease: it speaks for nobody.
+    pub(super) fn forget_wait_owner(&mut self, slot: u32) {
+        let member = &mut self.members[slot as usize];
+        if member.bound == Bound::Session {
+            return;
+        }
+        (member.bound, member.attempt) = (Bound::Session, NIL);
+        if !member.closing {
+            self.set_owner(slot, NIL);
+        }
+    }
+
+    /// A ticket that waits and is in no list of a session goes to this one, as part of an attempt.
+    pub(super) fn give_to_session(&mut self, slot: u32, place: u32, attempt: u32) {
+        self.tickets[place].member = slot;
+        let member = &mut self.members[slot as usize];
+        (member.bound, member.attempt) = (Bound::Lease, attempt);
+        member.count += 1;
+        member.tickets.push_front(&mut self.tickets, place);
     }
 
     /// The session is closing: it waits for nothing any more, and its owner has one open session less.
@@ -135,31 +164,36 @@ impl Locks {
         }
     }
 
-    /// A hold loses its session: it is its owner's now, or nobody's.
+    /// A hold, or a place in a queue, loses its session: it is its owner's now, or nobody's.
     pub(super) fn make_orphan(&mut self, place: u32, bound: Bound) {
         let member = self.tickets[place].member as usize;
         let Member {
             owner,
+            attempt,
             tickets,
             count,
             ..
         } = &mut self.members[member];
         tickets.remove(&mut self.tickets, place);
         *count -= 1;
-        let owner = *owner;
-        self.give_to_owner(owner, place, bound);
+        let of = (*owner, *attempt);
+        self.loose += u64::from(!self.tickets[place].waits());
+        self.give_to_owner(of, place, bound);
     }
 
-    /// Gives a ticket that is in no session's list to this owner; to nobody if that is NIL.
-    pub(super) fn give_to_owner(&mut self, owner: u32, place: u32, bound: Bound) {
-        self.loose += 1;
+    /// Gives a ticket that is in no session's list to this owner; to nobody if that is NIL. It may be part of an attempt.
+    pub(super) fn give_to_owner(&mut self, (owner, attempt): (u32, u32), place: u32, bound: Bound) {
         if owner == NIL {
             self.tickets[place].member = NIL;
             return;
         }
-        assert!(owner < LEASED, "there are fewer owners than tickets");
-        self.tickets[place].member =
-            owner | ORPHAN | if bound == Bound::Lease { LEASED } else { 0 };
+        let leased = if bound == Bound::Lease { LEASED } else { 0 };
+        let (at, mark) = match attempt {
+            NIL => (owner, 0),
+            attempt => (attempt, ATTEMPT),
+        };
+        assert!(at < ATTEMPT, "there are fewer owners than tickets");
+        self.tickets[place].member = at | ORPHAN | leased | mark;
         let orphans = &mut self.owners.slab[owner].orphans;
         orphans.push_back(&mut self.tickets, place);
     }
@@ -179,8 +213,7 @@ impl Locks {
             member.count -= 1;
             return member.tickets.remove(&mut self.tickets, place);
         }
-        self.loose -= 1;
-        let owner = owner_of_orphan(member);
+        let owner = self.owner_of_orphan(member);
         if owner != NIL {
             let orphans = &mut self.owners.slab[owner].orphans;
             orphans.remove(&mut self.tickets, place);
@@ -201,6 +234,7 @@ impl Locks {
         }
         let was_ending = self.holder(place) == Actor::Nobody;
         self.unrecord(place, None);
+        self.loose -= u64::from(self.members.get(former as usize).is_none());
         self.unlink_member(place);
         self.tickets[place].member = by.slot();
         let Member { tickets, count, .. } = &mut self.members[by.slot() as usize];
@@ -305,13 +339,11 @@ impl Locks {
                 )
             );
             let orphans: Vec<u32> = owner.orphans.places(&self.tickets).collect();
-            assert!(
-                orphans
-                    .iter()
-                    .all(|&t| self.tickets[t].member & !LEASED == place | ORPHAN)
-            );
+            let is_its = |&t: &u32| self.owner_of(self.tickets[t].member) == place;
+            assert!(orphans.iter().all(is_its));
             let lists = mine.iter().flat_map(|m| m.tickets.places(&self.tickets));
-            let holds = lists.filter(|&t| !self.tickets[t].waits()).count() + orphans.len();
+            let all = lists.chain(orphans);
+            let holds = all.filter(|&t| !self.tickets[t].waits()).count();
             assert_eq!(holds, owner.holds as usize);
         }
         let len = self.owners.slab.len();
@@ -351,7 +383,16 @@ impl Locks {
     pub(super) fn owner_of(&self, member: u32) -> u32 {
         match self.members.get(member as usize) {
             Some(member) => member.owner,
-            None => owner_of_orphan(member),
+            None => self.owner_of_orphan(member),
+        }
+    }
+
+    /// The place of the owner of a hold without a session; NIL if it has none.
+    fn owner_of_orphan(&self, member: u32) -> u32 {
+        match attempt_of_orphan(member) {
+            NIL if member == NIL => NIL,
+            NIL => member & !(ORPHAN | LEASED),
+            attempt => self.attempt(attempt).owner,
         }
     }
 
@@ -378,11 +419,11 @@ impl Declared {
     }
 }
 
-/// The place of the owner of a hold without a session; NIL if it has none.
-fn owner_of_orphan(member: u32) -> u32 {
+/// The attempt that a hold without a session is part of; NIL if there is none.
+pub(super) fn attempt_of_orphan(member: u32) -> u32 {
     match member {
-        NIL => NIL,
-        member => member & !(ORPHAN | LEASED),
+        member if member == NIL || member & ORPHAN == 0 || member & ATTEMPT == 0 => NIL,
+        member => member & !(ORPHAN | LEASED | ATTEMPT),
     }
 }
 

@@ -2,7 +2,10 @@
 //! the names and see the salts, so each hash is keyed with secret bytes. It draws no randomness itself. Invariant: the
 //! secret is given once, when the table is made.
 
+use core::hash::Hasher;
+
 use siphasher::sip::{SipHasher13, SipHasher24};
+use siphasher::sip128::{self, Hasher128};
 
 use crate::command::{Realm, Space};
 
@@ -10,6 +13,7 @@ use crate::command::{Realm, Space};
 pub(super) struct Secret {
     table: SipHasher13,
     salt: SipHasher24,
+    attempt: sip128::SipHasher24,
 }
 
 impl Secret {
@@ -19,6 +23,7 @@ impl Secret {
         Secret {
             table: SipHasher13::new_with_keys(word(0), word(8)),
             salt: SipHasher24::new_with_keys(word(16), word(24)),
+            attempt: sip128::SipHasher24::new_with_keys(word(0), word(8)),
         }
     }
 
@@ -36,6 +41,17 @@ impl Secret {
             Realm::Declared => hash as u32,
             Realm::Distlockd => (hash >> 32) as u32,
         }
+    }
+
+    /// Of the three names of an attempt, in 128 bits: nobody can find two with the same.
+    pub fn attempt(&self, key: &[u8], owner: &[u8], attempt: &[u8]) -> [u32; 4] {
+        let mut hasher = self.attempt;
+        for name in [key, owner, attempt] {
+            hasher.write(&(name.len() as u64).to_le_bytes());
+            hasher.write(name);
+        }
+        let hash = hasher.finish128().as_u128();
+        [0, 32, 64, 96].map(|shift| (hash >> shift) as u32)
     }
 
     pub fn place(&self, fence: u64) -> u32 {

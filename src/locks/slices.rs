@@ -134,18 +134,22 @@ impl Locks {
         while self.ends < most
             && let Some(place) = self.wheel.pop(&mut self.tickets, heard, &mut fuel)
         {
-            if self.tickets[place].due > heard {
+            let is_over = self.tickets[place].due <= heard;
+            if !is_over || !self.tickets[place].waits() && self.renews_itself(place, heard) {
                 self.wheel.insert(&mut self.tickets, place);
+                self.ends += u32::from(is_over) * END_COST;
                 continue;
             }
             let before = self.spent(out);
             let Ticket { key, member, .. } = self.tickets[place];
             if !self.tickets[place].waits() {
                 self.end(place, End::Expired, SessionId::NOBODY, out);
-            } else if self.members[member as usize].closing {
+            } else if self.is_closing(member) {
                 // The session is gone: no answer is needed.
                 self.leave(place);
                 self.retire_if_unused(key);
+            } else if let Some(kept) = self.keep_place(place) {
+                out.reply(self.members[member as usize].id, kept);
             } else {
                 self.dismiss(place, Reply::Timeout, out);
             }
@@ -162,10 +166,7 @@ impl Locks {
         let (mut looks, mut waiters) = (DRAINED_A_TURN, TURNED_AWAY_A_TURN);
         while place < self.tickets.places() && looks > 0 && waiters > 0 {
             let ticket = &self.tickets[place];
-            if !ticket.is_vacant()
-                && ticket.waits()
-                && !self.members[ticket.member as usize].closing
-            {
+            if !ticket.is_vacant() && ticket.waits() && !self.is_closing(ticket.member) {
                 self.turn_away(place, out);
                 waiters -= 1;
             } else if noted < KEPT_NOTED && self.is_kept(place) {

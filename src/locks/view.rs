@@ -78,18 +78,20 @@ impl Locks {
     fn view_ticket(&self, now: Us, place: u32) -> TicketView<'_> {
         let Ticket {
             token,
-            due,
             since,
             member,
             ..
         } = self.tickets[place];
+        let (end, renews, note) = self.terms_of(place);
         let session = self.members.get(member as usize);
         TicketView {
             fence: token.fence,
             session: session.map(|member| member.id),
             owner: self.owner_name(member),
             age: now.saturating_sub(since),
-            lease_left: due.saturating_sub(now),
+            lease_left: end.saturating_sub(now),
+            renews: renews.map(|until| until.saturating_sub(now)),
+            note,
         }
     }
 }

@@ -31,7 +31,7 @@ const LONGEST: Us = SECONDS_MAX * SECOND;
 
 /// Appends the frame of `command`, whose key and limit must be valid. Spans are whole seconds on the wire, and at most
 /// 292 years. A wait is rounded up, so that no client waits shorter than it asked; a lease is rounded down, to 1 s at
-/// least. Nothing is appended for Claim and Yield, which are of another face, and for Close, Drain and Tick, which are
+/// least. Nothing is appended for Claim, Yield and Cancel, which are of other faces, and for Close, Drain and Tick, which are
 /// the server's.
 pub fn command(command: &Command, out: &mut Vec<u8>) {
     match *command {
@@ -92,6 +92,7 @@ pub fn command(command: &Command, out: &mut Vec<u8>) {
         }
         Command::Claim { .. }
         | Command::Yield { .. }
+        | Command::Cancel { .. }
         | Command::Close
         | Command::Drain
         | Command::Tick { .. } => return,
@@ -261,6 +262,7 @@ mod tests {
                         lease,
                         owner: None,
                         bound: Bound::Session,
+                        terms: None,
                     },
                     Command::Enqueue {
                         space,
@@ -371,6 +373,7 @@ mod tests {
                 lease,
                 owner: None,
                 bound: Bound::Session,
+                terms: None,
             };
             assert_eq!(said(asked), format!("l\nk\n{line}\n"));
         }

@@ -72,7 +72,10 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         | Reply::Queued
         | Reply::Renewed { .. }
         | Reply::Signalled { .. }
-        | Reply::Broken { .. } => unreachable!("no frame of this face asks for that"),
+        | Reply::Broken { .. }
+        | Reply::Kept { .. }
+        | Reply::Superseded
+        | Reply::Cancelled => unreachable!("no frame of this face asks for that"),
     };
     write_frame(status, message, out);
 }

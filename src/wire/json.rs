@@ -212,6 +212,8 @@ mod tests {
             owner: None,
             age: 2 * SECOND,
             lease_left: 1_234_999,
+            renews: None,
+            note: None,
         };
         let used = |oldest| State::Used {
             held: 2,

@@ -45,6 +45,7 @@ pub fn parse<'a>(input: &'a [u8], scratch: &'a mut Vec<u8>) -> Parsed<'a> {
             lease: None,
             owner: None,
             bound: Bound::Session,
+            terms: None,
         }),
     }
 }

@@ -103,6 +103,9 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         Reply::Timeout => out.extend_from_slice(b"timeout"),
         Reply::Queued => out.extend_from_slice(b"queued"),
         Reply::Refused(refusal) => out.extend_from_slice(name_of(refusal).as_bytes()),
+        Reply::Kept { .. } | Reply::Superseded | Reply::Cancelled => {
+            unreachable!("no line of this face asks for that")
+        }
     }
     out.push(b'\n');
 }
@@ -168,6 +171,7 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
                 lease: lease(words)?,
                 owner: None,
                 bound: Bound::Session,
+                terms: None,
             }
         }
         b'e' => Command::Enqueue {

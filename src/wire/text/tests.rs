@@ -15,6 +15,7 @@ fn acquire(key: &[u8], wait: u64, lease: Option<u64>) -> Option<Request<'_>> {
         lease,
         owner: None,
         bound: Bound::Session,
+        terms: None,
     };
     Some(Request::Command(command))
 }

@@ -12,6 +12,7 @@ fn acquire_for<'a>(owner: Option<&'a str>, key: &'a str, wait: Us, lease: Us) ->
         lease: Some(lease),
         owner: owner.map(str::as_bytes),
         bound: Bound::Lease,
+        terms: None,
     }
 }
 

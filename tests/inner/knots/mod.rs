@@ -139,6 +139,7 @@ fn acquire(key: &str, limit: u32, wait: Us) -> Command<'_> {
         lease: Some(AGES),
         owner: None,
         bound: Bound::Session,
+        terms: None,
     }
 }
 

@@ -231,6 +231,7 @@ fn a_lease_that_is_over_is_no_reason() {
         lease: Some(SECOND),
         owner: None,
         bound: Bound::Session,
+        terms: None,
     };
     assert!(table.answer(a, command).is_some());
     table.takes(b, "b");

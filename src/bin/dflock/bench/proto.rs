@@ -197,6 +197,7 @@ impl Target {
                     lease,
                     owner: None,
                     bound: Bound::Session,
+                    terms: None,
                 };
                 ask::command(&asked, out);
             }

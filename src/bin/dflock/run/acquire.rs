@@ -163,6 +163,7 @@ impl<'a> Wait<'a> {
             lease: options.lease,
             owner: None,
             bound: Bound::Session,
+            terms: None,
         };
         ask::command(&command, out);
     }

@@ -43,7 +43,9 @@ fn line(reply: &Reply) -> String {
         Reply::Timeout => "timeout".into(),
         Reply::Refused(refusal) => name(*refusal).into(),
         Reply::Broken { holds } => format!("ok {holds}"),
-        Reply::Signalled { .. } => panic!("that is no answer of the lock table"),
+        Reply::Signalled { .. } | Reply::Kept { .. } | Reply::Superseded | Reply::Cancelled => {
+            panic!("no line asks the lock table for that")
+        }
     }
 }
 

@@ -131,6 +131,7 @@ impl Act {
                     lease,
                     owner: None,
                     bound: Bound::Session,
+                    terms: None,
                 }
             }
             Act::AcquireFor {
@@ -149,6 +150,7 @@ impl Act {
                     lease,
                     owner: owner.map(|name| NAMES[name]),
                     bound: Bound::Lease,
+                    terms: None,
                 }
             }
             Act::Detach { key, token } => {

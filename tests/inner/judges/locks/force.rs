@@ -156,6 +156,7 @@ impl Judge {
             Some(Reply::Refused(Refusal::Deadlock)) => {
                 assert!(!free, "nobody waits for a free slot");
                 self.refused(from, wish.key, wait);
+                self.speaks_for(from, None);
             }
             other => panic!("{other:?} answers no acquire"),
         }

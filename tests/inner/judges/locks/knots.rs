@@ -59,7 +59,7 @@ impl Judge {
         self.owners.names[slot] = None;
     }
 
-    /// The session asks for this owner, or for nobody, and declares nothing.
+    /// The session waits for this owner, or for nobody any more, and declares nothing.
     pub(super) fn speaks_for(&mut self, id: SessionId, name: Option<usize>) {
         self.owners.names[id.slot() as usize] = name;
     }

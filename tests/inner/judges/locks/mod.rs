@@ -436,6 +436,9 @@ impl Judge {
             Reply::Refused(Refusal::Deadlock) => self.untied(id, wait.key),
             _ => panic!("{reply:?} answers no acquire"),
         }
+        if wait.for_owner.is_some() {
+            self.speaks_for(id, None);
+        }
     }
 
     fn grant(&mut self, id: SessionId, key: usize, token: Token, lease: Us, recorded: bool) {
