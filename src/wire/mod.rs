@@ -5,6 +5,8 @@
 
 pub mod ask;
 pub mod distlockd;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod json;
 #[cfg(test)]
 mod played;

@@ -300,7 +300,8 @@ fn without_cr(mut line: &[u8]) -> &[u8] {
     line
 }
 
-fn name(key: &[u8]) -> Option<&[u8]> {
+/// Checks the name of a key: it is not empty and has no blanks.
+pub(super) fn name(key: &[u8]) -> Option<&[u8]> {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     (!key.is_empty() && !key.iter().any(blank)).then_some(key)
 }
@@ -363,7 +364,7 @@ pub fn token(word: &[u8]) -> Option<Token> {
 }
 
 /// Reads 16 lowercase hex digits.
-fn hex(digits: &[u8; 16]) -> Option<u64> {
+pub(super) fn hex(digits: &[u8; 16]) -> Option<u64> {
     let (mut value, mut seen) = (0, 0);
     for &digit in digits {
         let digit = VALUES[usize::from(digit)];

@@ -1,7 +1,24 @@
 //! The REST face: requests of HTTP/1.1 (RFC 9110, RFC 9112) with bodies in JSON. This file has the types that the parts
-//! share. `head.rs` and `body.rs` find the end of a request, `route.rs` says what its path and method ask for, `read.rs`
-//! reads its body, `answer.rs` and `problem.rs` write answers. Invariant: whatever is not understood exactly is refused,
-//! and after a doubt about where a request ends nothing that follows it is read.
+//! share. `parse.rs` reads a request: `head.rs` and `body.rs` find its end, `route.rs` says what its path and method ask
+//! for, `read.rs` reads its body. `guard.rs` keeps the pages of browsers out. `problem.rs` has what can be wrong, and
+//! `answer.rs` writes answers. Invariant: whatever is not understood exactly is refused, and after a doubt about where a
+//! request ends nothing that follows it is read.
+
+mod answer;
+mod body;
+mod guard;
+mod head;
+mod parse;
+mod problem;
+mod read;
+pub mod route;
+
+pub use answer::{
+    write, write_body, write_instant, write_interim, write_lock_id, write_no_content,
+    write_problem, write_seconds,
+};
+pub use guard::{admit, is_allowed_host, is_allowed_origin};
+pub use parse::{FRAME_MAX, Framed, parse};
 
 use crate::command::{Space, Token, Us};
 
@@ -35,14 +52,18 @@ pub struct Exchange {
     pub keeps_alive: bool,
     /// The request is of HTTP/1.0, so an answer that keeps the connection says so.
     pub is_old: bool,
-    /// `X-Request-Id` as sent, if it may be repeated; else the hub names the request.
+    /// `X-Request-Id` as sent, if it may be repeated; else empty, and the hub names the request.
     pub id: Vec<u8>,
     /// `Host` as sent; empty if there is none.
     pub host: Vec<u8>,
     /// `Origin` as sent: a page of a browser asks.
     pub origin: Option<Vec<u8>>,
+    /// The page at `origin` may read the answer. Set by [`admit`].
+    pub is_shared: bool,
     /// A browser asks whether a page may ask: there is an `Access-Control-Request-Method`.
     pub is_preflight: bool,
+    /// `If-None-Match` as sent; empty if there is none.
+    pub tags: Vec<u8>,
     /// The secret of `Authorization: Bearer`.
     pub credential: Option<Vec<u8>>,
     /// The name of the lock, decoded; empty on routes without one.
@@ -257,3 +278,6 @@ pub enum Answer<'a> {
         cycle: &'a [(Vec<u8>, Vec<u8>)],
     },
 }
+
+#[cfg(test)]
+mod tests;

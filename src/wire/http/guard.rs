@@ -1,0 +1,83 @@
+//! Keeps the pages of browsers out of a server that trusts its network (HTTP requests that a page makes without its
+//! user, and names that a page's owner points at this server). It checks no secret. Invariant: a page uses the face
+//! only if its origin is configured, or is the face's own.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{Exchange, Problem, Settings};
+
+/// Checks `Host` and `Origin` before anything is carried out, and notes whether the page may read the answer.
+pub fn admit(exchange: &mut Exchange, settings: &Settings, has_auth: bool) -> Result<(), Problem> {
+    if !is_allowed_host(exchange, settings, has_auth) {
+        return Err(Problem::new(
+            "misdirected",
+            "Host must be localhost, an IP address or the value of --http-host, \
+             as this server has no token",
+        ));
+    }
+    if !is_allowed_origin(exchange, settings) {
+        return Err(Problem::new(
+            "origin-not-allowed",
+            "name the origin in --http-cors-allowed-origins to let its pages in",
+        ));
+    }
+    exchange.is_shared = is_configured(exchange, settings);
+    Ok(())
+}
+
+/// Whether the request means this server, as far as one without a secret must know: the owner of a name can point it at
+/// any address, and then a page of that name is of the same origin as this server. HTTP/1.0 has no `Host`, and browsers
+/// do not speak it.
+pub fn is_allowed_host(exchange: &Exchange, settings: &Settings, has_auth: bool) -> bool {
+    let host = host_of(&exchange.host);
+    let is = |name: &[u8]| !name.is_empty() && host.eq_ignore_ascii_case(name);
+    has_auth
+        || (exchange.is_old && exchange.host.is_empty())
+        || is(b"localhost")
+        || is(settings.host.as_bytes())
+        || is_address(host)
+}
+
+/// Whether a page asks that may: one of a configured origin, or the face's own page.
+pub fn is_allowed_origin(exchange: &Exchange, settings: &Settings) -> bool {
+    let Some(origin) = &exchange.origin else {
+        return true;
+    };
+    let own = origin.strip_prefix(b"http://");
+    let without_port = |host: &[u8]| {
+        host.strip_suffix(b":80")
+            .unwrap_or(host)
+            .to_ascii_lowercase()
+    };
+    own.is_some_and(|own| !own.is_empty() && without_port(own) == without_port(&exchange.host))
+        || is_configured(exchange, settings)
+}
+
+fn is_configured(exchange: &Exchange, settings: &Settings) -> bool {
+    let origin = exchange.origin.as_deref().unwrap_or_default();
+    let is_it =
+        |known: &String| !origin.is_empty() && known.as_bytes().eq_ignore_ascii_case(origin);
+    settings.origins.iter().any(is_it)
+}
+
+/// A `Host` without its port.
+fn host_of(host: &[u8]) -> &[u8] {
+    let colon = host.iter().rposition(|&byte| byte == b':');
+    match colon.map(|at| host.split_at(at)) {
+        Some((host, port)) if port[1..].iter().all(u8::is_ascii_digit) => host,
+        _ => host,
+    }
+}
+
+fn is_address(host: &[u8]) -> bool {
+    let Ok(host) = str::from_utf8(host) else {
+        return false;
+    };
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match inner {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+        None => host.parse::<Ipv4Addr>().is_ok(),
+    }
+}

@@ -1,0 +1,320 @@
+//! The paths of the face: one table with the methods of each and who may use it, and how a path and its query are read.
+//! It carries nothing out. Invariant: a path is split before it is decoded, so that an escaped slash is part of a name.
+
+use std::borrow::Cow;
+
+use super::{Method, Problem, Query, Route};
+use crate::command::Space;
+use crate::wire::text;
+
+/// The longest name of a lock, in bytes.
+pub const NAME_MAX: usize = 256;
+/// The most locks on a page of the list.
+pub const PAGE_MAX: usize = 1000;
+/// How many there are if the request does not say.
+const PAGE: usize = 100;
+/// What stands for the name in a template.
+const NAME: &str = "{lockName}";
+
+/// Who may use a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Everyone.
+    Public,
+    /// Whoever knows the secret, if there is one.
+    Token,
+    /// The same, unless the settings make the metrics public.
+    Metrics,
+    /// An administrator.
+    Admin,
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Path {
+    /// The path, with `{lockName}` for any name.
+    pub template: &'static str,
+    /// What it is for.
+    pub route: Route,
+    /// Its methods, as `Allow` says them.
+    pub allow: &'static str,
+    /// Who may use it.
+    pub access: Access,
+}
+
+const fn path(template: &'static str, route: Route, allow: &'static str, access: Access) -> Path {
+    Path {
+        template,
+        route,
+        allow,
+        access,
+    }
+}
+
+const GET: &str = "GET, HEAD, OPTIONS";
+const POST: &str = "POST, OPTIONS";
+
+/// Every path of the face. The first row that fits counts.
+pub const PATHS: &[Path] = &[
+    path(
+        "/locks/{lockName}/acquire",
+        Route::Acquire,
+        POST,
+        Access::Token,
+    ),
+    path(
+        "/locks/{lockName}/release",
+        Route::Release,
+        POST,
+        Access::Token,
+    ),
+    path("/locks/{lockName}/renew", Route::Renew, POST, Access::Token),
+    path(
+        "/locks/{lockName}/status",
+        Route::Status,
+        GET,
+        Access::Token,
+    ),
+    path("/locks", Route::Locks, GET, Access::Token),
+    // A lock may be called `stats`, so its path has the method of a lock besides.
+    path(
+        "/locks/stats",
+        Route::Stats,
+        "GET, HEAD, DELETE, OPTIONS",
+        Access::Token,
+    ),
+    path(
+        "/locks/{lockName}",
+        Route::Lock,
+        "DELETE, OPTIONS",
+        Access::Admin,
+    ),
+    path("/health", Route::Health, GET, Access::Public),
+    path("/ready", Route::Ready, GET, Access::Public),
+    path("/metrics", Route::Metrics, GET, Access::Metrics),
+    path("/", Route::Page, GET, Access::Public),
+    path("/openapi.json", Route::OpenApi, GET, Access::Public),
+    path(
+        "*",
+        Route::Server,
+        "GET, HEAD, POST, DELETE, OPTIONS",
+        Access::Public,
+    ),
+];
+
+/// The row of a route. None: [`Route::Unknown`].
+pub fn row(route: Route) -> Option<&'static Path> {
+    PATHS.iter().find(|path| path.route == route)
+}
+
+/// The template of a route, for the labels of metrics: it never has a name in it.
+pub fn template(route: Route) -> &'static str {
+    row(route).map_or("unknown", |path| path.template)
+}
+
+/// The methods of a route, for `Allow`.
+pub fn allow(route: Route) -> &'static str {
+    row(route).map_or("", |path| path.allow)
+}
+
+/// Who may use a route. What has no effect and shows no data needs no secret: a wrong path, a question for methods.
+pub fn access(route: Route, method: Method) -> Access {
+    match row(route) {
+        Some(path) if method != Method::Options => path.access,
+        _ => Access::Public,
+    }
+}
+
+/// What a path and a method ask for, and the name in the path, decoded. The route is there even with a problem, if the
+/// path has one.
+pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, Problem>) {
+    if word == "CONNECT" {
+        return (Route::Unknown, Err(not_implemented(word)));
+    }
+    let Some((row, name)) = PATHS
+        .iter()
+        .find_map(|row| Some((row, fit(row.template, path)?)))
+    else {
+        return (Route::Unknown, Err(unknown(path)));
+    };
+    let is_there = row.allow.split(", ").any(|allowed| allowed == word);
+    let (route, name) = match (row.route, method) {
+        (Route::Stats, Method::Delete) => (Route::Lock, Some("stats")),
+        (route, _) => (route, name),
+    };
+    if !is_there {
+        let problem = match word {
+            "GET" | "HEAD" | "POST" | "DELETE" | "OPTIONS" | "PUT" | "PATCH" | "TRACE" => {
+                Problem::method(row.allow)
+            }
+            _ => not_implemented(word),
+        };
+        return (route, Err(problem));
+    }
+    let name = match name {
+        Some(name) if method != Method::Options => self::name(name),
+        _ => Ok(Vec::new()),
+    };
+    (route, name)
+}
+
+fn not_implemented(word: &str) -> Problem {
+    let detail = format!("there is no method {word}; names of methods are in capitals");
+    Problem::new("not-implemented", detail)
+}
+
+fn unknown(path: &str) -> Problem {
+    match path.split('/').all(|part| decode(part).is_some()) {
+        true => Problem::new("not-found", "see /openapi.json for the paths there are"),
+        false => Problem::new(
+            "bad-request",
+            "an escape in the path is not % and two hex digits",
+        ),
+    }
+}
+
+/// Whether a path is like a template. Then, the name in it, as sent: `Some(None)` if the template has none.
+fn fit<'a>(template: &str, path: &'a str) -> Option<Option<&'a str>> {
+    let (mut name, mut parts) = (None, path.split('/'));
+    for known in template.split('/') {
+        let part = parts.next()?;
+        if known == NAME {
+            name = Some(part);
+        } else if part != known && decode(part)? != known.as_bytes() {
+            return None;
+        }
+    }
+    // `/locks/` is not the lock without a name.
+    let is_bare = name == Some("") && template.ends_with(NAME);
+    (parts.next().is_none() && !is_bare).then_some(name)
+}
+
+/// Decodes and checks the name of a lock. It may be what it may be on the line protocol, and is text besides.
+fn name(raw: &str) -> Result<Vec<u8>, Problem> {
+    let bad = |why: &str| Problem::new("invalid-lock-name", why);
+    let name = decode(raw).ok_or_else(|| bad("an escape is not % and two hex digits"))?;
+    let text = str::from_utf8(&name).map_err(|_| bad("the name is not UTF-8"))?;
+    if !(1..=NAME_MAX).contains(&name.len()) {
+        return Err(bad("a name has 1 to 256 bytes"));
+    }
+    if text == "." || text == ".." {
+        return Err(bad(
+            "a name is not . or .., which clients and proxies remove",
+        ));
+    }
+    if text.chars().any(char::is_control) || text::name(&name).is_none() {
+        return Err(bad("a name has no blanks and no control characters"));
+    }
+    Ok(name.into_owned())
+}
+
+/// Decodes the escapes of RFC 3986, 2.1. None: there is a wrong one.
+fn decode(raw: &str) -> Option<Cow<'_, [u8]>> {
+    if !raw.contains('%') {
+        return Some(raw.as_bytes().into());
+    }
+    let mut parts = raw.as_bytes().split(|&byte| byte == b'%');
+    let mut decoded = parts.next()?.to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_first_chunk::<2>()?;
+        let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+        decoded.push((high? << 4 | low?) as u8);
+        decoded.extend_from_slice(rest);
+    }
+    Some(decoded.into())
+}
+
+/// The parameters that a route reads.
+fn parameters(route: Route) -> &'static [&'static str] {
+    match route {
+        Route::Status => &["space", "queue"],
+        Route::Lock => &["space", "lockId"],
+        Route::Locks => &["space", "limit", "after", "prefix"],
+        _ => &[],
+    }
+}
+
+/// Reads the query of a route. What the route does not read is ignored; each wrong value is an error.
+pub fn query(route: Route, query: &str) -> (Query, Vec<(&'static str, String)>) {
+    let mut read = Query::default();
+    let (mut errors, mut seen) = (Vec::new(), Vec::new());
+    let known = parameters(route);
+    if known.is_empty() {
+        return (read, errors);
+    }
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let Some(key) = decode(key) else { continue };
+        let Some(&key) = known.iter().find(|known| known.as_bytes() == &*key) else {
+            continue;
+        };
+        let result = match decode(value) {
+            _ if seen.contains(&key) => Err("want it once".to_string()),
+            None => Err("want % and two hex digits in an escape".to_string()),
+            Some(value) => read.set(key, &value),
+        };
+        seen.push(key);
+        errors.extend(result.err().map(|why| (key, why)));
+    }
+    (read, errors)
+}
+
+impl Default for Query {
+    fn default() -> Query {
+        Query {
+            space: None,
+            limit: PAGE,
+            after: 0,
+            prefix: Vec::new(),
+            fence: None,
+            queue: true,
+        }
+    }
+}
+
+impl Query {
+    fn set(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+        match key {
+            "space" => {
+                self.space = Some(match value {
+                    b"lock" => Space::Lock,
+                    b"semaphore" => Space::Semaphore,
+                    _ => return Err("want lock or semaphore".to_string()),
+                });
+            }
+            "queue" => {
+                self.queue = match value {
+                    b"true" => true,
+                    b"false" => false,
+                    _ => return Err("want true or false".to_string()),
+                };
+            }
+            "limit" => {
+                let limit = digits(value, 1, PAGE_MAX as u64);
+                let limit = limit.ok_or_else(|| format!("want a whole number, 1 to {PAGE_MAX}"))?;
+                self.limit = limit as usize;
+            }
+            "after" => {
+                let after = digits(value, 0, u32::MAX.into());
+                let after = after.ok_or("want what an earlier page has in \"next\"")?;
+                self.after = after as u32;
+            }
+            "lockId" => self.fence = Some(fence(value)),
+            _ => self.prefix = value.to_vec(),
+        }
+        Ok(())
+    }
+}
+
+/// Reads a whole number in a range, of digits alone.
+fn digits(word: &[u8], least: u64, most: u64) -> Option<u64> {
+    let has_sign = !word.first().is_some_and(u8::is_ascii_digit);
+    text::integer(word, least, most).filter(|_| !has_sign)
+}
+
+/// Reads a lockId, `lock-` and the 16 digits of a fence. Of anything else it makes 0, the fence of no hold: it may be
+/// the lockId of another server.
+pub fn fence(word: &[u8]) -> u64 {
+    let digits = word.strip_prefix(b"lock-").and_then(|d| d.try_into().ok());
+    digits.and_then(text::hex).unwrap_or(0)
+}
