@@ -52,7 +52,7 @@
 //!   and writes, `reload.rs` reads token files again; `refusals.rs` and `trail.rs` log what was refused and what
 //!   happened to locks.
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`
-//!   hold bytes, `date` is the calendar.
+//!   hold bytes, `histogram` counts, `date` is the calendar.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
 //!   the one table of options. **[`log`]** writes lines, and waits for nobody.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].

@@ -5,6 +5,7 @@
 pub mod buffer;
 pub mod date;
 pub mod grid;
+pub mod histogram;
 pub mod list;
 pub mod name;
 pub mod slab;

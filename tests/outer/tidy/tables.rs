@@ -6,6 +6,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("base/buffer", ""),
     ("base/date", ""),
     ("base/grid", "super::slab"),
+    ("base/histogram", ""),
     ("base/list", "super::slab"),
     ("base/mod", ""),
     ("base/name", ""),
