@@ -98,6 +98,7 @@ impl Locks {
         }
         let owner = owner.map_or(NIL, |name| self.owner_by_name(Realm::Declared, name));
         if free {
+            self.counts.leased += 1;
             return Some(self.grant_to_owner(owner, key, wish.lease, (name, terms)));
         }
         let member = self.ensure_member(from);

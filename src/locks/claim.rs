@@ -32,6 +32,7 @@ impl Locks {
             }
         };
         let owner = self.owner_by_name(realm, owner);
+        self.counts.claimed += 1;
         self.grant_to_owner(owner, key, lease, (None, None))
     }
 

@@ -40,8 +40,10 @@ impl Locks {
         out: &mut Outbox,
     ) -> Reply {
         let Some(place) = self.find_hold(space, name, token) else {
+            self.counts.renewal_failures += 1;
             return Reply::Refused(Refusal::Error);
         };
+        self.counts.renewals += 1;
         self.renew_hold(place, lease);
         self.move_hold(place, from, out);
         Reply::Renewed { lease }
@@ -100,6 +102,9 @@ impl Locks {
         self.wheel.insert(&mut self.tickets, place);
         self.count_hold(member, true);
         self.counts.granted += 1;
+        if since != self.now {
+            self.counts.waits.note_time(self.now - since);
+        }
         self.note_grant(place, since);
         token
     }
@@ -118,6 +123,7 @@ impl Locks {
             let is_kept = self.members.get(member as usize).is_none();
             if self.is_closing(member) || is_kept && due <= self.now {
                 self.leave(place);
+                self.counts.waits.cancelled += u64::from(!is_kept);
                 continue;
             }
             self.keys[key].waiting -= 1;
@@ -142,8 +148,10 @@ impl Locks {
             }
             self.end_wait(place);
             let token = self.grant(place);
+            self.counts.waits.granted += 1;
             if bound == Bound::Lease {
                 self.make_orphan(place, bound);
+                self.counts.leased += 1;
                 self.granted_to_owner(place, out);
                 self.forget_wait_owner(member);
             }
@@ -161,6 +169,7 @@ impl Locks {
     fn grant_kept(&mut self, place: u32, out: &mut Outbox) {
         let Ticket { due, .. } = self.tickets[place];
         self.grant(place);
+        self.counts.leased += 1;
         self.set_due(place, due);
         self.granted_to_owner(place, out);
     }
@@ -255,6 +264,7 @@ impl Locks {
         self.leave(place);
         self.retire_if_unused(key);
         if let Some(member) = self.members.get(member as usize) {
+            self.counts.waits.note_end(reply);
             out.reply(member.id, reply);
         }
     }

@@ -32,11 +32,13 @@ use crate::base::list::List;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::base::wheel::Wheel;
-use crate::command::{Bound, Command, Outbox, SessionId, Space, Us, WaitEdge, earlier};
+use crate::command::{
+    Bound, Command, Outbox, Refusal, Reply, SessionId, Space, Us, WaitEdge, earlier,
+};
 use acquire::Wish;
 use attempt::Attempts;
 use breaking::Breaking;
-pub use counts::Counts;
+pub use counts::{Counts, Waits};
 use crowd::Crowd;
 pub use event::{End, Event, Hold};
 use idle::IdleKeys;
@@ -288,6 +290,7 @@ impl Locks {
             }
         };
         if let Some(reply) = reply {
+            self.counts.waits.refused += u64::from(reply == Reply::Refused(Refusal::MaxWaiters));
             out.reply(from, reply);
         }
     }
@@ -320,7 +323,7 @@ impl Locks {
 
     /// How many holds would end with their session, if that is what ends holds.
     pub fn held_by_sessions(&self) -> u64 {
-        self.counts().held - self.loose
+        self.held() - self.loose
     }
 
     /// How many holds have no session, and end by release, lease or break alone.

@@ -118,6 +118,7 @@ impl Locks {
         if wait == 0 {
             self.leave(place);
             self.retire_if_unused(key);
+            self.counts.waits.timeouts += 1;
             return Some(Reply::Timeout);
         }
         if self.would_be_stuck(from.slot(), key) {

@@ -105,6 +105,7 @@ impl Locks {
                 let key = self.tickets[place].key;
                 self.leave(place);
                 self.retire_if_unused(key);
+                self.counts.waits.cancelled += 1;
             } else if self.settings.auto_release || self.is_untold(place) {
                 self.end(place, End::Closed, id, out);
             } else {
@@ -148,7 +149,9 @@ impl Locks {
                 // The session is gone: no answer is needed.
                 self.leave(place);
                 self.retire_if_unused(key);
+                self.counts.waits.cancelled += 1;
             } else if let Some(kept) = self.keep_place(place) {
+                self.counts.waits.timeouts += 1;
                 out.reply(self.members[member as usize].id, kept);
             } else {
                 self.dismiss(place, Reply::Timeout, out);
@@ -187,6 +190,7 @@ impl Locks {
         let Ticket { key, member, .. } = self.tickets[place];
         self.leave(place);
         self.retire_if_unused(key);
+        self.counts.waits.drained += 1;
         let Member {
             id, ref tickets, ..
         } = self.members[member as usize];

@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use dflockd::command::{SessionId, Space, State, Us};
-use dflockd::locks::{Counts, Locks};
+use dflockd::locks::{Counts, Locks, Waits};
 
 /// What the hub was asked to do.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -84,10 +84,11 @@ impl Hash for Glance {
 
 impl Glance {
     pub fn new(locks: &Locks, now: Us, sessions: impl IntoIterator<Item = SessionId>) -> Glance {
-        // How long searches for deadlocks took depends on the order in which things happened.
+        // How long searches for deadlocks took, and who waited, depends on the order in which things happened.
         let counts = Counts {
             searches: 0,
             searches_cut: 0,
+            waits: Waits::default(),
             ..locks.counts()
         };
         let mut keys: Vec<Look> = looks(locks, now).collect();

@@ -170,7 +170,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "locks/claim",
         "command super::acquire super::event super::ticket",
     ),
-    ("locks/counts", ""),
+    ("locks/counts", "base command"),
     ("locks/crowd", "base command"),
     ("locks/event", "command super::ticket"),
     (

@@ -33,6 +33,7 @@ impl Judge {
             (None, Some(Reply::Granted { token, lease: told })) => {
                 assert_eq!(lease, told, "S6: the lease is what the server says");
                 assert!(!waiting, "S2: nobody barges");
+                self.flow.claimed += 1;
                 self.grant(from, key, token, lease, false);
                 let hold = self.holds.last_mut().expect("it was just granted");
                 (hold.owner, hold.who) = (None, Who::Claim(name));

@@ -167,6 +167,7 @@ impl Judge {
         let hold = self.holds.last_mut().expect("it was just granted");
         hold.who = name.map_or(Who::Nobody, Who::Name);
         (hold.owner, hold.detached) = (None, true);
+        self.flow.leased += 1;
         self.told.push(id);
     }
 

@@ -5,6 +5,7 @@
 
 mod acts;
 mod claims;
+mod flow;
 mod force;
 mod knots;
 mod phases;
@@ -15,6 +16,7 @@ pub use acts::Act;
 pub use claims::CLAIMANTS;
 use dflockd::command::{Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us, WaitEdge};
 use dflockd::locks::{Locks, Settings};
+use flow::Flow;
 use force::Breaking;
 use knots::Owners;
 pub use knots::{NAMES, Who};
@@ -129,6 +131,7 @@ pub struct Judge {
     /// Holds that nobody was told of and that may have ended with their sessions.
     untold: u64,
     step: u64,
+    flow: Flow,
     owners: Owners,
     /// What the table said of its keys after the last command.
     pub survey: Survey,
@@ -177,6 +180,7 @@ impl Judge {
             lost: Vec::new(),
             untold: 0,
             step: 0,
+            flow: Flow::default(),
             owners: Owners::new(slots),
         }
     }
@@ -211,6 +215,7 @@ impl Judge {
             _ => None,
         };
         replies.truncate(replies.len() - usize::from(own.is_some()));
+        self.note_own(own);
         self.begin_knots();
         let entering = self.begin(from, act, own);
         for (id, reply) in replies {
@@ -284,7 +289,9 @@ impl Judge {
             }
             Act::Renew { key, token, lease } => {
                 let lease = lease.unwrap_or(self.settings.default_lease);
-                if self.token_is_held(key, token, own, Reply::Renewed { lease }) {
+                let found = self.token_is_held(key, token, own, Reply::Renewed { lease });
+                self.note_renewal(found);
+                if found {
                     self.renewed(from, key, token, lease);
                 }
             }
@@ -419,6 +426,7 @@ impl Judge {
             Reply::Granted { token, lease } => {
                 assert_eq!(lease, wait.lease, "S6: the lease is what was asked for");
                 self.promote_before(wait.key, place);
+                self.served(wait.since);
                 self.grant(id, wait.key, token, lease, false);
                 if let Some(name) = wait.for_owner {
                     self.give_to_owner(id, name);
@@ -427,13 +435,18 @@ impl Judge {
             Reply::Timeout => {
                 let over = wait.due.is_some_and(|due| due <= self.heard);
                 assert!(matches!(act, Act::Tick { .. }) && over, "early");
+                self.flow.timeouts += 1;
                 self.told.push(id);
             }
             Reply::Refused(Refusal::Draining) => {
                 assert!(self.draining && matches!(act, Act::Tick { .. }));
+                self.flow.drained += 1;
                 self.told.push(id);
             }
-            Reply::Refused(Refusal::Deadlock) => self.untied(id, wait.key),
+            Reply::Refused(Refusal::Deadlock) => {
+                self.flow.stuck += 1;
+                self.untied(id, wait.key);
+            }
             _ => panic!("{reply:?} answers no acquire"),
         }
         if wait.for_owner.is_some() {
@@ -546,6 +559,7 @@ impl Judge {
 
     fn queue(&mut self, id: SessionId, wish: Wish, due: Option<Us>, recorded: bool) {
         let Wish { key, lease, .. } = wish;
+        self.flow.queued += 1;
         self.waits.push(Wait {
             key,
             id,
@@ -604,6 +618,7 @@ impl Judge {
         assert_eq!(counts.granted, self.granted, "S11");
         assert_eq!(counts.released, self.released, "S11");
         self.judge_broken(counts.broken);
+        self.compare_flow(&counts);
         let closed = self.settings.auto_release || counts.closed <= self.untold;
         assert!(closed, "S11");
         assert!((least..=most).contains(&(counts.held as usize)), "S11");

@@ -101,10 +101,12 @@ impl Judge {
                 }
                 Some(Reply::Timeout) => {
                     assert_eq!(wait, 0, "early");
+                    self.flow.timeouts += 1;
                     self.waits.remove(place);
                 }
                 Some(Reply::Refused(Refusal::Deadlock)) => {
                     self.waits.remove(place);
+                    self.flow.stuck += 1;
                     self.refused(from, key, wait);
                 }
                 other => panic!("{other:?} answers no wait in a queue"),
@@ -195,6 +197,7 @@ impl Judge {
     fn promote(&mut self, place: usize) {
         let wait = self.waits.remove(place);
         assert!(wait.due.is_none(), "S2: nobody barges, S4: one answer");
+        self.served(wait.since);
         self.begin_hold(wait.id, wait.key, None, wait.lease, true);
     }
 
