@@ -145,7 +145,8 @@ pub enum Command<'a> {
         /// How long to wait at most. If the slot was granted already the answer comes at once.
         wait: Us,
     },
-    /// Gives a hold back; the session may be another than the one that it was granted to.
+    /// Gives a hold back; the session may be another than the one that it was granted to. [`SessionId::NOBODY`] gives it
+    /// back for a client that has never heard of it.
     Release {
         /// The space of the key.
         space: Space,
@@ -301,6 +302,11 @@ pub enum Reply {
     Superseded,
     /// The attempt was ended by its client.
     Cancelled,
+    /// To a cancel: the attempt is over.
+    Ended {
+        /// The fence of the hold that it had; 0 if it had none.
+        fence: u64,
+    },
     /// Done; the answer has nothing else to say. To `ping`, a health check, `auth`, `listen`, `unlisten`,
     /// [`Command::Declare`] and [`Command::Detach`].
     Done,

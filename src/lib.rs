@@ -43,14 +43,15 @@
 //!   session's output, and says when a reader is too slow: `post.rs` or a deadline in `life.rs` then cuts it off;
 //!   `budget.rs` is what waits of signals for all readers together; `life.rs` is how a session ends; `session.rs` is
 //!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs` and
-//!   `show.rs` write one each; `post.rs` is signals on their way; `counts.rs` is the snapshot of all counts,
-//!   `refusals.rs` what the log is to be told of refusals.
+//!   `show.rs` write one each; `post.rs` is signals on their way; `counts.rs` is the snapshot of all counts, and
+//!   writes it as metrics, `answers.rs` counts answers to HTTP requests, `refusals.rs` is what the log is to be told of
+//!   refusals.
 //! - **[`wire`]** is the faces, one file each; a status page would be a face. `mod.rs` has the one table of what they
 //!   differ in; [`wire::text`] and [`wire::distlockd`] are their bytes, [`wire::json`] is what listings write,
-//!   [`wire::ask`] is the client's end of the line protocol.
+//!   [`wire::metrics`] what a scraper reads, [`wire::ask`] is the client's end of the line protocol.
 //! - **[`server`]** is the loop. `doors.rs` listens and accepts, `limits.rs` counts connections, `socket.rs` reads
-//!   and writes, `reload.rs` reads token files again; `refusals.rs` and `trail.rs` log what was refused and what
-//!   happened to locks.
+//!   and writes, `turns.rs` notices a turn that comes too late, `reload.rs` reads token files again; `refusals.rs` and
+//!   `trail.rs` log what was refused and what happened to locks.
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`
 //!   hold bytes, `histogram` counts, `date` is the calendar.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is

@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use dflockd::hub::{Hub, Next, Vitals, Wrote};
+use dflockd::hub::{Hub, Next, Wrote};
 use dflockd::wire::Face;
 use settings::settings;
 
@@ -59,7 +59,7 @@ fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, fra
             frame.extend_from_slice(&token);
             frame.push(b'\n');
         }
-        hub.begin_turn(now, 0, Vitals::default());
+        hub.begin_turn(now, 0);
         hub.received(id, frame);
         hub.tick(now);
         hub.settle();
@@ -70,7 +70,7 @@ fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, fra
             }
             assert_eq!(hub.wrote(id, Wrote::All), Next::Keep);
         }
-        hub.end_turn();
+        hub.end_turn(None);
     }
 }
 
@@ -78,7 +78,7 @@ fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, fra
 fn ten_thousand_pairs_allocate_nothing_once_warm() {
     let mut hub = Hub::new(settings());
     let mut now = 1_000_000_000;
-    hub.begin_turn(now, 0, Vitals::default());
+    hub.begin_turn(now, 0);
     let id = hub.opened(Face::Text, PEER).unwrap();
     let keys: Vec<String> = (0..100).map(|n| format!("{n:0>22}")).collect();
     let mut frame = Vec::with_capacity(128);
@@ -109,7 +109,7 @@ fn exchange(
     let mut timed_out = false;
     for (span, bytes) in [(0, frame), (wait, b"")] {
         *now += span;
-        hub.begin_turn(*now, 0, Vitals::default());
+        hub.begin_turn(*now, 0);
         hub.received(id, bytes);
         hub.tick(*now);
         hub.settle();
@@ -117,7 +117,7 @@ fn exchange(
             timed_out |= output == b"timeout\n";
             assert_eq!(hub.wrote(id, Wrote::All), Next::Keep);
         }
-        hub.end_turn();
+        hub.end_turn(None);
     }
     timed_out
 }
@@ -126,7 +126,7 @@ fn exchange(
 fn a_hundred_thousand_timeouts_on_one_key_take_no_memory() {
     let mut hub = Hub::new(settings());
     let mut now = 1_000_000_000;
-    hub.begin_turn(now, 0, Vitals::default());
+    hub.begin_turn(now, 0);
     let (holder, waiter) = (
         hub.opened(Face::Text, PEER).unwrap(),
         hub.opened(Face::Text, PEER).unwrap(),
@@ -165,14 +165,14 @@ const SLACK: usize = 1024 * 1024;
 fn settle(hub: &mut Hub, now: u64) -> usize {
     let mut lines = 0;
     loop {
-        hub.begin_turn(now, 0, Vitals::default());
+        hub.begin_turn(now, 0);
         hub.tick(now);
         hub.settle();
         while let Some((id, output)) = hub.next_write() {
             lines += output.iter().filter(|&&byte| byte == b'\n').count();
             hub.wrote(id, Wrote::All);
         }
-        hub.end_turn();
+        hub.end_turn(None);
         if hub.deadline().is_none_or(|due| due > now) {
             return lines;
         }
@@ -185,7 +185,7 @@ fn hub_with_one() -> (Hub, dflockd::command::SessionId) {
     settings.locks.max_locks = CROWD;
     settings.locks.max_idle = 0;
     let mut hub = Hub::new(settings);
-    hub.begin_turn(1_000_000_000, 0, Vitals::default());
+    hub.begin_turn(1_000_000_000, 0);
     let id = hub.opened(Face::Text, PEER).unwrap();
     hub.received(id, b"l\nmine\n0 9000\nlisten\nmine\n\n");
     assert_eq!(settle(&mut hub, 1_000_000_000), 2);

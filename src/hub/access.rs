@@ -16,6 +16,14 @@ pub(super) struct Secrets {
     pub admin: Option<Vec<u8>>,
 }
 
+impl Secrets {
+    /// Whether this is the secret of clients, and whether it is the administrator's.
+    pub fn judge(&self, said: &[u8]) -> (bool, bool) {
+        let is = |secret: &Option<Vec<u8>>| secret.as_ref().is_some_and(|it| is_equal(it, said));
+        (is(&self.client), is(&self.admin))
+    }
+}
+
 impl Hub {
     /// From now on these are the secrets. Sessions keep what they have. Whether a secret is set stays as it was.
     pub fn set_secrets(&mut self, client: Option<Vec<u8>>, admin: Option<Vec<u8>>) {
@@ -27,8 +35,7 @@ impl Hub {
 
     /// The session says a secret. A second time that is an error, but it may still say the administrator's.
     pub(super) fn authenticate(&mut self, slot: u32, said: &[u8]) {
-        let is = |secret: &Option<Vec<u8>>| secret.as_ref().is_some_and(|it| is_equal(it, said));
-        let (is_client, is_admin) = (is(&self.secrets.client), is(&self.secrets.admin));
+        let (is_client, is_admin) = self.secrets.judge(said);
         let session = &mut self.sessions[slot];
         session.busy = Busy::Introduced;
         let may_be_admin = self.secrets.admin.is_some() && !session.admin;
@@ -59,10 +66,17 @@ impl Hub {
     /// secret of all, and without any from this host.
     pub(super) fn may_break(&self, slot: u32) -> bool {
         let session = &self.sessions[slot];
+        self.may_administer(slot, session.trusted, session.admin)
+    }
+
+    /// The same for one who has said the secret of clients, or of administrators.
+    pub(super) fn may_administer(&self, slot: u32, trusted: bool, admin: bool) -> bool {
         match (&self.secrets.admin, &self.secrets.client) {
-            (Some(_), _) => session.admin,
-            (None, Some(_)) => session.trusted,
-            (None, None) => session.peer.is_some_and(|peer| peer.ip().is_loopback()),
+            (Some(_), _) => admin,
+            (None, Some(_)) => trusted,
+            (None, None) => self.sessions[slot]
+                .peer
+                .is_some_and(|peer| peer.ip().is_loopback()),
         }
     }
 }

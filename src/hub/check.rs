@@ -12,7 +12,7 @@ impl Hub {
         self.signals.check();
         self.check_budget();
         assert!(self.outbox.is_empty(), "settled");
-        let mut scratch = Vec::new();
+        let mut scratch = self.scratch.clone();
         for slot in 0..self.sessions.places() {
             let session = &self.sessions[slot];
             if session.is_vacant() {
@@ -32,7 +32,10 @@ impl Hub {
                         .face
                         .parse(session.input.bytes(), &mut scratch, session.trusted);
                 assert!(
-                    matches!(parsed, Parsed::Partial { .. } | Parsed::Interim),
+                    matches!(
+                        parsed,
+                        Parsed::Partial { .. } | Parsed::Short { .. } | Parsed::Interim { .. }
+                    ),
                     "no idle session holds a complete request"
                 );
                 assert!(!session.ended, "a session that has ended closes");

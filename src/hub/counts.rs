@@ -1,34 +1,118 @@
-//! What is counted, read as one snapshot. Each count stands beside what it counts: in the lock table, here, and in the
-//! server, which hands its own in at the beginning of a turn. Nothing is counted twice.
+//! What is counted, read as one snapshot. Each count stands beside what it counts: in the lock
+//! table, here, and in the server, which hands its own in when they are asked for. Nothing is counted twice.
 
 use super::Hub;
+#[cfg(feature = "http")]
+use super::answers::Answers;
+use crate::base::histogram::Histogram;
 use crate::command::Us;
 use crate::locks;
+use crate::wire::Face;
 
-/// What the server counts, as of the beginning of a turn.
+/// The bounds of the lengths of turns: from 50 us to a second.
+const TURN_BOUNDS: [Us; 12] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
+];
+
+/// What the server counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vitals {
-    /// Connections that were let in.
-    pub accepted: u64,
-    /// Connections that were sent away: over a limit, or for want of a descriptor.
-    pub turned_away: u64,
-    /// The longest turn, in microseconds; 0 unless turns are timed.
-    pub longest_turn: Us,
+    /// Connections that were sent away because there were too many.
+    pub over_limit: u64,
+    /// Connections that were sent away because there were too many from their address.
+    pub over_limit_per_ip: u64,
+    /// Connections that were sent away for want of a descriptor.
+    pub out_of_files: u64,
+    /// How often the server had to stop accepting connections for a while.
+    pub accept_stalls: u64,
+    /// How often the process stood still.
+    pub clock_gaps: u64,
+    /// When the server started, in microseconds since 1970.
+    pub started_unix_us: u64,
+    /// Bytes of memory in use, if the system says so.
+    pub memory: Option<u64>,
+    /// Files that are open, if that is known.
+    pub files: Option<u64>,
 }
 
-/// All counts of one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the hub counts, and what it was told.
+pub(super) struct Tally {
+    /// Turns by their length, if they are timed.
+    pub turns: Histogram<{ TURN_BOUNDS.len() }>,
+    #[cfg(feature = "http")]
+    pub answers: Answers,
+    /// What the server has counted, when it was last asked.
+    vitals: Vitals,
+    wants_vitals: bool,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            turns: Histogram::new(&TURN_BOUNDS),
+            #[cfg(feature = "http")]
+            answers: Answers::default(),
+            vitals: Vitals::default(),
+            wants_vitals: false,
+        }
+    }
+}
+
+impl Tally {
+    /// The turn is over, and took so long, if it was timed.
+    #[inline]
+    pub fn end_turn(&mut self, took: Option<Us>) {
+        if let Some(took) = took {
+            self.turns.add(took, 1);
+        }
+        #[cfg(feature = "http")]
+        self.answers.end_turn(took.unwrap_or(0));
+    }
+}
+
+/// All counts of one moment, but those by length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// The wall clock at the beginning of the turn, in microseconds since 1970.
     pub wall_us: u64,
     /// The lock table's.
     pub locks: locks::Counts,
-    /// Connections whose close is not decided.
-    pub connections: usize,
+    /// Keys that are held or queued for.
+    pub keys: usize,
+    /// The fence of the last grant.
+    pub fence: u64,
+    /// Connections whose close is not decided, by [`Face`].
+    pub connections: Connections,
+    /// Connections that were closed because they did not say the right token.
+    pub untrusted: u64,
     /// Signals that were sent on to all who listened.
     pub signals: u64,
     /// The server's.
     pub server: Vitals,
+}
+
+/// How many connections there are, by face.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections([usize; 4]);
+
+impl Connections {
+    /// All of them.
+    pub fn all(&self) -> usize {
+        self.0.iter().sum()
+    }
+
+    /// Those of one face.
+    pub fn of(&self, face: Face) -> usize {
+        self.0[face as usize]
+    }
+
+    pub(super) fn enter(&mut self, face: Face) {
+        self.0[face as usize] += 1;
+    }
+
+    pub(super) fn leave(&mut self, face: Face) {
+        self.0[face as usize] -= 1;
+    }
 }
 
 impl Hub {
@@ -37,9 +121,29 @@ impl Hub {
         Snapshot {
             wall_us: self.wall_us,
             locks: self.locks.counts(),
+            keys: self.locks.keys(),
+            fence: self.locks.fence(),
             connections: self.connections,
+            untrusted: self.refusals.untrusted(),
             signals: self.signals.emitted(),
-            server: self.vitals,
+            server: self.tally.vitals,
         }
+    }
+
+    /// Metrics are going to be written: the server is to hand in what it counts before the next tick.
+    pub fn want_vitals(&mut self) {
+        self.tally.wants_vitals = true;
+    }
+
+    /// Whether the server is to hand in what it counts.
+    #[inline]
+    pub fn wants_vitals(&self) -> bool {
+        self.tally.wants_vitals
+    }
+
+    /// What the server has counted.
+    pub fn set_vitals(&mut self, vitals: Vitals) {
+        self.tally.vitals = vitals;
+        self.tally.wants_vitals = false;
     }
 }

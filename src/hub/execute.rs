@@ -39,11 +39,10 @@ impl Hub {
     /// Executes the requests at the head of `bytes`, as far as the session can go on, and returns how many bytes
     /// that were. The rest is for its input.
     fn execute(&mut self, slot: u32, bytes: &[u8]) -> usize {
-        let mut scratch = std::mem::take(&mut self.scratch);
         let (mut used, mut spent) = (0, 0);
         while self.may_execute(slot, spent) {
             let flushes = self.agenda.flushes;
-            let (frame, mut cost) = self.execute_one(slot, &bytes[used..], &mut scratch);
+            let (frame, mut cost) = self.execute_one(slot, &bytes[used..]);
             used += frame;
             if cost == 0 {
                 break;
@@ -54,7 +53,6 @@ impl Hub {
             let share = &mut self.sessions[slot].share;
             self.agenda.charge(share, cost);
         }
-        self.scratch = scratch;
         used
     }
 
@@ -73,7 +71,7 @@ impl Hub {
 
     /// Executes the first request of `bytes`. Returns how many bytes it had, and what it cost: nothing if no whole one is
     /// there.
-    fn execute_one(&mut self, slot: u32, bytes: &[u8], scratch: &mut Vec<u8>) -> (usize, Work) {
+    fn execute_one(&mut self, slot: u32, bytes: &[u8]) -> (usize, Work) {
         let session = &mut self.sessions[slot];
         if session.phase == Phase::Skip {
             self.skip(slot, bytes);
@@ -84,14 +82,24 @@ impl Hub {
             self.close(slot, false);
             return (0, 0);
         }
-        match face.parse(bytes, scratch, session.trusted) {
+        match face.parse(bytes, &mut self.scratch, session.trusted) {
             Parsed::Partial { lines } => {
                 self.wait_for_rest(slot, lines, !bytes.is_empty());
                 (0, 0)
             }
-            Parsed::Interim => {
-                self.answer_interim(slot);
+            #[cfg(feature = "http")]
+            Parsed::Short { need } => {
+                self.wait_for_bytes(slot, need, !bytes.is_empty());
                 (0, 0)
+            }
+            #[cfg(feature = "http")]
+            Parsed::Interim { need } => {
+                self.interim(slot, need);
+                (0, 0)
+            }
+            #[cfg(not(feature = "http"))]
+            Parsed::Short { .. } | Parsed::Interim { .. } => {
+                unreachable!("the faces that are built have lines or whole frames")
             }
             Parsed::TooLong { used, lines } => {
                 self.begin_line(slot, lines, true);
@@ -101,7 +109,6 @@ impl Hub {
             }
             Parsed::Done { used, request } => {
                 session.start_frame();
-                session.exchange = face.exchange(&request);
                 (
                     used,
                     REQUEST + self.request(slot, request) + bytes_cost(used),
@@ -123,18 +130,6 @@ impl Hub {
         }
     }
 
-    /// Tells a client that it may send the rest of its frame, once.
-    fn answer_interim(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot];
-        if !session.told_to_go_on {
-            session.told_to_go_on = true;
-            let out = session.outlet.tail(&mut self.pool);
-            session.face.write_interim(out);
-            self.mark_dirty(slot);
-        }
-        self.wait_for_rest(slot, 0, true);
-    }
-
     /// Carries a request out, or begins to, and returns what that cost beyond any request.
     fn request(&mut self, slot: u32, request: Request) -> Work {
         let session = &mut self.sessions[slot];
@@ -144,6 +139,8 @@ impl Hub {
             _ if !session.trusted => self.reject(slot),
             Request::Ping => self.answer(slot, Reply::Done),
             Request::Command(command) => return self.command(slot, command),
+            #[cfg(feature = "http")]
+            Request::Exchange => return self.exchange(slot),
             request => return self.seldom(slot, request),
         }
         0
@@ -160,7 +157,7 @@ impl Hub {
             Request::Health => self.answer(slot, Reply::Done),
             Request::Stats => {
                 let out = self.sessions[slot].outlet.tail(&mut self.pool);
-                let stats = Stats::start(self.connections, out);
+                let stats = Stats::start(self.connections.all(), out);
                 self.begin_listing(slot, Listing::Stats(stats));
             }
             Request::Show { space, key } => {
@@ -169,7 +166,7 @@ impl Hub {
             Request::Listen { pattern, group } => return self.listen(slot, pattern, group),
             Request::Unlisten { pattern, group } => return self.unlisten(slot, pattern, group),
             Request::Signal { channel, payload } => self.signal(slot, channel, payload),
-            Request::Ping | Request::Auth(_) | Request::Command(_) => {
+            Request::Ping | Request::Auth(_) | Request::Command(_) | Request::Exchange => {
                 unreachable!("it is asked for often")
             }
         }
@@ -206,7 +203,7 @@ impl Hub {
     }
 
     /// The answer comes in slices.
-    fn begin_listing(&mut self, slot: u32, listing: Listing) {
+    pub(super) fn begin_listing(&mut self, slot: u32, listing: Listing) {
         self.sessions[slot].busy = Busy::Listing(Box::new(listing));
         self.mark_dirty(slot);
         self.wake(slot);
@@ -263,8 +260,12 @@ impl Hub {
         if let Reply::Refused(refusal) = reply {
             self.refusals.note_refusal(refusal, session.peer);
         }
+        #[cfg(feature = "http")]
+        if session.rest.is_some() {
+            return self.answer_exchange(slot, reply);
+        }
         let out = session.outlet.tail(&mut self.pool);
-        session.face.write(reply, session.exchange.as_deref(), out);
+        session.face.write(reply, out);
         self.answered(slot);
     }
 
@@ -275,7 +276,6 @@ impl Hub {
             session.newcomer &= matches!(session.busy, Busy::Introduced);
         }
         session.busy = Busy::No;
-        session.exchange = None;
         self.extend_deadline(slot);
         self.mark_dirty(slot);
         self.wake(slot);
@@ -285,7 +285,7 @@ impl Hub {
     }
 
     /// The bytes that are left are not a whole frame.
-    fn wait_for_rest(&mut self, slot: u32, lines: u8, begun: bool) {
+    pub(super) fn wait_for_rest(&mut self, slot: u32, lines: u8, begun: bool) {
         if self.sessions[slot].ended {
             // No more will come.
             return self.close(slot, false);
@@ -345,97 +345,4 @@ impl Hub {
 /// What it costs to read a frame of so many bytes.
 fn bytes_cost(bytes: usize) -> Work {
     (bytes / BYTES_A_UNIT) as Work
-}
-
-#[cfg(test)]
-mod tests {
-    use core::net::SocketAddr;
-
-    use crate::command::{SECOND, SessionId};
-    use crate::hub::{Hub, Next, Settings, Vitals, Wrote};
-    use crate::locks;
-    use crate::wire::Face;
-
-    fn hub() -> Hub {
-        let locks = locks::Settings {
-            max_locks: 10,
-            max_waiters: 0,
-            max_holds: 0,
-            max_idle: 0,
-            default_lease: SECOND,
-            claim_lease: SECOND,
-            auto_release: true,
-            deadlock_detection: false,
-            log: false,
-            first_fence: 1,
-            secret: [7; 32],
-        };
-        Hub::new(Settings {
-            locks,
-            max_subscriptions: 0,
-            max_backlog: 0,
-            secret: None,
-            admin: None,
-            read_timeout: 100 * SECOND,
-            write_timeout: SECOND,
-            shutdown_timeout: 0,
-        })
-    }
-
-    fn peer() -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 40_000))
-    }
-
-    /// One turn in which this is received; returns what the session is sent, and what becomes of it.
-    fn turn(hub: &mut Hub, now: u64, id: SessionId, bytes: &[u8]) -> (String, Next) {
-        hub.begin_turn(now, 0, Vitals::default());
-        hub.received(id, bytes);
-        hub.tick(now);
-        hub.settle();
-        let (mut sent, mut next) = (String::new(), Next::Keep);
-        while let Some((to, output)) = hub.next_write() {
-            assert_eq!(to, id);
-            sent.push_str(std::str::from_utf8(output).unwrap());
-            next = hub.wrote(to, Wrote::All);
-        }
-        hub.end_turn();
-        hub.check();
-        (sent, next)
-    }
-
-    #[test]
-    fn what_was_decoded_and_kept_of_a_request_is_there_for_its_answer() {
-        let mut hub = hub();
-        let id = hub.opened(Face::Played, peer()).unwrap();
-        let granted = ("key granted\n".to_string(), Next::Keep);
-        assert_eq!(turn(&mut hub, 0, id, b"wait k%e%y\n"), granted);
-        assert_eq!(turn(&mut hub, 0, id, b"wait key%\n").0, "");
-        // The lease of the first ends, and the answer still knows its request.
-        assert_eq!(turn(&mut hub, SECOND, id, b""), granted);
-    }
-
-    #[test]
-    fn a_client_that_waits_for_a_word_is_told_once_a_frame() {
-        let mut hub = hub();
-        let id = hub.opened(Face::Played, peer()).unwrap();
-        for name in ["a", "b"] {
-            assert_eq!(turn(&mut hub, 0, id, b"as").0, "");
-            assert_eq!(turn(&mut hub, 0, id, b"k").0, "go on\n");
-            assert_eq!(turn(&mut hub, 0, id, b"").0, "");
-            let rest = format!("wait {name}\n");
-            let answer = format!("{name} granted\n");
-            assert_eq!(turn(&mut hub, 0, id, rest.as_bytes()).0, answer);
-        }
-    }
-
-    #[test]
-    fn a_mistake_is_answered_and_a_fatal_one_ends_the_session() {
-        let mut hub = hub();
-        let id = hub.opened(Face::Played, peer()).unwrap();
-        let stays = ("bad\n".to_string(), Next::Keep);
-        assert_eq!(turn(&mut hub, 0, id, b"what\n"), stays);
-        let ends = ("fatal\n".to_string(), Next::Shut);
-        assert_eq!(turn(&mut hub, 0, id, b"fatal\nwait a\n"), ends);
-        assert_eq!(hub.locks().keys(), 0, "nothing behind it is executed");
-    }
 }

@@ -57,9 +57,10 @@ impl Hub {
 
     /// Whether a drain has come to its end: no session is left that it waits for, or its time is up.
     pub fn is_drained(&self) -> bool {
-        self.drain
-            .as_ref()
-            .is_some_and(|drain| drain.last_call && self.lines == 0 || self.now >= drain.due)
+        self.drain.as_ref().is_some_and(|drain| {
+            let all = drain.last_call && self.lines == 0 && !self.locks.is_turning_away();
+            all || self.now >= drain.due
+        })
     }
 
     /// When a drain needs the next turn.
@@ -122,6 +123,11 @@ impl Hub {
         if !self.sessions[slot].trusted {
             return self.reject(slot);
         }
+        #[cfg(feature = "http")]
+        if self.sessions[slot].rest.is_some() && self.sessions[slot].begun {
+            self.write_too_slow(slot);
+            return self.close(slot, true);
+        }
         if !self.sessions[slot].face.rules().has_last_word {
             return self.close(slot, false);
         }
@@ -133,7 +139,7 @@ impl Hub {
     fn write(&mut self, slot: u32, reply: Reply) {
         let session = &mut self.sessions[slot];
         let out = session.outlet.tail(&mut self.pool);
-        session.face.write(reply, None, out);
+        session.face.write(reply, out);
     }
 
     /// Decides the end of a session: its output goes out, then its socket is closed. With `linger` the socket is read for
@@ -153,7 +159,7 @@ impl Hub {
         session.input.clear(&mut self.pool);
         session.outlet.drop_behind(slot, &mut self.budget);
         let id = session.id;
-        self.connections -= 1;
+        self.connections.leave(session.face);
         self.mark_dirty(slot);
         self.sessions[slot].left_signals = self.signals.leave(id);
         self.locks
@@ -227,6 +233,13 @@ impl Hub {
         session.due = Us::MAX;
         let session = &self.sessions[slot];
         match session.phase {
+            #[cfg(feature = "http")]
+            Phase::Open if matches!(session.busy, Busy::Penalty) => {
+                self.sessions[slot].busy = Busy::No;
+                self.extend_deadline(slot);
+                self.wake(slot);
+                self.resume(slot);
+            }
             // The server owes the peer an answer, or the peer must read first: either sets a new deadline.
             Phase::Open if session.is_blocked() => {}
             // Its bytes came in time, and the session is queued to be served.
@@ -248,14 +261,19 @@ impl Hub {
     /// Whether the session may be silent between frames: it holds, queues or listens, or its face allows it.
     pub(super) fn may_be_silent(&self, slot: u32) -> bool {
         let &Session { id, face, .. } = &self.sessions[slot];
-        face.rules().may_idle || self.locks.has(id) || self.signals.has(id)
+        let rules = face.rules();
+        rules.may_idle || rules.keep_alive > 0 || self.locks.has(id) || self.signals.has(id)
     }
 
     /// The read timeout begins anew. A timer that is filed for an earlier time stays there: when it comes up, it is filed
     /// for the new one.
     pub(super) fn extend_deadline(&mut self, slot: u32) {
-        let due = self.now.saturating_add(self.read_timeout);
         let session = &mut self.sessions[slot];
+        let span = match session.face.rules().keep_alive {
+            span if span > 0 && !session.begun => span,
+            _ => self.read_timeout,
+        };
+        let due = self.now.saturating_add(span);
         if session.due <= due && session.timer.is_filed() {
             session.due = due;
         } else {

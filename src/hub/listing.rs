@@ -1,4 +1,4 @@
-//! Answers that may be long, to `stats` and to `show`. They are given in slices, because there may be a million keys. A
+//! Answers that may be long, to `stats` and to `show`, and those of the REST face about locks. They are given in slices, because there may be a million keys. A
 //! slice looks at some and stops when enough is waiting to be sent.
 
 use core::net::SocketAddr;
@@ -6,6 +6,10 @@ use core::net::SocketAddr;
 use super::agenda::{BYTES_A_UNIT, FLUSH, Work};
 use super::show::Show;
 use super::stats::Stats;
+#[cfg(feature = "http")]
+use super::status::Status;
+#[cfg(feature = "http")]
+use super::view::LOOK;
 use super::view::View;
 use super::{Hub, OUTPUT_MAX};
 use crate::command::SessionId;
@@ -16,6 +20,12 @@ pub(super) enum Listing {
     Stats(Stats),
     /// To `show`.
     Show(Show),
+    /// To GET of a lock's status, and of the list.
+    #[cfg(feature = "http")]
+    Status(Status),
+    /// The metrics, which are written at once.
+    #[cfg(feature = "http")]
+    Metrics,
 }
 
 impl Listing {
@@ -24,6 +34,10 @@ impl Listing {
         match self {
             Listing::Stats(stats) => stats.is_done(),
             Listing::Show(show) => show.is_done(),
+            #[cfg(feature = "http")]
+            Listing::Status(status) => status.is_done(),
+            #[cfg(feature = "http")]
+            Listing::Metrics => true,
         }
     }
 
@@ -37,6 +51,10 @@ impl Listing {
         match self {
             Listing::Stats(stats) => stats.go_on(view, most, out),
             Listing::Show(show) => show.go_on(view, most, out),
+            #[cfg(feature = "http")]
+            Listing::Status(status) => status.go_on(view),
+            #[cfg(feature = "http")]
+            Listing::Metrics => LOOK,
         }
     }
 }
@@ -76,6 +94,20 @@ impl Hub {
             left = left.saturating_sub(listing.go_on(&view, most, outlet.tail(&mut self.pool)));
             let session = &mut self.sessions[slot];
             session.outlet = outlet;
+            #[cfg(feature = "http")]
+            match &*listing {
+                Listing::Status(status) if status.is_done() => {
+                    session.wait();
+                    self.give_status(slot, status);
+                    continue;
+                }
+                Listing::Metrics => {
+                    session.wait();
+                    self.give_metrics(slot);
+                    continue;
+                }
+                _ => {}
+            }
             if listing.is_done() {
                 left = left.saturating_sub(self.follow(slot));
             } else {

@@ -7,18 +7,26 @@
 
 mod access;
 mod agenda;
+#[cfg(feature = "http")]
+mod answers;
 mod budget;
 mod check;
 mod counts;
 mod execute;
 mod life;
 mod listing;
+#[cfg(feature = "http")]
+mod metrics;
 mod outlet;
 mod post;
 mod refusals;
+#[cfg(feature = "http")]
+mod rest;
 mod session;
 mod show;
 mod stats;
+#[cfg(feature = "http")]
+mod status;
 mod view;
 
 use core::net::SocketAddr;
@@ -29,11 +37,14 @@ use crate::base::wheel::Wheel;
 use crate::command::{Command, Outbox, SessionId, Us, WaitEdge, earlier};
 use crate::locks::{self, Event, Locks};
 use crate::signals::Signals;
-use crate::wire::Face;
+#[cfg(feature = "http")]
+use crate::wire::http;
+use crate::wire::{Face, Scratch};
 use access::Secrets;
 use agenda::Agenda;
 use budget::Budget;
-pub use counts::{Snapshot, Vitals};
+use counts::Tally;
+pub use counts::{Connections, Snapshot, Vitals};
 use life::{Drain, LINGER};
 pub use outlet::OUTPUT_MAX;
 use post::Posts;
@@ -63,6 +74,9 @@ pub struct Settings {
     pub write_timeout: Us,
     /// How long a drain may take; 0 sets no limit.
     pub shutdown_timeout: Us,
+    /// For the REST face.
+    #[cfg(feature = "http")]
+    pub http: http::Settings,
 }
 
 /// What the kernel did with what [`Hub::next_write`] handed out.
@@ -109,14 +123,17 @@ pub struct Hub {
     outbox: Outbox,
     sessions: Slab<Session>,
     /// Sessions whose close is not decided.
-    connections: usize,
+    connections: Connections,
     /// Sessions of the line protocol.
     lines: usize,
     serial: u64,
     wheel: Wheel,
     pool: Pool,
     /// For what a face must decode before it can be read.
-    scratch: Vec<u8>,
+    scratch: Scratch,
+    /// Requests of the REST face, and clients that were given a name.
+    #[cfg(feature = "http")]
+    exchanges: u64,
     agenda: Agenda,
     /// Sessions that have room for input again.
     resumed: Vec<SessionId>,
@@ -127,13 +144,15 @@ pub struct Hub {
     /// Sessions whose breaks are not over, and where they are.
     breakers: Vec<(SessionId, SocketAddr)>,
     refusals: Tallies,
+    tally: Tally,
     read_timeout: Us,
     write_timeout: Us,
     shutdown_timeout: Us,
-    /// The time of the turn, the wall clock then, and what the server had counted.
+    /// When the first turn was.
+    born: Us,
+    /// The time of the turn, and the wall clock then.
     now: Us,
     wall_us: u64,
-    vitals: Vitals,
 }
 
 impl Hub {
@@ -147,12 +166,19 @@ impl Hub {
             locks: Locks::new(settings.locks),
             outbox: Outbox::default(),
             sessions: Slab::new(),
-            connections: 0,
+            connections: Connections::default(),
             lines: 0,
             serial: 0,
             wheel: Wheel::new(),
             pool: Pool::default(),
-            scratch: Vec::new(),
+            scratch: Scratch {
+                #[cfg(feature = "http")]
+                http: settings.http,
+                #[cfg(feature = "http")]
+                exchange: None,
+            },
+            #[cfg(feature = "http")]
+            exchanges: 0,
             agenda: Agenda::new(),
             resumed: Vec::new(),
             removed: Vec::new(),
@@ -163,21 +189,22 @@ impl Hub {
             },
             breakers: Vec::new(),
             refusals: Tallies::default(),
+            tally: Tally::default(),
             read_timeout: settings.read_timeout,
             write_timeout: settings.write_timeout,
             shutdown_timeout: settings.shutdown_timeout,
+            born: Us::MAX,
             now: 0,
             wall_us: 0,
-            vitals: Vitals::default(),
         }
     }
 
     /// A turn begins: all of it happens at `now`, by a wall clock that shows `wall_us`, in microseconds since 1970. A time
     /// before the last one counts as that.
-    pub fn begin_turn(&mut self, now: Us, wall_us: u64, vitals: Vitals) {
+    pub fn begin_turn(&mut self, now: Us, wall_us: u64) {
         self.now = self.now.max(now);
+        self.born = self.born.min(self.now);
         self.wall_us = wall_us;
-        self.vitals = vitals;
     }
 
     /// A peer has connected from this address. None if there are too many already: 2^24.
@@ -186,7 +213,7 @@ impl Hub {
             return None;
         }
         self.serial += 1;
-        self.connections += 1;
+        self.connections.enter(face);
         self.lines += usize::from(face.rules().drains);
         let slot = self.sessions.insert(Session::default());
         let session = &mut self.sessions[slot];
@@ -195,6 +222,10 @@ impl Hub {
         session.peer = Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         session.trusted = self.secrets.client.is_none() || !face.rules().needs_secret;
         session.newcomer = self.drain.is_some() && face.rules().drains;
+        #[cfg(feature = "http")]
+        if face == Face::Http {
+            session.rest = Some(Box::default());
+        }
         let id = session.id;
         self.extend_deadline(slot);
         if self.is_last_call() && self.has_no_place_in_drain(slot) {
@@ -243,6 +274,10 @@ impl Hub {
         // Another session's close may have granted it its lock already: then it does not wait any more.
         self.route();
         let Some(slot) = self.find(id) else { return };
+        #[cfg(feature = "http")]
+        if self.take_back(slot) {
+            return self.closed(id);
+        }
         let session = &mut self.sessions[slot];
         session.ended = true;
         let at_rest = session.is_idle() && session.input.is_empty();
@@ -263,6 +298,10 @@ impl Hub {
         // Another session's close may have granted it its lock already: then it does not wait any more.
         self.route();
         let Some(slot) = self.find(id) else { return };
+        #[cfg(feature = "http")]
+        if self.take_back(slot) {
+            return self.closed(id);
+        }
         self.sessions[slot].hung_up = true;
         if self.sessions[slot].waits() {
             // A close with input unread would be a reset, which eats the answers before.
@@ -273,6 +312,8 @@ impl Hub {
     /// The connection is broken: nothing can be sent any more.
     pub fn closed(&mut self, id: SessionId) {
         let Some(slot) = self.find(id) else { return };
+        #[cfg(feature = "http")]
+        self.take_back(slot);
         if self.sessions[slot].phase.is_open() {
             self.close(slot, false);
         }
@@ -390,6 +431,11 @@ impl Hub {
         if n > 0 {
             session.write_due = Us::MAX;
         }
+        #[cfg(feature = "http")]
+        if session.rest.is_some() && session.outlet.is_empty() {
+            self.sent(slot);
+        }
+        let session = &mut self.sessions[slot];
         if was_full && !session.outlet.is_full() {
             self.wake(slot);
             self.resume(slot);
@@ -405,8 +451,10 @@ impl Hub {
     }
 
     /// The turn is over: the next one has a budget of its own, and slots of sessions that are gone can be used again.
-    pub fn end_turn(&mut self) {
+    /// `took` is how long it took, if it was timed.
+    pub fn end_turn(&mut self, took: Option<Us>) {
         self.agenda.end_turn();
+        self.tally.end_turn(took);
         for slot in std::mem::take(&mut self.removed) {
             if self.sessions[slot].share.queued {
                 // A queue still has it, which must not find another session in its place.
@@ -437,7 +485,7 @@ impl Hub {
 
     /// How many connections there are whose close is not decided.
     pub fn connections(&self) -> usize {
-        self.connections
+        self.connections.all()
     }
 
     /// How many sessions of the line protocol there are, closing ones included: those that a drain waits for.

@@ -46,12 +46,19 @@ pub struct Refusals {
 pub(super) struct Tallies {
     tallies: [(u64, Option<SocketAddr>); KINDS.len()],
     any: bool,
+    /// Tokens that were refused and that the log has taken.
+    told_untrusted: u64,
 }
 
 impl Tallies {
     #[inline]
     pub fn any(&self) -> bool {
         self.any
+    }
+
+    /// How many connections did not say the right token.
+    pub fn untrusted(&self) -> u64 {
+        self.told_untrusted + self.tallies[Refused::Token as usize].0
     }
 
     pub fn note(&mut self, refused: Refused, peer: Option<SocketAddr>) {
@@ -78,6 +85,9 @@ impl Hub {
         }
         for refused in KINDS {
             let (count, last) = std::mem::take(&mut self.refusals.tallies[refused as usize]);
+            if refused == Refused::Token {
+                self.refusals.told_untrusted += count;
+            }
             if count > 0 {
                 return Some(Refusals {
                     refused,

@@ -7,11 +7,13 @@ use super::INPUT_MAX;
 use super::agenda::Share;
 use super::listing::Listing;
 use super::outlet::Outlet;
+#[cfg(feature = "http")]
+use super::rest::Rest;
 use crate::base::buffer::Buffer;
 use crate::base::slab::Slab;
 use crate::base::wheel::{Link, Timers};
 use crate::command::{SessionId, Us};
-use crate::wire::{Exchange, Face};
+use crate::wire::Face;
 
 pub(super) struct Session {
     pub id: SessionId,
@@ -26,8 +28,9 @@ pub(super) struct Session {
     pub face: Face,
     /// Where its peer is.
     pub peer: Option<SocketAddr>,
-    /// What the answer to its request needs of that; none on most faces.
-    pub exchange: Option<Box<Exchange>>,
+    /// What else there is of a session of the REST face; None on other faces.
+    #[cfg(feature = "http")]
+    pub rest: Option<Box<Rest>>,
     pub phase: Phase,
     pub busy: Busy,
     /// The server must look after its socket.
@@ -78,6 +81,12 @@ pub(super) enum Busy {
     Following,
     /// Its signal is on its way, or its break goes on in slices.
     Working,
+    /// It has its answer, which tells of a grant that is its client's. Nothing else is executed until the kernel has it.
+    #[cfg(feature = "http")]
+    Telling,
+    /// It has said a wrong secret, and is not served for a moment.
+    #[cfg(feature = "http")]
+    Penalty,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,6 +150,12 @@ impl Session {
         }
     }
 
+    /// Its listing is complete, and its answer is still to be written.
+    #[cfg(feature = "http")]
+    pub fn wait(&mut self) {
+        self.busy = Busy::Waiting;
+    }
+
     /// There is more of the listing to come.
     pub fn go_on_listing(&mut self, listing: Box<Listing>) {
         self.busy = Busy::Listing(listing);
@@ -200,7 +215,8 @@ impl Default for Session {
             share: Share::default(),
             face: Face::Text,
             peer: None,
-            exchange: None,
+            #[cfg(feature = "http")]
+            rest: None,
             phase: Phase::Open,
             busy: Busy::No,
             dirty: false,

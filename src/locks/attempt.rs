@@ -119,7 +119,7 @@ impl Locks {
     ) -> Reply {
         let attempt = self.secret.attempt(name, owner, attempt);
         self.attempts.ended.add(attempt, self.now);
-        let mut reply = Reply::Done;
+        let mut fence = 0;
         for space in [Space::Lock, Space::Semaphore] {
             let key = self.find(self.secret.hash(space, name), space, name);
             let Some(key) = key.filter(|&key| self.keys[key].idle().is_none()) else {
@@ -132,13 +132,13 @@ impl Locks {
                     continue;
                 }
                 Some(place) => {
+                    fence = self.tickets[place].token.fence;
                     self.end(place, End::Released, from, out);
-                    reply = Reply::Released;
                 }
                 None => self.retire_if_unused(key),
             }
         }
-        reply
+        Reply::Ended { fence }
     }
 
     /// The ticket belongs to an attempt from now on, if the request asks for more than a hold. Returns the attempt.

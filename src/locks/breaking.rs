@@ -122,7 +122,7 @@ impl Locks {
     }
 
     /// The hold of the key that has this fence.
-    fn find_fence(&self, key: u32, fence: u64) -> Option<u32> {
+    pub(super) fn find_fence(&self, key: u32, fence: u64) -> Option<u32> {
         let is_it = |ticket: u32| {
             self.tickets[ticket].key == key && self.tickets[ticket].token.fence == fence
         };

@@ -25,7 +25,11 @@ impl Locks {
         let Some(place) = self.find_hold(space, name, token) else {
             return Reply::Refused(Refusal::Error);
         };
-        self.end(place, End::Released, from, out);
+        let end = match from {
+            SessionId::NOBODY => End::Closed,
+            _ => End::Released,
+        };
+        self.end(place, end, from, out);
         Reply::Released
     }
 

@@ -8,7 +8,7 @@ use super::Locks;
 use super::key::Key;
 use super::owner::Actor;
 use super::ticket::Ticket;
-use crate::command::{Outbox, Refusal, Reply, WaitEdge};
+use crate::command::{Outbox, Refusal, Reply, SessionId, WaitEdge};
 
 /// Holds that one search looks at. A search of a larger graph is cut: it finds no deadlock, and the wait goes on.
 const HOLDS_A_SEARCH: u32 = 1000;
@@ -26,7 +26,7 @@ impl Locks {
         self.settings.deadlock_detection
             && self.awaited(actor).is_none()
             && self.may_be_stuck(actor)
-            && self.is_stuck(actor, key)
+            && self.is_stuck(actor, key, self.members[member as usize].id)
     }
 
     /// This member was given a hold. If its owner waits elsewhere and is stuck with the hold, that wait is refused.
@@ -38,15 +38,22 @@ impl Locks {
         let Some(place) = self.awaited(actor) else {
             return;
         };
-        let Ticket { key, .. } = self.tickets[place];
-        if self.may_be_stuck(actor) && self.is_stuck(actor, key) {
+        let Ticket { key, member, .. } = self.tickets[place];
+        let id = self.members[member as usize].id;
+        if self.may_be_stuck(actor) && self.is_stuck(actor, key, id) {
             self.dismiss(place, Reply::Refused(Refusal::Deadlock), out);
         }
     }
 
     /// Takes the oldest of the deadlocks that are kept: at most 64 edges, the refused wait first.
     pub fn take_knot(&mut self) -> Option<Vec<WaitEdge>> {
-        self.knots.pop_front()
+        self.knots.pop_front().map(|knot| knot.1)
+    }
+
+    /// The deadlock for which this session was refused last, if it was not taken yet.
+    pub fn knot_of(&self, id: SessionId) -> Option<&[WaitEdge]> {
+        let knot = self.knots.iter().rev().find(|knot| knot.0 == id);
+        knot.map(|knot| &knot.1[..])
     }
 
     /// Takes the cost of the searches since the last call, in units of some 100 ns.
@@ -54,14 +61,14 @@ impl Locks {
         std::mem::take(&mut self.work)
     }
 
-    /// Whether no actor that runs can be reached from `me`, which waits for `key`.
-    fn is_stuck(&mut self, me: Actor, key: u32) -> bool {
+    /// Whether no actor that runs can be reached from `me`, which waits for `key` by this session.
+    fn is_stuck(&mut self, me: Actor, key: u32, id: SessionId) -> bool {
         let mut search = std::mem::take(&mut self.search);
         search.begin(me, key);
         let is_stuck = self.all_wait(&mut search);
         if is_stuck {
             self.counts.deadlocks += 1;
-            self.keep_knot(&search.edges);
+            self.keep_knot(id, &search.edges);
         }
         self.search = search;
         is_stuck
@@ -100,7 +107,7 @@ impl Locks {
         true
     }
 
-    fn keep_knot(&mut self, edges: &[(Actor, u32)]) {
+    fn keep_knot(&mut self, id: SessionId, edges: &[(Actor, u32)]) {
         if self.knots.len() == KNOTS {
             self.knots.pop_front();
         }
@@ -110,7 +117,7 @@ impl Locks {
             key: self.keys[key].name().to_vec(),
         };
         let knot = edges.iter().take(EDGES).map(edge).collect();
-        self.knots.push_back(knot);
+        self.knots.push_back((id, knot));
     }
 }
 

@@ -96,7 +96,7 @@ pub struct Locks {
     /// Cost of searches since it was last taken, in units of some 100 ns.
     work: u32,
     /// Deadlocks that were refused and not taken yet.
-    knots: VecDeque<Vec<WaitEdge>>,
+    knots: VecDeque<(SessionId, Vec<WaitEdge>)>,
     /// Slots of sessions that are closing and still have tickets.
     closing: VecDeque<u32>,
     /// Breaks that go on.
@@ -185,7 +185,8 @@ impl Locks {
 
     /// Carries out one command of the session `from` at the time `now`; a `now` before the last one counts as the last
     /// one. Each command but Close, Drain and Tick is answered by exactly one reply to `from`: at once, or later if an
-    /// acquire or a wait has to wait, or a break goes on. The same command may answer other sessions too, before `from`.
+    /// acquire or a wait has to wait, or a break goes on; [`SessionId::NOBODY`] is not answered. The same command may answer
+    /// other sessions too, before `from`.
     pub fn apply(&mut self, now: Us, from: SessionId, command: Command, out: &mut Outbox) {
         self.now = self.now.max(now);
         let default = self.settings.default_lease;
@@ -291,17 +292,17 @@ impl Locks {
         };
         if let Some(reply) = reply {
             self.counts.waits.refused += u64::from(reply == Reply::Refused(Refusal::MaxWaiters));
+            if from == SessionId::NOBODY {
+                return;
+            }
             out.reply(from, reply);
         }
     }
 
     /// When the next [`Command::Tick`] has something to do. Never late, perhaps early; 0 while sliced work is left.
     pub fn deadline(&self) -> Option<Us> {
-        let put_off = !self.closing.is_empty()
-            || !self.breaking.is_empty()
-            || self
-                .drained
-                .is_some_and(|drain| drain.next < self.tickets.places());
+        let put_off =
+            !self.closing.is_empty() || !self.breaking.is_empty() || self.is_turning_away();
         if put_off {
             return Some(0);
         }
@@ -346,6 +347,23 @@ impl Locks {
     /// How many keys are held or queued for.
     pub fn keys(&self) -> usize {
         self.keys.len() - self.idle.count
+    }
+
+    /// A renewal has found no such hold, outside of the table.
+    pub fn note_failed_renewal(&mut self) {
+        self.counts.renewal_failures += 1;
+    }
+
+    /// Whether a drain has not looked at all that wait yet.
+    pub fn is_turning_away(&self) -> bool {
+        self.drained
+            .is_some_and(|drain| drain.next < self.tickets.places())
+    }
+
+    /// A number that is given once for each `count`, and that nobody can guess.
+    pub fn unique(&self, count: u64) -> u64 {
+        let [low, high, ..] = self.secret.attempt(b"", b"", &count.to_le_bytes());
+        u64::from(high) << 32 | u64::from(low)
     }
 
     fn is_draining(&self) -> bool {

@@ -6,7 +6,22 @@ use std::iter;
 use super::Locks;
 use super::ticket::Ticket;
 use crate::base::slab::NIL;
-use crate::command::{Space, State, TicketView, Us, View};
+use crate::command::{Space, State, TicketView, Token, Us, View};
+
+/// A hold that a request names.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldView<'a> {
+    /// The space of its key.
+    pub space: Space,
+    /// Its token: a secret.
+    pub token: Token,
+    /// Its owner, if that was declared.
+    pub owner: Option<&'a [u8]>,
+    /// How long its last grant or repeat was to last.
+    pub lease: Us,
+    /// For how long from now the table renews it by itself, if it does.
+    pub renews: Option<Us>,
+}
 
 impl Locks {
     /// One above the highest place that [`Locks::view`] may be asked for.
@@ -73,6 +88,27 @@ impl Locks {
             .skip(skip)
             .take_while(move |&place| self.tickets[place].waits() == waiting)
             .map(move |place| self.view_ticket(now, place))
+    }
+
+    /// The hold of this name, in either space, that has this fence and whose lease still runs.
+    pub fn hold_of(&self, now: Us, name: &[u8], fence: u64) -> Option<HoldView<'_>> {
+        let now = self.now.max(now);
+        let place = [Space::Lock, Space::Semaphore].iter().find_map(|&space| {
+            let key = self.find(self.secret.hash(space, name), space, name)?;
+            let used = self.keys[key].idle().is_none();
+            used.then(|| self.find_fence(key, fence)).flatten()
+        })?;
+        let Ticket {
+            token, lease, key, ..
+        } = self.tickets[place];
+        let ticket = self.view_ticket(now, place);
+        (ticket.lease_left > 0).then(|| HoldView {
+            space: self.keys[key].space(),
+            token,
+            owner: ticket.owner,
+            lease,
+            renews: ticket.renews,
+        })
     }
 
     fn view_ticket(&self, now: Us, place: u32) -> TicketView<'_> {

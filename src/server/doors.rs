@@ -51,8 +51,12 @@ pub(super) struct Doors {
     errors: Pace,
     /// The last of the errors.
     error: Option<io::Error>,
-    accepted: u64,
-    turned_away: u64,
+    /// Connections that were sent away: over one of the limits, or for want of a descriptor.
+    over_limit: u64,
+    over_limit_per_ip: u64,
+    out_of_files: u64,
+    /// How often nothing could be accepted until later.
+    stalls: u64,
 }
 
 /// Where clients of one face come in, at one address.
@@ -85,8 +89,10 @@ impl Doors {
             exhausted: Pace::default(),
             errors: Pace::default(),
             error: None,
-            accepted: 0,
-            turned_away: 0,
+            over_limit: 0,
+            over_limit_per_ip: 0,
+            out_of_files: 0,
+            stalls: 0,
         };
         Ok((doors, warnings))
     }
@@ -204,6 +210,7 @@ impl Doors {
                 Err((ErrorKind::WouldBlock, _)) => return,
                 Err((_, e)) => {
                     // No edge will come for clients that wait already.
+                    self.stalls += 1;
                     self.retry = Some(now.saturating_add(RETRY));
                     self.errors.add(1);
                     self.error = Some(e);
@@ -216,19 +223,18 @@ impl Doors {
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, face: Face, world: &mut World) {
         if let Some(over) = self.limits.keeps_out(peer.ip()) {
-            self.turned_away += 1;
-            let kind = match over {
-                Over::All => Kind::Connections,
-                Over::PerIp => Kind::ConnectionsPerIp,
+            let (kind, count) = match over {
+                Over::All => (Kind::Connections, &mut self.over_limit),
+                Over::PerIp => (Kind::ConnectionsPerIp, &mut self.over_limit_per_ip),
             };
+            *count += 1;
             world.refusals.add(kind, 1, Some(peer));
             return refuse(stream, face);
         }
         let Some(id) = world.hub.opened(face, peer) else {
-            self.turned_away += 1;
+            self.over_limit += 1;
             return;
         };
-        self.accepted += 1;
         self.limits.enter(id.slot(), peer.ip());
         if world.sockets.insert(stream, id, world.registry).is_err() {
             world.hub.closed(id);
@@ -243,7 +249,7 @@ impl Doors {
         let accepted = listener.accept().map(drop);
         self.reserve = world.spare.try_clone_to_owned().ok();
         accepted?;
-        self.turned_away += 1;
+        self.out_of_files += 1;
         self.exhausted.add(1);
         Ok(())
     }
@@ -261,10 +267,17 @@ impl Doors {
         }
     }
 
-    /// The counts of the doors, for the hub's snapshot.
+    /// How many connections there are.
+    pub fn connections(&self) -> u32 {
+        self.limits.count()
+    }
+
+    /// The counts of the doors, for the metrics.
     pub fn count(&self, vitals: &mut Vitals) {
-        vitals.accepted = self.accepted;
-        vitals.turned_away = self.turned_away;
+        vitals.over_limit = self.over_limit;
+        vitals.over_limit_per_ip = self.over_limit_per_ip;
+        vitals.out_of_files = self.out_of_files;
+        vitals.accept_stalls = self.stalls;
     }
 }
 
@@ -426,7 +439,7 @@ fn refuse(mut stream: TcpStream, face: Face) {
         return;
     }
     let mut line = Vec::new();
-    face.write(Reply::Refused(Refusal::MaxConnections), None, &mut line);
+    face.write(Reply::Refused(Refusal::MaxConnections), &mut line);
     // The client may be gone by now.
     let _ = stream.write(&line);
     // A close with input unread is a reset, by which the line can be lost.

@@ -49,6 +49,11 @@ impl Limits {
         is_over(from_there, self.most_per_ip).then_some(Over::PerIp)
     }
 
+    /// How many connections there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     /// A connection from this address is in, with this slot.
     pub fn enter(&mut self, slot: u32, ip: IpAddr) {
         self.count += 1;

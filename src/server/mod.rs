@@ -10,6 +10,7 @@ mod refusals;
 mod reload;
 mod socket;
 mod trail;
+mod turns;
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
@@ -30,6 +31,7 @@ use doors::{Doors, World};
 use refusals::Refusals;
 use reload::Tokens;
 use socket::Sockets;
+use turns::Turns;
 
 /// Events of one turn, each a read and perhaps a write: some 10 us.
 const EVENTS_A_TURN: usize = 64;
@@ -114,8 +116,12 @@ struct Server {
     behind: Option<Us>,
     /// The time of the turn.
     now: Us,
-    /// The longest turn so far; measured only for `--debug`.
-    longest: Us,
+    turns: Turns,
+    /// Whether turns are timed.
+    is_timed: bool,
+    started_unix_us: u64,
+    /// Files that were open at the start, if that is known.
+    first_files: Option<u64>,
     /// `draining`: when the first signal came. `cut`: a second one came.
     draining: Option<Us>,
     cut: bool,
@@ -144,6 +150,8 @@ impl Server {
                 .register(&mut source, token, Interest::READABLE)?;
         }
         doors.announce(&mut log);
+        // The clock costs something, so turns are only timed for somebody who may look.
+        let is_timed = log.is_debug();
         Ok(Server {
             log,
             hub: Hub::new(settings(config, &secrets)?),
@@ -158,7 +166,10 @@ impl Server {
             heard: 0,
             behind: None,
             now: sys::now(),
-            longest: 0,
+            turns: Turns::new(),
+            is_timed,
+            started_unix_us: unix_us(),
+            first_files: sys::figures::listed_files(),
             draining: None,
             cut: false,
         })
@@ -186,6 +197,11 @@ impl Server {
         if !busy {
             self.behind = None;
         }
+        self.turns.expect(match busy {
+            true => self.now,
+            false if self.armed > self.now => self.armed,
+            false => Us::MAX,
+        });
         // A turn without its events would end leases before it has read the renewals.
         loop {
             match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
@@ -199,7 +215,8 @@ impl Server {
     fn turn(&mut self, events: &Events) {
         // Everything that had arrived when poll was asked is among the events. The process may have stood still since.
         let asked = std::mem::replace(&mut self.now, sys::now());
-        self.hub.begin_turn(self.now, unix_us(), self.vitals());
+        self.turns.begin(self.now);
+        self.hub.begin_turn(self.now, unix_us());
         let to_read = self.sockets.to_read().min(EVENTS_A_TURN);
         for event in events {
             match event.token() {
@@ -211,6 +228,9 @@ impl Server {
         }
         self.sockets.read_again(to_read, &mut self.hub);
         self.advance_heard(asked, events.iter().count());
+        if self.hub.wants_vitals() {
+            self.hub.set_vitals(self.vitals());
+        }
         self.hub.tick(self.heard);
         self.settle();
         // After the closes, whose descriptors may be wanted.
@@ -225,10 +245,8 @@ impl Server {
         if self.has_news() {
             self.report();
         }
-        self.hub.end_turn();
-        if self.log.is_debug() {
-            self.measure();
-        }
+        let took = self.is_timed.then(|| self.measure());
+        self.hub.end_turn(took);
     }
 
     /// Whether the log is to be told of something, now or when the second of a count has passed. Most turns have nothing.
@@ -332,22 +350,28 @@ impl Server {
         self.settle();
     }
 
-    /// The counts of the outer ring, for the hub's snapshot.
+    /// The counts of the outer ring, for the metrics.
     fn vitals(&self) -> Vitals {
+        // An older kernel tells only by a list, which would take long with many connections.
+        let counted = || Some(self.first_files? + u64::from(self.doors.connections()));
         let mut vitals = Vitals {
-            longest_turn: self.longest,
+            clock_gaps: self.turns.gaps(),
+            started_unix_us: self.started_unix_us,
+            memory: sys::figures::memory(),
+            files: sys::figures::open_files().or_else(counted),
             ..Vitals::default()
         };
         self.doors.count(&mut vitals);
         vitals
     }
 
-    fn measure(&mut self) {
+    /// How long the turn took.
+    fn measure(&mut self) -> Us {
         let took = sys::now() - self.now;
-        if took > self.longest {
-            self.longest = took;
+        if self.turns.is_longest(took) {
             self.log.debug(unix_us(), "turn", &[("longest_us", &took)]);
         }
+        took
     }
 }
 
@@ -404,6 +428,8 @@ fn settings(config: &Config, secrets: &Secrets) -> io::Result<Settings> {
         read_timeout: config.read_timeout,
         write_timeout: config.write_timeout,
         shutdown_timeout: config.shutdown_timeout,
+        #[cfg(feature = "http")]
+        http: crate::wire::http::Settings::default(),
     })
 }
 

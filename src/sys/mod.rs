@@ -1,9 +1,10 @@
 //! System calls of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals as a file, the
-//! limit of open files, options of sockets, and standard error without a wait, in `output`; for dflock(1) processes, in
-//! `process`, and a socket between them, in `handover`. Not here: any decision. Invariant: unsafe code is in this folder alone, and each block makes one system
-//! call on values of its own.
+//! limit of open files, options of sockets, and standard error without a wait, in `output`; what this process uses, in
+//! `figures`; for dflock(1) processes, in `process`, and a socket between them, in `handover`. Not here: any decision.
+//! Invariant: unsafe code is in this folder alone, and each block makes one system call on values of its own.
 #![allow(unsafe_code, reason = "system calls")]
 
+pub mod figures;
 pub mod handover;
 pub mod output;
 pub mod process;

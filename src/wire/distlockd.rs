@@ -75,7 +75,8 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         | Reply::Broken { .. }
         | Reply::Kept { .. }
         | Reply::Superseded
-        | Reply::Cancelled => unreachable!("no frame of this face asks for that"),
+        | Reply::Cancelled
+        | Reply::Ended { .. } => unreachable!("no frame of this face asks for that"),
     };
     write_frame(status, message, out);
 }

@@ -8,11 +8,18 @@ pub mod distlockd;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod json;
-#[cfg(test)]
-mod played;
+#[cfg(feature = "http")]
+pub mod metrics;
 pub mod text;
 
-use crate::command::{Command, Refusal, Reply, Space};
+use crate::command::{Command, Refusal, Reply, Space, Us};
+#[cfg(feature = "http")]
+pub use http::Exchange;
+
+/// There are no such requests without the REST face.
+#[cfg(not(feature = "http"))]
+#[derive(Debug)]
+pub enum Exchange {}
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,9 +29,9 @@ pub enum Face {
     Text,
     /// The frames of the Python server distlockd.
     Distlockd,
-    /// A face for tests of the hub.
-    #[cfg(test)]
-    Played,
+    /// HTTP/1.1, for clients without a connection of their own, for browsers and for Prometheus.
+    #[cfg(feature = "http")]
+    Http,
 }
 
 /// How faces differ beyond their bytes. Code that depends on the face of a session asks here.
@@ -34,6 +41,8 @@ pub struct Rules {
     pub drains: bool,
     /// A session may be silent between frames without limit, because clients of this face keep pools of connections.
     pub may_idle: bool,
+    /// How long a session may be silent between frames; 0: the read timeout, unless it holds or listens.
+    pub keep_alive: Us,
     /// A session must say the server's secret first, if there is one.
     pub needs_secret: bool,
     /// A session that begins with an HTTP request or with TLS is closed unanswered: a browser must not drive this port.
@@ -56,6 +65,7 @@ impl Face {
             Face::Text => &Rules {
                 drains: true,
                 may_idle: false,
+                keep_alive: 0,
                 needs_secret: true,
                 refuses_browsers: true,
                 has_last_word: true,
@@ -66,6 +76,7 @@ impl Face {
             Face::Distlockd => &Rules {
                 drains: false,
                 may_idle: true,
+                keep_alive: 0,
                 needs_secret: false,
                 refuses_browsers: true,
                 has_last_word: false,
@@ -73,27 +84,40 @@ impl Face {
                 port_flag: "--distlockd-port",
                 frame_max: distlockd::FRAME_MAX,
             },
-            #[cfg(test)]
-            Face::Played => &played::RULES,
+            #[cfg(feature = "http")]
+            Face::Http => &Rules {
+                drains: false,
+                may_idle: false,
+                keep_alive: http::KEEP_ALIVE,
+                needs_secret: false,
+                refuses_browsers: false,
+                has_last_word: false,
+                listening: "listening-http",
+                port_flag: "--http-port",
+                frame_max: http::FRAME_MAX,
+            },
         }
     }
 
-    /// Reads the first frame of `input`. A session that is not `trusted` yet may send no long one. `scratch` is memory
-    /// for decoded parts of a request; a face that reads in place does not use it.
+    /// Reads the first frame of `input`. A session that is not `trusted` yet may send no long one. `scratch` is for what a
+    /// face must decode.
     #[cfg_attr(
-        not(test),
-        allow(
-            unused_variables,
-            clippy::ptr_arg,
-            reason = "no face here needs it yet"
-        )
+        not(feature = "http"),
+        expect(unused_variables, reason = "the other faces read in place")
     )]
-    pub fn parse<'a>(self, input: &'a [u8], scratch: &'a mut Vec<u8>, trusted: bool) -> Parsed<'a> {
+    pub fn parse<'a>(self, input: &'a [u8], scratch: &mut Scratch, trusted: bool) -> Parsed<'a> {
         match self {
             Face::Text => text::parse(input, trusted),
             Face::Distlockd => distlockd::parse(input),
-            #[cfg(test)]
-            Face::Played => played::parse(input, scratch),
+            #[cfg(feature = "http")]
+            Face::Http => match http::parse(input, &scratch.http, &mut scratch.exchange) {
+                http::Framed::Partial { need } => Parsed::Short { need },
+                http::Framed::Interim { need } => Parsed::Interim { need },
+                http::Framed::Done { used } => Parsed::Done {
+                    used,
+                    request: Request::Exchange,
+                },
+            },
         }
     }
 
@@ -103,44 +127,19 @@ impl Face {
         let is_like_http = match self {
             Face::Text => text::is_http_line,
             Face::Distlockd => distlockd::is_text,
-            #[cfg(test)]
-            Face::Played => |_: &[u8]| false,
+            #[cfg(feature = "http")]
+            Face::Http => |_: &[u8]| false,
         };
         self.rules().refuses_browsers && (is_http(input) || is_tls(input) || is_like_http(input))
     }
 
-    /// What the answer will need of this request, on a face whose answers say more than the reply.
-    #[cfg_attr(
-        not(test),
-        allow(
-            unused_variables,
-            clippy::ptr_arg,
-            reason = "no face here needs it yet"
-        )
-    )]
-    pub fn exchange(self, request: &Request) -> Option<Box<Exchange>> {
-        match self {
-            Face::Text | Face::Distlockd => None,
-            #[cfg(test)]
-            Face::Played => played::exchange(request),
-        }
-    }
-
-    /// Appends the bytes of `reply`.
-    #[cfg_attr(
-        not(test),
-        allow(
-            unused_variables,
-            clippy::ptr_arg,
-            reason = "no face here needs it yet"
-        )
-    )]
-    pub fn write(self, reply: Reply, exchange: Option<&Exchange>, out: &mut Vec<u8>) {
+    /// Appends the bytes of `reply`. The answers of HTTP say more than a reply: [`http::write`] and its like write those.
+    pub fn write(self, reply: Reply, out: &mut Vec<u8>) {
         match self {
             Face::Text => text::write(reply, out),
             Face::Distlockd => distlockd::write(reply, out),
-            #[cfg(test)]
-            Face::Played => played::write(reply, exchange, out),
+            #[cfg(feature = "http")]
+            Face::Http => unreachable!("an answer of HTTP needs its request"),
         }
     }
 
@@ -149,27 +148,21 @@ impl Face {
         match self {
             Face::Text => text::write(Reply::Refused(Refusal::Error), out),
             Face::Distlockd => distlockd::write_mistake(why, out),
-            #[cfg(test)]
-            Face::Played => out.extend_from_slice(why.as_bytes()),
+            #[cfg(feature = "http")]
+            Face::Http => unreachable!("a mistake over HTTP is a request with a problem"),
         }
     }
+}
 
-    /// Appends the interim answer that a client waits for before it sends the rest of a frame; see [`Parsed::Interim`].
-    #[cfg_attr(
-        not(test),
-        allow(
-            unused_variables,
-            clippy::ptr_arg,
-            reason = "no face here needs it yet"
-        )
-    )]
-    pub fn write_interim(self, out: &mut Vec<u8>) {
-        match self {
-            Face::Text | Face::Distlockd => unreachable!("this face has no interim answer"),
-            #[cfg(test)]
-            Face::Played => out.extend_from_slice(b"go on\n"),
-        }
-    }
+/// What faces decode into, and what they must know for that. It is the hub's, and used again for every request.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    /// What the REST face was told when it was made.
+    #[cfg(feature = "http")]
+    pub http: http::Settings,
+    /// The last request of the REST face, until the hub takes it.
+    #[cfg(feature = "http")]
+    pub exchange: Option<Box<Exchange>>,
 }
 
 /// Whether a connection that begins with these bytes speaks TLS: they are a record of a handshake, and the first byte of
@@ -194,13 +187,6 @@ fn is_http(input: &[u8]) -> bool {
     METHODS.iter().any(|method| input.starts_with(method))
 }
 
-/// The parts of a request that its answer repeats.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Exchange {
-    /// The name in the request, as sent.
-    pub name: Vec<u8>,
-}
-
 /// What the head of a byte stream is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed<'a> {
@@ -209,9 +195,16 @@ pub enum Parsed<'a> {
         /// How many lines of it are whole: 0 to 2; 0 where frames have no lines.
         lines: u8,
     },
-    /// Not a whole frame yet, and its client waits for an interim answer before it sends the rest. One is sent per
-    /// frame.
-    Interim,
+    /// Not a whole frame yet, on a face without lines.
+    Short {
+        /// There is no whole frame before the input has so many bytes.
+        need: usize,
+    },
+    /// The same, and the client waits for an interim answer before it sends the rest. One is sent per frame.
+    Interim {
+        /// As above.
+        need: usize,
+    },
     /// A whole frame with a valid request.
     Done {
         /// Its length in bytes.
@@ -242,6 +235,8 @@ pub enum Parsed<'a> {
 pub enum Request<'a> {
     /// For the lock table.
     Command(Command<'a>),
+    /// Of the REST face: it is decoded, in the [`Scratch`].
+    Exchange,
     /// Asks whether the server answers.
     Ping,
     /// Says the secret.

@@ -103,7 +103,7 @@ pub fn write(reply: Reply, out: &mut Vec<u8>) {
         Reply::Timeout => out.extend_from_slice(b"timeout"),
         Reply::Queued => out.extend_from_slice(b"queued"),
         Reply::Refused(refusal) => out.extend_from_slice(name_of(refusal).as_bytes()),
-        Reply::Kept { .. } | Reply::Superseded | Reply::Cancelled => {
+        Reply::Kept { .. } | Reply::Superseded | Reply::Cancelled | Reply::Ended { .. } => {
             unreachable!("no line of this face asks for that")
         }
     }

@@ -288,6 +288,14 @@ pub fn write_interim(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
+/// The status of an answer.
+pub fn status_of(answer: &[u8]) -> u16 {
+    let digits = answer
+        .get(9..12)
+        .and_then(|digits| str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(500)
+}
+
 /// Appends the status line and the headers that every answer has.
 fn write_head(status: u16, exchange: Option<&Exchange>, clock: Clock, out: &mut Vec<u8>) {
     let reason = reason(status);

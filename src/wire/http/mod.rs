@@ -8,19 +8,23 @@ mod answer;
 mod body;
 mod guard;
 mod head;
+pub mod lock;
 mod parse;
 mod problem;
 mod read;
 pub mod route;
 
 pub use answer::{
-    write, write_body, write_instant, write_interim, write_lock_id, write_no_content,
+    status_of, write, write_body, write_instant, write_interim, write_lock_id, write_no_content,
     write_problem, write_seconds,
 };
 pub use guard::{admit, is_allowed_host, is_allowed_origin};
 pub use parse::{FRAME_MAX, Framed, parse};
 
-use crate::command::{Space, Token, Us};
+use crate::command::{SECOND, Space, Token, Us};
+
+/// How long a connection may be silent between requests.
+pub const KEEP_ALIVE: Us = 75 * SECOND;
 
 /// What the face is told once, when it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,21 @@ pub struct Settings {
     pub host: String,
     /// Origins whose pages may use the face, as `scheme://host[:port]`.
     pub origins: Vec<String>,
+}
+
+impl Default for Settings {
+    /// As a server has them that was told nothing.
+    fn default() -> Settings {
+        Settings {
+            default_timeout: 30 * SECOND,
+            max_timeout: 300 * SECOND,
+            renewal_interval: 5 * SECOND,
+            max_wait: 300 * SECOND,
+            metrics_public: false,
+            host: String::new(),
+            origins: Vec::new(),
+        }
+    }
 }
 
 /// One request, decoded: what the hub carries out and what the answer repeats. A session keeps it while it waits.
@@ -74,6 +93,8 @@ pub struct Exchange {
     pub asked: Result<Asked, Box<Problem>>,
     /// When its last byte was received. Set by the hub.
     pub arrived: Us,
+    /// The fence and the client of each hold that it ends or renews. Set by the hub.
+    pub ended: Vec<(u64, Vec<u8>)>,
 }
 
 /// A method of HTTP; RFC 9110, 9.3.

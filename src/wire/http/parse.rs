@@ -132,6 +132,7 @@ impl Exchange {
             query: Query::default(),
             asked: Err(Box::new(problem)),
             arrived: 0,
+            ended: Vec::new(),
         }
     }
 
@@ -169,6 +170,7 @@ impl Exchange {
             query,
             asked: asked.map_err(Box::new),
             arrived: 0,
+            ended: Vec::new(),
         }
     }
 }

@@ -207,7 +207,9 @@ fn a_line_may_have_256_bytes_with_its_cr_and_not_one_more() {
                         assert!(over && used == before && usize::from(lines) == line);
                     }
                     Parsed::Done { .. } | Parsed::Bad { .. } => assert!(!over),
-                    Parsed::Partial { .. } | Parsed::Interim => panic!("the frame is whole"),
+                    Parsed::Partial { .. } | Parsed::Short { .. } | Parsed::Interim { .. } => {
+                        panic!("the frame is whole")
+                    }
                 }
             }
         }

@@ -16,8 +16,12 @@ mod leases;
 mod limits;
 mod locks;
 mod losses;
+#[cfg(feature = "http")]
+mod metrics;
 mod phases;
 mod pipelining;
+#[cfg(feature = "http")]
+mod rest;
 mod semaphores;
 mod show;
 mod signals;

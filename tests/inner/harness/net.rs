@@ -4,7 +4,7 @@ use std::iter;
 use std::net::SocketAddr;
 
 use dflockd::command::{SECOND, SessionId, Us};
-use dflockd::hub::{Happened, Hub, Next, Refusals, Settings, Vitals, Wrote};
+use dflockd::hub::{Happened, Hub, Next, Refusals, Settings, Wrote};
 use dflockd::locks::Locks;
 use dflockd::wire::Face;
 
@@ -227,11 +227,19 @@ impl Net {
         while let Some(event) = self.hub.next_event() {
             self.events.push(event);
         }
-        self.hub.end_turn();
+        self.hub.end_turn(None);
         // A simulation is small. To look at a dialogue's thousands of tickets in each of its turns would take minutes.
         if self.journal.is_some() {
             self.hub.check();
         }
+    }
+
+    /// The metrics, as a scraper would read them.
+    #[cfg(feature = "http")]
+    pub fn metrics(&self) -> String {
+        let mut out = Vec::new();
+        self.hub.write_metrics(&mut out);
+        String::from_utf8(out).expect("metrics are text")
     }
 
     /// Takes what was counted of refusals.
@@ -246,7 +254,7 @@ impl Net {
 
     /// What the hub hears from now on happens now.
     fn begin_turn(&mut self) {
-        self.hub.begin_turn(self.now, 0, Vitals::default());
+        self.hub.begin_turn(self.now, 0);
     }
 
     /// The clock's part of a turn.

@@ -3,6 +3,8 @@
 use dflockd::command::SECOND;
 use dflockd::hub::Settings;
 use dflockd::locks;
+#[cfg(feature = "http")]
+use dflockd::wire::http;
 
 /// The settings that a server has by default.
 pub fn settings() -> Settings {
@@ -27,5 +29,7 @@ pub fn settings() -> Settings {
         read_timeout: 23 * SECOND,
         write_timeout: 5 * SECOND,
         shutdown_timeout: 30 * SECOND,
+        #[cfg(feature = "http")]
+        http: http::Settings::default(),
     }
 }

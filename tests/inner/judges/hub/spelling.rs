@@ -43,7 +43,11 @@ fn line(reply: &Reply) -> String {
         Reply::Timeout => "timeout".into(),
         Reply::Refused(refusal) => name(*refusal).into(),
         Reply::Broken { holds } => format!("ok {holds}"),
-        Reply::Signalled { .. } | Reply::Kept { .. } | Reply::Superseded | Reply::Cancelled => {
+        Reply::Signalled { .. }
+        | Reply::Kept { .. }
+        | Reply::Superseded
+        | Reply::Cancelled
+        | Reply::Ended { .. } => {
             panic!("no line asks the lock table for that")
         }
     }

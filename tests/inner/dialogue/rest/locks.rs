@@ -1,0 +1,149 @@
+//! Acquire, renew, release, status: one lock, and who may end its hold.
+
+use super::*;
+
+#[test]
+fn a_free_lock_is_granted_at_once_and_its_status_says_so() {
+    let mut d = Dialogue::patient();
+    let a = d.calls();
+    let body = r#"{"clientId":"c-1","timeout":30,"metadata":{"job":7}}"#;
+    let granted = d.is_given(a, "user:123", body);
+    let fence = granted.field("fencingToken");
+    assert_eq!(granted.field("lockId"), format!("lock-{fence}"));
+    assert_eq!(granted.field("renewalToken")[..16], fence);
+    for (member, value) in [
+        ("lockName", "user:123"),
+        ("clientId", "c-1"),
+        ("waitTime", "0"),
+        ("ttl", "30"),
+    ] {
+        assert_eq!(granted.field(member), value, "{member}");
+    }
+    d.at(2_500);
+    let status = d.call(a, "GET", "/locks/user:123/status", "");
+    for (member, value) in [
+        ("locked", "true"),
+        ("clientId", "c-1"),
+        ("waiters", "0"),
+        ("lockId", &granted.field("lockId")),
+    ] {
+        assert_eq!(status.field(member), value, "{member}");
+    }
+    let json = status.json();
+    let [holder] = json.field("holders").list() else {
+        panic!("one holds it: {}", status.body);
+    };
+    assert_eq!(holder.field("ttl").number(), 27.5);
+    assert_eq!(holder.field("metadata").field("job").number(), 7.0);
+    assert!(!status.body.contains(&granted.field("renewalToken")[16..]));
+}
+
+#[test]
+fn both_faces_have_one_table_and_one_queue() {
+    let mut d = Dialogue::patient();
+    let (a, line) = (d.calls(), d.connect());
+    let token = d.takes(line, "k");
+    d.begins_to_wait(a, "k", r#"{"clientId":"c","waitTimeout":10}"#);
+    d.at(1_250);
+    d.says(line, release("k", &token), "ok\n");
+    let granted = d.next_answer(a);
+    assert_eq!(granted.field("acquired"), "true");
+    assert_eq!(granted.field("waitTime"), "1.25");
+    d.says(line, "l\nk\n0\n", "timeout\n");
+    // The token is the same on both faces.
+    let token = granted.field("renewalToken");
+    d.says(line, release("k", &token), "ok\n");
+    assert_eq!(
+        d.call(a, "GET", "/locks/k/status", "").field("locked"),
+        "false"
+    );
+}
+
+#[test]
+fn a_hold_outlives_its_connection_and_ends_with_its_lease() {
+    let mut d = Dialogue::patient();
+    let (a, b) = (d.calls(), d.calls());
+    d.is_given(a, "k", r#"{"clientId":"a","timeout":2}"#);
+    d.reset(a);
+    let not = d.post(b, "/locks/k/acquire", r#"{"clientId":"b"}"#, 200);
+    assert_eq!(not.field("acquired"), "false");
+    assert_eq!(not.field("reason"), "timeout");
+    d.begins_to_wait(b, "k", r#"{"clientId":"b","waitTimeout":10}"#);
+    d.at(1_999);
+    assert_eq!(d.0.clients[b].heard, b"");
+    d.at(2_000);
+    assert_eq!(d.next_answer(b).field("acquired"), "true");
+}
+
+#[test]
+fn a_release_names_the_hold_by_its_token_or_by_its_id_and_client() {
+    let mut d = Dialogue::patient();
+    let a = d.calls();
+    for by_token in [true, false] {
+        let granted = d.is_given(a, "k", r#"{"clientId":"c"}"#);
+        let id = granted.field("lockId");
+        let token = granted.field("renewalToken");
+        let wrong = format!(r#"{{"clientId":"other","lockId":"{id}"}}"#);
+        let problem = d.post(a, "/locks/k/release", &wrong, 403);
+        assert_eq!(problem.field("code"), "not-owner");
+        d.post(a, "/locks/k/release", r#"{"clientId":"c"}"#, 422);
+        let right = match by_token {
+            true => format!(r#"{{"renewalToken":"{token}"}}"#),
+            false => format!(r#"{{"clientId":"c","lockId":"{id}"}}"#),
+        };
+        let released = d.post(a, "/locks/k/release", &right, 200);
+        assert_eq!(released.field("released"), "true");
+        assert_eq!(released.field("clientId"), "c");
+        let problem = d.post(a, "/locks/k/release", &right, 409);
+        assert_eq!(problem.field("code"), "not-held");
+        assert_eq!(
+            problem.header("Content-Type"),
+            Some("application/problem+json")
+        );
+    }
+    // A lockId of another server is one that is not held.
+    let seed = r#"{"clientId":"client-1","lockId":"lock-789"}"#;
+    d.post(a, "/locks/k/release", seed, 409);
+}
+
+#[test]
+fn a_renewal_keeps_the_token_and_moves_the_end() {
+    let mut d = Dialogue::patient();
+    let a = d.calls();
+    let granted = d.is_given(a, "k", r#"{"clientId":"c","timeout":10}"#);
+    let token = granted.field("renewalToken");
+    d.at(9_000);
+    let body = format!(r#"{{"renewalToken":"{token}"}}"#);
+    let renewed = d.post(a, "/locks/k/renew", &body, 200);
+    assert_eq!(renewed.field("renewalToken"), token);
+    assert_eq!(renewed.field("clientId"), "c");
+    assert_eq!(renewed.field("ttl"), "10");
+    let body = format!(r#"{{"renewalToken":"{token}","timeout":1.5}}"#);
+    assert_eq!(d.post(a, "/locks/k/renew", &body, 200).field("ttl"), "1.5");
+    d.at(10_499);
+    d.post(a, "/locks/k/renew", &body, 200);
+    d.at(12_000);
+    d.post(a, "/locks/k/renew", &body, 409);
+    d.post(a, "/locks/k/renew", "{}", 422);
+}
+
+#[test]
+fn an_administrator_ends_the_holds_and_the_queue_is_served() {
+    let mut d = Dialogue::patient();
+    let (a, b) = (d.calls(), d.calls());
+    let granted = d.is_given(a, "k", r#"{"clientId":"a"}"#);
+    d.begins_to_wait(b, "k", r#"{"clientId":"b","waitTimeout":10}"#);
+    let broken = d.call(a, "DELETE", "/locks/k", "");
+    assert_eq!(broken.status, 200, "{}", broken.body);
+    let json = broken.json();
+    assert_eq!(json.field("locks").list()[0].field("clientId").text(), "a");
+    assert_eq!(d.next_answer(b).field("acquired"), "true");
+    let token = granted.field("renewalToken");
+    d.post(
+        a,
+        "/locks/k/renew",
+        &format!(r#"{{"renewalToken":"{token}"}}"#),
+        409,
+    );
+    assert_eq!(d.call(a, "DELETE", "/locks/none", "").status, 404);
+}
