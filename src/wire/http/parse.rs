@@ -39,18 +39,18 @@ pub fn parse(input: &[u8], settings: &Settings, out: &mut Option<Box<Exchange>>)
         [b'\r', b'\n', ..] => 2,
         _ => 0,
     };
-    let mut refuse = |exchange: Exchange| {
+    let mut last = |exchange: Exchange| {
         *out = Some(Box::new(exchange));
         Framed::Done { used: input.len() }
     };
     let end = match head::find(&input[begin..]) {
         Found::Whole(len) => begin + len,
         Found::Partial(need) => return Framed::Partial { need: begin + need },
-        Found::Bad(problem) => return refuse(Exchange::unread(problem)),
+        Found::Bad(problem) => return last(Exchange::unread(problem)),
     };
     let head = match head::read(&input[begin..end]) {
         Ok(head) => head,
-        Err(problem) => return refuse(Exchange::unread(problem)),
+        Err(problem) => return last(Exchange::unread(problem)),
     };
     let rest = &input[end..];
     match body::measure(head.length, rest) {
@@ -60,10 +60,13 @@ pub fn parse(input: &[u8], settings: &Settings, out: &mut Option<Box<Exchange>>)
                 check(&head, !data.is_empty())?;
                 read::body(route, &data, settings)
             });
+            if !exchange.keeps_alive {
+                return last(exchange);
+            }
             *out = Some(Box::new(exchange));
             Framed::Done { used: end + len }
         }
-        Extent::Bad(problem) => refuse(Exchange {
+        Extent::Bad(problem) => last(Exchange {
             keeps_alive: false,
             ..Exchange::of(&head, |_| Err(problem))
         }),
@@ -74,7 +77,7 @@ pub fn parse(input: &[u8], settings: &Settings, out: &mut Option<Box<Exchange>>)
             let exchange = Exchange::of(&head, |_| check(&head, true).map(|()| Asked::Nothing));
             if exchange.asked.is_err() {
                 let keeps_alive = false;
-                return refuse(Exchange {
+                return last(Exchange {
                     keeps_alive,
                     ..exchange
                 });

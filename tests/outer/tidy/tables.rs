@@ -231,6 +231,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("wire/http/read", "command super::route wire"),
     ("wire/http/route", "command wire"),
     ("wire/http/tests", "command"),
+    ("wire/http/tests/requests", ""),
     ("wire/json", "command"),
     ("wire/metrics", "command"),
     ("wire/metrics/tests", ""),
