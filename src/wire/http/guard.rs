@@ -81,3 +81,115 @@ fn is_address(host: &[u8]) -> bool {
         None => host.parse::<Ipv4Addr>().is_ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{settings, whole};
+    use super::*;
+
+    fn request(version: &str, more: &str) -> Exchange {
+        let request = format!("GET /health HTTP/{version}\r\n{more}\r\n");
+        whole(request.as_bytes()).0
+    }
+
+    #[test]
+    fn without_a_secret_a_name_must_be_the_servers() {
+        for (host, is_allowed) in [
+            ("localhost", true),
+            ("LocalHost:5000", true),
+            ("127.0.0.1:5000", true),
+            ("10.0.0.7", true),
+            ("[::1]:5000", true),
+            ("[::ffff:10.0.0.7]", true),
+            ("locks.example", true),
+            ("LOCKS.example:80", true),
+            ("localhost:", true),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("evil.example:localhost", false),
+            ("localhost:5000:80", false),
+            ("127.0.0.1.evil.example", false),
+            ("127.0.0.1:x", false),
+            ("1", false),
+            ("0x7f000001", false),
+            ("127.1", false),
+            ("::1", false),
+            ("[::1", false),
+            ("[localhost]", false),
+            ("[]", false),
+            (":5000", false),
+            ("", false),
+        ] {
+            let mut exchange = request("1.1", &format!("Host: {host}\r\n"));
+            assert_eq!(
+                is_allowed_host(&exchange, &settings(), false),
+                is_allowed,
+                "{host}"
+            );
+            assert!(is_allowed_host(&exchange, &settings(), true));
+            let problem = admit(&mut exchange, &settings(), false).err();
+            assert_eq!(
+                problem.map(|p| p.status),
+                (!is_allowed).then_some(421),
+                "{host}"
+            );
+        }
+        assert!(is_allowed_host(&request("1.0", ""), &settings(), false));
+        assert!(!is_allowed_host(
+            &request("1.0", "Host: evil.example\r\n"),
+            &settings(),
+            false
+        ));
+        // A request that is not understood is told so, whatever its host.
+        assert!(is_allowed_host(&request("1.1", ""), &settings(), false));
+        let mut unnamed = settings();
+        unnamed.host.clear();
+        assert!(!is_allowed_host(
+            &request("1.1", "Host: \r\n"),
+            &unnamed,
+            false
+        ));
+    }
+
+    #[test]
+    fn a_page_is_let_in_if_it_is_the_faces_own_or_configured() {
+        for (host, origin, is_allowed, is_shared) in [
+            ("localhost:5000", "http://localhost:5000", true, false),
+            ("localhost:5000", "http://LOCALHOST:5000", true, false),
+            ("localhost", "http://localhost:80", true, false),
+            ("localhost:80", "http://localhost", true, false),
+            ("localhost:5000", "https://ops.example", true, true),
+            ("localhost:5000", "HTTPS://OPS.example", true, true),
+            ("localhost:5000", "http://ops.example", false, false),
+            ("localhost:5000", "https://ops.example:444", false, false),
+            ("localhost:5000", "https://ops.example.evil", false, false),
+            ("localhost:5000", "https://localhost:5000", false, false),
+            ("localhost:5000", "http://localhost", false, false),
+            ("localhost:5000", "http://127.0.0.1:5000", false, false),
+            ("localhost:5000", "http://evil.example", false, false),
+            ("localhost:5000", "null", false, false),
+            ("localhost:5000", "", false, false),
+            ("", "http://", false, false),
+        ] {
+            let head = format!("Host: {host}\r\nOrigin: {origin}\r\n");
+            let mut exchange = request("1.1", &head);
+            assert_eq!(
+                is_allowed_origin(&exchange, &settings()),
+                is_allowed,
+                "{head}"
+            );
+            // Even where everyone is trusted who knows the secret.
+            let problem = admit(&mut exchange, &settings(), true).err();
+            assert_eq!(
+                problem.map(|p| p.status),
+                (!is_allowed).then_some(403),
+                "{head}"
+            );
+            assert_eq!(exchange.is_shared, is_shared, "{head}");
+        }
+        assert!(is_allowed_origin(
+            &request("1.1", "Host: h\r\n"),
+            &settings()
+        ));
+    }
+}

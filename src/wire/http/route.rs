@@ -318,3 +318,192 @@ pub fn fence(word: &[u8]) -> u64 {
     let digits = word.strip_prefix(b"lock-").and_then(|d| d.try_into().ok());
     digits.and_then(text::hex).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: [(&str, Method); 8] = [
+        ("GET", Method::Get),
+        ("HEAD", Method::Head),
+        ("POST", Method::Post),
+        ("DELETE", Method::Delete),
+        ("OPTIONS", Method::Options),
+        ("PUT", Method::Other),
+        ("PATCH", Method::Other),
+        ("TRACE", Method::Other),
+    ];
+
+    #[test]
+    fn every_path_has_its_methods_and_says_so_of_others() {
+        for row in PATHS {
+            for (word, method) in WORDS {
+                let (route, name) = find(method, word, &row.template.replace(NAME, "a%2Fb"));
+                let is_there = row.allow.split(", ").any(|allowed| allowed == word);
+                match name {
+                    Ok(name) => {
+                        assert!(is_there, "{word} {}", row.template);
+                        let has_name = row.template.contains(NAME) && method != Method::Options;
+                        let wanted = match row.template {
+                            "/locks/stats" if method == Method::Delete => &b"stats"[..],
+                            _ if has_name => b"a/b",
+                            _ => b"",
+                        };
+                        assert_eq!(name, wanted, "{word} {}", row.template);
+                    }
+                    Err(problem) => {
+                        assert!(!is_there, "{word} {}", row.template);
+                        assert_eq!(problem, Problem::method(row.allow));
+                    }
+                }
+                let is_lock = (row.route, method) == (Route::Stats, Method::Delete);
+                assert_eq!(route, if is_lock { Route::Lock } else { row.route });
+            }
+            // HEAD is there where GET is, and OPTIONS is everywhere.
+            assert_eq!(row.allow.contains("GET"), row.allow.contains("HEAD"));
+            assert!(row.allow.ends_with("OPTIONS"));
+            assert_eq!(template(row.route), row.template);
+            let options = access(row.route, Method::Options);
+            assert_eq!(
+                (access(row.route, Method::Get), options),
+                (row.access, Access::Public)
+            );
+        }
+        assert_eq!(
+            (template(Route::Unknown), allow(Route::Unknown)),
+            ("unknown", "")
+        );
+        assert_eq!(access(Route::Unknown, Method::Get), Access::Public);
+    }
+
+    #[test]
+    fn a_path_is_split_before_it_is_decoded_and_never_tidied_up() {
+        let status = |path: &str| match find(Method::Get, "GET", path) {
+            (_, Ok(_)) => 200,
+            (_, Err(problem)) => problem.status,
+        };
+        for (path, wanted) in [
+            ("/locks/stats", 200),
+            ("/%6cocks/%73tats", 200),
+            ("/locks/a/status", 200),
+            ("/locks/status/status", 200),
+            ("/locks", 200),
+            ("/", 200),
+            ("/locks/", 404),
+            ("/locks/a/status/", 404),
+            ("/locks%2Fa%2Fstatus", 404),
+            ("//", 404),
+            ("//locks", 404),
+            ("/./locks", 404),
+            ("/locks/../health", 404),
+            ("/Locks", 404),
+            ("/health/", 404),
+            ("/healthz", 404),
+            ("/%zz", 400),
+            ("/locks/a/%7", 400),
+            ("/locks/a/b", 404),
+            ("/locks/a", 405),
+        ] {
+            assert_eq!(status(path), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_what_it_may_be_on_the_line_protocol_and_text() {
+        let (longest, too_long) = ("x".repeat(256), "x".repeat(257));
+        let cat = "%F0%9F%90%88".repeat(64);
+        for (raw, name) in [
+            ("user:123", Some("user:123")),
+            ("a%2fb", Some("a/b")),
+            ("a%252fb", Some("a%2fb")),
+            ("%C3%A9é", Some("éé")),
+            ("a+b;c=d,e@f!$&'()*~", Some("a+b;c=d,e@f!$&'()*~")),
+            ("...", Some("...")),
+            ("{lockName}", Some("{lockName}")),
+            (&longest, Some(&longest)),
+            (&cat, Some(&"🐈".repeat(64))),
+            (&too_long, None),
+            ("", None),
+            (".", None),
+            ("..", None),
+            ("%2e", None),
+            ("%2E.", None),
+            ("a%20b", None),
+            ("a%09b", None),
+            ("a%0Db", None),
+            ("%00", None),
+            ("a%1b", None),
+            ("%7f", None),
+            ("%C2%85", None),
+            ("%ff", None),
+            ("%C3", None),
+            ("%", None),
+            ("%a", None),
+            ("%zz", None),
+            ("%+1", None),
+        ] {
+            let path = format!("/locks/{raw}/acquire");
+            let (route, read) = find(Method::Post, "POST", &path);
+            assert_eq!(route, Route::Acquire);
+            match (read, name) {
+                (Ok(read), Some(name)) => assert_eq!(read, name.as_bytes(), "{raw}"),
+                (Err(problem), None) => assert_eq!(problem.code, "invalid-lock-name"),
+                (read, _) => panic!("{raw}: {read:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_has_what_its_route_reads_and_each_once() {
+        let read = |route, query: &str| {
+            let (read, errors) = super::query(route, query);
+            let wrong: Vec<_> = errors.into_iter().map(|(field, _)| field).collect();
+            (read, wrong.join(" "))
+        };
+        let wrong = |route, query: &str| read(route, query).1;
+        let (page, none) = read(
+            Route::Locks,
+            "limit=1000&after=4294967295&prefix=a%2Bb+%ff&space=semaphore&x&=&x=%zz",
+        );
+        let wanted = Query {
+            space: Some(Space::Semaphore),
+            limit: 1000,
+            after: u32::MAX,
+            prefix: b"a+b+\xff".to_vec(),
+            ..Query::default()
+        };
+        assert_eq!((page, none.as_str()), (wanted, ""));
+        assert_eq!(read(Route::Locks, "").0, Query::default());
+        assert!(!read(Route::Status, "queue=false&space=lock").0.queue);
+        for (lock_id, fence) in [
+            ("lock-00000000000000ff", 255),
+            ("lock-00000000000000FF", 0),
+            ("lock-789", 0),
+            ("", 0),
+        ] {
+            let (read, none) = read(Route::Lock, &format!("lockId={lock_id}"));
+            assert_eq!((read.fence, none.as_str()), (Some(fence), ""));
+        }
+        for query in [
+            "limit=0",
+            "limit=1001",
+            "limit=+1",
+            "limit=-1",
+            "limit=1.0",
+            "limit=",
+            "limit",
+            "limit=1&limit=2",
+            "limit=%zz",
+            "limit=99999999999999999999",
+        ] {
+            assert_eq!(wrong(Route::Locks, query), "limit", "{query}");
+            assert_eq!(wrong(Route::Acquire, query), "");
+        }
+        let query = "after=x&after=4294967296&space=Lock&prefix=%&queue=no";
+        assert_eq!(wrong(Route::Locks, query), "after after space prefix");
+        assert_eq!(
+            wrong(Route::Status, "queue=no&limit=0&space="),
+            "queue space"
+        );
+    }
+}

@@ -1,6 +1,8 @@
 //! Requests as clients and attackers send them: whole, byte by byte, cut at every place, and with bytes that are
 //! changed at random.
 
+mod answers;
+mod bodies;
 mod requests;
 
 use super::body::{BODY_MAX, EXTENSION_MAX, FRAMING_MAX, TRAILER_MAX};

@@ -231,6 +231,8 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("wire/http/read", "command super::route wire"),
     ("wire/http/route", "command wire"),
     ("wire/http/tests", "command"),
+    ("wire/http/tests/answers", "command wire"),
+    ("wire/http/tests/bodies", "command wire"),
     ("wire/http/tests/requests", ""),
     ("wire/json", "command"),
     ("wire/metrics", "command"),
