@@ -8,6 +8,7 @@
 mod options;
 mod secret;
 mod settings;
+mod values;
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
@@ -325,7 +326,7 @@ fn command_line(reading: &mut Reading, args: Vec<OsString>) -> Result<(), String
                 ));
             }
             Ok(Some(lexopt::Arg::Value(value))) => {
-                let hint = match value.to_str().map(options::boolean) {
+                let hint = match value.to_str().map(values::boolean) {
                     Some(Ok(_)) => ": write the value of a boolean after '=', as in --debug=false",
                     _ => ": dflockd takes only options",
                 };

@@ -2,8 +2,9 @@
 //! length.
 
 use super::Config;
-use super::options::{Flag, Group, OPTIONS, boolean};
+use super::options::{Flag, Group, OPTIONS};
 use super::secret::Auth;
+use super::values::boolean;
 
 /// One option, as it is set.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,74 @@
+//! The grammar of the values that options take. Invariant: an error is one line that says which values are wanted.
+
+use std::net::Ipv6Addr;
+use std::num::IntErrorKind;
+use std::ops::RangeInclusive;
+
+use crate::command::{SECOND, SECONDS_MAX, Us};
+
+/// Records are linked by 32-bit indices. This leaves room for them, and no host has the memory for so many.
+const COUNT_MAX: i64 = 1_000_000_000;
+/// The largest budget of memory, in bytes.
+const BYTES_MAX: i64 = 1_000_000_000_000;
+
+/// A number in a range; `what` names it, with its unit, for the error.
+pub(super) fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Result<i64, String> {
+    let (least, most) = (*range.start(), *range.end());
+    let want = format!("want {what}, {least} to {most}");
+    // Rust's own grammar is the contract's: decimal, optional sign, leading zeros, nothing else.
+    let is_above = match text.parse::<i64>() {
+        Ok(value) if range.contains(&value) => return Ok(value),
+        Ok(value) => value > most,
+        Err(e) if *e.kind() == IntErrorKind::PosOverflow => true,
+        Err(e) if *e.kind() == IntErrorKind::NegOverflow => false,
+        Err(_) => return Err(want),
+    };
+    Err(match is_above {
+        true => format!("above {most}; {want}"),
+        false => format!("below {least}; {want}"),
+    })
+}
+
+pub(super) fn count(text: &str, least: i64) -> Result<i64, String> {
+    integer(text, least..=COUNT_MAX, "a whole number")
+}
+
+pub(super) fn bytes(text: &str) -> Result<usize, String> {
+    integer(text, 0..=BYTES_MAX, "a number of bytes")
+        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
+}
+
+pub(super) fn seconds(text: &str, least: i64) -> Result<Us, String> {
+    integer(text, least..=SECONDS_MAX as i64, "whole seconds").map(|value| value as Us * SECOND)
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" => Ok(true),
+        "0" | "no" | "false" | "off" => Ok(false),
+        _ => Err("want true or false (or 1, yes, on, 0, no, off)".to_string()),
+    }
+}
+
+/// Takes the brackets off an IPv6 address, as a URL has them. A text with a colon in it that is no such address has a
+/// port, and is refused.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let inside = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let host = inside.filter(|inside| inside.contains(':')).unwrap_or(text);
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '[' || c == ']';
+    let has_port = host.contains(':') && host.parse::<Ipv6Addr>().is_err() && !host.contains('%');
+    if host.is_empty() || host.contains(odd) || has_port {
+        return Err("want an address or a host name, without a port".to_string());
+    }
+    Ok(host.to_string())
+}
+
+pub(super) fn secret_file(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("want the path of a file".to_string())
+    } else {
+        Ok(text.to_string())
+    }
+}
