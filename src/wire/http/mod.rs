@@ -1,8 +1,8 @@
 //! The REST face: requests of HTTP/1.1 (RFC 9110, RFC 9112) with bodies in JSON. This file has the types that the parts
 //! share. `parse.rs` reads a request: `head.rs` and `body.rs` find its end, `route.rs` says what its path and method ask
 //! for, `read.rs` reads its body. `guard.rs` keeps the pages of browsers out. `problem.rs` has what can be wrong, and
-//! `answer.rs` writes answers. Invariant: whatever is not understood exactly is refused, and after a doubt about where a
-//! request ends nothing that follows it is read.
+//! `answer.rs` writes answers; `stored.rs` has the two that are the same for everybody. Invariant: whatever is not
+//! understood exactly is refused, and after a doubt about where a request ends nothing that follows it is read.
 
 mod answer;
 mod body;
@@ -13,6 +13,7 @@ mod parse;
 mod problem;
 mod read;
 pub mod route;
+pub mod stored;
 
 pub use answer::{
     status_of, write, write_body, write_instant, write_interim, write_lock_id, write_no_content,

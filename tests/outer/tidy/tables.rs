@@ -234,6 +234,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("wire/http/problem", ""),
     ("wire/http/read", "command super::route wire"),
     ("wire/http/route", "command wire"),
+    ("wire/http/stored", ""),
     ("wire/http/tests", "command"),
     ("wire/http/tests/answers", "command wire"),
     ("wire/http/tests/bodies", "command wire"),
