@@ -1,0 +1,113 @@
+"""The real binary with the REST face, for the tests beside this file, and a connection of the line protocol. Invariant:
+no wait is without a deadline, and the first claim that is not true ends the program with status 1.
+"""
+
+import http.client
+import json
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+HOST = "127.0.0.1"
+PATIENCE_S = 60
+
+
+class Server:
+    """The binary, until the end of the block."""
+
+    def __init__(self, binary, *options, port=0, http_port=0):
+        ports = ["--port", str(port), "--http-port", str(http_port)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DFLOCKD_")}
+        self.process = subprocess.Popen([binary, *ports, *options], stderr=subprocess.PIPE, text=True, env=environment)
+        lines = queue.Queue()
+        threading.Thread(target=read_all, args=(self.process.stderr, lines), daemon=True).start()
+        self.log = []
+        while (line := lines.get(timeout=PATIENCE_S)) is not None:
+            self.log.append(line)
+            if match := re.search(r" dflockd listening-http addr=.*:(\d+)$", line):
+                self.http_port = int(match[1])
+            if match := re.search(r" dflockd listening addr=.*:(\d+)$", line):
+                self.port = int(match[1])
+                self.url = f"http://{HOST}:{self.http_port}"
+                return
+        raise AssertionError(f"it does not start: {self.log}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, method, path, body=None, **headers):
+        """Status, headers and body of one answer."""
+        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=PATIENCE_S)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        result = answer.status, answer.headers, answer.read()
+        connection.close()
+        return result
+
+    def line(self, *lines, name=None):
+        return Line(self.port, *lines, name=name)
+
+
+class Line:
+    """A connection of the line protocol, which says these lines at once."""
+
+    def __init__(self, port, *lines, name=None):
+        self.socket = socket.create_connection((HOST, port), PATIENCE_S)
+        self.address = "%s:%d" % self.socket.getsockname()
+        self.answers = self.socket.makefile("rb")
+        if name:
+            assert self.ask("id", "_", name) == b"ok"
+        if lines:
+            self.say(*lines)
+
+    def say(self, *lines):
+        encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
+        self.socket.sendall(b"".join(line + b"\n" for line in encoded))
+
+    def hear(self):
+        return self.answers.readline().rstrip(b"\n")
+
+    def ask(self, *lines):
+        self.say(*lines)
+        return self.hear()
+
+    def close(self):
+        self.answers.close()
+        self.socket.close()
+
+
+def read_all(stream, lines):
+    for line in stream:
+        lines.put(line.rstrip("\n"))
+    lines.put(None)
+
+
+def prove(claim, *arguments):
+    """Runs a claim, which is a function with a name that says it."""
+    text = claim.__name__.replace("_", " ")
+
+    def late(*_):
+        raise AssertionError(f"not done after {PATIENCE_S} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(PATIENCE_S)
+    begin = time.monotonic()
+    try:
+        claim(*arguments)
+    except Exception:
+        print(f"FAILED: {text}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    signal.alarm(0)
+    print(f"ok: {text} ({time.monotonic() - begin:.1f} s)", flush=True)
