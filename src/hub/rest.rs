@@ -15,7 +15,7 @@ use crate::command::{
 use crate::wire::http::route::{self, Access};
 use crate::wire::http::{
     self, Acquire, Answer, Asked, Clock, Exchange, Method, Problem, Query, Release, Renew, Route,
-    lock,
+    lock, stored,
 };
 use crate::wire::metrics;
 
@@ -29,9 +29,6 @@ const BROKEN: usize = 1_000;
 
 const JSON: &str = "application/json";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const PAGE: &[u8] = include_bytes!("../wire/http/page.html");
-const PAGE_POLICY: &str = include_str!("../wire/http/page.csp");
-const OPENAPI: &[u8] = include_bytes!("../wire/http/openapi.json");
 
 /// What the hub knows of a session of this face.
 #[derive(Default)]
@@ -139,13 +136,13 @@ impl Hub {
             }
             Route::Page => self.give(slot, &exchange, |exchange, clock, out| {
                 let more = [
-                    ("Content-Security-Policy", PAGE_POLICY.trim_ascii()),
+                    ("Content-Security-Policy", stored::PAGE_POLICY),
                     ("X-Content-Type-Options", "nosniff"),
                     ("Referrer-Policy", "no-referrer"),
                 ];
                 http::write_body(
                     "text/html; charset=utf-8",
-                    PAGE,
+                    stored::PAGE.as_bytes(),
                     &more,
                     exchange,
                     clock,
@@ -153,9 +150,18 @@ impl Hub {
                 );
             }),
             Route::OpenApi => self.give(slot, &exchange, |exchange, clock, out| {
-                let tag = concat!("\"", env!("CARGO_PKG_VERSION"), "\"");
-                let more = [("ETag", tag), ("Cache-Control", "no-cache")];
-                http::write_body(JSON, OPENAPI, &more, exchange, clock, out);
+                let more = [
+                    ("ETag", &stored::openapi_tag()[..]),
+                    ("Cache-Control", "no-cache"),
+                ];
+                http::write_body(
+                    JSON,
+                    stored::OPENAPI.as_bytes(),
+                    &more,
+                    exchange,
+                    clock,
+                    out,
+                );
             }),
             Route::Acquire | Route::Release | Route::Renew | Route::Server | Route::Unknown => {
                 unreachable!("it has a body, a problem or only OPTIONS")
