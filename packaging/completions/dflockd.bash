@@ -16,10 +16,12 @@ _dflockd() {
         cur=${cur/#\~\//$HOME/}
         set -- compgen -f
         ;;
-    --host | --distlockd-host) set -- compgen -A hostname ;;
+    --host | --distlockd-host | --http-host) set -- compgen -A hostname ;;
     *)
         [[ $cur == -* ]] || return 0
         set -- compgen -W '--host --port --distlockd-port --distlockd-host --default-lease-ttl --distlockd-lease
+        --http-port --http-host --http-default-timeout --http-max-timeout --http-renewal-interval --http-max-wait
+        --http-cors-allowed-origins --metrics-public --no-metrics-public
         --auto-release-on-disconnect --no-auto-release-on-disconnect --deadlock-detection
         --no-deadlock-detection --gc-max-idle --shutdown-timeout --max-locks --max-waiters
         --max-holds --max-subscriptions --max-backlog --max-connections --max-connections-per-ip

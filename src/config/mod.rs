@@ -13,8 +13,8 @@ mod values;
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 
-use crate::command::Us;
-use options::{FOREIGN, PLANNED};
+use crate::command::{SECOND, Us};
+use options::{FOREIGN, PLANNED, REDIS};
 pub use options::{Flag, Group, OPTIONS};
 pub use secret::{Auth, NoSecret, Secrets, secret_in};
 pub use settings::{Setting, Settings};
@@ -31,6 +31,8 @@ pub struct Config {
     pub port: u16,
     /// The face for clients of distlockd.
     pub distlockd: Distlockd,
+    /// The REST face.
+    pub http: Http,
     /// Lease of an acquire or a renewal that names none, in microseconds; at least a second.
     pub default_lease: Us,
     /// Whether a wait that could never end is refused.
@@ -84,6 +86,27 @@ pub struct Distlockd {
     pub no_auth: bool,
 }
 
+/// The REST face. Times are in microseconds, and at least a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// TCP port, with 0 one that the kernel chooses; without it there is no such face.
+    pub port: Option<u16>,
+    /// Address or host name to listen on; without it, `Config::host`.
+    pub host: Option<String>,
+    /// Lease of an acquire that names none; at most `max_timeout`.
+    pub default_timeout: Us,
+    /// The longest lease that a request may name.
+    pub max_timeout: Us,
+    /// How often the server renews a hold that asked for it.
+    pub renewal_interval: Us,
+    /// The longest wait that a request may name.
+    pub max_wait: Us,
+    /// Whether metrics are served without a secret.
+    pub metrics_public: bool,
+    /// Origins whose pages may use the face, as a browser sends them.
+    pub origins: Vec<String>,
+}
+
 impl Config {
     /// Whether clients must send a secret.
     pub fn has_auth(&self) -> bool {
@@ -98,6 +121,7 @@ impl Default for Config {
             host: String::new(),
             port: 0,
             distlockd: Distlockd::default(),
+            http: Http::default(),
             default_lease: 0,
             max_locks: 0,
             deadlock_detection: true,
@@ -157,12 +181,9 @@ pub fn parse(
     if let Some(answer) = args.iter().find_map(|arg| asks(arg)) {
         return Ok(answer);
     }
-    let mut reading = Reading {
-        config: Config::default(),
-        settings: Settings::new(),
-    };
+    let mut reading = Reading::new();
     let unknown = unknown(&env, names)?;
-    let mut warnings = environment(&mut reading, env)?;
+    let mut warnings = environment(&mut reading, &env)?;
     warnings.extend(unknown);
     // A file on the command line beats a token in the environment.
     let [auth, admin] = reading.secrets().map(std::mem::take);
@@ -172,6 +193,11 @@ pub fn parse(
             *secret = in_environment;
         }
     }
+    if reading.config.http.port.is_some() {
+        bare_names(&mut reading, &env)?;
+        warnings.extend(redis(&env));
+    }
+    reading.check_timeouts()?;
     let Reading {
         config,
         mut settings,
@@ -199,7 +225,7 @@ pub fn help() -> String {
     );
     for group in Group::ALL {
         text += &format!("\n{}:\n", group.title());
-        for option in OPTIONS.iter().filter(|option| option.group == group) {
+        for option in OPTIONS.iter().filter(|option| option.group == *group) {
             text += &entry(option);
         }
     }
@@ -231,8 +257,9 @@ fn entry(option: &Flag) -> String {
         };
         text += &format!("      [default {default}] [{current}]\n");
     }
-    for older in option.env.iter().skip(1) {
-        text += &format!("      [formerly {older}]\n");
+    for other in option.env.iter().skip(1) {
+        let word = if is_older(other) { "formerly" } else { "or" };
+        text += &format!("      [{word} {other}]\n");
     }
     text
 }
@@ -248,7 +275,7 @@ fn asks(arg: &OsStr) -> Option<Parsed> {
 }
 
 /// Applies the environment, older names first, so that the current name wins. An empty variable counts
-/// as unset.
+/// as unset. The bare names of the REST face come later: it must be known first whether there is to be one.
 fn environment(
     reading: &mut Reading,
     env: impl Fn(&str) -> Option<OsString>,
@@ -260,18 +287,57 @@ fn environment(
         }
     }
     for option in OPTIONS {
-        for (age, name) in option.env.iter().enumerate().rev() {
+        let names = option.env.iter().enumerate().rev();
+        for (age, name) in names.filter(|(_, name)| !is_bare_http(option, name)) {
             let Some(value) = env(name).filter(|value| !value.is_empty()) else {
                 continue;
             };
             reading.apply(option, name, &value)?;
-            if age > 0 {
+            if age > 0 && is_older(name) {
                 let current = option.env[0];
                 warnings.push(format!("{name} is an older name: use {current}"));
             }
         }
     }
     Ok(warnings)
+}
+
+/// Whether a name in the environment that is not the current one is an older one, of which the log warns. A name of
+/// another kind of server is as good as ours.
+fn is_older(name: &str) -> bool {
+    name.starts_with("DFLOCKD_")
+}
+
+/// Whether it is a name of many meanings, such as `DEFAULT_TIMEOUT`, which counts only if there is a REST face.
+fn is_bare_http(option: &Flag, name: &str) -> bool {
+    option.group == Group::Http && !is_older(name)
+}
+
+/// Applies the bare names of the REST face where nothing else has set an option. A bad value is an error all the same.
+fn bare_names(reading: &mut Reading, env: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
+    for option in OPTIONS {
+        for name in option.env.iter().filter(|name| is_bare_http(option, name)) {
+            let Some(value) = env(name).filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            if reading.settings.is_default(option) {
+                reading.apply(option, name, &value)?;
+            } else {
+                Reading::new().apply(option, name, &value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The one warning about the place where another server keeps the locks that it gives out over HTTP.
+fn redis(env: impl Fn(&str) -> Option<OsString>) -> Option<String> {
+    let is_set = |name: &&str| env(name).is_some_and(|value| !value.is_empty());
+    let names: Vec<&str> = REDIS.into_iter().filter(is_set).collect();
+    (!names.is_empty()).then(|| {
+        let names = names.join(", ");
+        format!("ignored: {names}: dflockd keeps its locks itself and needs no Redis")
+    })
 }
 
 /// The one warning about variables that look like ours and are none: a misspelt one would go unnoticed. Variables of
@@ -381,6 +447,13 @@ struct Reading {
 }
 
 impl Reading {
+    fn new() -> Reading {
+        Reading {
+            config: Config::default(),
+            settings: Settings::new(),
+        }
+    }
+
     fn secrets(&mut self) -> [&mut Auth; 2] {
         [&mut self.config.auth, &mut self.config.admin]
     }
@@ -388,6 +461,9 @@ impl Reading {
     /// Hands a value to its option; `source` is the flag or variable that an error names. The value is
     /// shown as Rust's Debug shows it, which keeps any bytes on one line.
     fn apply(&mut self, option: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
+        if !Group::ALL.contains(&option.group) {
+            return Err(format!("{source}: this build of dflockd has no HTTP"));
+        }
         let set = |text| (option.set)(&mut self.config, text).map(|()| text);
         let why = match value.to_str().map(set) {
             Some(Ok(text)) => {
@@ -408,20 +484,47 @@ impl Reading {
         }
         Err(format!("{source}: bad value {value:?}: {why}"))
     }
+
+    /// The lease that an acquire over HTTP has by default must be one that it may name.
+    fn check_timeouts(&self) -> Result<(), String> {
+        let Http {
+            default_timeout,
+            max_timeout,
+            ..
+        } = self.config.http;
+        if default_timeout <= max_timeout {
+            return Ok(());
+        }
+        let said = |name: &str, value: Us| {
+            let from = self.settings.from(name);
+            format!("--{name} {} s ({from})", value / SECOND)
+        };
+        Err(format!(
+            "{} is above {}",
+            said("http-default-timeout", default_timeout),
+            said("http-max-timeout", max_timeout)
+        ))
+    }
 }
 
 /// The warning about an address that other hosts can reach: which protections are off.
 fn exposure(config: &Config) -> Option<String> {
-    let distlockd = Some(&config.distlockd).filter(|face| face.port.is_some());
-    let other = distlockd.map(|face| face.host.as_ref().unwrap_or(&config.host));
-    let host = [Some(&config.host), other]
-        .into_iter()
-        .flatten()
-        .find(|host| !is_loopback(host))?;
+    let Config {
+        distlockd, http, ..
+    } = config;
+    let host = |port: Option<u16>, own: &'_ Option<String>| {
+        let host = own.as_ref().unwrap_or(&config.host);
+        port.map(|_| host.clone()).filter(|host| !is_loopback(host))
+    };
+    let distlockd = host(distlockd.port, &distlockd.host);
+    let http = host(http.port, &http.host);
+    let lines = host(Some(config.port), &None);
+    let is_distlockd = distlockd.is_some();
+    let host = lines.or(distlockd).or(http)?;
     let mut open = Vec::new();
     if !config.has_auth() {
         open.push("without --auth-token-file any client can take any lock".to_string());
-    } else if other.is_some_and(|host| !is_loopback(host)) {
+    } else if is_distlockd {
         open.push("with --distlockd-no-auth any distlockd client can take any lock".to_string());
     }
     let limits = [

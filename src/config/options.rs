@@ -3,13 +3,14 @@
 
 use super::Config;
 use super::secret::secret;
-use super::values::{boolean, bytes, count, host, integer, seconds, secret_file};
+use super::values::{boolean, bytes, count, host, integer, origins, seconds, secret_file};
 
 /// One option: everything that is known about it.
 pub struct Flag {
     /// Its name on the command line, without the two dashes.
     pub name: &'static str,
-    /// Its names in the environment: the current one, then older ones that are still read.
+    /// Its names in the environment: the current one, then others that are still read. Of those, a name that begins
+    /// with `DFLOCKD_` is an older one; another kind of server gave the same setting a name without that.
     pub env: &'static [&'static str],
     /// The word that stands for its value in usage texts; empty for a boolean.
     pub value: &'static str,
@@ -28,6 +29,8 @@ pub struct Flag {
 pub enum Group {
     /// Where clients reach the server.
     Listening,
+    /// The REST face. A build without it lists none of these and refuses them.
+    Http,
     /// How long locks last, and what ends them.
     Locks,
     /// How much of the server clients may use.
@@ -44,8 +47,10 @@ pub enum Group {
 
 impl Group {
     /// Every heading, in the order of `--help` and the man page.
-    pub const ALL: [Group; 7] = [
+    pub const ALL: &[Group] = &[
         Group::Listening,
+        #[cfg(feature = "http")]
+        Group::Http,
         Group::Locks,
         Group::Limits,
         Group::Security,
@@ -58,6 +63,7 @@ impl Group {
     pub fn title(self) -> &'static str {
         match self {
             Group::Listening => "Listening",
+            Group::Http => "HTTP",
             Group::Locks => "Locks and leases",
             Group::Limits => "Limits",
             Group::Security => "Security",
@@ -114,6 +120,91 @@ pub static OPTIONS: &[Flag] = &[
         help: "Listen for distlockd clients on this address or host name. Without it\n\
                they share the address of --host.",
         set: |config, text| host(text).map(|value| config.distlockd.host = Some(value)),
+    },
+    Flag {
+        name: "http-port",
+        env: &["DFLOCKD_HTTP_PORT"],
+        value: "PORT",
+        default: "",
+        group: Group::Http,
+        help: "Listen on this TCP port too, for clients that speak HTTP, 0 to 65535.\n\
+               With 0 the kernel chooses a free port, and the log names it. Without\n\
+               this option there is no such port.",
+        set: |config, text| {
+            integer(text, 0..=65_535, "a port").map(|value| config.http.port = Some(value as u16))
+        },
+    },
+    Flag {
+        name: "http-host",
+        env: &["DFLOCKD_HTTP_HOST"],
+        value: "ADDRESS",
+        default: "",
+        group: Group::Http,
+        help: "Listen for HTTP on this address or host name. Without it HTTP has the\n\
+               address of --host.",
+        set: |config, text| host(text).map(|value| config.http.host = Some(value)),
+    },
+    Flag {
+        name: "http-default-timeout",
+        env: &["DFLOCKD_HTTP_DEFAULT_TIMEOUT_S", "DEFAULT_TIMEOUT"],
+        value: "SECONDS",
+        default: "30",
+        group: Group::Http,
+        help: "Lease of a lock that is acquired over HTTP without a timeout, in whole\n\
+               seconds, 1 to 9223372036; at most --http-max-timeout.",
+        set: |config, text| seconds(text, 1).map(|value| config.http.default_timeout = value),
+    },
+    Flag {
+        name: "http-max-timeout",
+        env: &["DFLOCKD_HTTP_MAX_TIMEOUT_S", "MAX_TIMEOUT"],
+        value: "SECONDS",
+        default: "300",
+        group: Group::Http,
+        help: "The longest lease that a request over HTTP may name, and how long the\n\
+               server renews a lock of which its client says nothing, in whole\n\
+               seconds, 1 to 9223372036.",
+        set: |config, text| seconds(text, 1).map(|value| config.http.max_timeout = value),
+    },
+    Flag {
+        name: "http-renewal-interval",
+        env: &["DFLOCKD_HTTP_RENEWAL_INTERVAL_S", "RENEWAL_INTERVAL"],
+        value: "SECONDS",
+        default: "5",
+        group: Group::Http,
+        help: "How often the server renews a lock that was acquired with autoRenew, in\n\
+               whole seconds, 1 to 9223372036. A lease under three times as long is\n\
+               renewed when a third of it has passed.",
+        set: |config, text| seconds(text, 1).map(|value| config.http.renewal_interval = value),
+    },
+    Flag {
+        name: "http-max-wait",
+        env: &["DFLOCKD_HTTP_MAX_WAIT_S"],
+        value: "SECONDS",
+        default: "300",
+        group: Group::Http,
+        help: "The longest waitTimeout that a request over HTTP may name, in whole\n\
+               seconds, 1 to 9223372036.",
+        set: |config, text| seconds(text, 1).map(|value| config.http.max_wait = value),
+    },
+    Flag {
+        name: "http-cors-allowed-origins",
+        env: &["DFLOCKD_HTTP_CORS_ALLOWED_ORIGINS"],
+        value: "ORIGINS",
+        default: "",
+        group: Group::Http,
+        help: "Let pages of these origins use HTTP from a browser: one or more of\n\
+               http://HOST, https://HOST or the same with :PORT, with commas between.\n\
+               Without it only the page of this server may.",
+        set: |config, text| origins(text).map(|value| config.http.origins = value),
+    },
+    Flag {
+        name: "metrics-public",
+        env: &["DFLOCKD_METRICS_PUBLIC"],
+        value: "",
+        default: "false",
+        group: Group::Http,
+        help: "Serve /metrics without the auth token.",
+        set: |config, text| boolean(text).map(|value| config.http.metrics_public = value),
     },
     Flag {
         name: "default-lease-ttl",
@@ -401,12 +492,18 @@ pub static OPTIONS: &[Flag] = &[
 pub(super) static PLANNED: &[(&str, &[&str])] = &[
     ("tls-cert", &["DFLOCKD_TLS_CERT"]),
     ("tls-key", &["DFLOCKD_TLS_KEY"]),
+    ("http-tls", &["DFLOCKD_HTTP_TLS"]),
 ];
+
+/// Variables of the server whose HTTP interface the REST face has: where that server keeps its locks. They are named in
+/// a warning and mean nothing.
+pub(super) static REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB"];
 
 /// Variables by which other servers that read `DFLOCKD_` act, and this one cannot; `*` stands for any ending.
 pub(super) static FOREIGN: &[&str] = &[
     "DFLOCKD_FENCE_STATE_FILE",
-    "DFLOCKD_HTTP_*",
+    "DFLOCKD_HTTP_MAX_SESSIONS*",
+    "DFLOCKD_HTTP_SESSION_*",
     "DFLOCKD_TLS_*",
     "DFLOCKD_RAFT_*",
     "DFLOCKD_NODE_ID",

@@ -1,5 +1,10 @@
 //! Tests of the options: every flag and variable, good and bad, and which of them wins.
 
+#[cfg(feature = "http")]
+mod http;
+#[cfg(not(feature = "http"))]
+mod lean;
+
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
@@ -32,7 +37,7 @@ pub(super) fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
 /// Values that each option must refuse.
 fn bad_values(option: &Flag) -> &'static [&'static str] {
     match option.name {
-        "host" | "distlockd-host" => &[
+        "host" | "distlockd-host" | "http-host" => &[
             " ",
             "a b",
             "a\nb",
@@ -42,7 +47,7 @@ fn bad_values(option: &Flag) -> &'static [&'static str] {
             "[a]",
             "a:b",
         ],
-        "port" | "distlockd-port" => {
+        "port" | "distlockd-port" | "http-port" => {
             &["-1", "65536", "x", " 1", "1 ", "0x10", "1.0", "+", "-", "٣"]
         }
         "max-locks" => &["0", "-1", "1000000001", "99999999999999999999", "1e3"],
@@ -57,7 +62,14 @@ fn bad_values(option: &Flag) -> &'static [&'static str] {
 }
 
 fn settable() -> impl Iterator<Item = &'static Flag> {
-    OPTIONS.iter().filter(|option| !option.default.is_empty())
+    listed().filter(|option| !option.default.is_empty())
+}
+
+/// The options of this build.
+fn listed() -> impl Iterator<Item = &'static Flag> {
+    OPTIONS
+        .iter()
+        .filter(|option| Group::ALL.contains(&option.group))
 }
 
 #[test]
@@ -71,6 +83,13 @@ fn nothing_said_gives_the_documented_defaults() {
             distlockd: Distlockd {
                 lease: 10 * SECOND,
                 ..Distlockd::default()
+            },
+            http: Http {
+                default_timeout: 30 * SECOND,
+                max_timeout: 300 * SECOND,
+                renewal_interval: 5 * SECOND,
+                max_wait: 300 * SECOND,
+                ..Http::default()
             },
             default_lease: 33 * SECOND,
             max_locks: 1024,
@@ -140,9 +159,15 @@ fn a_bad_variable_is_an_error_even_where_a_flag_overrides_it() {
         let good = format!("--{}={}", option.name, option.default);
         for name in option.env {
             for bad in bad_values(option) {
-                let error = refusal(&[], &[(name, bad)]);
+                // Without a REST face its bare names are not read.
+                let args: &[&str] = match is_bare_http(option, name) {
+                    true => &["--http-port=0"],
+                    false => &[],
+                };
+                let error = refusal(args, &[(name, bad)]);
                 assert!(error.starts_with(&format!("{name}: bad value {bad:?}: ")));
-                assert_eq!(refusal(&[&good], &[(name, bad)]), error);
+                let args = [args, &[&good]].concat();
+                assert_eq!(refusal(&args, &[(name, bad)]), error);
             }
         }
     }
@@ -169,7 +194,8 @@ fn a_value_that_is_not_utf8_is_an_error() {
             format!(r#"--{}: bad value "\xFF\n": want valid UTF-8"#, option.name)
         );
         for name in option.env {
-            let error = parse([], |asked| (asked == *name).then(|| raw.clone()), []).unwrap_err();
+            let args = is_bare_http(option, name).then(|| OsString::from("--http-port=0"));
+            let error = parse(args, |asked| (asked == *name).then(|| raw.clone()), []).unwrap_err();
             assert!(error.starts_with(&format!(r#"{name}: bad value "\xFF\n""#)));
         }
     }
@@ -233,6 +259,7 @@ fn each_variable_reaches_its_setting() {
                 lease: 9 * SECOND,
                 no_auth: true,
             },
+            http: Config::default().http,
             default_lease: 9_223_372_036 * SECOND,
             max_locks: 1_000_000_000,
             deadlock_detection: false,
@@ -452,12 +479,12 @@ fn a_face_without_auth_beside_a_secret_has_to_be_wanted() {
 
 #[test]
 fn options_of_later_versions_are_refused_by_name() {
-    for flag in ["--tls-cert", "--tls-key=x"] {
+    for flag in ["--tls-cert", "--tls-key=x", "--http-tls"] {
         let name = flag.split('=').next().unwrap();
         let text = refusal(&[flag], &[]);
         assert!(text.starts_with(&format!("{name}: TLS is not in this version")));
     }
-    for name in ["DFLOCKD_TLS_CERT", "DFLOCKD_TLS_KEY"] {
+    for name in ["DFLOCKD_TLS_CERT", "DFLOCKD_TLS_KEY", "DFLOCKD_HTTP_TLS"] {
         let text = refusal(&[], &[(name, "1")]);
         assert!(text.starts_with(&format!("{name}: TLS is not in this version")));
     }
@@ -513,8 +540,9 @@ fn unknown_variables_are_named_in_one_warning() {
 fn variables_that_another_make_would_act_on_stop_the_start() {
     for name in [
         "DFLOCKD_FENCE_STATE_FILE",
-        "DFLOCKD_HTTP_PORT",
         "DFLOCKD_HTTP_MAX_SESSIONS",
+        "DFLOCKD_HTTP_MAX_SESSIONS_PER_IP",
+        "DFLOCKD_HTTP_SESSION_TTL_S",
         "DFLOCKD_TLS_CLIENT_CA",
         "DFLOCKD_RAFT_ADDR",
         "DFLOCKD_NODE_ID",
@@ -543,7 +571,7 @@ fn options_without_effect_change_nothing() {
 fn help_lists_each_option_with_its_names_and_default() {
     let text = help();
     assert!(text.starts_with(version()));
-    for option in OPTIONS {
+    for option in listed() {
         assert!(text.contains(&format!("  --{}", option.name)));
         assert!(option.env.iter().all(|name| text.contains(name)));
         assert!(

@@ -65,6 +65,48 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     Ok(host.to_string())
 }
 
+/// Origins, with commas between, each as browsers send it: in lower case and without the usual port of its scheme.
+pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+    text.split(',')
+        .map(|origin| self::origin(origin.trim()))
+        .collect()
+}
+
+/// An origin: RFC 6454, 6.2.
+fn origin(text: &str) -> Result<String, String> {
+    let lower = text.to_ascii_lowercase();
+    let plain = match lower.split_once("://") {
+        Some(("http", place)) => Some(("http", place.strip_suffix(":80").unwrap_or(place))),
+        Some(("https", place)) => Some(("https", place.strip_suffix(":443").unwrap_or(place))),
+        _ => None,
+    };
+    let (name, port) = match plain.map(|(_, place)| (place, place.rsplit_once(':'))) {
+        // In brackets a colon belongs to an IPv6 address.
+        Some((_, Some((name, port)))) if !port.ends_with(']') => (name, Some(port)),
+        Some((place, _)) => (place, None),
+        None => ("", None),
+    };
+    let inside = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let is_name = |name: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        !name.is_empty() && name.chars().all(is_plain)
+    };
+    let is_host = match inside {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_name(name),
+    };
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    match plain {
+        Some((scheme, place)) if is_host && port.is_none_or(is_port) => {
+            Ok(format!("{scheme}://{place}"))
+        }
+        _ => Err("want origins, each http://HOST or https://HOST, perhaps with :PORT, with commas between".to_string()),
+    }
+}
+
 pub(super) fn secret_file(text: &str) -> Result<String, String> {
     if text.is_empty() {
         Err("want the path of a file".to_string())

@@ -131,6 +131,8 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "super::options super::secret super::values",
     ),
     ("config/tests", "command"),
+    ("config/tests/http", ""),
+    ("config/tests/lean", ""),
     ("config/values", "command"),
     ("hub/access", "command super::session"),
     ("hub/agenda", ""),
