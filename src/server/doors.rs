@@ -423,6 +423,16 @@ fn faces(config: &Config) -> Vec<Wanted<'_>> {
             host_flag: host.as_ref().map_or("--host", |_| "--distlockd-host"),
         });
     }
+    #[cfg(feature = "http")]
+    if let Some(port) = config.http.port {
+        let host = config.http.host.as_ref();
+        faces.push(Wanted {
+            face: Face::Http,
+            host: host.unwrap_or(&config.host),
+            port,
+            host_flag: host.map_or("--host", |_| "--http-host"),
+        });
+    }
     faces.push(Wanted {
         face: Face::Text,
         host: &config.host,

@@ -27,6 +27,8 @@ use crate::hub::{Hub, Settings, Vitals};
 use crate::locks;
 use crate::log::{Fields, Log};
 use crate::sys::{self, Signals, Timer};
+#[cfg(feature = "http")]
+use crate::wire::http;
 use doors::{Doors, World};
 use refusals::Refusals;
 use reload::Tokens;
@@ -429,8 +431,31 @@ fn settings(config: &Config, secrets: &Secrets) -> io::Result<Settings> {
         write_timeout: config.write_timeout,
         shutdown_timeout: config.shutdown_timeout,
         #[cfg(feature = "http")]
-        http: crate::wire::http::Settings::default(),
+        http: http_settings(config),
     })
+}
+
+#[cfg(feature = "http")]
+fn http_settings(config: &Config) -> http::Settings {
+    let config::Http {
+        port: _,
+        host,
+        default_timeout,
+        max_timeout,
+        renewal_interval,
+        max_wait,
+        metrics_public,
+        origins,
+    } = config.http.clone();
+    http::Settings {
+        default_timeout,
+        max_timeout,
+        renewal_interval,
+        max_wait,
+        metrics_public,
+        host: host.unwrap_or_else(|| config.host.clone()),
+        origins,
+    }
 }
 
 fn unix_us() -> u64 {

@@ -207,7 +207,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "command config hub log super::limits super::refusals super::socket sys wire",
     ),
     ("server/limits", "base"),
-    ("server/mod", "command config hub locks log sys"),
+    ("server/mod", "command config hub locks log sys wire"),
     ("server/refusals", "command config hub log"),
     ("server/reload", "config hub log"),
     ("server/socket", "base command hub"),
