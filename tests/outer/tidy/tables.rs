@@ -147,8 +147,9 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("hub/life", "command super::refusals super::session wire"),
     (
         "hub/listing",
-        "command super::agenda super::show super::stats super::view",
+        "command super::agenda super::show super::stats super::status super::view",
     ),
+    ("hub/metrics", "base command wire"),
     ("hub/mod", "base command locks signals wire"),
     ("hub/outlet", "base super::budget"),
     (
@@ -157,17 +158,29 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     ("hub/refusals", "command"),
     (
+        "hub/rest",
+        "command super::agenda super::listing super::refusals super::session super::status wire",
+    ),
+    (
         "hub/session",
-        "base command super::agenda super::listing super::outlet wire",
+        "base command super::agenda super::listing super::outlet super::rest wire",
     ),
     ("hub/show", "command super::agenda super::view wire"),
     (
         "hub/stats",
         "command signals super::agenda super::view wire",
     ),
+    ("hub/status", "command super::agenda super::view wire"),
     ("hub/view", "command locks signals super::agenda"),
     ("lib", ""),
-    ("locks/acquire", "base command super::key super::ticket"),
+    (
+        "locks/acquire",
+        "base command super::attempt super::key super::ticket",
+    ),
+    (
+        "locks/attempt",
+        "base command super::acquire super::crowd super::event super::owner super::ticket",
+    ),
     (
         "locks/breaking",
         "command super::crowd super::event super::key super::slices",
@@ -228,6 +241,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("wire/http/body", "super::head wire"),
     ("wire/http/guard", ""),
     ("wire/http/head", "wire"),
+    ("wire/http/lock", "command super::answer wire"),
     ("wire/http/mod", "command"),
     (
         "wire/http/parse",
@@ -237,15 +251,14 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("wire/http/read", "command super::route wire"),
     ("wire/http/route", "command wire"),
     ("wire/http/stored", ""),
-    ("wire/http/tests", "command"),
+    ("wire/http/tests", "command super::body super::head"),
     ("wire/http/tests/answers", "command wire"),
     ("wire/http/tests/bodies", "command wire"),
     ("wire/http/tests/requests", ""),
     ("wire/json", "command"),
     ("wire/metrics", "command"),
     ("wire/metrics/tests", ""),
-    ("wire/mod", ""),
-    ("wire/played", "command super::text"),
+    ("wire/mod", "command"),
     ("wire/text", "command"),
     ("wire/text/tests", ""),
 ];
