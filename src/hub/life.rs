@@ -246,8 +246,11 @@ impl Hub {
             Phase::Open if session.share.queued => {
                 self.sessions[slot].due = self.now.saturating_add(1)
             }
-            // Between frames a holder and a listener may be silent.
-            Phase::Open if !session.begun && self.may_be_silent(slot) => {}
+            // Between frames a holder and a listener may be silent, where silence has no end of its own.
+            Phase::Open
+                if !session.begun
+                    && session.face.rules().keep_alive == 0
+                    && self.may_be_silent(slot) => {}
             Phase::Open | Phase::Skip => self.fail(slot),
             Phase::Reject => {
                 let linger = !session.ended;

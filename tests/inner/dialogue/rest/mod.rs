@@ -1,5 +1,8 @@
 //! The REST face over the hub: what a client gets for its requests, and who has the lock then.
 
+mod attempts;
+mod guards;
+mod lists;
 mod locks;
 mod waits;
 
