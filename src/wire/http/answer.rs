@@ -298,8 +298,9 @@ pub fn status_of(answer: &[u8]) -> u16 {
 
 /// Appends the status line and the headers that every answer has.
 fn write_head(status: u16, exchange: Option<&Exchange>, clock: Clock, out: &mut Vec<u8>) {
-    let reason = reason(status);
-    out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\nDate: ").as_bytes());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_number(status.into(), out);
+    text(&[" ", reason(status), "\r\nDate: "], out);
     write_date(clock.wall_us, out);
     out.extend_from_slice(b"\r\n");
     match exchange {
@@ -337,7 +338,11 @@ fn write_own(exchange: &Exchange, out: &mut Vec<u8>) {
 }
 
 fn header(name: &str, value: &str, out: &mut Vec<u8>) {
-    for part in [name, ": ", value, "\r\n"] {
+    text(&[name, ": ", value, "\r\n"], out);
+}
+
+fn text(parts: &[&str], out: &mut Vec<u8>) {
+    for part in parts {
         out.extend_from_slice(part.as_bytes());
     }
 }
@@ -389,47 +394,54 @@ fn write_date(wall_us: u64, out: &mut Vec<u8>) {
     let date = Date::of_unix_ms(wall_us / 1000);
     let day = DAYS[(wall_us / (86_400 * SECOND) % 7) as usize];
     let month = MONTHS[date.month as usize - 1];
-    let Date {
-        year,
-        day: of_month,
-        hour,
-        minute,
-        second,
-        ..
-    } = date;
-    let date = format!("{day}, {of_month:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT");
-    out.extend_from_slice(date.as_bytes());
+    text(&[day, ", "], out);
+    write_digits(date.day, 2, out);
+    text(&[" ", month, " "], out);
+    write_digits(date.year, 4, out);
+    out.push(b' ');
+    write_time(date, out);
+    out.extend_from_slice(b" GMT");
 }
 
 /// Appends a member whose value is an instant, in milliseconds, rounded down; RFC 3339.
 pub fn write_instant(member: &str, wall_us: u64, out: &mut Vec<u8>) {
-    let Date {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-        ms,
-    } = Date::of_unix_ms(wall_us / 1000);
-    let (date, time) = (
-        format!("{year:04}-{month:02}-{day:02}"),
-        format!("{hour:02}:{minute:02}:{second:02}.{ms:03}"),
-    );
-    out.extend_from_slice(format!("{member}\"{date}T{time}Z\"").as_bytes());
+    let date = Date::of_unix_ms(wall_us / 1000);
+    text(&[member, "\""], out);
+    write_digits(date.year, 4, out);
+    out.push(b'-');
+    write_digits(date.month, 2, out);
+    out.push(b'-');
+    write_digits(date.day, 2, out);
+    out.push(b'T');
+    write_time(date, out);
+    out.push(b'.');
+    write_digits(date.ms, 3, out);
+    out.extend_from_slice(b"Z\"");
+}
+
+fn write_time(date: Date, out: &mut Vec<u8>) {
+    write_digits(date.hour, 2, out);
+    out.push(b':');
+    write_digits(date.minute, 2, out);
+    out.push(b':');
+    write_digits(date.second, 2, out);
+}
+
+/// Appends a number with zeros before it, up to four digits.
+fn write_digits(value: u64, width: usize, out: &mut Vec<u8>) {
+    let digits = [1000, 100, 10, 1].map(|place| b'0' + (value / place % 10) as u8);
+    out.extend_from_slice(&digits[4 - width..]);
 }
 
 /// Appends a member whose value is a span in seconds, rounded down to milliseconds: `2.5`, `30.0`.
 pub fn write_seconds(member: &str, span: Us, out: &mut Vec<u8>) {
-    let (seconds, ms) = (span / SECOND, span % SECOND / 1000);
-    let text = format!("{member}{seconds}.{ms:03}");
-    let zeros = text
-        .bytes()
-        .rev()
-        .take(2)
-        .take_while(|&byte| byte == b'0')
-        .count();
-    out.extend_from_slice(&text.as_bytes()[..text.len() - zeros]);
+    out.extend_from_slice(member.as_bytes());
+    write_number(span / SECOND, out);
+    out.push(b'.');
+    write_digits(span % SECOND / 1000, 3, out);
+    for _ in 0..2 {
+        out.pop_if(|digit| *digit == b'0');
+    }
 }
 
 /// Appends a member whose value is a lockId.

@@ -137,9 +137,10 @@ pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, P
     else {
         return (Route::Unknown, Err(unknown(path)));
     };
-    let is_there = row.allow.split(", ").any(|allowed| allowed == word);
+    let mut allowed = row.allow.as_bytes().split(|&byte| byte == b',');
+    let is_there = allowed.any(|allowed| allowed.trim_ascii_start() == word.as_bytes());
     let (route, name) = match (row.route, method) {
-        (Route::Stats, Method::Delete) => (Route::Lock, Some("stats")),
+        (Route::Stats, Method::Delete) => (Route::Lock, Some(&b"stats"[..])),
         (route, _) => (route, name),
     };
     if !is_there {
@@ -164,7 +165,7 @@ fn not_implemented(word: &str) -> Problem {
 }
 
 fn unknown(path: &str) -> Problem {
-    match path.split('/').all(|part| decode(part).is_some()) {
+    match decode(path.as_bytes()).is_some() {
         true => Problem::new("not-found", "see /openapi.json for the paths there are"),
         false => Problem::new(
             "bad-request",
@@ -174,23 +175,25 @@ fn unknown(path: &str) -> Problem {
 }
 
 /// Whether a path is like a template. Then, the name in it, as sent: `Some(None)` if the template has none.
-fn fit<'a>(template: &str, path: &'a str) -> Option<Option<&'a str>> {
-    let (mut name, mut parts) = (None, path.split('/'));
-    for known in template.split('/') {
+fn fit<'a>(template: &str, path: &'a str) -> Option<Option<&'a [u8]>> {
+    // By bytes: a search for a character costs more than so short a part.
+    let slash = |byte: &u8| *byte == b'/';
+    let (mut name, mut parts) = (None, path.as_bytes().split(slash));
+    for known in template.as_bytes().split(slash) {
         let part = parts.next()?;
-        if known == NAME {
+        if known == NAME.as_bytes() {
             name = Some(part);
-        } else if part != known && decode(part)? != known.as_bytes() {
+        } else if part != known && (!part.contains(&b'%') || decode(part)? != known) {
             return None;
         }
     }
     // `/locks/` is not the lock without a name.
-    let is_bare = name == Some("") && template.ends_with(NAME);
+    let is_bare = name == Some(b"") && template.ends_with(NAME);
     (parts.next().is_none() && !is_bare).then_some(name)
 }
 
 /// Decodes and checks the name of a lock. It may be what it may be on the line protocol, and is text besides.
-fn name(raw: &str) -> Result<Vec<u8>, Problem> {
+fn name(raw: &[u8]) -> Result<Vec<u8>, Problem> {
     let bad = |why: &str| Problem::new("invalid-lock-name", why);
     let name = decode(raw).ok_or_else(|| bad("an escape is not % and two hex digits"))?;
     let text = str::from_utf8(&name).map_err(|_| bad("the name is not UTF-8"))?;
@@ -209,11 +212,11 @@ fn name(raw: &str) -> Result<Vec<u8>, Problem> {
 }
 
 /// Decodes the escapes of RFC 3986, 2.1. None: there is a wrong one.
-fn decode(raw: &str) -> Option<Cow<'_, [u8]>> {
-    if !raw.contains('%') {
-        return Some(raw.as_bytes().into());
+fn decode(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if !raw.contains(&b'%') {
+        return Some(raw.into());
     }
-    let mut parts = raw.as_bytes().split(|&byte| byte == b'%');
+    let mut parts = raw.split(|&byte| byte == b'%');
     let mut decoded = parts.next()?.to_vec();
     for part in parts {
         let (digits, rest) = part.split_first_chunk::<2>()?;
@@ -244,11 +247,13 @@ pub fn query(route: Route, query: &str) -> (Query, Vec<(&'static str, String)>) 
     }
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let Some(key) = decode(key) else { continue };
+        let Some(key) = decode(key.as_bytes()) else {
+            continue;
+        };
         let Some(&key) = known.iter().find(|known| known.as_bytes() == &*key) else {
             continue;
         };
-        let result = match decode(value) {
+        let result = match decode(value.as_bytes()) {
             _ if seen.contains(&key) => Err("want it once".to_string()),
             None => Err("want % and two hex digits in an escape".to_string()),
             Some(value) => read.set(key, &value),
