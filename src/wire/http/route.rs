@@ -129,7 +129,7 @@ pub fn access(route: Route, method: Method) -> Access {
 /// path has one.
 pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, Problem>) {
     if word == "CONNECT" {
-        return (Route::Unknown, Err(not_implemented(word)));
+        return (Route::Unknown, Err(not_implemented()));
     }
     let Some((row, name)) = PATHS
         .iter()
@@ -148,7 +148,7 @@ pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, P
             "GET" | "HEAD" | "POST" | "DELETE" | "OPTIONS" | "PUT" | "PATCH" | "TRACE" => {
                 Problem::method(row.allow)
             }
-            _ => not_implemented(word),
+            _ => not_implemented(),
         };
         return (route, Err(problem));
     }
@@ -159,8 +159,8 @@ pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, P
     (route, name)
 }
 
-fn not_implemented(word: &str) -> Problem {
-    let detail = format!("there is no method {word}; names of methods are in capitals");
+fn not_implemented() -> Problem {
+    let detail = "the methods are GET, HEAD, POST, DELETE and OPTIONS, in capitals";
     Problem::new("not-implemented", detail)
 }
 
