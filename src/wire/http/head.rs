@@ -86,14 +86,15 @@ pub struct Head<'a> {
 /// older version has no headers, so that nothing else would follow.
 pub fn find(input: &[u8]) -> Found {
     let Some(&first) = input.first() else {
-        return Found::Partial(MIN);
+        return Found::Partial(1);
     };
     if !first.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~".contains(&first) {
         return Found::Bad(bad("the request begins with no method"));
     }
     let Some(end) = find_lf(&input[..input.len().min(LINE_MAX + 2)]) else {
         return match input.len() {
-            ..LINE_MAX_ENDED => Found::Partial(least(input)),
+            // Of an old version this line is all there is, so its end is not to be missed.
+            ..LINE_MAX_ENDED => Found::Partial(input.len() + 1),
             _ => Found::Bad(Problem::new(
                 "uri-too-long",
                 format!("the request line has more than {LINE_MAX} bytes"),
@@ -124,8 +125,6 @@ pub fn find(input: &[u8]) -> Found {
 
 /// `LINE_MAX` and CR LF.
 const LINE_MAX_ENDED: usize = LINE_MAX + 2;
-/// The shortest head there is.
-const MIN: usize = "G / HTTP/1.0\r\n\r\n".len();
 
 /// How many bytes there are at least when a head that begins with `input`, and does not end in it, has ended.
 fn least(input: &[u8]) -> usize {
@@ -135,7 +134,7 @@ fn least(input: &[u8]) -> usize {
         [.., b'\r'] => 1,
         _ => 0,
     };
-    (input.len() + 4 - seen).max(MIN)
+    input.len() + 4 - seen
 }
 
 /// Checks the end of the request line, which is without its LF.
