@@ -82,6 +82,9 @@ pub struct Daemon {
     /// Of the server itself; the child may have started it.
     pub pid: u32,
     pub addr: SocketAddr,
+    /// Where it speaks HTTP; port 0 if it does not.
+    #[allow(dead_code, reason = "not every test program speaks HTTP")]
+    pub http: SocketAddr,
     out: Talk<UnixStream>,
     log: Talk<UnixStream>,
 }
@@ -113,6 +116,9 @@ impl Daemon {
                     ..daemon.end()
                 });
             }
+            if let Some((_, addr)) = line.split_once(" info dflockd listening-http addr=") {
+                daemon.http = addr.trim_end().parse().expect("an address with a port");
+            }
             if let Some((_, addr)) = line.split_once(" info dflockd listening addr=") {
                 daemon.addr = addr.trim_end().parse().expect("an address with a port");
                 return Ok(daemon);
@@ -141,6 +147,7 @@ impl Daemon {
             pid: child.id(),
             child,
             addr: ([127, 0, 0, 1], 0).into(),
+            http: ([127, 0, 0, 1], 0).into(),
             out: Talk::unix(out),
             log: Talk::unix(UnixStream::pair().unwrap().0),
         }

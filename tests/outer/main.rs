@@ -19,5 +19,7 @@ mod doors;
 mod log;
 mod process;
 mod reload;
+#[cfg(feature = "http")]
+mod rest;
 mod tidy;
 mod trail;
