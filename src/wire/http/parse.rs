@@ -58,7 +58,10 @@ pub fn parse(input: &[u8], settings: &Settings, out: &mut Option<Box<Exchange>>)
             let data = body::data(head.length, &rest[..len]);
             let exchange = Exchange::of(&head, |route| {
                 check(&head, !data.is_empty())?;
-                read::body(route, &data, settings)
+                match head.method {
+                    Method::Post => read::body(route, &data, settings),
+                    _ => Ok(Asked::Nothing),
+                }
             });
             if !exchange.keeps_alive {
                 return last(exchange);

@@ -13,6 +13,8 @@ pub const GOOD: &[&str] = &[
     "GET HTTP://h HTTP/1.1\r\nHost: h\r\n\r\n",
     "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
     "OPTIONS /locks/%zz/acquire HTTP/1.1\r\nHost: h\r\n\r\n",
+    "OPTIONS /locks/a/release HTTP/1.1\r\nHost: h\r\n\r\n",
+    "OPTIONS /locks/a/renew HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n{",
     "DELETE /locks/stats?lockId=lock-789&space=semaphore HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n{,\n",
     "GET /locks HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
     "GET /metrics HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n",
