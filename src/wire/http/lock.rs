@@ -79,6 +79,11 @@ pub fn client_of(ticket: &TicketView) -> Option<Vec<u8>> {
 fn write_name(space: Space, name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"lockName\":");
     write_string(name, out);
+    // As strings, many such names look alike, and no path can have one.
+    if str::from_utf8(name).is_err() {
+        let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        out.extend_from_slice(format!(",\"lockNameHex\":\"{hex}\"").as_bytes());
+    }
     let space = match space {
         Space::Lock => "lock",
         Space::Semaphore => "semaphore",
@@ -102,4 +107,25 @@ fn write_metadata(hold: &TicketView, out: &mut Vec<u8>) {
 fn write_peer(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
     let text = peer.map_or("null".to_string(), |peer| format!("\"{peer}\""));
     out.extend_from_slice(format!(",\"peer\":{text}").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_there_in_hex_besides() {
+        let free = |name: &[u8]| {
+            let mut out = Vec::new();
+            write_free(Space::Lock, name, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let rest = r#""space":"lock","locked":false,"waiters":0,"holders":["#;
+        assert_eq!(
+            free("clé".as_bytes()),
+            format!(r#"{{"lockName":"clé",{rest}"#)
+        );
+        let shown = format!("{{\"lockName\":\"a\u{fffd}\",\"lockNameHex\":\"61ff\",{rest}");
+        assert_eq!(free(b"a\xff"), shown);
+    }
 }
