@@ -17,6 +17,8 @@ mod check;
 mod client;
 mod doors;
 mod log;
+#[cfg(feature = "http")]
+mod monitoring;
 mod process;
 mod reload;
 #[cfg(feature = "http")]
