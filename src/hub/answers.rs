@@ -131,6 +131,7 @@ fn place(route: usize, method: usize, code: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::http::{Method, Route, route};
 
     /// Those of the counts that are not 0, as route, method and status.
     fn counted(answers: &Answers) -> Vec<(&'static str, &'static str, u16, u64)> {
@@ -151,6 +152,35 @@ mod tests {
             keys.dedup();
             assert_eq!(keys.len(), rows.len());
             answers.add(0, POST, 200, 0);
+        }
+    }
+
+    #[test]
+    fn routes_and_methods_are_those_of_the_rest_face() {
+        assert_eq!(ROUTES[Route::Unknown as usize], "unknown");
+        for path in route::PATHS {
+            assert_eq!(ROUTES[path.route as usize], path.template);
+            if let Some(&method) = FIRST_METHODS.get(path.route as usize) {
+                let mut methods = path.allow.split(", ");
+                assert!(methods.any(|allowed| allowed == METHODS[method]));
+            }
+        }
+        assert_eq!(ROUTES.len(), route::PATHS.len() + 1);
+        let methods = [
+            Method::Get,
+            Method::Head,
+            Method::Post,
+            Method::Delete,
+            Method::Options,
+            Method::Other,
+        ];
+        assert_eq!(methods.map(|method| method as usize), [0, 1, 2, 3, 4, 5]);
+        for (method, place) in [
+            (Method::Get, GET),
+            (Method::Post, POST),
+            (Method::Delete, DELETE),
+        ] {
+            assert_eq!(method as usize, place);
         }
     }
 

@@ -153,7 +153,7 @@ impl Server {
         }
         doors.announce(&mut log);
         // The clock costs something, so turns are only timed for somebody who may look.
-        let is_timed = log.is_debug();
+        let is_timed = log.is_debug() || config.http.port.is_some();
         Ok(Server {
             log,
             hub: Hub::new(settings(config, &secrets)?),
