@@ -81,6 +81,7 @@ impl Locks {
         wait: Us,
         out: &mut Outbox,
     ) -> Option<Reply> {
+        assert!(owner.is_some() || terms.is_none(), "terms have an owner");
         let name = self.attempt_name(wish.name, owner, terms);
         if let (Some(name), Some(terms)) = (name, terms)
             && !self.is_draining()

@@ -6,11 +6,11 @@
 //! A name is found by the table while the ticket waits, or holds a key with many slots. The holds of a key with few slots
 //! are searched one by one: a hundred thousand locks need no index.
 
-use super::Locks;
 use super::acquire::Wish;
 use super::crowd::FEW;
 use super::event::End;
 use super::ticket::Ticket;
+use super::{Locks, Member};
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::command::{Bound, Outbox, Refusal, Renewal, Reply, SECOND, SessionId, Space, Terms, Us};
@@ -202,7 +202,6 @@ impl Locks {
         if !self.is_indexed(ticket) {
             self.unindex_attempt(attempt);
         }
-        self.begin_renewal(ticket);
     }
 
     /// The wait of this session's ticket is over, but its place in the queue is kept. None if it is not to be.
@@ -233,6 +232,15 @@ impl Locks {
         extra.until = extra.end.max(now.saturating_add(renewal.within));
         let due = extra.next_step(now, lease);
         self.set_due(place, due);
+    }
+
+    /// A place that was kept is a hold now: it renews itself from the next repeat on, if it does.
+    pub(super) fn put_off_renewal(&mut self, place: u32) {
+        let Ticket { due, member, .. } = self.tickets[place];
+        let attempt = self.attempt_of(member);
+        if let Some(extra) = self.extra_mut(attempt) {
+            (extra.end, extra.until) = (due, due);
+        }
     }
 
     /// A client renews a hold: its lease ends so much later than now.
@@ -311,8 +319,10 @@ impl Locks {
         let slot = self.ensure_member(from);
         self.set_owner(slot, owner);
         match self.members.get(former as usize) {
-            Some(member) => {
-                out.reply(member.id, Reply::Superseded);
+            Some(&Member { id, closing, .. }) => {
+                if !closing {
+                    out.reply(id, Reply::Superseded);
+                }
                 self.end_wait(place);
                 self.unlink_member(place);
                 self.forget_wait_owner(former);

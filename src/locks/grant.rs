@@ -11,6 +11,9 @@ use crate::command::{Bound, Notice, Outbox, Refusal, Reply, SessionId, Space, To
 
 /// Holds with an expired lease that one acquire may end, of a semaphore with many slots.
 const EVICTED: u32 = 50;
+/// Holds that renew themselves whose steps one acquire may make, of a semaphore with many slots: they are in the way of
+/// the expired ones.
+const STEPS: u32 = 1000;
 
 impl Locks {
     /// A client gives a hold back.
@@ -156,6 +159,7 @@ impl Locks {
             if bound == Bound::Lease {
                 self.make_orphan(place, bound);
                 self.counts.leased += 1;
+                self.begin_renewal(place);
                 self.granted_to_owner(place, out);
                 self.forget_wait_owner(member);
             }
@@ -168,13 +172,14 @@ impl Locks {
         }
     }
 
-    /// Grants a slot to a place that was kept. The lease ends when the place would have: a repeat of the request makes it
-    /// longer.
+    /// Grants a slot to a place that was kept. The lease ends when the place would have, and does not renew itself: its
+    /// client is not there. A repeat of the request makes it longer.
     fn grant_kept(&mut self, place: u32, out: &mut Outbox) {
         let Ticket { due, .. } = self.tickets[place];
         self.grant(place);
         self.counts.leased += 1;
         self.set_due(place, due);
+        self.put_off_renewal(place);
         self.granted_to_owner(place, out);
     }
 
@@ -207,15 +212,18 @@ impl Locks {
     pub(super) fn evict(&mut self, key: u32, out: &mut Outbox) {
         if self.keys[key].limit() > FEW {
             // Each waiter needs a slot, and so does the new request. The timers end the other holds.
-            let wanted = self.keys[key].waiting.saturating_add(1).min(EVICTED);
-            for _ in 0..wanted {
-                let Some(place) = self.crowd.past_due(key, self.now) else {
-                    break;
-                };
+            let mut wanted = self.keys[key].waiting.saturating_add(1).min(EVICTED);
+            let mut steps = STEPS;
+            while wanted > 0
+                && steps > 0
+                && let Some(place) = self.crowd.past_due(key, self.now)
+            {
                 if self.renews_itself(place, self.now) {
+                    steps -= 1;
                     continue;
                 }
                 self.drop_hold(place, End::Expired, SessionId::NOBODY, out);
+                wanted -= 1;
             }
         } else {
             let mut place = self.keys[key].tickets.first;
@@ -267,7 +275,8 @@ impl Locks {
         let Ticket { key, member, .. } = self.tickets[place];
         self.leave(place);
         self.retire_if_unused(key);
-        if let Some(member) = self.members.get(member as usize) {
+        // A session whose close goes on hears nothing any more.
+        if let Some(member) = self.members.get(member as usize).filter(|m| !m.closing) {
             self.counts.waits.note_end(reply);
             out.reply(member.id, reply);
         }
@@ -315,11 +324,12 @@ impl Locks {
 
     /// Takes a ticket out of every list and frees its place.
     fn discard(&mut self, place: u32) {
-        self.end_attempt(place);
         self.wheel.cancel(&mut self.tickets, place);
         let Ticket { key, .. } = self.tickets[place];
         self.keys[key].tickets.remove(&mut self.tickets, place);
         self.unlink_member(place);
+        // An attempt knows whose list the ticket was in, so it ends after that.
+        self.end_attempt(place);
         self.tickets.remove(place);
     }
 

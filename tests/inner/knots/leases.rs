@@ -16,7 +16,7 @@ fn acquire_for<'a>(owner: Option<&'a str>, key: &'a str, wait: Us, lease: Us) ->
     }
 }
 
-fn token(reply: Option<Reply>) -> Token {
+pub(super) fn token(reply: Option<Reply>) -> Token {
     match reply {
         Some(Reply::Granted { token, .. }) => token,
         other => panic!("{other:?} is no grant"),

@@ -1,6 +1,7 @@
 //! Deadlocks, through the one door of the lock table: all small graphs against a judge, and the large and the odd ones
 //! by name. Random ones, with leases and closes, are in locks_sim; what clients say and hear, in the dialogues.
 
+mod attempts;
 mod graphs;
 mod leases;
 mod odd;
