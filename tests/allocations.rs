@@ -9,7 +9,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use dflockd::command::{Bound, Command, Outbox, SessionId, Space, Terms};
 use dflockd::hub::{Hub, Next, Wrote};
+use dflockd::locks::Locks;
 use dflockd::wire::Face;
 use settings::settings;
 
@@ -44,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Acquires and releases `key`, each in a turn of its own.
-fn pair(hub: &mut Hub, id: dflockd::command::SessionId, now: u64, key: &str, frame: &mut Vec<u8>) {
+fn pair(hub: &mut Hub, id: SessionId, now: u64, key: &str, frame: &mut Vec<u8>) {
     frame.clear();
     frame.extend_from_slice(b"l\n");
     frame.extend_from_slice(key.as_bytes());
@@ -99,13 +101,7 @@ fn ten_thousand_pairs_allocate_nothing_once_warm() {
 }
 
 /// Sends `frame`, lets `wait` pass, and takes what the session is told.
-fn exchange(
-    hub: &mut Hub,
-    id: dflockd::command::SessionId,
-    now: &mut u64,
-    frame: &[u8],
-    wait: u64,
-) -> bool {
+fn exchange(hub: &mut Hub, id: SessionId, now: &mut u64, frame: &[u8], wait: u64) -> bool {
     let mut timed_out = false;
     for (span, bytes) in [(0, frame), (wait, b"")] {
         *now += span;
@@ -180,7 +176,7 @@ fn settle(hub: &mut Hub, now: u64) -> usize {
 }
 
 /// A hub, and a session that stays.
-fn hub_with_one() -> (Hub, dflockd::command::SessionId) {
+fn hub_with_one() -> (Hub, SessionId) {
     let mut settings = settings();
     settings.locks.max_locks = CROWD;
     settings.locks.max_idle = 0;
@@ -263,4 +259,51 @@ fn a_hundred_thousand_holds_leave_no_memory_behind() {
     settle(&mut hub, now + 2_000_000);
     assert_eq!(hub.locks().keys(), 1);
     is_back(before, most);
+}
+
+/// Holds of one owner, each under the name of an attempt or none; how many bytes they take and what is left of them.
+fn bytes_of_holds(attempts: bool) -> (usize, usize) {
+    let mut settings = settings().locks;
+    (settings.max_locks, settings.max_idle) = (CROWD, 0);
+    let before = LIVE.with(Cell::get);
+    let mut locks = Locks::new(settings);
+    let (now, mut out, id) = (1_000_000_000, Outbox::default(), SessionId::new(1, 0));
+    for n in 0..CROWD {
+        let (key, attempt) = (format!("key-{n}"), format!("attempt-{n:0>16}"));
+        let terms = Terms {
+            attempt: attempts.then_some(attempt.as_bytes()),
+            ..Terms::default()
+        };
+        let acquire = Command::Acquire {
+            space: Space::Lock,
+            key: key.as_bytes(),
+            limit: 1,
+            wait: 0,
+            lease: Some(1_000_000),
+            owner: Some(b"owner"),
+            bound: Bound::Lease,
+            terms: Some(&terms),
+        };
+        locks.apply(now, id, acquire, &mut out);
+        out.replies.clear();
+    }
+    assert_eq!(locks.counts().held, CROWD as u64);
+    let most = LIVE.with(Cell::get) - before;
+    let now = now + 1_000_000;
+    while locks.deadline().is_some() {
+        let tick = Command::Tick { heard: now };
+        locks.apply(now, SessionId::NOBODY, tick, &mut out);
+    }
+    assert_eq!(locks.counts().expired, CROWD as u64);
+    (most, LIVE.with(Cell::get) - before)
+}
+
+#[test]
+fn a_hundred_thousand_attempts_take_4_mib_and_leave_none() {
+    let (plain, _) = bytes_of_holds(false);
+    let (named, left) = bytes_of_holds(true);
+    println!("{plain} bytes, {named} with attempts, {left} left");
+    assert!(named > plain + CROWD * 28, "a record each");
+    assert!(named - plain <= 4 * 1024 * 1024, "{plain}, {named}");
+    assert!(left < SLACK, "{left} bytes are left of {named}");
 }
