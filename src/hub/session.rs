@@ -8,7 +8,7 @@ use super::agenda::Share;
 use super::listing::Listing;
 use super::outlet::Outlet;
 #[cfg(feature = "http")]
-use super::rest::Rest;
+use super::rest::record::Rest;
 use crate::base::buffer::Buffer;
 use crate::base::slab::Slab;
 use crate::base::wheel::{Link, Timers};
