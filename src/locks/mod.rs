@@ -291,7 +291,9 @@ impl Locks {
             }
         };
         if let Some(reply) = reply {
-            self.counts.waits.refused += u64::from(reply == Reply::Refused(Refusal::MaxWaiters));
+            if matches!(reply, Reply::Refused(Refusal::MaxWaiters)) {
+                self.counts.waits.refused += 1;
+            }
             if from == SessionId::NOBODY {
                 return;
             }

@@ -110,7 +110,7 @@ struct Server {
     refusals: Refusals,
     timer: Timer,
     signals: Signals,
-    /// The instant that the timer is set to.
+    /// The instant that the timer is set to, if that is to come.
     armed: Us,
     /// Everything that had arrived until then has been read, or has had its time.
     heard: Us,
@@ -190,7 +190,7 @@ impl Server {
             || deadline.is_some_and(|due| due <= self.now);
         if let Some(due) = deadline
             && !busy
-            && (due < self.armed || self.armed <= self.now)
+            && due < self.armed
         {
             // A timer that is set too early stays: one wake-up for nothing costs less than a call in every turn.
             self.timer.set(due)?;
@@ -199,11 +199,7 @@ impl Server {
         if !busy {
             self.behind = None;
         }
-        self.turns.expect(match busy {
-            true => self.now,
-            false if self.armed > self.now => self.armed,
-            false => Us::MAX,
-        });
+        self.turns.expect(if busy { self.now } else { self.armed });
         // A turn without its events would end leases before it has read the renewals.
         loop {
             match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
@@ -218,6 +214,9 @@ impl Server {
         // Everything that had arrived when poll was asked is among the events. The process may have stood still since.
         let asked = std::mem::replace(&mut self.now, sys::now());
         self.turns.begin(self.now);
+        if self.armed <= self.now {
+            self.armed = Us::MAX;
+        }
         self.hub.begin_turn(self.now, unix_us());
         let to_read = self.sockets.to_read().min(EVENTS_A_TURN);
         for event in events {
@@ -368,6 +367,7 @@ impl Server {
     }
 
     /// How long the turn took.
+    #[inline(never)]
     fn measure(&mut self) -> Us {
         let took = sys::now() - self.now;
         if self.turns.is_longest(took) {

@@ -31,6 +31,7 @@ impl Turns {
     }
 
     /// A turn begins.
+    #[inline]
     pub fn begin(&mut self, now: Us) {
         if now > self.due.saturating_add(GAP) {
             self.gaps += 1;
