@@ -202,12 +202,11 @@ impl Client {
         wait: Duration,
         lease: Option<Duration>,
     ) -> Result<Grant, Error> {
-        let wait = span(wait);
         let command = Command::Acquire {
             space: key.space,
             key: key.name,
             limit: key.limit,
-            wait,
+            wait: span(wait),
             lease: lease.map(span),
             owner: None,
             bound: Bound::Session,

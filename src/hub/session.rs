@@ -7,13 +7,15 @@ use super::INPUT_MAX;
 use super::agenda::Share;
 use super::listing::Listing;
 use super::outlet::Outlet;
-#[cfg(feature = "http")]
-use super::rest::record::Rest;
 use crate::base::buffer::Buffer;
 use crate::base::slab::Slab;
 use crate::base::wheel::{Link, Timers};
 use crate::command::{SessionId, Us};
+#[cfg(feature = "http")]
+use crate::command::{Space, Token};
 use crate::wire::Face;
+#[cfg(feature = "http")]
+use crate::wire::http::Exchange;
 
 pub(super) struct Session {
     pub id: SessionId,
@@ -62,6 +64,28 @@ pub(super) struct Session {
     pub left_server: bool,
     /// Bytes discarded while lingering.
     pub discarded: u32,
+}
+
+/// What else there is of a session of the REST face. While there is a grant, the last answer in its output tells of it.
+#[cfg(feature = "http")]
+#[derive(Default)]
+pub(super) struct Rest {
+    /// The request that is being carried out.
+    pub exchange: Option<Box<Exchange>>,
+    /// The input must have so many bytes before a request can be whole.
+    pub need: usize,
+    /// The grant whose answer the kernel has not taken yet.
+    pub unsent: Option<Box<Grant>>,
+    /// Wrong secrets that it has sent.
+    pub failures: u8,
+}
+
+/// A grant, so that it can be taken back.
+#[cfg(feature = "http")]
+pub(super) struct Grant {
+    pub space: Space,
+    pub name: Vec<u8>,
+    pub token: Token,
 }
 
 /// What the session's request waits for. When the peer has sent its last byte, an answer in slices is still finished, and

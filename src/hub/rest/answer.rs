@@ -1,10 +1,9 @@
 //! Answers of the REST face: from the reply of the lock table, or at once. Invariant: each request has one answer, and the
 //! next request of its session is not begun before the kernel has an answer that tells of a grant.
 
-use super::record::Grant;
 use super::{Hub, JSON};
 use crate::command::{Command, Owner, Refusal, Reply, SECOND, SessionId, Space, State, Us};
-use crate::hub::session::Busy;
+use crate::hub::session::{Busy, Grant};
 use crate::hub::status::Status;
 use crate::wire::http::{self, Acquire, Answer, Asked, Clock, Exchange, Problem};
 use crate::wire::metrics;

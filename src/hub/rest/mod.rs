@@ -5,17 +5,15 @@
 
 mod answer;
 mod locks;
-pub(super) mod record;
 
 use super::Hub;
 use super::agenda::Work;
 use super::listing::Listing;
 use super::refusals::Refused;
-use super::session::Busy;
+use super::session::{Busy, Rest};
 use super::status::Status;
 use crate::wire::http::route::{self, Access};
 use crate::wire::http::{self, Asked, Clock, Exchange, Method, Problem, Route, stored};
-use record::Rest;
 
 const JSON: &str = "application/json";
 const VERSION: &str = env!("CARGO_PKG_VERSION");

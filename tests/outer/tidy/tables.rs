@@ -157,10 +157,13 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "base command signals super::agenda super::session wire",
     ),
     ("hub/refusals", "command"),
+    ("hub/rest/answer", "command hub super::record wire"),
+    ("hub/rest/locks", "command hub wire"),
     (
-        "hub/rest",
-        "command super::agenda super::listing super::refusals super::session super::status wire",
+        "hub/rest/mod",
+        "super::agenda super::listing super::refusals super::session super::status wire",
     ),
+    ("hub/rest/record", "command wire"),
     (
         "hub/session",
         "base command super::agenda super::listing super::outlet super::rest wire",
