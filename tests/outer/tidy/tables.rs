@@ -13,11 +13,13 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("base/slab", ""),
     ("base/table", ""),
     ("base/wheel", "command super::slab"),
+    ("bin/dflock/bench/answer", "command"),
     ("bin/dflock/bench/figures", "command"),
+    ("bin/dflock/bench/http", "command super::answer wire"),
     ("bin/dflock/bench/lane", "command super::plan"),
     (
         "bin/dflock/bench/load",
-        "command super::figures super::lane super::peer super::plan super::proto sys",
+        "command super::answer super::figures super::lane super::peer super::plan super::proto sys",
     ),
     ("bin/dflock/bench/mod", "failure options print sys"),
     (
@@ -30,7 +32,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     ("bin/dflock/bench/peer", ""),
     ("bin/dflock/bench/plan", "command"),
-    ("bin/dflock/bench/proto", "client command failure sys wire"),
+    (
+        "bin/dflock/bench/proto",
+        "client command failure super::answer super::http sys wire",
+    ),
     (
         "bin/dflock/bench/report",
         "base command super::figures super::options super::proto",

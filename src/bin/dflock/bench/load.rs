@@ -14,11 +14,12 @@ use mio::{Events, Poll};
 use dflockd::command::{SECOND, Token, Us};
 use dflockd::sys::{self, process};
 
+use super::answer::{Answer, Asked, Heard};
 use super::figures::Figures;
 use super::lane::{Key, Lane, Step};
 use super::peer::Peer;
 use super::plan::{Clocked, Habit, Keys, Plan};
-use super::proto::{Acquire, Answer, Asked, Target};
+use super::proto::{Acquire, Target};
 
 /// How often progress is shown and a silent server is looked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -211,9 +212,14 @@ impl<'a> Load<'a> {
                 lane if self.lanes[lane as usize].step == Step::Asking => Asked::Acquire,
                 _ => Asked::Release,
             };
-            let Some((used, answer)) = self.target.answer(asked, self.peers[peer].bytes()) else {
+            let Some(heard) = self.target.answer(asked, self.peers[peer].bytes()) else {
                 return;
             };
+            let Heard {
+                used,
+                answer,
+                closes,
+            } = heard;
             self.asked[peer].pop_front();
             self.heard_at = self.now;
             self.heard = self.heard.max(number);
@@ -221,6 +227,11 @@ impl<'a> Load<'a> {
                 self.refused(peer, used, lane);
             }
             self.peers[peer].take(used);
+            if closes && let Err(e) = self.open_again(peer) {
+                self.figures.error(|| format!("cannot connect: {e}"));
+                self.peers[peer].ended = true;
+                return;
+            }
             if asked != Asked::Hello {
                 self.figures.requests += 1;
                 self.answered(lane as usize, answer);
@@ -229,7 +240,7 @@ impl<'a> Load<'a> {
     }
 
     fn refused(&mut self, peer: usize, used: usize, lane: u32) {
-        let line = self.peers[peer].bytes()[..used].trim_ascii();
+        let line = self.target.shown(&self.peers[peer].bytes()[..used]);
         self.figures
             .error(|| format!("the server says {:?}", String::from_utf8_lossy(line)));
         if lane != NOBODY && self.lanes[lane as usize].step == Step::Asking {
@@ -416,6 +427,21 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// The server will read nothing more on this connection: what it has not read goes out on another.
+    fn open_again(&mut self, peer: usize) -> io::Result<()> {
+        let registry = self.poll.registry();
+        self.peers[peer].reopen(self.target.addr, registry, mio::Token(peer))?;
+        for _ in 0..self.asked[peer].len() {
+            let (lane, _) = self.asked[peer].pop_front().expect("they were counted");
+            let at = lane as usize;
+            match self.lanes[at].step {
+                Step::Asking => self.ask(at),
+                _ => self.send_release(at),
+            }
+        }
+        Ok(())
+    }
+
     /// Appends the greeting of a connection.
     fn greet(&mut self, peer: usize) {
         if !self.target.hello.is_empty() {
@@ -488,11 +514,16 @@ impl<'a> Load<'a> {
     }
 
     fn release(&mut self, at: usize) {
-        self.number += 1;
         let lane = &mut self.lanes[at];
         lane.step = Step::Releasing;
-        let key = &mut self.keys[lane.key];
-        key.holder = None;
+        self.keys[lane.key].holder = None;
+        self.send_release(at);
+    }
+
+    fn send_release(&mut self, at: usize) {
+        self.number += 1;
+        let lane = &self.lanes[at];
+        let key = &self.keys[lane.key];
         let output = &mut self.peers[lane.peer].output;
         self.target.release(&key.name, lane.token, output);
         self.asked[lane.peer].push_back((at as u32, self.number));

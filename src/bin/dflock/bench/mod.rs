@@ -2,7 +2,9 @@
 //! flow: find the servers, run each scenario against each in turn, report. Invariant: servers are measured in turn, so
 //! that anything that slows the machine down slows all of them; a wrong grant makes the exit status 1.
 
+mod answer;
 mod figures;
+mod http;
 mod lane;
 mod load;
 mod options;

@@ -32,7 +32,7 @@ Measures a lock server, alone or beside others, and checks that it grants no loc
       --clients N                connections of many (100)
       --locks N                  keys of many (10), and of held (1000)
       --iterations N             as --rounds; each of these three alone means many
-      --against HOST:PORT | redis://HOST:PORT | distlockd://HOST:PORT
+      --against HOST:PORT | http://HOST:PORT | redis://HOST:PORT | distlockd://HOST:PORT
                                  another server; may be repeated
       --repeat N                 runs of each, in turn; the medians are shown (1; with --against 3)
       --pause MS                 pause before a server without a queue is asked again (1)
@@ -352,7 +352,7 @@ fn whole_seconds(name: &str, value: &OsString, least: u64) -> Result<Us, String>
 
 fn server(name: &str, value: &OsString) -> Result<String, String> {
     let wanted = || {
-        let forms = "HOST:PORT, redis://HOST:PORT or distlockd://HOST:PORT";
+        let forms = "HOST:PORT, http://HOST:PORT, redis://HOST:PORT or distlockd://HOST:PORT";
         want(name, value.as_encoded_bytes(), forms)
     };
     let server = value.to_str().ok_or_else(wanted)?;

@@ -1,5 +1,5 @@
 //! The protocols that bench speaks: how each says acquire and release, and what its answers mean. They are the line
-//! protocol of dflockd, RESP of redis, and the frames of distlockd. The only socket here is the one that finds out
+//! protocol of dflockd, its REST (in `http`), RESP of redis, and the frames of distlockd. The only socket here is the one that finds out
 //! whether a server is there. Invariant: nothing is allocated to write a request or to read an answer.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -11,6 +11,8 @@ use dflockd::command::{Bound, Command, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::{ask, text};
 
+use super::answer::{Answer, Asked, Heard};
+use super::http;
 use crate::failure::{Failure, PROTOCOL};
 
 /// How long a server may take to connect, and to answer the first question.
@@ -22,6 +24,7 @@ const SCRIPT: &str =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Dflockd,
+    Http,
     Redis,
     Distlockd,
 }
@@ -34,30 +37,8 @@ pub struct Target {
     pub addr: SocketAddr,
     /// The greeting of each connection, if there is one; the answer to it is `ok`.
     pub hello: Vec<u8>,
-    /// The words of a redis release up to the key.
-    script: Vec<u8>,
-}
-
-/// The kind of a request, which its answer does not tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    Hello,
-    Acquire,
-    Release,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// With the server's token, if its protocol has one.
-    Granted(Option<Token>),
-    /// The release, or the greeting.
-    Done,
-    /// The key is held, and there is no queue.
-    Busy,
-    /// The wait is over.
-    Timeout,
-    /// Anything else.
-    Refused,
+    /// The words of a redis release up to the key; the lines that all requests of HTTP have.
+    common: Vec<u8>,
 }
 
 /// One acquire.
@@ -72,7 +53,7 @@ pub struct Acquire<'a> {
 impl Protocol {
     /// Whether the server has a queue, so that a client need not ask again.
     pub fn queues(self) -> bool {
-        self == Protocol::Dflockd
+        matches!(self, Protocol::Dflockd | Protocol::Http)
     }
 
     /// Whether the end of a connection releases what it holds.
@@ -88,15 +69,18 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Dflockd => "dflockd",
+            Protocol::Http => "http",
             Protocol::Redis => "redis",
             Protocol::Distlockd => "distlockd",
         }
     }
 }
 
-/// Splits `redis://HOST:PORT`; without a scheme it is dflockd.
+/// Splits `redis://HOST:PORT` and its like; without a scheme it is dflockd's line protocol.
 pub fn split(server: &str) -> (Protocol, &str) {
-    if let Some(rest) = server.strip_prefix("redis://") {
+    if let Some(rest) = server.strip_prefix("http://") {
+        (Protocol::Http, rest.trim_end_matches('/'))
+    } else if let Some(rest) = server.strip_prefix("redis://") {
         (Protocol::Redis, rest.trim_end_matches('/'))
     } else if let Some(rest) = server.strip_prefix("distlockd://") {
         (Protocol::Distlockd, rest.trim_end_matches('/'))
@@ -115,10 +99,13 @@ impl Target {
             protocol,
             addr,
             hello: Vec::new(),
-            script: Vec::new(),
+            common: Vec::new(),
         };
         if let (Protocol::Dflockd, Some(secret)) = (protocol, secret) {
             ask::auth(secret, &mut target.hello);
+        }
+        if protocol == Protocol::Http {
+            target.common = http::common(address, secret);
         }
         target.greet(stream).map_err(|e| match e.kind() {
             ErrorKind::PermissionDenied => Failure::unwelcome(server, secret.is_some()),
@@ -127,6 +114,7 @@ impl Target {
                 PROTOCOL,
                 format!("{server} does not speak {}", protocol.name()),
             ),
+            ErrorKind::Other => Failure::new(PROTOCOL, format!("{server} says {e}")),
             _ => Failure::unreachable(server, &e),
         })?;
         Ok(target)
@@ -151,6 +139,18 @@ impl Target {
                     }
                 }
             }
+            Protocol::Http => {
+                let mut asked = Vec::new();
+                http::greeting(&self.common, &mut asked);
+                stream.get_mut().write_all(&asked)?;
+                let first = line(&mut stream)?;
+                match http::status(first.as_bytes()) {
+                    Some(200) => {}
+                    Some(401) => return Err(ErrorKind::PermissionDenied.into()),
+                    Some(_) => return Err(io::Error::other(first.trim_end().to_string())),
+                    None => return Err(other()),
+                }
+            }
             Protocol::Redis => {
                 let mut asked = Vec::new();
                 words(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()], 3, &mut asked);
@@ -159,9 +159,9 @@ impl Target {
                 if first == "$40\r\n" {
                     let hash = line(&mut stream)?;
                     let hash = hash.trim_end().as_bytes();
-                    words(&[b"EVALSHA", hash, b"1"], 5, &mut self.script);
+                    words(&[b"EVALSHA", hash, b"1"], 5, &mut self.common);
                 } else if first.starts_with('-') {
-                    words(&[b"EVAL", SCRIPT.as_bytes(), b"1"], 5, &mut self.script);
+                    words(&[b"EVAL", SCRIPT.as_bytes(), b"1"], 5, &mut self.common);
                 } else {
                     return Err(other());
                 }
@@ -201,6 +201,7 @@ impl Target {
                 };
                 ask::command(&asked, out);
             }
+            Protocol::Http => http::acquire(&self.common, key, lease, wait, out),
             Protocol::Redis => {
                 out.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
                 word(key, out);
@@ -219,8 +220,9 @@ impl Target {
                 let space = Space::Lock;
                 ask::command(&Command::Release { space, key, token }, out);
             }
+            Protocol::Http => http::release(&self.common, key, token, out),
             Protocol::Redis => {
-                out.extend_from_slice(&self.script);
+                out.extend_from_slice(&self.common);
                 word(key, out);
                 write_me(token, out);
             }
@@ -228,8 +230,29 @@ impl Target {
         }
     }
 
-    /// Reads one answer and says how long it is; None if it has not arrived in full.
-    pub fn answer(&self, asked: Asked, input: &[u8]) -> Option<(usize, Answer)> {
+    /// What an answer says, for people.
+    pub fn shown<'a>(&self, answer: &'a [u8]) -> &'a [u8] {
+        match self.protocol {
+            Protocol::Http => http::shown(answer).trim_ascii(),
+            _ => answer.trim_ascii(),
+        }
+    }
+
+    /// Reads one answer; None if it has not arrived in full.
+    pub fn answer(&self, asked: Asked, input: &[u8]) -> Option<Heard> {
+        if self.protocol == Protocol::Http {
+            return http::answer(asked, input);
+        }
+        let (used, answer) = self.plain_answer(asked, input)?;
+        Some(Heard {
+            used,
+            answer,
+            closes: false,
+        })
+    }
+
+    /// An answer of a protocol whose connections stay open, and how long it is.
+    fn plain_answer(&self, asked: Asked, input: &[u8]) -> Option<(usize, Answer)> {
         if self.protocol == Protocol::Distlockd {
             let &[status, high, low, ..] = input else {
                 return None;
