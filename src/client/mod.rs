@@ -212,7 +212,7 @@ impl Client {
             bound: Bound::Session,
             terms: None,
         };
-        let asked = self.ask(&command, beyond(wait, self.patience));
+        let asked = self.ask(&command, beyond(span(wait), self.patience));
         let (sent, reply) = asked.map_err(|e| self.leave(key, e))?;
         self.holds += usize::from(reply != Reply::Timeout);
         self.granted(key, sent, reply)
