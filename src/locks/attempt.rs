@@ -326,6 +326,8 @@ impl Locks {
                 self.end_wait(place);
                 self.unlink_member(place);
                 self.forget_wait_owner(former);
+                // The wait goes on in the new session, unless that does not wait.
+                self.counts.waits.timeouts += u64::from(wait == 0);
             }
             None => self.unlink_member(place),
         }
