@@ -3,11 +3,13 @@
 //! that came out, and asks whether each was legal and none is missing. What work a turn may put off it does not
 //! know; until a tick says that nothing is put off, such a hold may or may not have ended ("fading").
 
-use dflockd::command::{SECOND, SessionId, Space, Token, Us};
+use dflockd::command::{Renewal, SECOND, SessionId, Space, Terms, Token, Us};
 use dflockd::locks::{Locks, Settings};
 
 use crate::harness::{Dice, Trace, apply, settings, simulate};
-use crate::judges::locks::{self as judge, Act, CLAIMANTS, Judge, Key, NAMES, Slot, Who};
+use crate::judges::locks::{
+    self as judge, ATTEMPTS, Act, Attempt, CLAIMANTS, Judge, Key, NAMES, Slot, Who,
+};
 
 #[test]
 fn every_answer_is_legal_and_none_is_missing() {
@@ -34,6 +36,11 @@ struct Habits {
     breaks: u64,
     /// Slots whose sessions ask only for holds that are bound by their lease, for owners or for nobody.
     askers: usize,
+    /// Percent of what these ask for that has a name, and percent of that which keeps its place or renews itself.
+    attempts: u64,
+    keeps: u64,
+    renews: u64,
+    cancel: u64,
     close: u64,
     /// Percent of the acquires that turn to another key, if their owner has this one: deadlocks need others then.
     shy: u64,
@@ -144,6 +151,7 @@ impl<'a> World<'a> {
                     habits.give_back,
                     habits.detach,
                     habits.breaks,
+                    habits.cancel,
                 ];
                 match self.dice.weigh(&weights) {
                     0 | 2 | 4..7 if asks => self.acquire_for(id),
@@ -158,6 +166,7 @@ impl<'a> World<'a> {
                     6 => self.declare(id),
                     9 => self.detach(id),
                     10 => self.breaks(id),
+                    11 => self.cancel(id),
                     7 => self.claim(id),
                     8 => self.give_back(id),
                     _ => self.close(id),
@@ -219,10 +228,24 @@ impl<'a> World<'a> {
         );
     }
 
+    /// Something new, or what was asked for before: a repeat.
     fn acquire_for(&mut self, id: SessionId) {
         let name = self.dice.chance(80);
-        let name = name.then(|| self.dice.below(self.habits.owners) as usize);
-        let key = self.key();
+        let mut name = name.then(|| self.dice.below(self.habits.owners) as usize);
+        let mut key = self.key();
+        let mut terms = Terms::default();
+        if name.is_some() && self.has_attempts() && self.dice.chance(self.habits.attempts) {
+            let (repeated, (owner, attempt)) = self.attempt();
+            (key, name, terms.attempt) = (repeated, Some(owner), Some(attempt));
+            if self.dice.chance(self.habits.keeps) {
+                terms.keep = self.span();
+            }
+        }
+        if name.is_some() && self.has_attempts() && self.dice.chance(self.habits.renews) {
+            let (every, within) = (self.span(), self.span());
+            terms.renewal = Some(Renewal { every, within });
+            terms.note = self.dice.chance(30).then_some(b"{}");
+        }
         let wait = if self.dice.chance(25) { 0 } else { self.span() };
         let (limit, lease) = (self.limit(key), self.lease());
         self.step(
@@ -233,8 +256,33 @@ impl<'a> World<'a> {
                 wait,
                 lease,
                 name,
+                terms,
             },
         );
+    }
+
+    /// Mostly of an attempt that there is.
+    fn cancel(&mut self, id: SessionId) {
+        if self.has_attempts() && self.habits.attempts > 0 {
+            let (key, (name, attempt)) = self.attempt();
+            self.step(id, Act::Cancel { key, name, attempt });
+        }
+    }
+
+    /// Among many keys the judge could not follow what is put off, and neither while a close goes on.
+    fn has_attempts(&self) -> bool {
+        let closes = |slot: &Slot| matches!(slot, Slot::Closing(_));
+        self.judge.keys.len() as u64 <= FEW && !self.judge.slots.iter().any(closes)
+    }
+
+    /// An attempt that holds or waits, or any other.
+    fn attempt(&mut self) -> (usize, Attempt) {
+        let known = self.judge.attempts();
+        if !known.is_empty() && self.dice.chance(60) {
+            return *self.dice.pick(&known);
+        }
+        let owner = self.dice.below(self.habits.owners) as usize;
+        (self.key(), (owner, *self.dice.pick(&ATTEMPTS)))
     }
 
     /// The first phase. With many keys only of those that are free: what is granted unheard the judge can tell
@@ -454,6 +502,10 @@ impl<'a> World<'a> {
             };
             assert!(round < 10_000, "the table never sleeps");
             self.clock = self.clock.max(due);
+            if round > 200 {
+                // Holds that renew themselves in small steps do so for hours, but no server that is late makes them.
+                self.clock += 1 << 36;
+            }
             let heard = self.clock;
             self.step(SessionId::NOBODY, Act::Tick { heard });
         }
@@ -475,7 +527,11 @@ impl Habits {
             give_back: *dice.pick(&[2, 10, 30]),
             detach: *dice.pick(&[0, 2, 10]),
             breaks: *dice.pick(&[0, 0, 1, 5]),
-            askers: *dice.pick(&[0, 0, 0, 1, 3]),
+            askers: *dice.pick(&[0, 0, 0, 1, 3, 6]),
+            attempts: *dice.pick(&[0, 50, 90]),
+            keeps: *dice.pick(&[0, 30, 90]),
+            renews: *dice.pick(&[0, 10, 60]),
+            cancel: *dice.pick(&[0, 1, 10]),
             close: dice.below(8),
             shy: *dice.pick(&[0, 90]),
             named: *dice.pick(&[0, 50, 90]),

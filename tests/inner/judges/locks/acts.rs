@@ -1,7 +1,7 @@
 //! What may be asked of the lock table, as its judge sees it.
 
 use super::{CLAIMANTS, Key, NAMES};
-use dflockd::command::{Bound, Command, Realm, Token, Us};
+use dflockd::command::{Bound, Command, Realm, Terms, Token, Us};
 
 /// One command, its key an index.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -19,6 +19,13 @@ pub enum Act {
         wait: Us,
         lease: Option<Us>,
         name: Option<usize>,
+        terms: Terms<'static>,
+    },
+    /// Of an attempt of the owner of this name, in both spaces.
+    Cancel {
+        key: usize,
+        name: usize,
+        attempt: &'static [u8],
     },
     Enqueue {
         key: usize,
@@ -87,6 +94,7 @@ impl Act {
         match self {
             Act::Acquire { key, .. }
             | Act::AcquireFor { key, .. }
+            | Act::Cancel { key, .. }
             | Act::Detach { key, .. }
             | Act::Break { key, .. }
             | Act::Enqueue { key, .. }
@@ -100,9 +108,9 @@ impl Act {
     }
 
     /// The command that asks for it.
-    pub fn command(self, keys: &[Key]) -> Command<'_> {
+    pub fn command<'a>(&'a self, keys: &'a [Key]) -> Command<'a> {
         let of = |key: usize| (keys[key].space, &keys[key].name[..]);
-        match self {
+        match *self {
             Act::Enqueue { key, limit, lease } => {
                 let (space, name) = of(key);
                 Command::Enqueue {
@@ -140,6 +148,7 @@ impl Act {
                 wait,
                 lease,
                 name: owner,
+                ref terms,
             } => {
                 let (space, name) = of(key);
                 Command::Acquire {
@@ -150,9 +159,14 @@ impl Act {
                     lease,
                     owner: owner.map(|name| NAMES[name]),
                     bound: Bound::Lease,
-                    terms: None,
+                    terms: owner.map(|_| terms),
                 }
             }
+            Act::Cancel { key, name, attempt } => Command::Cancel {
+                key: of(key).1,
+                owner: NAMES[name],
+                attempt,
+            },
             Act::Detach { key, token } => {
                 let (space, key) = of(key);
                 Command::Detach { space, key, token }

@@ -1,8 +1,9 @@
 //! What changes the fate of a hold from outside its session, as the judge of the lock table sees it: a detach, a break,
 //! a hold that was bound by its lease from the first, and the limit of what one session may hold.
 
-use super::{End, FEW, FEW_ENDS, Hold, Judge, Slot, Who, Wish};
-use dflockd::command::{Refusal, Reply, SessionId, Token, Us};
+use super::{Act, End, FEW, FEW_ENDS, Hold, Judge, Slot, Who, Wish};
+use dflockd::command::{Refusal, Reply, SessionId, Token};
+use dflockd::locks::Locks;
 
 /// A break that goes on: of a key, and of the holds that it had when the break was asked for.
 pub(super) struct Breaking {
@@ -129,14 +130,34 @@ impl Judge {
     pub(super) fn acquired_for(
         &mut self,
         from: SessionId,
-        (wait, name): (Us, Option<usize>),
+        act: &Act,
         own: Option<Reply>,
         entering: Result<Wish, Refusal>,
+        locks: &Locks,
     ) {
+        let Act::AcquireFor {
+            key,
+            wait,
+            name,
+            terms,
+            ..
+        } = *act
+        else {
+            unreachable!("no other asks for an owner")
+        };
+        if !self.draining && self.is_ended(key, name.zip(terms.attempt)) {
+            return assert_eq!(own, Some(Reply::Cancelled));
+        }
+        if let Ok(wish) = entering {
+            self.promote_free(key, wish.limit);
+            if self.is_repeat(from, (wish, wait), (name, terms), own, locks) {
+                return;
+            }
+        }
         let Some((wish, free)) = self.slot_for(own, entering) else {
             return;
         };
-        let waits = !matches!(own, Some(Reply::Granted { .. } | Reply::Timeout));
+        let waits = matches!(own, None | Some(Reply::Refused(Refusal::Deadlock)));
         if waits {
             self.speaks_for(from, name);
         }
@@ -145,13 +166,24 @@ impl Judge {
                 assert_eq!(lease, wish.lease, "S6: the lease is what was asked for");
                 self.grant(from, wish.key, token, lease, false);
                 self.give_to_owner(from, name);
+                self.begin_terms(name, terms);
             }
-            Some(Reply::Timeout) => assert!(wait == 0 && !free),
+            Some(Reply::Timeout) => assert!(wait == 0 && !free && terms.keep == 0),
+            Some(Reply::Kept { span }) => {
+                assert!(wait == 0 && !free && span == terms.keep && span > 0);
+                // Nobody has waited.
+                self.queue(SessionId::NOBODY, wish, None, false);
+                self.flow.queued -= 1;
+                let queued = self.waits.last_mut().expect("it is kept");
+                queued.kept = Some(self.now.saturating_add(span));
+                (queued.for_owner, queued.terms) = (Some(name), terms);
+            }
             None => {
                 assert!(wait > 0 && !free, "nobody waits for a free slot");
                 let due = Some(self.now.saturating_add(wait));
                 self.queue(from, wish, due, false);
-                self.waits.last_mut().expect("it waits").for_owner = Some(name);
+                let queued = self.waits.last_mut().expect("it waits");
+                (queued.for_owner, queued.terms) = (Some(name), terms);
             }
             Some(Reply::Refused(Refusal::Deadlock)) => {
                 assert!(!free, "nobody waits for a free slot");
@@ -198,6 +230,7 @@ impl Judge {
         assert!(!refused || maybe >= most, "it may have another");
         if refused && few && same {
             self.end_holds(End::Expired, past);
+            self.take_steps(Some(key), now);
         } else if same {
             // Perhaps it had as much as it may until these ended.
             let holds = self.holds.iter_mut().filter(|hold| past(hold));

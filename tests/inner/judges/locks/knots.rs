@@ -61,7 +61,18 @@ impl Judge {
 
     /// The session waits for this owner, or for nobody any more, and declares nothing.
     pub(super) fn speaks_for(&mut self, id: SessionId, name: Option<usize>) {
-        self.owners.names[id.slot() as usize] = name;
+        let before = std::mem::replace(&mut self.owners.names[id.slot() as usize], name);
+        // Without a session an owner is forgotten, and with it that it was more than one.
+        if let Some(before) = before
+            && name != Some(before)
+        {
+            self.owners.concurrent[before] &= self.speaks(before);
+        }
+    }
+
+    /// A repeat speaks for the owner of this session, which waits no more: at no time does nobody.
+    pub(super) fn hands_over(&mut self, id: SessionId) {
+        self.owners.names[id.slot() as usize] = None;
     }
 
     pub(super) fn begin_knots(&mut self) {
@@ -96,6 +107,10 @@ impl Judge {
             (hold.owner, hold.record) = (Some(by), None);
         }
         hold.due = self.now.saturating_add(lease);
+        if hold.steps.is_some() {
+            hold.lease = lease;
+            hold.begin_steps(self.now);
+        }
         let closes = |id| self.slots.contains(&Slot::Closing(id));
         hold.fading = hold.owner.is_some_and(closes);
         let place = self.holds.iter().position(|hold| hold.is(key, token));
@@ -164,7 +179,7 @@ impl Judge {
         let mut holds = self.holds.iter().filter(|hold| hold.who == who);
         let renews = matches!(act, Act::Renew { .. });
         assert!(
-            holds.any(|hold| is_new(hold) || renews),
+            holds.any(|hold| is_new(hold) || renews) || self.cancels_for(who),
             "it was given nothing"
         );
         // Others end more than one hold, and not all at once.
@@ -210,11 +225,17 @@ impl Judge {
             let is_its = |id: SessionId| self.who(id) == Who::Name(name);
             let waits = self.waits.iter().filter(|wait| wait.due.is_some());
             let waits = waits.filter(|wait| is_its(wait.id)).count();
-            let speaks = |slot: &Slot| matches!(*slot, Slot::Open(id) if is_its(id));
-            let speaks = self.slots.iter().any(speaks);
+            let speaks = self.speaks(name);
             let concurrent = &mut self.owners.concurrent[name];
             *concurrent = (*concurrent || waits > 1) && speaks;
         }
+    }
+
+    /// Whether an open session speaks for the owner of this name.
+    fn speaks(&self, name: usize) -> bool {
+        let is_its = |id: SessionId| self.who(id) == Who::Name(name);
+        let speaks = |slot: &Slot| matches!(*slot, Slot::Open(id) if is_its(id));
+        self.slots.iter().any(speaks)
     }
 
     /// Whose the table says a key is, where there is no doubt.

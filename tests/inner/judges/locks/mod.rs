@@ -4,6 +4,7 @@
 //! it may have ended, or a later turn may end it - until the table says that it has put nothing off.
 
 mod acts;
+mod attempts;
 mod claims;
 mod flow;
 mod force;
@@ -13,8 +14,12 @@ mod survey;
 mod views;
 
 pub use acts::Act;
+pub use attempts::{ATTEMPTS, Attempt};
+use attempts::{Cancel, Ended, Steps};
 pub use claims::CLAIMANTS;
-use dflockd::command::{Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us, WaitEdge};
+use dflockd::command::{
+    Notice, Outbox, Refusal, Reply, SessionId, Space, Terms, Token, Us, WaitEdge,
+};
 use dflockd::locks::{Locks, Settings};
 use flow::Flow;
 use force::Breaking;
@@ -65,6 +70,10 @@ pub struct Hold {
     fading: bool,
     /// Whose record leads to it, and in which step and after which fence it began.
     pub record: Option<Record>,
+    attempt: Option<Attempt>,
+    /// It renews itself.
+    steps: Option<Steps>,
+    note: Option<&'static [u8]>,
 }
 
 struct Wait {
@@ -72,12 +81,15 @@ struct Wait {
     id: SessionId,
     /// None while nobody waits for it.
     due: Option<Us>,
+    /// Nobody waits, but the place is kept until then.
+    kept: Option<Us>,
     lease: Us,
     since: Us,
     /// It was enqueued.
     recorded: bool,
     /// The hold will be this owner's, or nobody's, and no session's.
     for_owner: Option<Option<usize>>,
+    terms: Terms<'static>,
 }
 
 /// What ended a hold.
@@ -130,6 +142,9 @@ pub struct Judge {
     lost: Vec<(SessionId, usize)>,
     /// Holds that nobody was told of and that may have ended with their sessions.
     untold: u64,
+    /// Attempts that were ended, and the one that this command ends.
+    ended: Vec<Ended>,
+    cancel: Option<Cancel>,
     step: u64,
     flow: Flow,
     owners: Owners,
@@ -179,6 +194,8 @@ impl Judge {
             ends: 0,
             lost: Vec::new(),
             untold: 0,
+            ended: Vec::new(),
+            cancel: None,
             step: 0,
             flow: Flow::default(),
             owners: Owners::new(slots),
@@ -226,9 +243,8 @@ impl Judge {
         }
         match *act {
             Act::Acquire { wait, .. } => self.acquired(from, wait, own, entering),
-            Act::AcquireFor { wait, name, .. } => {
-                self.acquired_for(from, (wait, name), own, entering);
-            }
+            Act::AcquireFor { .. } => self.acquired_for(from, act, own, entering, locks),
+            Act::Cancel { .. } => self.cancelled(own, locks),
             Act::Enqueue { .. } => self.enqueued(from, own, entering),
             Act::Wait { key, wait } => self.waited(from, key, wait, own),
             Act::Declare { name } => self.declared(from, name, own),
@@ -243,6 +259,7 @@ impl Judge {
         }
         let last = self.survey.take(&self.keys, self.now, locks);
         self.promote_unheard();
+        self.follow_steps(locks);
         self.settle(act, locks);
         self.judge_knots(act, knots, locks);
         self.judge_survey(act, &last, entering.ok());
@@ -266,8 +283,18 @@ impl Judge {
                 return self.enter(key, limit, lease);
             }
             Act::AcquireFor {
-                key, limit, lease, ..
-            } => return self.enter(key, limit, lease),
+                key,
+                limit,
+                lease,
+                name,
+                terms,
+                ..
+            } => {
+                if self.draining || !self.is_ended(key, name.zip(terms.attempt)) {
+                    return self.enter(key, limit, lease);
+                }
+            }
+            Act::Cancel { key, name, attempt } => self.begin_cancel(key, (name, attempt)),
             Act::Enqueue { key, limit, lease } => {
                 if !self.draining && self.is_enqueued(from, key, own) {
                     return Err(Refusal::AlreadyEnqueued);
@@ -303,9 +330,12 @@ impl Judge {
                     hold.fading |= hold.due <= self.heard;
                 }
                 self.ends += self.holds.iter().filter(|hold| hold.fading).count();
-                let over = |due: Us| due <= self.heard;
-                let ends = |wait: &&Wait| wait.due.is_some_and(over) || self.draining;
+                let heard = self.heard;
+                let over = |due: Us| due <= heard;
+                let ends = |wait: &&Wait| wait.end().is_some_and(over) || self.draining;
                 self.ends += self.waits.iter().filter(ends).count() + self.ghosts.len();
+                self.waits.retain(|wait| !wait.kept.is_some_and(over));
+                self.take_steps(None, heard);
             }
         }
         Err(Refusal::Error)
@@ -326,6 +356,16 @@ impl Judge {
             // An idle key takes the limit of whoever comes next.
             _ => self.survey.fix(key, limit),
         }
+        self.evict(key, limit);
+        Ok(Wish {
+            key,
+            limit,
+            lease: lease.unwrap_or(self.settings.default_lease),
+        })
+    }
+
+    /// Holds of the key that are past due end before a request is carried out.
+    fn evict(&mut self, key: usize, limit: u32) {
         let now = self.now;
         if limit > FEW {
             // Of a crowd only as many end as are wanted, and the timers see to the rest.
@@ -336,12 +376,8 @@ impl Judge {
                 .for_each(|hold| hold.fading = true);
         } else {
             self.end_holds(End::Expired, |hold| hold.key == key && hold.due <= now);
+            self.take_steps(Some(key), now);
         }
-        Ok(Wish {
-            key,
-            limit,
-            lease: lease.unwrap_or(self.settings.default_lease),
-        })
     }
 
     /// S3, S8: whether the table has rightly found the hold of a token. Nothing but what is held is found, and
@@ -430,11 +466,14 @@ impl Judge {
                 self.grant(id, wait.key, token, lease, false);
                 if let Some(name) = wait.for_owner {
                     self.give_to_owner(id, name);
+                    self.begin_terms(name, wait.terms);
                 }
             }
             Reply::Timeout => {
                 let over = wait.due.is_some_and(|due| due <= self.heard);
                 assert!(matches!(act, Act::Tick { .. }) && over, "early");
+                let kept = wait.terms.keep > 0 && !self.draining;
+                assert!(!kept, "its place is to be kept");
                 self.flow.timeouts += 1;
                 self.told.push(id);
             }
@@ -447,7 +486,14 @@ impl Judge {
                 self.flow.stuck += 1;
                 self.untied(id, wait.key);
             }
-            _ => panic!("{reply:?} answers no acquire"),
+            _ => {
+                match reply {
+                    Reply::Superseded => self.hands_over(id),
+                    _ => self.speaks_for(id, None),
+                }
+                self.told.push(id);
+                return self.hear_of_place(place, wait, reply, act);
+            }
         }
         if wait.for_owner.is_some() {
             self.speaks_for(id, None);
@@ -487,6 +533,9 @@ impl Judge {
             begun: self.step,
             fading: false,
             record: recorded.then(|| Record::new(id, self.step, self.former_fence)),
+            attempt: None,
+            steps: None,
+            note: None,
         });
     }
 
@@ -568,6 +617,8 @@ impl Judge {
             since: self.now,
             recorded,
             for_owner: None,
+            kept: None,
+            terms: Terms::default(),
         });
     }
 
@@ -588,7 +639,7 @@ impl Judge {
                 let heard = self.heard;
                 let over = |due: Us| due <= heard;
                 self.end_holds(End::Expired, |hold| hold.fading && over(hold.due));
-                let waits = |wait: &Wait| wait.due.is_some_and(over) || self.draining;
+                let waits = |wait: &Wait| wait.end().is_some_and(over) || self.draining;
                 assert!(!self.waits.iter().any(waits), "S4: a wait has no end");
                 assert!(!self.slots.iter().any(closing), "S9: a close has no end");
                 self.end_breaks();
@@ -602,8 +653,9 @@ impl Judge {
             let full = self.held(wait.key).count() >= limit as usize;
             assert!(full || self.draining, "somebody waits for a free slot");
         }
-        let dues = self.holds.iter().filter(|h| !h.fading).map(|h| h.due);
-        let waits = self.waits.iter().filter_map(|wait| wait.due);
+        let dues = self.holds.iter().filter(|h| !h.fading);
+        let dues = dues.map(|h| h.steps.map_or(h.due, |steps| steps.next));
+        let waits = self.waits.iter().filter_map(Wait::end);
         let idle = self.survey.idle_since().min();
         let idle = idle.map(|since| since.saturating_add(self.settings.max_idle));
         let first = dues.chain(waits).chain(idle).min();
@@ -633,7 +685,9 @@ impl Judge {
             let surely = waits || self.owns(id).any(|hold| !hold.fading);
             assert!(has || !surely, "something is lost");
             assert!(!has || surely || self.owns(id).next().is_some(), "S9");
-            assert!(has || !self.believes[slot], "nobody has told it");
+            // The answer to its break, which goes on, will tell.
+            let told = !self.believes[slot] || self.breaks(id);
+            assert!(has || told, "nobody has told it");
         }
     }
 

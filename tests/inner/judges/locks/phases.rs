@@ -2,7 +2,7 @@
 //! told to nobody: the judge works it out from who had a right to it, and learns its token when it is asked for.
 
 use super::{End, Hold, Judge, Slot, Wait, Wish};
-use dflockd::command::{Refusal, Reply, SessionId, Us};
+use dflockd::command::{Refusal, Reply, SessionId, Token, Us};
 
 /// Marks of lost leases that a session may have.
 const LOST_MAX: usize = 1024;
@@ -134,24 +134,30 @@ impl Judge {
         let Some(Reply::Granted { token, lease }) = own else {
             unreachable!("it was just seen")
         };
+        self.learn(place, token);
+        let hold = &mut self.holds[place];
+        assert_eq!(lease, hold.lease, "S6: the lease is what was asked for");
+        hold.record = None;
+        hold.due = self.now.saturating_add(lease);
+        self.holds[place].fading = self.is_doomed(&self.holds[place]);
+    }
+
+    /// The token of a hold was told: the one that is known, or one that nobody has seen.
+    pub(super) fn learn(&mut self, place: usize, token: Token) {
         let known = |hold: &Hold| hold.token.is_some_and(|t| t.fence == token.fence);
         let stale = self.stale.iter().any(|old| old.1.fence == token.fence);
-        let Record { after, before, .. } = self.holds[place].record.expect("it was just seen");
         match self.holds[place].token {
             Some(told) => assert_eq!((told.fence, told.salt), (token.fence, token.salt)),
             None => {
+                let record = self.holds[place].record;
+                let Record { after, before, .. } = record.expect("it was granted unheard");
                 assert!(!stale && !self.holds.iter().any(known), "S3: used before");
                 assert!(after < token.fence, "S7: fences rise");
                 assert!(before.is_none_or(|before| token.fence < before), "S7");
                 self.last_fence = self.last_fence.max(token.fence);
             }
         }
-        let hold = &mut self.holds[place];
-        assert_eq!(lease, hold.lease, "S6: the lease is what was asked for");
-        hold.token = Some(token);
-        hold.record = None;
-        hold.due = self.now.saturating_add(lease);
-        self.holds[place].fading = self.is_doomed(&self.holds[place]);
+        self.holds[place].token = Some(token);
     }
 
     /// S2: somebody was granted a slot of the key: who came before and was not told of it has one, too.
@@ -165,7 +171,7 @@ impl Judge {
 
     /// Who leads the queue of a key with a free slot has it, though nobody waits for it.
     pub(super) fn promote_free(&mut self, key: usize, limit: u32) {
-        while self.held(key).count() < limit as usize {
+        while !self.draining && self.held(key).count() < limit as usize {
             let first = self.waits.iter().position(|wait| wait.key == key);
             let Some(first) = first.filter(|&first| self.waits[first].due.is_none()) else {
                 break;
@@ -196,6 +202,9 @@ impl Judge {
 
     fn promote(&mut self, place: usize) {
         let wait = self.waits.remove(place);
+        if let Some(until) = wait.kept {
+            return self.grant_kept(&wait, until);
+        }
         assert!(wait.due.is_none(), "S2: nobody barges, S4: one answer");
         self.served(wait.since);
         self.begin_hold(wait.id, wait.key, None, wait.lease, true);

@@ -62,6 +62,8 @@ impl Judge {
         assert_eq!(view.age, self.now - hold.since, "since when");
         let left = hold.due.saturating_sub(self.now);
         assert_eq!(view.lease_left, left, "until when");
+        let (renews, note) = self.shown_terms(hold);
+        assert_eq!((view.renews, view.note), (renews, note), "by which terms");
     }
 
     fn judge_shown_queue(&self, key: usize, queue: &[TicketView]) {
@@ -74,15 +76,17 @@ impl Judge {
         let waits: Vec<_> = self.waits.iter().filter(|wait| wait.key == key).collect();
         assert_eq!(shown.len(), waits.len(), "a waiter is not shown");
         for (view, wait) in shown.iter().zip(waits) {
-            assert_eq!((view.fence, view.session), (0, Some(wait.id)), "in order");
-            assert_eq!(view.owner, name_of(self.who(wait.id)), "who waits");
+            let session = wait.kept.is_none().then_some(wait.id);
+            assert_eq!((view.fence, view.session), (0, session), "in order");
+            assert_eq!(view.owner, self.shown_owner(wait), "who waits");
+            assert_eq!(view.note, wait.terms.note, "by which terms");
             assert_eq!(view.age, self.now - wait.since, "since when");
         }
     }
 }
 
 /// The name that a listing shows.
-fn name_of(who: Who) -> Option<&'static [u8]> {
+pub(super) fn name_of(who: Who) -> Option<&'static [u8]> {
     match who {
         Who::Name(name) => Some(NAMES[name]),
         _ => None,
