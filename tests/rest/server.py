@@ -94,15 +94,15 @@ def read_all(stream, lines):
     lines.put(None)
 
 
-def prove(claim, *arguments):
+def prove(claim, *arguments, patience_s=PATIENCE_S):
     """Runs a claim, which is a function with a name that says it."""
     text = claim.__name__.replace("_", " ")
 
     def late(*_):
-        raise AssertionError(f"not done after {PATIENCE_S} s")
+        raise AssertionError(f"not done after {patience_s} s")
 
     signal.signal(signal.SIGALRM, late)
-    signal.alarm(PATIENCE_S)
+    signal.alarm(patience_s)
     begin = time.monotonic()
     try:
         claim(*arguments)
