@@ -151,6 +151,7 @@ def breaks_one_holder_of_a_semaphore_or_all(browser, server):
 
 
 def shows_any_name_as_text(browser, server):
+    # Over the line port, and over that of distlockd, where a name may also have blanks and be long.
     names = {
         SCRIPT.encode(): SCRIPT,
         b"<img/src=x/onerror=alert(1)>": "<img/src=x/onerror=alert(1)>",
@@ -163,11 +164,15 @@ def shows_any_name_as_text(browser, server):
     }
     lines = [server.line("l", name, "10 60", name="<b>client</b>") for name in names]
     assert all(line.hear().startswith(b"ok ") for line in lines)
+    blanks, long = b" blanks ", b"y" * 9_000
+    for name, text in [(blanks, "\u2423blanks\u2423"), (long, long.decode())]:
+        server.distlockd(1, name)
+        names[name] = text
     desk = Desk(browser, server)
     desk.shown(*names.values())
     for text in names.values():
         browser.run(OPEN, text)
-    browser.until("return document.querySelectorAll('.more').length === 8 && !document.body.innerText.includes('Asking…')")
+    browser.until("return document.querySelectorAll('.more').length === 10 && !document.body.innerText.includes('Asking…')")
     assert browser.run("return document.querySelectorAll('script, b, img').length") == 1
     assert browser.run(CELLS, SCRIPT)[1] == "<b>client</b>"
     fails("no such alert", lambda: browser.call("GET", browser.session + "/alert/text"))
@@ -176,11 +181,13 @@ def shows_any_name_as_text(browser, server):
         browser.run(BREAK, text)
         browser.click("#yes")
         desk.says("news", f"{text} was broken")
-    for text in ["bytes-\ufffd\ufffd", "..", r"tab\u0001bell\u0007\u001b[31m"]:
+    for text in ["bytes-\ufffd\ufffd", "..", r"tab\u0001bell\u0007\u001b[31m", names[blanks], names[long]]:
         browser.run(BREAK, text)
         assert browser.run("return document.getElementById('yes').hidden")
         assert "dflock(1)" in browser.run("return document.getElementById('effect').textContent")
         browser.press("Escape")
+    for name in [blanks, long]:
+        server.distlockd(2, name)
     for line in lines:
         line.close()
 
@@ -431,7 +438,7 @@ def three_in_a_row(numbers):
 
 def main(binary):
     with Browser() as browser:
-        with Server(binary) as server:
+        with Server(binary, "--distlockd-port", "0") as server:
             for claim in [
                 shows_locks_of_the_line_port,
                 counts_seconds_between_two_polls,

@@ -33,6 +33,8 @@ class Server:
             self.log.append(line)
             if match := re.search(r" dflockd listening-http addr=.*:(\d+)$", line):
                 self.http_port = int(match[1])
+            if match := re.search(r" dflockd listening-distlockd addr=.*:(\d+)$", line):
+                self.distlockd_port = int(match[1])
             if match := re.search(r" dflockd listening addr=.*:(\d+)$", line):
                 self.port = int(match[1])
                 self.url = f"http://{HOST}:{self.http_port}"
@@ -55,6 +57,13 @@ class Server:
         result = answer.status, answer.headers, answer.read()
         connection.close()
         return result
+
+    def distlockd(self, command, name):
+        """Takes (1) or releases (2) a lock over distlockd's protocol. Such a lock outlives the connection."""
+        with socket.create_connection((HOST, self.distlockd_port), PATIENCE_S) as connection:
+            lengths = len(name).to_bytes(2, "big") + (6).to_bytes(2, "big")
+            connection.sendall(bytes([command]) + lengths + name + b"client")
+            assert connection.recv(1) == b"\0"
 
     def line(self, *lines, name=None):
         return Line(self.port, *lines, name=name)
