@@ -125,6 +125,21 @@ mod tests {
         let codes = &description["components"]["schemas"]["Problem"]["properties"]["code"]["enum"];
         let known: Vec<&str> = CODES.iter().map(|code| code.0).collect();
         assert_eq!(codes, &Value::from(known));
+        let responses = &description["components"]["responses"];
+        let mut seen = 0;
+        for (name, response) in responses.as_object().expect("responses") {
+            let examples = &response["content"]["application/problem+json"]["examples"];
+            for (code, example) in examples.as_object().into_iter().flatten() {
+                let problem = &example["value"];
+                let row = CODES.iter().find(|row| row.0 == code).expect(code);
+                let status = if name == "NothingHeld" { 404 } else { row.1 };
+                assert_eq!(problem["code"], row.0);
+                assert_eq!(problem["title"], row.2, "{code}");
+                assert_eq!(problem["status"], status, "{code}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 15, "{seen}");
     }
 
     #[test]
