@@ -285,6 +285,7 @@ impl Hub {
     }
 
     /// The bytes that are left are not a whole frame.
+    #[inline(always)]
     pub(super) fn wait_for_rest(&mut self, slot: u32, lines: u8, begun: bool) {
         if self.sessions[slot].ended {
             // No more will come.
@@ -295,6 +296,7 @@ impl Hub {
 
     /// A line has begun, of which bytes may have come, after `lines` others of its frame. Each line has a deadline of its
     /// own, which further bytes do not extend.
+    #[inline]
     fn begin_line(&mut self, slot: u32, lines: u8, begun: bool) {
         let session = &mut self.sessions[slot];
         let new_line = lines > session.lines;

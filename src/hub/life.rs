@@ -73,6 +73,7 @@ impl Hub {
 
     /// Looks at some more sessions, and closes those that hold nothing. Waiters are turned away by the lock
     /// table, and closed with that answer.
+    #[inline(never)]
     pub(super) fn drain_some(&mut self) {
         let Some(drain) = &mut self.drain else { return };
         if !drain.last_call && self.locks.held_by_sessions() == 0 {
@@ -203,6 +204,7 @@ impl Hub {
     }
 
     /// Acts on the deadlines of sessions that have passed by `heard`.
+    #[inline(always)]
     pub(super) fn time_out_some(&mut self, heard: Us) {
         let mut fuel = CASCADES_A_TURN;
         for _ in 0..CLOSES_A_TURN {

@@ -61,6 +61,7 @@ impl Listing {
 
 impl Hub {
     /// Gives the next slices of listings, to each session one in turn.
+    #[inline(never)]
     pub(super) fn list_some(&mut self) {
         let mut left = self.agenda.slices();
         while left > 0

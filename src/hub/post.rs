@@ -131,6 +131,7 @@ impl Hub {
     }
 
     /// Goes on with the signals that are on their way, a slice of each in turn.
+    #[inline(never)]
     pub(super) fn emit_some(&mut self) {
         while self.agenda.signals > 0
             && let Some(post) = self.posts.begun.pop_front()
@@ -140,6 +141,7 @@ impl Hub {
     }
 
     /// Removes what listeners that are gone have left, as far as this turn goes.
+    #[inline(never)]
     pub(super) fn forget_listeners(&mut self) {
         let mut fuel = self.agenda.slices();
         while let Some(id) = self.signals.leave_some(&mut fuel) {
