@@ -255,6 +255,7 @@ impl Hub {
     }
 
     /// Appends the answer to the session's request.
+    #[inline(always)]
     pub(super) fn answer(&mut self, slot: u32, reply: Reply) {
         let session = &mut self.sessions[slot];
         if let Reply::Refused(refusal) = reply {

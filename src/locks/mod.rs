@@ -302,6 +302,7 @@ impl Locks {
     }
 
     /// When the next [`Command::Tick`] has something to do. Never late, perhaps early; 0 while sliced work is left.
+    #[inline(always)]
     pub fn deadline(&self) -> Option<Us> {
         let put_off =
             !self.closing.is_empty() || !self.breaking.is_empty() || self.is_turning_away();
