@@ -63,15 +63,10 @@ impl Tally {
     #[inline]
     pub fn end_turn(&mut self, took: Option<Us>) {
         if let Some(took) = took {
-            self.time(took);
+            self.turns.add(took, 1);
         }
         #[cfg(feature = "http")]
         self.answers.end_turn(took.unwrap_or(0));
-    }
-
-    #[inline(never)]
-    fn time(&mut self, took: Us) {
-        self.turns.add(took, 1);
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct World<'a> {
 pub(super) struct Doors {
     doors: Vec<Door>,
     limits: Limits,
+    /// One of the doors may have more to accept.
+    may_accept: bool,
     /// When to try to accept although nothing says so.
     retry: Option<Us>,
     /// A descriptor to give up when there are no others, so that a client can be accepted and sent away.
@@ -84,6 +86,7 @@ impl Doors {
         let doors = Doors {
             doors,
             limits: Limits::new(config.max_connections, config.max_connections_per_ip),
+            may_accept: false,
             retry: None,
             reserve: None,
             exhausted: Pace::default(),
@@ -121,13 +124,14 @@ impl Doors {
         let is_door = door.is_some();
         if let Some(door) = door {
             door.accept = true;
+            self.may_accept = true;
         }
         is_door
     }
 
     /// Whether clients may be waiting.
     pub fn may_accept(&self) -> bool {
-        self.doors.iter().any(|door| door.accept)
+        self.may_accept
     }
 
     /// When a turn is needed though nothing happens: to try again, or to log what was counted.
@@ -147,6 +151,7 @@ impl Doors {
         self.retry = None;
         for door in &mut self.doors {
             door.accept = door.listener.is_some();
+            self.may_accept |= door.accept;
         }
     }
 
@@ -184,6 +189,7 @@ impl Doors {
 
     /// Takes in clients that wait, as many as a turn may.
     pub fn accept(&mut self, now: Us, world: &mut World) {
+        self.may_accept = false;
         for at in 0..self.doors.len() {
             if std::mem::take(&mut self.doors[at].accept) {
                 self.accept_at(at, now, world);
@@ -219,6 +225,7 @@ impl Doors {
             }
         }
         self.doors[at].accept = true;
+        self.may_accept = true;
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, face: Face, world: &mut World) {

@@ -367,13 +367,18 @@ impl Server {
     }
 
     /// How long the turn took.
-    #[inline(never)]
+    #[inline(always)]
     fn measure(&mut self) -> Us {
         let took = sys::now() - self.now;
         if self.turns.is_longest(took) {
-            self.log.debug(unix_us(), "turn", &[("longest_us", &took)]);
+            self.tell_longest(took);
         }
         took
+    }
+
+    #[cold]
+    fn tell_longest(&mut self, took: Us) {
+        self.log.debug(unix_us(), "turn", &[("longest_us", &took)]);
     }
 }
 

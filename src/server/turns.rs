@@ -39,9 +39,12 @@ impl Turns {
     }
 
     /// A turn took so long. Whether none took longer.
+    #[inline]
     pub fn is_longest(&mut self, took: Us) -> bool {
         let is_longest = took > self.longest;
-        self.longest = self.longest.max(took);
+        if is_longest {
+            self.longest = took;
+        }
         is_longest
     }
 
