@@ -268,9 +268,10 @@ impl Story {
     fn retell(&mut self, turn: &Turn, path: &mut Vec<Step>) -> bool {
         let mut pairs = rivals(path);
         pairs.truncate(RIVALS_MAX);
-        let calls: Vec<_> = (pairs.iter())
+        let mut calls: Vec<_> = (pairs.iter())
             .map(|&(_, second)| (path[second].call, path[second].id))
             .collect();
+        calls.extend(stand_ins(path, turn.parts));
         if calls
             .into_iter()
             .any(|first| self.tell(turn, Some(first), path).is_ok())
@@ -499,10 +500,6 @@ fn rivals(steps: &[Step]) -> Vec<(usize, usize)> {
 /// Pairs of requests of different sessions that began to wait in one queue, in different calls of one turn: perhaps each
 /// did when the other is thought to have. The latest come first.
 fn exchanges(steps: &[Step]) -> Vec<(usize, usize)> {
-    let queue = |step: &Step| {
-        let key = step.act.filter(|act| act.can_queue()).and_then(Act::key);
-        key.filter(|_| step.said.iter().all(|said| said.0 != step.id))
-    };
     let mut pairs = Vec::new();
     for (second, step) in steps.iter().enumerate().rev() {
         if queue(step).is_none() {
@@ -521,6 +518,26 @@ fn exchanges(steps: &[Step]) -> Vec<(usize, usize)> {
         }
     }
     pairs
+}
+
+/// Calls in which a session began to wait, and others that asked for the same queue in this turn: perhaps one of them did
+/// in its place, and it has not come so far. The latest come first.
+fn stand_ins(path: &[Step], parts: &[Part]) -> Vec<(usize, SessionId)> {
+    let mut calls = Vec::new();
+    for step in path.iter().rev().filter(|step| queue(step).is_some()) {
+        let asks_for_it = |ask: &Asked| ask.act.can_queue() && ask.act.key() == queue(step);
+        let others = parts.iter().filter(|part| part.id != step.id);
+        let others = others.filter(|part| part.asks.iter().any(asks_for_it));
+        calls.extend(others.map(|part| (step.call, part.id)));
+    }
+    calls.truncate(RIVALS_MAX);
+    calls
+}
+
+/// The key in whose queue the session of a step stands from then on.
+fn queue(step: &Step) -> Option<usize> {
+    let key = step.act.filter(|act| act.can_queue()).and_then(Act::key);
+    key.filter(|_| step.said.iter().all(|said| said.0 != step.id))
 }
 
 /// By turn and session.
