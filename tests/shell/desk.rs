@@ -1,12 +1,13 @@
 //! A desk with terminals, and a dialogue that is played on it.
 //!
-//! A dialogue is a literal block with nc in it, or dflock in a second terminal, as a terminal shows it: `$ ` a shell
-//! command, `> ` a line typed, anything else an answer, which goes on in the next line after a `\`. `^C` interrupts
+//! A dialogue is a literal block with nc or curl in it, or dflock in a second terminal, as a terminal shows it: `$ ` a
+//! shell command, `> ` a line typed, anything else an answer, which goes on in the next line after a `\`. A command goes
+//! on there also while a `'` is open. `^C` interrupts
 //! the server and kills a client, `^D` ends its input; a bare `$` waits until the command has ended, and `$?` is its
 //! status. With several terminals each line begins with the terminal's digit; before one goes on, what was asked in
 //! the others waits in the server. A token in an answer is any token; typed later or shown again, it is the one that
 //! came; so is the fence at its beginning. A fence in decimal is any, a time any time, a number with a fraction any
-//! within ten of it, the port of a client and the number of its connection any. Invariant: every such block in README.md and man/ is run, with the
+//! within ten of it, the port of a client, the number of its connection and the id of its HTTP request any. Invariant: every such block in README.md and man/ is run, with the
 //! ports replaced and nothing else.
 
 use std::collections::BTreeMap;
@@ -27,22 +28,44 @@ pub const READY: &str = "0  2026-11-21T01:36:08.123Z info dflockd listening addr
 /// Runs the dialogues among the blocks, each against a server of its own, and counts them.
 pub fn run_dialogues(blocks: &[String]) -> usize {
     let dialogues = blocks.iter().filter(|block| {
-        block.contains("nc ") && block.contains("$ ") || block.contains("2$ dflock ")
+        block.contains("nc ") && block.contains("$ ")
+            || block.contains("2$ dflock ")
+            || has_curl(block)
     });
-    dialogues.map(|dialogue| run_dialogue(dialogue)).count()
+    let is_playable = |block: &str| !has_curl(block) || tools::has("curl", "curl");
+    let dialogues = dialogues.inspect(|dialogue| {
+        if is_playable(dialogue) {
+            run_dialogue(dialogue);
+        }
+    });
+    dialogues.count()
+}
+
+fn has_curl(block: &str) -> bool {
+    block.contains("$ curl ")
 }
 
 fn run_dialogue(dialogue: &str) {
     let mut desk = if dialogue.contains("$ dflockd") {
         Desk::new()
+    } else if has_curl(dialogue) {
+        Desk::with_http()
     } else {
         Desk::with_server()
     };
     let mut lines = dialogue.lines();
     while let Some(line) = lines.next() {
         let mut line = line.to_string();
-        while line.ends_with('\\') {
-            line.pop();
+        let is_command = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_command = is_command.starts_with("$ ");
+        loop {
+            if is_command && line.matches('\'').count() % 2 == 1 {
+                line.push('\n');
+            } else if line.ends_with('\\') {
+                line.pop();
+            } else {
+                break;
+            }
             let more = lines.next().expect("a broken line goes on");
             line += more.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
         }
@@ -69,6 +92,8 @@ pub struct Desk {
     pub port: u16,
     /// Where it listens for clients of distlockd, if it does.
     distlockd: u16,
+    /// Where it listens for HTTP, if it does.
+    http: u16,
     /// The documented tokens, and the real ones.
     tokens: BTreeMap<String, String>,
 }
@@ -80,14 +105,28 @@ impl Desk {
             terminals: BTreeMap::new(),
             port: 0,
             distlockd: free_port(),
+            http: free_port(),
             tokens: BTreeMap::new(),
         }
     }
 
     /// In a terminal that no dialogue knows there is a server.
     pub fn with_server() -> Desk {
+        Desk::with(&["0$ dflockd", READY])
+    }
+
+    /// The same, and it speaks HTTP too.
+    pub fn with_http() -> Desk {
+        let listens = READY.replace("listening", "listening-http");
+        let listens = listens.replace("6388", "5000");
+        let (begin, _) = READY.split_once("listening").expect("it listens");
+        let settings = format!("{begin}settings http-port=5000");
+        Desk::with(&["0$ dflockd --http-port 5000", &listens, READY, &settings])
+    }
+
+    fn with(lines: &[&str]) -> Desk {
         let mut desk = Desk::new();
-        for line in ["0$ dflockd", READY] {
+        for line in lines {
             desk.act(line).unwrap_or_else(|why| panic!("{line}: {why}"));
         }
         desk
@@ -95,7 +134,8 @@ impl Desk {
 
     /// Does or expects what a line of a dialogue says.
     pub fn act(&mut self, line: &str) -> Result<(), String> {
-        let line = &line.replace("9999", &self.distlockd.to_string());
+        let line = line.replace("9999", &self.distlockd.to_string());
+        let line = &line.replace("5000", &self.http.to_string());
         let name = line.chars().next().filter(char::is_ascii_digit);
         let rest = &line[name.map_or(0, char::len_utf8)..];
         if let Some(command) = rest.strip_prefix('$') {
@@ -174,6 +214,10 @@ impl Desk {
             return Err("another number of fields");
         }
         for (wanted, answer) in wanted.into_iter().zip(answer) {
+            let inside = wanted.split('"').zip(answer.split('"'));
+            for (wanted, answer) in inside.filter(|(wanted, _)| is_token(wanted)) {
+                self.compare_tokens(wanted, answer)?;
+            }
             if is_token(wanted) {
                 self.compare_tokens(wanted, answer)?;
             } else if let Some(port) = answer.strip_prefix("addr=127.0.0.1:")
@@ -260,10 +304,19 @@ fn with_real_tokens(text: &str, tokens: &BTreeMap<String, String>) -> String {
     text
 }
 
-/// Leaves out what is by chance in the answer to `show`: the ports of clients and the numbers of their connections, because
-/// the desk connects too.
+/// Leaves out what is by chance in an answer: instants, and, because the desk connects too, the ports of clients, the
+/// numbers of their connections and the ids of their requests.
 fn without_chance(word: &str) -> String {
-    let mut text = word.to_string();
+    let mut name = "";
+    let parts = word.split('"').map(|part| {
+        // Between a name and its value there is a colon.
+        let is_id = name == "instance" && part != ":";
+        if part != ":" {
+            name = part;
+        }
+        if is_id || is_time(part) { "" } else { part }
+    });
+    let mut text = parts.collect::<Vec<_>>().join("\"");
     for name in ["\"peer\":\"127.0.0.1:", "\"conn_id\":"] {
         let parts = text.split(name).enumerate();
         let parts = parts.map(|(at, part)| match at {
@@ -308,7 +361,7 @@ pub fn dflockd(args: &[&str]) -> Command {
     command
 }
 
-/// A directory of its own, gone when dropped.
+/// A directory of its own, gone when dropped. In a terminal curl shows no progress; here neither.
 pub struct Room(pub PathBuf);
 
 impl Room {
@@ -318,6 +371,7 @@ impl Room {
         let name = format!("dflockd-docs-{}-{count}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).expect("a directory can be made");
+        fs::write(path.join(".curlrc"), "silent\nshow-error\n").expect("it can be written");
         Room(path)
     }
 
@@ -329,6 +383,7 @@ impl Room {
         let mut shell = Command::new(shell);
         shell.args(["-c", command]).current_dir(&self.0);
         shell.env_clear().env("PATH", format!("{ours}:{path}"));
+        shell.env("CURL_HOME", &self.0);
         shell
     }
 }
@@ -347,7 +402,7 @@ pub struct Terminal {
     screen: Receiver<String>,
     /// It is a server.
     serves: bool,
-    /// Lines typed since the last answer.
+    /// Lines typed since the last answer; three for a command that asks by itself.
     typed: usize,
 }
 
@@ -362,6 +417,7 @@ impl Terminal {
             !command.contains("nc ") || command.contains(" 127.0.0.1 "),
             "{command:?} leaves the host"
         );
+        let asks = command.starts_with("curl ") && command.contains("waitTimeout");
         // exec, so that killing the child kills nc and not a shell around it.
         let mut child = room
             .shell("sh", &format!("exec 2>&1; exec {command}"))
@@ -375,7 +431,7 @@ impl Terminal {
             screen: lines_of(child.stdout.take().expect("stdout is piped")),
             child,
             serves: args.is_some(),
-            typed: 0,
+            typed: if asks { 3 } else { 0 },
         }
     }
 
