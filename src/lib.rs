@@ -31,24 +31,26 @@
 //!
 //! - **[`command`]** is the vocabulary of commands, replies, notices and tokens.
 //! - **[`locks`]** is the lock table. `mod.rs` has `apply`, the one way in. A request for a key begins in `acquire.rs`,
-//!   in two phases in `phases.rs`, without a session in `claim.rs`. A hold begins, moves and ends in `grant.rs`.
-//!   `breaking.rs` ends holds for an administrator. `key.rs` and `ticket.rs` are the records, `owner.rs` says whose they
-//!   are and moves them to another session, `knot.rs` finds deadlocks, `slices.rs` ends what is due and cuts what may be
-//!   long, `idle.rs` forgets unused keys, `crowd.rs` indexes large semaphores, `view.rs` is what listings show,
-//!   `event.rs` what a log is told, `secret.rs` hashes, `counts.rs` counts.
+//!   in two phases in `phases.rs`, without a session in `claim.rs`. `attempt.rs` has requests that can be repeated,
+//!   that keep a place, and holds that renew themselves. A hold begins, moves and ends in `grant.rs`. `breaking.rs`
+//!   ends holds for an administrator. `key.rs` and `ticket.rs` are the records, `owner.rs` says whose they are and
+//!   moves them to another session, `knot.rs` finds deadlocks, `slices.rs` ends what is due and cuts what may be long,
+//!   `idle.rs` forgets unused keys, `crowd.rs` indexes large semaphores, `view.rs` is what listings show, `event.rs`
+//!   what a log is told, `secret.rs` hashes, `counts.rs` counts.
 //! - **[`signals`]**, beside it, is who listens to what: `patterns.rs` is the tree of patterns, `emission.rs` one
 //!   signal's way to its listeners.
 //! - **[`hub`]** joins sessions, faces and the two tables. `mod.rs` is what the server calls; `execute.rs` turns bytes
 //!   into requests and replies into bytes; `agenda.rs` says what comes next and how much of it; `outlet.rs` is a
 //!   session's output, and says when a reader is too slow: `post.rs` or a deadline in `life.rs` then cuts it off;
 //!   `budget.rs` is what waits of signals for all readers together; `life.rs` is how a session ends; `session.rs` is
-//!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs` and
-//!   `show.rs` write one each; `post.rs` is signals on their way; `counts.rs` is the snapshot of all counts, and
-//!   writes it as metrics, `answers.rs` counts answers to HTTP requests, `refusals.rs` is what the log is to be told of
-//!   refusals.
-//! - **[`wire`]** is the faces, one file each; a status page would be a face. `mod.rs` has the one table of what they
-//!   differ in; [`wire::text`] and [`wire::distlockd`] are their bytes, [`wire::json`] is what listings write,
-//!   [`wire::metrics`] what a scraper reads, [`wire::ask`] is the client's end of the line protocol.
+//!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs`,
+//!   `show.rs` and `status.rs` write one each; `rest` carries HTTP requests out; `post.rs` is signals on their way;
+//!   `counts.rs` is the snapshot of all counts, `metrics.rs` gives it to a scraper, `answers.rs` counts answers to HTTP
+//!   requests, `refusals.rs` is what the log is to be told of refusals.
+//! - **[`wire`]** is the faces. `mod.rs` has the one table of what they differ in; [`wire::text`], [`wire::distlockd`]
+//!   and [`wire::http`] are their bytes, and the status page and the description of the REST face lie beside the last.
+//!   [`wire::json`] is what listings write, [`wire::metrics`] what a scraper reads, [`wire::ask`] is the client's end
+//!   of the line protocol.
 //! - **[`server`]** is the loop. `doors.rs` listens and accepts, `limits.rs` counts connections, `socket.rs` reads
 //!   and writes, `turns.rs` notices a turn that comes too late, `reload.rs` reads token files again; `refusals.rs` and
 //!   `trail.rs` log what was refused and what happened to locks.
