@@ -189,7 +189,7 @@ fn the_completion_for_bash_knows_options_values_steps_and_commands() {
 fn the_dialogues_of_the_protocol_page_are_true() {
     assert_eq!(
         run_dialogues(&mdoc_blocks(&read("man/dflockd-protocol.7"))),
-        28
+        30
     );
 }
 
