@@ -2,7 +2,7 @@
 //! a hold that was bound by its lease from the first, and the limit of what one session may hold.
 
 use super::{Act, End, FEW, FEW_ENDS, Hold, Judge, Slot, Who, Wish};
-use dflockd::command::{Refusal, Reply, SessionId, Token};
+use dflockd::command::{Refusal, Reply, SessionId, Terms, Token, Us};
 use dflockd::locks::Locks;
 
 /// A break that goes on: of a key, and of the holds that it had when the break was asked for.
@@ -171,12 +171,7 @@ impl Judge {
             Some(Reply::Timeout) => assert!(wait == 0 && !free && terms.keep == 0),
             Some(Reply::Kept { span }) => {
                 assert!(wait == 0 && !free && span == terms.keep && span > 0);
-                // Nobody has waited.
-                self.queue(SessionId::NOBODY, wish, None, false);
-                self.flow.queued -= 1;
-                let queued = self.waits.last_mut().expect("it is kept");
-                queued.kept = Some(self.now.saturating_add(span));
-                (queued.for_owner, queued.terms) = (Some(name), terms);
+                self.queue_kept(wish, span, name, terms);
             }
             None => {
                 assert!(wait > 0 && !free, "nobody waits for a free slot");
@@ -192,6 +187,15 @@ impl Judge {
             }
             other => panic!("{other:?} answers no acquire"),
         }
+    }
+
+    /// A place is kept at once: nobody has waited.
+    fn queue_kept(&mut self, wish: Wish, span: Us, name: Option<usize>, terms: Terms<'static>) {
+        self.queue(SessionId::NOBODY, wish, None, false);
+        self.flow.queued -= 1;
+        let queued = self.waits.last_mut().expect("it is kept");
+        queued.kept = Some(self.now.saturating_add(span));
+        (queued.for_owner, queued.terms) = (Some(name), terms);
     }
 
     /// What the session was granted last is the owner's, or nobody's, and lasts for its lease.

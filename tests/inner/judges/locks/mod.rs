@@ -272,7 +272,6 @@ impl Judge {
     /// What the command ends by itself, or from now on may end. For an acquire and an enqueue: why it must not
     /// enter the key, if there is a reason.
     fn begin(&mut self, from: SessionId, act: &Act, own: Option<Reply>) -> Result<Wish, Refusal> {
-        let now = self.now;
         match *act {
             Act::Acquire {
                 key, limit, lease, ..
@@ -324,21 +323,24 @@ impl Judge {
             }
             Act::Close => self.close(from),
             Act::Drain => self.draining = true,
-            Act::Tick { heard } => {
-                self.heard = heard.min(now);
-                for hold in &mut self.holds {
-                    hold.fading |= hold.due <= self.heard;
-                }
-                self.ends += self.holds.iter().filter(|hold| hold.fading).count();
-                let heard = self.heard;
-                let over = |due: Us| due <= heard;
-                let ends = |wait: &&Wait| wait.end().is_some_and(over) || self.draining;
-                self.ends += self.waits.iter().filter(ends).count() + self.ghosts.len();
-                self.waits.retain(|wait| !wait.kept.is_some_and(over));
-                self.take_steps(None, heard);
-            }
+            Act::Tick { heard } => self.hear_until(heard),
         }
         Err(Refusal::Error)
+    }
+
+    /// All that is due by then ends, or takes its step.
+    fn hear_until(&mut self, heard: Us) {
+        self.heard = heard.min(self.now);
+        for hold in &mut self.holds {
+            hold.fading |= hold.due <= self.heard;
+        }
+        self.ends += self.holds.iter().filter(|hold| hold.fading).count();
+        let heard = self.heard;
+        let over = |due: Us| due <= heard;
+        let ends = |wait: &&Wait| wait.end().is_some_and(over) || self.draining;
+        self.ends += self.waits.iter().filter(ends).count() + self.ghosts.len();
+        self.waits.retain(|wait| !wait.kept.is_some_and(over));
+        self.take_steps(None, heard);
     }
 
     /// The checks in their order; then past-due holds of the key end before the request is judged.
