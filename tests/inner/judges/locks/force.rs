@@ -157,8 +157,7 @@ impl Judge {
         let Some((wish, free)) = self.slot_for(own, entering) else {
             return;
         };
-        let waits = matches!(own, None | Some(Reply::Refused(Refusal::Deadlock)));
-        if waits {
+        if matches!(own, None | Some(Reply::Refused(Refusal::Deadlock))) {
             self.speaks_for(from, name);
         }
         match own {
