@@ -10,6 +10,8 @@ use std::process::Command;
 use crate::daemon::tools;
 use crate::desk::{READY, dflockd, run_dialogues};
 use dflockd::config::{Flag, OPTIONS, help};
+#[cfg(feature = "http")]
+use dflockd::wire::{http::route::PATHS, metrics};
 
 #[test]
 fn the_readme_is_true() {
@@ -191,6 +193,39 @@ fn the_dialogues_of_the_protocol_page_are_true() {
         run_dialogues(&mdoc_blocks(&read("man/dflockd-protocol.7"))),
         30
     );
+}
+
+#[test]
+#[cfg(feature = "http")]
+fn the_protocol_page_has_each_path_of_http_and_each_metric_and_no_other() {
+    let page = read("man/dflockd-protocol.7");
+    let items = |title: &str| {
+        let (_, part) = page
+            .split_once(&format!("\n.Ss {title}\n"))
+            .expect("it is there");
+        let part = part.split("\n.S").next().expect("split gives at least one");
+        let heads = part.lines().filter_map(|line| line.strip_prefix(".It Li "));
+        heads
+            .flat_map(|head| head.split(" , "))
+            .map(|name| {
+                name.replace(" Ns Ar name Ns Li ", "{lockName}")
+                    .replace(" Ns Ar name", "{lockName}")
+            })
+            .collect::<BTreeSet<String>>()
+    };
+    // The first method is what the path is for; that of `*` is for nothing else.
+    let paths = PATHS.iter().filter(|path| path.template != "*");
+    let paths = paths.map(|path| {
+        let method = path.allow.split(',').next().expect("it has a method");
+        format!("{method} {}", path.template)
+    });
+    assert_eq!(items("Paths"), paths.collect());
+    let mut out = Vec::new();
+    metrics::write(&metrics::Metrics::default(), &mut out);
+    let text = String::from_utf8(out).expect("it is UTF-8");
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let families = families.filter_map(|line| line.split(' ').next());
+    assert_eq!(items("Metrics"), families.map(str::to_string).collect());
 }
 
 #[test]
