@@ -3,8 +3,9 @@
 //! key.
 
 use super::key::Key;
+use super::secret::Name;
 use super::ticket::Ticket;
-use super::{Locks, Member, attempt};
+use super::{Locks, Member};
 use crate::base::slab::NIL;
 use crate::command::{Bound, Outbox, Realm, Refusal, Reply, SessionId, Space, Terms, Us};
 
@@ -129,7 +130,7 @@ impl Locks {
         owner: u32,
         key: u32,
         lease: Us,
-        (name, terms): (Option<attempt::Name>, Option<&Terms>),
+        (name, terms): (Option<Name>, Option<&Terms>),
     ) -> Reply {
         let place = self.tickets.insert(Ticket::new(self.now, key, NIL, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);

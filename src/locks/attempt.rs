@@ -9,6 +9,7 @@
 use super::acquire::Wish;
 use super::crowd::FEW;
 use super::event::End;
+use super::secret::Name;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::{NIL, Slab};
@@ -18,9 +19,6 @@ use crate::command::{Bound, Outbox, Refusal, Renewal, Reply, SECOND, SessionId, 
 /// Ended attempts that are remembered, and for how long.
 const ENDED_MAX: usize = 4096;
 const ENDED_FOR: Us = 60 * SECOND;
-
-/// A keyed hash of key, owner and attempt, of 128 bits; zero is no name.
-pub(super) type Name = [u32; 4];
 
 /// All attempts that ask for more than a hold.
 #[derive(Default)]

@@ -9,6 +9,9 @@ use siphasher::sip128::{self, Hasher128};
 
 use crate::command::{Realm, Space};
 
+/// The hash of the three names of an attempt; zero is no name.
+pub(super) type Name = [u32; 4];
+
 /// The keyed hash functions.
 pub(super) struct Secret {
     table: SipHasher13,
@@ -44,7 +47,7 @@ impl Secret {
     }
 
     /// Of the three names of an attempt, in 128 bits: nobody can find two with the same.
-    pub fn attempt(&self, key: &[u8], owner: &[u8], attempt: &[u8]) -> [u32; 4] {
+    pub fn attempt(&self, key: &[u8], owner: &[u8], attempt: &[u8]) -> Name {
         let mut hasher = self.attempt;
         for name in [key, owner, attempt] {
             hasher.write(&(name.len() as u64).to_le_bytes());

@@ -17,6 +17,8 @@ pub struct HoldView<'a> {
     pub token: Token,
     /// Its owner, if that was declared.
     pub owner: Option<&'a [u8]>,
+    /// Whether it ends with a session, so that only its token proves it.
+    pub of_session: bool,
     /// How long its last grant or repeat was to last.
     pub lease: Us,
     /// For how long from now the table renews it by itself, if it does.
@@ -106,6 +108,7 @@ impl Locks {
             space: self.keys[key].space(),
             token,
             owner: ticket.owner,
+            of_session: ticket.session.is_some(),
             lease,
             renews: ticket.renews,
         })

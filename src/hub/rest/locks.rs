@@ -177,6 +177,10 @@ impl Hub {
             let why = "the hold is another client's";
             return Err(Problem::new("not-owner", why));
         }
+        if token.is_none() && hold.of_session {
+            let why = "the hold belongs to a connection: give it back by its token";
+            return Err(Problem::new("not-owner", why));
+        }
         Ok(Found {
             space: hold.space,
             token: hold.token,

@@ -97,6 +97,15 @@ fn release(fields: &mut Fields, _: &Settings) -> Result<Asked, Problem> {
             "name the hold by its lockId or its renewalToken, or the attempt by its requestId; \
              the same client may hold the lock anew",
         )),
+        // Everybody may see a lockId.
+        Release {
+            client: None,
+            token: None,
+            ..
+        } => {
+            fields.wrong("clientId", "want the client of the hold beside its lockId");
+            Ok(Asked::Release(asked))
+        }
         _ => Ok(Asked::Release(asked)),
     }
 }

@@ -101,6 +101,28 @@ fn a_release_names_the_hold_by_its_token_or_by_its_id_and_client() {
             Some("application/problem+json")
         );
     }
+    // Everybody sees a lockId, so it proves nothing by itself, and a hold of a connection is proved by its token alone.
+    let line = d.connect();
+    d.says(line, frame("id", "_", "liner"), "ok\n");
+    let token = d.takes(line, "k");
+    let id = format!("lock-{}", &token[..16]);
+    d.post(
+        a,
+        "/locks/k/release",
+        &format!(r#"{{"lockId":"{id}"}}"#),
+        422,
+    );
+    let named = format!(r#"{{"lockId":"{id}","clientId":"liner"}}"#);
+    assert_eq!(
+        d.post(a, "/locks/k/release", &named, 403).field("code"),
+        "not-owner"
+    );
+    d.post(
+        a,
+        "/locks/k/release",
+        &format!(r#"{{"renewalToken":"{token}"}}"#),
+        200,
+    );
     // A lockId of another server is one that is not held.
     let seed = r#"{"clientId":"client-1","lockId":"lock-789"}"#;
     d.post(a, "/locks/k/release", seed, 409);
