@@ -98,11 +98,10 @@ fn release(fields: &mut Fields, _: &Settings) -> Result<Asked, Problem> {
              the same client may hold the lock anew",
         )),
         // Everybody may see a lockId.
-        Release {
-            client: None,
-            token: None,
-            ..
-        } => {
+        _ if !fields.is_absent("lockId")
+            && fields.is_absent("clientId")
+            && fields.is_absent("renewalToken") =>
+        {
             fields.wrong("clientId", "want the client of the hold beside its lockId");
             Ok(Asked::Release(asked))
         }

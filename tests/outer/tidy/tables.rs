@@ -162,16 +162,15 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "base command signals super::agenda super::session wire",
     ),
     ("hub/refusals", "command"),
-    ("hub/rest/answer", "command hub super::record wire"),
+    ("hub/rest/answer", "command hub wire"),
     ("hub/rest/locks", "command hub wire"),
     (
         "hub/rest/mod",
         "super::agenda super::listing super::refusals super::session super::status wire",
     ),
-    ("hub/rest/record", "command wire"),
     (
         "hub/session",
-        "base command super::agenda super::listing super::outlet super::rest wire",
+        "base command super::agenda super::listing super::outlet wire",
     ),
     ("hub/show", "command super::agenda super::view wire"),
     (
@@ -183,11 +182,11 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("lib", ""),
     (
         "locks/acquire",
-        "base command super::attempt super::key super::ticket",
+        "base command super::key super::secret super::ticket",
     ),
     (
         "locks/attempt",
-        "base command super::acquire super::crowd super::event super::owner super::ticket",
+        "base command super::acquire super::crowd super::event super::owner super::secret super::ticket",
     ),
     (
         "locks/breaking",

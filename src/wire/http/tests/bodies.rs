@@ -290,6 +290,10 @@ fn a_release_names_a_hold_or_an_attempt() {
         ("{\"clientId\":\"a\",\"lockId\":5}", "invalid-field: lockId"),
         ("{\"clientId\":5}", "invalid-field: clientId"),
         (
+            "{\"lockId\":\"lock-18a3f217b3c4d87f\"}",
+            "invalid-field: clientId",
+        ),
+        (
             "{\"lockId\":\"x\",\"renewalToken\":false}",
             "invalid-field: renewalToken",
         ),

@@ -21,7 +21,7 @@ pub const GOOD: &[&str] = &[
     "POST /locks/a/acquire HTTP/1.1\r\nHost: h\r\n\r\n",
     "POST /locks/a/acquire HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Type: x/y\r\n\r\n",
     "POST /locks/a%2Fb/acquire HTTP/1.1\r\nHost: h\r\nContent-Length: 002\r\nContent-Type: APPLICATION/json;charset=utf-8\r\n\r\n{}",
-    "POST /locks/a/release HTTP/1.1\r\nHost: h\r\nContent-Length: 21\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n{\"lockId\":\"lock-789\"}",
+    "POST /locks/a/release HTTP/1.1\r\nHost: h\r\nContent-Length: 36\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n{\"lockId\":\"lock-789\",\"clientId\":\"c\"}",
     "POST /locks/a/acquire HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: CHUNKED\r\n\r\n1;a=\"b\"\r\n{\r\n00000001 ; x\r\n}\r\n0\r\nContent-Length: 5\r\n\r\n",
     "POST /locks/a/renew HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1A\r\n{\"renewalToken\":\"something\r\n2\r\n\"}\r\n000\r\n\r\n",
 ];
