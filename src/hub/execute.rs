@@ -77,6 +77,14 @@ impl Hub {
             self.skip(slot, bytes);
             return (bytes.len(), 0);
         }
+        #[cfg(feature = "http")]
+        if let Some(rest) = &session.rest
+            && bytes.len() < rest.need
+            && !session.ended
+        {
+            // To read the same head anew for each byte that comes would cost more than the client pays.
+            return (0, 0);
+        }
         let face = session.face;
         if !session.greeted && face.is_browser(bytes) {
             self.close(slot, false);

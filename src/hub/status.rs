@@ -11,6 +11,8 @@ use crate::wire::http::{Clock, Query, lock};
 
 /// Holders of a lock that are shown, and waiters.
 const SHOWN: usize = 1_000;
+/// What it costs to write the object of a lock, of a hold or of a wait.
+const OBJECT: Work = 15;
 /// Steps over tickets that were shown before, for a unit of work.
 const STEPS_A_UNIT: usize = 8;
 /// Bytes of a page after which it ends.
@@ -98,7 +100,10 @@ impl Status {
             }
             match self.part {
                 Part::Next => self.next(view, &mut cost),
-                Part::Head => self.head(view),
+                Part::Head => {
+                    self.head(view);
+                    cost += OBJECT;
+                }
                 Part::Holders => self.tickets(view, false, &mut cost),
                 Part::Queue => self.tickets(view, true, &mut cost),
                 Part::Done => {}
@@ -186,7 +191,7 @@ impl Status {
                 true => lock::write_waiter(&ticket, peer, &mut self.body),
             }
             self.shown += 1;
-            *cost += LOOK;
+            *cost += OBJECT;
         }
         self.body.push(b']');
         if !waiting && self.page.is_none() && self.queue {

@@ -21,13 +21,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl Hub {
     /// The head of a request is here, and its client asks whether to send the body.
     pub(in crate::hub) fn interim(&mut self, slot: u32, need: usize) {
-        let mut exchange = self.scratch.exchange.take().expect("it was just decoded");
-        self.name_exchange(slot, &mut exchange);
-        if let Err(problem) = self.let_in(slot, &mut exchange) {
-            // The body may come all the same, and is no request.
-            exchange.keeps_alive = false;
-            self.sessions[slot].busy = Busy::Waiting;
-            return self.refuse(slot, &exchange, &problem);
+        if !self.may_send_body(slot) {
+            return;
         }
         let session = &mut self.sessions[slot];
         if !session.told_to_go_on {
@@ -35,13 +30,36 @@ impl Hub {
             http::write_interim(session.outlet.tail(&mut self.pool));
             self.mark_dirty(slot);
         }
-        self.wait_for_bytes(slot, need, true);
+        self.wait_for_rest_of(slot, need, true);
     }
 
     /// The request of the session is not whole before its input has so many bytes.
     pub(in crate::hub) fn wait_for_bytes(&mut self, slot: u32, need: usize, begun: bool) {
+        if self.may_send_body(slot) {
+            self.wait_for_rest_of(slot, need, begun);
+        }
+    }
+
+    fn wait_for_rest_of(&mut self, slot: u32, need: usize, begun: bool) {
         self.rest(slot).need = need;
         self.wait_for_rest(slot, 0, begun);
+    }
+
+    /// Whether the body of the request may come, if its head is here. If not, the request is refused now: a body that is
+    /// not to be read would only take up memory.
+    fn may_send_body(&mut self, slot: u32) -> bool {
+        let Some(mut exchange) = self.scratch.exchange.take() else {
+            return true;
+        };
+        self.name_exchange(slot, &mut exchange);
+        let Err(problem) = self.let_in(slot, &mut exchange) else {
+            return true;
+        };
+        // The body may come all the same, and is no request.
+        exchange.keeps_alive = false;
+        self.sessions[slot].busy = Busy::Waiting;
+        self.refuse(slot, &exchange, &problem);
+        false
     }
 
     /// Carries a request out, or begins to. Returns what that cost beyond any request.

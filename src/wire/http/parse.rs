@@ -30,8 +30,8 @@ pub enum Framed {
     },
 }
 
-/// Reads the first request of `input` into `out`, unless it is partial. After [`Framed::Interim`] the exchange has
-/// nothing of the body.
+/// Reads the first request of `input` into `out`. If the request is partial but its head is whole, that is there, so
+/// that it can be refused before its body is kept; it has nothing of the body.
 pub fn parse(input: &[u8], settings: &Settings, out: &mut Option<Box<Exchange>>) -> Framed {
     // An empty line after a body is an old mistake of clients; RFC 9112, 2.2.
     let begin = match input {
@@ -74,6 +74,8 @@ pub fn parse(input: &[u8], settings: &Settings, out: &mut Option<Box<Exchange>>)
             ..Exchange::of(&head, |_| Err(problem))
         }),
         Extent::Partial(need) if head.expects == Expects::Nothing || !rest.is_empty() => {
+            let exchange = Exchange::of(&head, |_| Ok(Asked::Nothing));
+            *out = Some(Box::new(exchange));
             Framed::Partial { need: end + need }
         }
         Extent::Partial(need) => {

@@ -170,6 +170,30 @@ fn a_client_that_asks_first_is_told_to_send_its_body() {
 }
 
 #[test]
+fn a_stranger_is_refused_before_the_body_and_a_client_sends_it_byte_by_byte() {
+    let mut d = with_tokens(Some("secret"), None);
+    let (stranger, client) = (d.calls(), d.calls());
+    let head = "POST /locks/k/acquire HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n";
+    d.send(stranger, format!("{head}\r\n{{"));
+    let answer = d.next_answer(stranger);
+    assert_eq!(
+        (answer.status, answer.header("Connection")),
+        (401, Some("close"))
+    );
+    assert!(d.0.clients[stranger].shut);
+    d.send(
+        client,
+        format!("{head}Authorization: Bearer secret\r\n\r\n{{"),
+    );
+    for _ in 0..100 {
+        d.send(client, " ");
+        assert_eq!(d.0.clients[client].heard, b"");
+    }
+    d.send(client, format!("{}}}", " ".repeat(60_000 - 102)));
+    assert_eq!(d.next_answer(client).field("acquired"), "true");
+}
+
+#[test]
 fn what_follows_a_smuggled_request_is_never_executed() {
     let mut d = Dialogue::patient();
     let behind = request("POST", "/locks/smuggled/acquire", "{}");
