@@ -50,7 +50,7 @@ impl Hub {
             (_, Reply::Broken { holds: 0 }) => {
                 self.refuse(slot, &exchange, &Problem::nothing_held());
             }
-            (_, Reply::Broken { .. }) => {
+            (_, Reply::Broken { holds: count }) => {
                 let space = exchange.query.space.unwrap_or_default();
                 let key = self.locks.view_of(self.now, space, &exchange.name);
                 let waiting = match key.map(|key| key.state) {
@@ -58,7 +58,15 @@ impl Hub {
                     _ => 0,
                 };
                 let holds = &exchange.ended;
-                self.say(slot, &exchange, &Answer::Broken { holds, waiting });
+                self.say(
+                    slot,
+                    &exchange,
+                    &Answer::Broken {
+                        count,
+                        holds,
+                        waiting,
+                    },
+                );
             }
             (_, reply) => self.refuse(slot, &exchange, &problem_of(reply)),
         }

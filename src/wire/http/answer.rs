@@ -48,7 +48,14 @@ pub fn write(answer: &Answer, exchange: &Exchange, clock: Clock, out: &mut Vec<u
             }
         }
         Answer::Released { client, fence } => write_released(client, fence, exchange, &mut body),
-        Answer::Broken { holds, waiting } => write_broken(holds, waiting, exchange, &mut body),
+        Answer::Broken {
+            count,
+            holds,
+            waiting,
+        } => {
+            write_broken(holds, exchange, &mut body);
+            body.extend_from_slice(format!(",\"count\":{count},\"waiters\":{waiting}").as_bytes());
+        }
     }
     body.push(b'}');
     write_body(JSON, &body, &[], exchange, clock, out);
@@ -103,7 +110,7 @@ fn write_released(
     body.extend_from_slice(format!(",\"released\":{released}").as_bytes());
 }
 
-fn write_broken(holds: &[(u64, Vec<u8>)], waiting: u64, exchange: &Exchange, body: &mut Vec<u8>) {
+fn write_broken(holds: &[(u64, Vec<u8>)], exchange: &Exchange, body: &mut Vec<u8>) {
     body.extend_from_slice(b"{\"lockName\":");
     write_string(&exchange.name, body);
     body.extend_from_slice(b",\"released\":true,\"locks\":[");
@@ -118,8 +125,7 @@ fn write_broken(holds: &[(u64, Vec<u8>)], waiting: u64, exchange: &Exchange, bod
         write_string(client, body);
         body.push(b'}');
     }
-    body.extend_from_slice(b"],\"waiters\":");
-    write_number(waiting, body);
+    body.push(b']');
 }
 
 fn write_cycle(cycle: &[(Vec<u8>, Vec<u8>)], body: &mut Vec<u8>) {

@@ -23,6 +23,8 @@ pub fn write_lock(view: &View, clock: Clock, out: &mut Vec<u8>) {
     write_name(view.space, view.name, out);
     out.extend_from_slice(format!(",\"locked\":{},\"limit\":", held > 0).as_bytes());
     write_number(view.limit.into(), out);
+    out.extend_from_slice(b",\"held\":");
+    write_number(held.into(), out);
     out.extend_from_slice(b",\"waiters\":");
     write_number(waiting.into(), out);
     if let Some(hold) = oldest.filter(|_| view.limit == 1) {

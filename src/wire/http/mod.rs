@@ -285,6 +285,8 @@ pub enum Answer<'a> {
     },
     /// The holds of a lock were ended by force.
     Broken {
+        /// How many there were.
+        count: u64,
         /// The fence and the client of each, at most 1,000.
         holds: &'a [(u64, Vec<u8>)],
         /// How many wait for the lock.

@@ -137,12 +137,16 @@ fn the_end_of_holds_is_told_with_their_names() {
     );
     let holds = [(1, b"a".to_vec()), (2, b"b".to_vec())];
     let broken = |holds| {
-        let answer = Answer::Broken { holds, waiting: 7 };
+        let answer = Answer::Broken {
+            count: 2,
+            holds,
+            waiting: 7,
+        };
         answered(&answer, &acquire()).json()
     };
     assert_eq!(
         broken(&holds[..]),
-        json!({"lockName": "user:123", "released": true, "waiters": 7, "locks": [
+        json!({"lockName": "user:123", "released": true, "count": 2, "waiters": 7, "locks": [
             {"lockId": "lock-0000000000000001", "clientId": "a"},
             {"lockId": "lock-0000000000000002", "clientId": "b"},
         ]})
