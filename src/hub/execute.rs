@@ -40,7 +40,7 @@ impl Hub {
     /// that were. The rest is for its input.
     fn execute(&mut self, slot: u32, bytes: &[u8]) -> usize {
         let (mut used, mut spent) = (0, 0);
-        while self.may_execute(slot, spent) {
+        while self.may_execute(slot, spent) && !self.is_short(slot, bytes.len() - used) {
             let flushes = self.agenda.flushes;
             let (frame, mut cost) = self.execute_one(slot, &bytes[used..]);
             used += frame;
@@ -54,6 +54,24 @@ impl Hub {
             self.agenda.charge(share, cost);
         }
         used
+    }
+
+    /// Whether so many bytes cannot be a whole request, as was found out before. To read the same head anew for each byte
+    /// that comes would cost more than the client pays.
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(
+            unused_variables,
+            reason = "the other faces have lines or whole frames"
+        )
+    )]
+    #[inline]
+    fn is_short(&self, slot: u32, bytes: usize) -> bool {
+        #[cfg(feature = "http")]
+        if let Some(rest) = &self.sessions[slot].rest {
+            return bytes < rest.need && !self.sessions[slot].ended;
+        }
+        false
     }
 
     /// Whether the session may have a request executed. If others come first it is queued.
@@ -76,14 +94,6 @@ impl Hub {
         if session.phase == Phase::Skip {
             self.skip(slot, bytes);
             return (bytes.len(), 0);
-        }
-        #[cfg(feature = "http")]
-        if let Some(rest) = &session.rest
-            && bytes.len() < rest.need
-            && !session.ended
-        {
-            // To read the same head anew for each byte that comes would cost more than the client pays.
-            return (0, 0);
         }
         let face = session.face;
         if !session.greeted && face.is_browser(bytes) {
