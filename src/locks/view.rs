@@ -15,14 +15,10 @@ pub struct HoldView<'a> {
     pub space: Space,
     /// Its token: a secret.
     pub token: Token,
-    /// Its owner, if that was declared.
-    pub owner: Option<&'a [u8]>,
-    /// Whether it ends with a session, so that only its token proves it.
-    pub of_session: bool,
     /// How long its last grant or repeat was to last.
     pub lease: Us,
-    /// For how long from now the table renews it by itself, if it does.
-    pub renews: Option<Us>,
+    /// The hold as a listing shows it.
+    pub ticket: TicketView<'a>,
 }
 
 impl Locks {
@@ -92,7 +88,8 @@ impl Locks {
             .map(move |place| self.view_ticket(now, place))
     }
 
-    /// The hold of this name, in either space, that has this fence and whose lease still runs.
+    /// The hold of this name, in either space, that has this fence. Its lease may be over by now: a renewal that came in
+    /// time ends before it.
     pub fn hold_of(&self, now: Us, name: &[u8], fence: u64) -> Option<HoldView<'_>> {
         let now = self.now.max(now);
         let place = [Space::Lock, Space::Semaphore].iter().find_map(|&space| {
@@ -103,14 +100,11 @@ impl Locks {
         let Ticket {
             token, lease, key, ..
         } = self.tickets[place];
-        let ticket = self.view_ticket(now, place);
-        (ticket.lease_left > 0).then(|| HoldView {
+        Some(HoldView {
             space: self.keys[key].space(),
             token,
-            owner: ticket.owner,
-            of_session: ticket.session.is_some(),
             lease,
-            renews: ticket.renews,
+            ticket: self.view_ticket(now, place),
         })
     }
 

@@ -128,10 +128,18 @@ impl Hub {
     pub(super) fn break_lock(&mut self, slot: u32, mut exchange: Box<Exchange>) -> Work {
         let Query { space, fence, .. } = exchange.query;
         let (space, name) = (space.unwrap_or_default(), exchange.name.clone());
-        let holds = self.locks.view_tickets(self.now, (space, &name), false, 0);
-        let holds = holds.filter(|hold| fence.is_none_or(|fence| hold.fence == fence));
         let named = |hold: TicketView| (hold.fence, lock::client_of(&hold).unwrap_or_default());
-        exchange.ended = holds.take(BROKEN).map(named).collect();
+        exchange.ended = match fence {
+            // To look through the holds of a large semaphore for it would take a long turn.
+            Some(fence) => {
+                let hold = self.locks.hold_of(self.now, &name, fence);
+                hold.map(|hold| named(hold.ticket)).into_iter().collect()
+            }
+            None => {
+                let holds = self.locks.view_tickets(self.now, (space, &name), false, 0);
+                holds.take(BROKEN).map(named).collect()
+            }
+        };
         self.sessions[slot].busy = Busy::Working;
         let breaks = Command::Break {
             space,
@@ -173,11 +181,12 @@ impl Hub {
                 "the lock is not held with this lockId or renewalToken; its lease may be over";
             return Err(Problem::new("not-held", why));
         };
-        if client.is_some() && hold.owner != client {
+        let TicketView { owner, session, .. } = hold.ticket;
+        if client.is_some() && owner != client {
             let why = "the hold is another client's";
             return Err(Problem::new("not-owner", why));
         }
-        if token.is_none() && hold.of_session {
+        if token.is_none() && session.is_some() {
             let why = "the hold belongs to a connection: give it back by its token";
             return Err(Problem::new("not-owner", why));
         }
@@ -185,7 +194,7 @@ impl Hub {
             space: hold.space,
             token: hold.token,
             lease: hold.lease,
-            client: hold.owner.map(<[u8]>::to_vec),
+            client: owner.map(<[u8]>::to_vec),
         })
     }
 

@@ -150,6 +150,37 @@ fn a_renewal_keeps_the_token_and_moves_the_end() {
 }
 
 #[test]
+fn a_renewal_that_was_in_the_socket_comes_before_the_end_of_its_lease() {
+    let mut d = Dialogue::patient();
+    let a = d.calls();
+    let granted = d.is_given(a, "k", r#"{"clientId":"c","timeout":2}"#);
+    let body = format!(r#"{{"renewalToken":"{}"}}"#, granted.field("renewalToken"));
+    // The server stood still while the renewal came.
+    d.0.now += 5 * SECOND;
+    d.post(a, "/locks/k/renew", &body, 200);
+    d.at(6_999);
+    d.post(a, "/locks/k/renew", &body, 200);
+}
+
+#[test]
+fn a_break_of_one_hold_names_it_and_spares_the_others() {
+    let mut d = Dialogue::patient();
+    let a = d.calls();
+    let body = |n: u32| format!(r#"{{"clientId":"c{n}","limit":20}}"#);
+    let holds: Vec<String> = (0..20)
+        .map(|n| d.is_given(a, "k", &body(n)).field("lockId"))
+        .collect();
+    let path = |id: &str| format!("/locks/k?space=semaphore&lockId={id}");
+    let broken = d.call(a, "DELETE", &path(&holds[7]), "");
+    assert_eq!(broken.field("count"), "1");
+    let json = broken.json();
+    assert_eq!(json.field("locks").list()[0].field("clientId").text(), "c7");
+    assert_eq!(d.call(a, "DELETE", &path(&holds[7]), "").status, 404);
+    let status = d.call(a, "GET", "/locks/k/status?space=semaphore", "");
+    assert_eq!(status.field("held"), "19");
+}
+
+#[test]
 fn an_administrator_ends_the_holds_and_the_queue_is_served() {
     let mut d = Dialogue::patient();
     let (a, b) = (d.calls(), d.calls());
