@@ -5,7 +5,7 @@ use super::{Hub, JSON};
 use crate::command::{Command, Owner, Refusal, Reply, SECOND, SessionId, Space, State, Us};
 use crate::hub::session::{Busy, Grant};
 use crate::hub::status::Status;
-use crate::wire::http::{self, Acquire, Answer, Asked, Clock, Exchange, Problem};
+use crate::wire::http::{self, Acquire, Answer, Asked, Clock, Exchange, Method, Problem, Route};
 use crate::wire::metrics;
 
 /// How long a connection is not served after a wrong secret, and how many wrong ones it may send.
@@ -34,10 +34,7 @@ impl Hub {
                 self.say(slot, &exchange, &answer);
             }
             (Ok(Asked::Renew(asked)), Reply::Renewed { lease }) => {
-                let hold = self
-                    .locks
-                    .hold_of(self.now, &exchange.name, asked.token.fence);
-                let renews = hold.and_then(|hold| hold.renews);
+                let renews = self.renews(&exchange.name, asked.token.fence);
                 let answer = Answer::Granted {
                     client: &exchange.ended[0].1,
                     token: asked.token,
@@ -90,13 +87,16 @@ impl Hub {
                     name: exchange.name.clone(),
                     token,
                 }));
-                let max_timeout = self.scratch.http.max_timeout;
+                // A repeat changes nothing of its hold but the lease.
+                let renews = asked
+                    .renews
+                    .then(|| self.renews(&exchange.name, token.fence));
                 Answer::Granted {
                     client,
                     token,
                     lease,
                     waited,
-                    renews: asked.renews.then_some(max_timeout.max(lease)),
+                    renews: renews.flatten(),
                 }
             }
             Reply::Timeout => not("timeout", None),
@@ -114,6 +114,11 @@ impl Hub {
             reply => return self.refuse(slot, exchange, &problem_of(reply)),
         };
         self.say(slot, exchange, &answer);
+    }
+
+    /// For how long from now the server renews this hold, if it does.
+    fn renews(&self, name: &[u8], fence: u64) -> Option<Us> {
+        self.locks.hold_of(self.now, name, fence)?.ticket.renews
     }
 
     /// The clients of the deadlock for which this session was refused, and what each waits for.
@@ -245,6 +250,7 @@ impl Hub {
         let problem = Problem::new("request-timeout", "send the whole request sooner");
         let out = self.sessions[slot].outlet.tail(&mut self.pool);
         http::write_problem(&problem, None, clock, out);
+        self.count_answer(Route::Unknown, Method::Other, problem.status, 0);
     }
 
     fn clock(&self) -> Clock {

@@ -159,7 +159,7 @@ impl Hub {
             return Ok(());
         }
         let peer = self.sessions[slot].peer;
-        if knows || said.is_none() && !has_secret && self.secrets.admin.is_none() {
+        if knows || !has_secret && self.secrets.admin.is_none() {
             self.refusals.note(Refused::Break, peer);
             let why = "send the admin token; without any token only this host may break locks";
             return Err(Problem::new("admin-required", why));

@@ -20,6 +20,10 @@ fn a_repeat_finds_the_hold_that_its_lost_answer_told_of() {
         ("0".into(), "10".into())
     );
     assert_eq!(d.0.locks().counts().granted, 1);
+    // It changes nothing but the lease, and does not say that it does.
+    let renews = body.replace("\"timeout\":10", "\"timeout\":10,\"autoRenew\":true");
+    let again = d.is_given(b, "k", &renews);
+    assert!(!again.body.contains("autoRenewUntil"), "{}", again.body);
     // Another name is another attempt, and so is another client's.
     for other in [
         r#"{"clientId":"c","requestId":"0123456789abcdeF"}"#,
