@@ -287,13 +287,7 @@ impl Client {
             key: key.name,
             token,
         };
-        match self.ask(&command, self.patience)? {
-            (_, Reply::Released) => {
-                self.holds = self.holds.saturating_sub(1);
-                Ok(())
-            }
-            (_, reply) => Err(self.out_of_step(reply)),
-        }
+        self.part_with(&command)
     }
 
     /// Asks whether the server is there. [`Refusal::Auth`] if it wants a secret and none was sent.
@@ -312,7 +306,12 @@ impl Client {
             key: key.name,
             token,
         };
-        match self.ask(&command, self.patience)? {
+        self.part_with(&command)
+    }
+
+    /// Asks for what ends a hold, or takes it from this connection.
+    fn part_with(&mut self, command: &Command) -> Result<(), Error> {
+        match self.ask(command, self.patience)? {
             (_, Reply::Released) => {
                 self.holds = self.holds.saturating_sub(1);
                 Ok(())

@@ -65,6 +65,12 @@ impl Table {
     #[track_caller]
     fn answer(&mut self, from: SessionId, command: Command) -> Option<Reply> {
         self.ask(from, command);
+        self.only_reply(from)
+    }
+
+    /// The reply to this session, if it has come. Nobody else heard anything.
+    #[track_caller]
+    fn only_reply(&mut self, from: SessionId) -> Option<Reply> {
         let reply = self.out.replies.pop_front();
         assert!(self.out.replies.is_empty(), "{:?}", self.out);
         reply.map(|(id, reply)| {

@@ -81,12 +81,7 @@ impl Table {
     #[track_caller]
     fn asks(&mut self, from: SessionId, ask: Ask) -> Option<Reply> {
         self.sends(from, ask);
-        let reply = self.out.replies.pop_front();
-        assert!(self.out.replies.is_empty(), "{:?}", self.out);
-        reply.map(|(id, reply)| {
-            assert_eq!(id, from);
-            reply
-        })
+        self.only_reply(from)
     }
 
     #[track_caller]
