@@ -92,7 +92,7 @@ pub enum Realm {
     Distlockd,
 }
 
-/// What ends a hold besides its release.
+/// The event that ends a hold besides its release.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Bound {
     /// The end of its session or of its lease.
@@ -102,7 +102,7 @@ pub enum Bound {
     Lease,
 }
 
-/// What a session asks of the lock table, or the server of the whole table. It borrows from the bytes of the request.
+/// A request of a session to the lock table, or of the server to the whole table. It borrows from the request's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command<'a> {
     /// Takes a slot of `key`, or waits in its queue for up to `wait`; 0 never waits.

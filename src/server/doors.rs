@@ -288,7 +288,7 @@ impl Doors {
     }
 }
 
-/// What is wrong with the names of hosts that are to be listened on.
+/// A message for each configured host whose name has no address.
 pub(super) fn unknown_hosts(config: &Config) -> Vec<String> {
     let faces = faces(config);
     let error = |wanted: &Wanted| {

@@ -79,7 +79,8 @@ impl Limits {
     }
 }
 
-/// What connections are counted by: an IPv4 address, also one in the clothes of IPv6, or the network of an IPv6 address.
+/// The address under which a connection is counted: an IPv4 address, mapped into IPv6 or not, or the /64 network of an
+/// IPv6 address.
 fn origin(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & NETWORK).into(),

@@ -49,7 +49,7 @@ const SAME_SIGNAL: Us = 100_000;
 const TIMER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 
-/// What is still held when a drain begins, and what is when it ends without them.
+/// The events that name a hold for which a drain waits, and a hold that the end of the drain cuts.
 const STILL_HELD: &str = "still-held";
 const CUT_HOLD: &str = "cut-hold";
 
@@ -95,7 +95,7 @@ pub fn run(
     Ok(())
 }
 
-/// What is wrong with the names of hosts that are to be listened on: they have no address.
+/// A message for each configured host whose name has no address.
 pub fn unknown_hosts(config: &Config) -> Vec<String> {
     doors::unknown_hosts(config)
 }

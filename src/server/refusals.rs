@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::hub::{Hub, Refused};
 use crate::log::{Log, Pace};
 
-/// What is refused. The first four are limits, in the order of their values.
+/// The kinds of refusals. The first four are limits, in the order of their values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Connections,

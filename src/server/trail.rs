@@ -1,4 +1,4 @@
-//! What happened to locks, in the log: grants and ends with `--log-locks`, breaks always, and what a drain waits for.
+//! The log of locks: grants and ends with `--log-locks`, breaks always, and the holds that a drain waits for.
 //! Invariant: no line has a token; a fence is no secret.
 
 use std::fmt::{self, Display};
