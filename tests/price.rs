@@ -9,6 +9,8 @@ mod daemon;
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -18,7 +20,7 @@ use daemon::{Client, Daemon, eventually, program};
 use dflockd::command::{SECOND, Us};
 use dflockd::sys;
 
-const PRICES: [Price; 10] = [
+const PRICES: [Price; 11] = [
     price("ping", "request", 2000, ping),
     price("acquire and release", "pair", 1000, acquire_and_release),
     // More than --max-locks: every further key makes the longest idle one go.
@@ -30,6 +32,7 @@ const PRICES: [Price; 10] = [
     price("expiry, acquire to grant", "lease", CROWD, expiry),
     price("pipelined", "pair", 20 * BATCH, pipelined),
     price("visit", "visit", 500, visit),
+    price("acquire and release over HTTP", "pair", 300, over_http),
 ];
 
 /// How the table begins, here and in tests/README.md.
@@ -111,6 +114,8 @@ impl Price {
         command.args(["--quiet", "--tool=callgrind"]);
         command.arg(format!("--callgrind-out-file={}", path.display()));
         command.args([env!("CARGO_BIN_EXE_dflockd"), "--port", "0"]);
+        // The line protocol is not to pay for a door of another face.
+        command.args(["--http-port", "0"]);
         let meter = Meter(Daemon::launch(command).expect("it starts"));
         (self.drive)(&meter, count);
         meter.0.signal("TERM");
@@ -307,6 +312,33 @@ fn visit(meter: &Meter, count: usize) {
         client.takes("k");
         meter.hang_up(client);
     }
+}
+
+fn over_http(meter: &Meter, count: usize) {
+    let mut client = meter.settle(|| TcpStream::connect(meter.0.http).expect("it listens"));
+    let mut ask = |what: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "POST /locks/k/{what} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        client.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = [0; 1024];
+        // An answer is one write of the server.
+        let n = client.read(&mut answer).expect("it answers");
+        let answer = String::from_utf8_lossy(&answer[..n]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        answer
+    };
+    for _ in 0..count {
+        let answer = ask("acquire", r#"{"clientId":"client-1","timeout":30}"#);
+        let (_, token) = answer.split_once("\"renewalToken\":\"").expect("a grant");
+        ask(
+            "release",
+            &format!(r#"{{"renewalToken":"{}"}}"#, &token[..32]),
+        );
+    }
+    meter.settle(|| drop(client));
 }
 
 /// The table in tests/README.md.

@@ -6,13 +6,13 @@ use core::net::SocketAddr;
 
 use super::agenda::{BYTES_A_UNIT, Work};
 use super::view::{LOOK, SLICE, View};
-use crate::command::{self, SessionId, Space, State};
+use crate::command::{SessionId, Space, State};
 use crate::wire::http::{Clock, Query, lock};
 
 /// Holders of a lock that are shown, and waiters.
 const SHOWN: usize = 1_000;
 /// What it costs to write the object of a lock, of a hold or of a wait.
-const OBJECT: Work = 15;
+const OBJECT: Work = 30;
 /// Steps over tickets that were shown before, for a unit of work.
 const STEPS_A_UNIT: usize = 8;
 /// Bytes of a page after which it ends.
@@ -120,17 +120,15 @@ impl Status {
         let places = view.locks.places();
         while !is_full && page.place < places && *cost < SLICE {
             *cost += LOOK;
-            let found = view.locks.view(view.now, page.place);
+            let found = view.locks.used_at(page.place);
             page.place += 1;
-            let is_shown = |key: &command::View| {
-                matches!(key.state, State::Used { .. })
-                    && wanted.is_none_or(|space| space == key.space)
-                    && key.name.starts_with(&page.prefix)
+            let is_wanted = |&(space, name): &(Space, &[u8])| {
+                wanted.is_none_or(|wanted| wanted == space) && name.starts_with(&page.prefix)
             };
-            if let Some(key) = found.filter(is_shown) {
-                (self.space, self.part) = (key.space, Part::Head);
+            if let Some((space, name)) = found.filter(is_wanted) {
+                (self.space, self.part) = (space, Part::Head);
                 self.name.clear();
-                self.name.extend_from_slice(key.name);
+                self.name.extend_from_slice(name);
                 return;
             }
         }

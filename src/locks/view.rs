@@ -27,6 +27,13 @@ impl Locks {
         self.keys.places()
     }
 
+    /// The space and the name of the key at a place, if it is used: far less to read than all of its view.
+    pub fn used_at(&self, place: u32) -> Option<(Space, &[u8])> {
+        let key = &self.keys[place];
+        let is_used = !key.is_vacant() && key.idle().is_none();
+        is_used.then(|| (key.space(), key.name()))
+    }
+
     /// The key at a place, None if the place is free.
     pub fn view(&self, now: Us, place: u32) -> Option<View<'_>> {
         let now = self.now.max(now);

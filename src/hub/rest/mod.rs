@@ -14,6 +14,7 @@ use super::session::{Busy, Rest};
 use super::status::Status;
 use crate::wire::http::route::{self, Access};
 use crate::wire::http::{self, Asked, Clock, Exchange, Method, Problem, Route, stored};
+use crate::wire::text::write_number;
 
 const JSON: &str = "application/json";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -90,7 +91,9 @@ impl Hub {
         if exchange.id.is_empty() {
             self.exchanges += 1;
             let serial = self.sessions[slot].id.serial();
-            exchange.id = format!("{serial:x}-{:x}", self.exchanges).into_bytes();
+            write_number(serial, &mut exchange.id);
+            exchange.id.push(b'-');
+            write_number(self.exchanges, &mut exchange.id);
         }
     }
 

@@ -106,8 +106,10 @@ fn write_released(
         Some(client) => write_string(client, body),
         None => body.extend_from_slice(b"null"),
     }
-    let released = fence.is_some();
-    body.extend_from_slice(format!(",\"released\":{released}").as_bytes());
+    body.extend_from_slice(match fence {
+        Some(_) => b",\"released\":true",
+        None => b",\"released\":false",
+    });
 }
 
 fn write_broken(holds: &[(u64, Vec<u8>)], exchange: &Exchange, body: &mut Vec<u8>) {

@@ -312,6 +312,12 @@ const BEYOND: i64 = 1 << 20;
 /// How deep a JSON text is nested. It is an error if half of a surrogate pair is escaped in it: readers disagree about
 /// what that is (RFC 8259, 8.2). Nothing else is checked.
 fn depth(text: &str) -> Result<usize, &'static str> {
+    // Most bodies open one bracket and escape nothing, and counting brackets is much faster than to walk.
+    let opened = text.bytes().filter(|byte| matches!(byte, b'[' | b'{'));
+    let opened = opened.count();
+    if opened <= 1 && !text.as_bytes().contains(&b'\\') {
+        return Ok(opened);
+    }
     let (mut depth, mut deepest, mut in_string) = (0_usize, 0, false);
     let (mut at, text) = (0, text.as_bytes());
     // Whether the last thing in a string was the escape of the first half of a pair.
