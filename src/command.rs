@@ -146,7 +146,7 @@ pub enum Command<'a> {
         wait: Us,
     },
     /// Gives a hold back; the session may be another than the one that it was granted to. [`SessionId::NOBODY`] gives it
-    /// back for a client that has never heard of it.
+    /// back for a client whose answer was lost; a hold that a repeat has found since then stays.
     Release {
         /// The space of the key.
         space: Space,

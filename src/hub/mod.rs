@@ -292,8 +292,8 @@ impl Hub {
         }
     }
 
-    /// The peer has finished sending, but there is no room to receive all of it. If the session waits in a queue it closes,
-    /// now or as soon as it begins to wait.
+    /// The peer has finished sending, but not all of it was received. If the session waits in a queue it closes, now or as
+    /// soon as it begins to wait.
     pub fn hung_up(&mut self, id: SessionId) {
         // Another session's close may have granted it its lock already: then it does not wait any more.
         self.route();

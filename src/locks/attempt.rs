@@ -30,16 +30,18 @@ pub(super) struct Attempts {
     ended: Ended,
 }
 
-/// One attempt. 28 bytes: a lock server may have a hundred thousand.
+/// One attempt. 32 bytes: a lock server may have a hundred thousand.
 pub(super) struct Attempt {
     name: Name,
     pub owner: u32,
     ticket: u32,
     /// NIL if it has none.
     extra: u32,
+    /// A repeat has found the hold.
+    repeated: bool,
 }
 
-const _: () = assert!(size_of::<Attempt>() == 28);
+const _: () = assert!(size_of::<Attempt>() == 32);
 
 #[derive(Default)]
 struct Extra {
@@ -58,6 +60,7 @@ impl Default for Attempt {
             owner: NIL,
             ticket: NIL,
             extra: NIL,
+            repeated: false,
         }
     }
 }
@@ -102,7 +105,9 @@ impl Locks {
             return Some(self.take_over(from, place, terms, wait, out));
         }
         let lease = self.extend(place);
-        let token = self.tickets[place].token;
+        let Ticket { token, member, .. } = self.tickets[place];
+        let attempt = self.attempt_of(member);
+        self.attempts.slab[attempt].repeated = true;
         Some(Some(Reply::Granted { token, lease }))
     }
 
@@ -154,7 +159,7 @@ impl Locks {
             name: name.unwrap_or_default(),
             owner,
             ticket: place,
-            extra: NIL,
+            ..Attempt::default()
         });
         self.set_extra(attempt, terms);
         attempt
@@ -171,6 +176,12 @@ impl Locks {
         }
         self.set_extra(attempt, &Terms::default());
         self.attempts.slab.remove(attempt);
+    }
+
+    /// Whether a repeat has found this hold: then its client has heard of it, however an earlier answer fared.
+    pub(super) fn is_repeated(&self, place: u32) -> bool {
+        let attempt = self.attempt_of(self.tickets[place].member);
+        attempt != NIL && self.attempts.slab[attempt].repeated
     }
 
     /// The attempt of a member's ticket: of the wait of a session, or of a hold or a place without one.

@@ -29,6 +29,7 @@ impl Locks {
             return Reply::Refused(Refusal::Error);
         };
         let end = match from {
+            SessionId::NOBODY if self.is_repeated(place) => return Reply::Refused(Refusal::Error),
             SessionId::NOBODY => End::Closed,
             _ => End::Released,
         };

@@ -85,6 +85,10 @@ impl Socket {
             match self.stream.read(&mut buffer[..room]) {
                 Ok(0) => hub.finished(self.id),
                 Ok(n) => {
+                    if self.fin {
+                        // What a peer asks for with its last bytes, it may not be there to hear.
+                        hub.hung_up(self.id);
+                    }
                     hub.received(self.id, &buffer[..n]);
                     if n == room {
                         return Left::More;

@@ -2,7 +2,9 @@
 //! hold by its token, or names its client.
 
 use super::Hub;
-use crate::command::{Bound, Command, Renewal, SessionId, Space, Terms, TicketView, Token, Us};
+use crate::command::{
+    Bound, Command, Renewal, Reply, SessionId, Space, Terms, TicketView, Token, Us,
+};
 use crate::hub::agenda::Work;
 use crate::hub::session::Busy;
 use crate::wire::http::{Acquire, Asked, Exchange, Problem, Query, Release, Renew, lock};
@@ -19,8 +21,11 @@ impl Hub {
     ) -> Work {
         let session = &self.sessions[slot];
         if session.ended || session.hung_up {
-            // Its client would never hear of the grant.
-            self.close(slot, false);
+            // Its client would never hear of the grant. What follows may be a release.
+            asked.client.get_or_insert_default();
+            exchange.asked = Ok(Asked::Acquire(asked));
+            self.rest(slot).exchange = Some(exchange);
+            self.answer(slot, Reply::Cancelled);
             return 0;
         }
         let id = session.id;

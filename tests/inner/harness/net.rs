@@ -162,6 +162,10 @@ impl Net {
         self.begin_turn();
         let id = self.clients[client].id;
         while !self.clients[client].closed && !self.clients[client].unread.is_empty() {
+            if self.clients[client].ended {
+                self.hub.hung_up(id);
+                self.note_heard(client);
+            }
             let unread = &mut self.clients[client].unread;
             let room = self.hub.room(id).min(unread.len());
             if room == 0 {
@@ -172,15 +176,17 @@ impl Net {
             self.note_heard(client);
         }
         let c = &mut self.clients[client];
-        if c.ended && !c.closed && !c.told_hung_up {
-            if c.unread.is_empty() {
-                c.told_hung_up = true;
-                self.hub.finished(id);
-            } else {
-                self.hub.hung_up(id);
-            }
+        if c.ended && !c.closed && !c.told_hung_up && c.unread.is_empty() {
+            c.told_hung_up = true;
+            self.hub.finished(id);
             self.note_heard(client);
         }
+    }
+
+    /// The client sends its last bytes, and the server reads them when the end has come, too.
+    pub fn send_last(&mut self, client: usize, bytes: &[u8]) {
+        self.clients[client].ended = true;
+        self.send_only(client, bytes);
     }
 
     /// The client shuts its write side.

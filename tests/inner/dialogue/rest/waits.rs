@@ -84,15 +84,54 @@ fn a_grant_whose_answer_never_left_goes_to_the_next() {
 #[test]
 fn an_acquire_that_comes_with_the_end_of_its_connection_is_not_executed() {
     let mut d = Dialogue::patient();
-    let (a, b) = (d.calls(), d.calls());
-    d.0.send_only(a, request("POST", "/locks/k/acquire", "{}").as_bytes());
-    d.0.end_only(a);
+    let (a, b, c, e) = (d.calls(), d.calls(), d.calls(), d.calls());
+    let held = d.is_given(b, "k", r#"{"clientId":"b"}"#);
+    let acquire = request("POST", "/locks/free/acquire", "{}");
+    let body = format!(r#"{{"renewalToken":"{}"}}"#, held.field("renewalToken"));
+    let release = request("POST", "/locks/k/release", &body);
+    d.0.send_last(a, [acquire, release].concat().as_bytes());
     d.0.settle();
-    assert_eq!(d.0.clients[a].heard, b"");
-    assert_eq!(
-        d.call(b, "GET", "/locks/k/status", "").field("locked"),
-        "false"
-    );
+    // Whatever else its client asks for is carried out, and a client that hears of it is not misled.
+    assert_eq!(d.next_answer(a).field("reason"), "cancelled");
+    assert_eq!(d.next_answer(a).field("released"), "true");
+    assert!(d.0.clients[a].closed);
+    assert_eq!(d.0.locks().counts().granted, 1);
+    // A repeat leaves the place of its attempt as it is.
+    d.is_given(b, "k", r#"{"clientId":"b"}"#);
+    let wait = r#"{"clientId":"c","requestId":"0123456789abcdef","waitTimeout":9}"#;
+    d.begins_to_wait(c, "k", wait);
+    d.0.send_last(e, request("POST", "/locks/k/acquire", wait).as_bytes());
+    d.0.settle();
+    assert_eq!(d.0.clients[c].heard, b"");
+    let status = d.call(b, "GET", "/locks/k/status", "");
+    assert_eq!(status.field("waiters"), "1");
+}
+
+#[test]
+fn a_hold_that_a_repeat_has_found_is_not_taken_back() {
+    let body = r#"{"clientId":"c","requestId":"0123456789abcdef","timeout":60}"#;
+    let acquire = request("POST", "/locks/k/acquire", body);
+    let is_held = |d: &mut Dialogue, token: &str| {
+        let other = d.calls();
+        let renew = format!(r#"{{"renewalToken":"{token}"}}"#);
+        d.post(other, "/locks/k/renew", &renew, 200);
+    };
+    // The answer to the repeat is lost.
+    let mut d = Dialogue::patient();
+    let (a, b) = (d.calls(), d.calls());
+    let token = d.is_given(a, "k", body).field("renewalToken");
+    d.0.clients[b].appetite = 0;
+    d.send(b, &acquire);
+    d.reset(b);
+    is_held(&mut d, &token);
+    // The answer to the first request is lost, after the repeat was answered.
+    let mut d = Dialogue::patient();
+    let (a, b) = (d.calls(), d.calls());
+    d.0.clients[a].appetite = 0;
+    d.send(a, &acquire);
+    let token = d.is_given(b, "k", body).field("renewalToken");
+    d.reset(a);
+    is_held(&mut d, &token);
 }
 
 #[test]
