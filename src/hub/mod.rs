@@ -248,6 +248,10 @@ impl Hub {
     pub fn received(&mut self, id: SessionId, bytes: &[u8]) {
         let Some(slot) = self.find(id) else { return };
         let session = &mut self.sessions[slot];
+        #[cfg(feature = "http")]
+        if let Some(rest) = &mut session.rest {
+            rest.heard = self.now;
+        }
         match session.phase {
             Phase::Open | Phase::Skip => {
                 let must_wait = session.is_blocked()

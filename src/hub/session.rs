@@ -74,6 +74,8 @@ pub(super) struct Rest {
     pub exchange: Option<Box<Exchange>>,
     /// The input must have so many bytes before a request can be whole.
     pub need: usize,
+    /// When bytes came last: no later than that was a request that is whole.
+    pub heard: Us,
     /// The grant whose answer the kernel has not taken yet.
     pub unsent: Option<Box<Grant>>,
     /// Wrong secrets that it has sent.

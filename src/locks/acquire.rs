@@ -139,7 +139,7 @@ impl Locks {
         let token = self.grant(place);
         if attempt != NIL {
             self.index_attempt(attempt);
-            self.begin_renewal(place);
+            self.begin_renewal(place, lease);
         }
         Reply::Granted { token, lease }
     }

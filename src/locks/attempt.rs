@@ -47,8 +47,10 @@ const _: () = assert!(size_of::<Attempt>() == 32);
 struct Extra {
     keep: Us,
     renewal: Option<Renewal>,
-    /// While the hold renews itself: until when, and when its lease ends. Its ticket is due at the next step.
+    /// While the hold renews itself: until when, for how long with each step, and when its lease ends. Its ticket is due
+    /// at the next step, and has the lease of its grant, which is that of a renewal which names none.
     until: Us,
+    step: Us,
     end: Us,
     note: Option<Box<[u8]>>,
 }
@@ -229,9 +231,10 @@ impl Locks {
         Some(Reply::Kept { span: keep })
     }
 
-    /// The hold begins, or its client was heard of: if it renews itself, the time for that begins anew.
-    pub(super) fn begin_renewal(&mut self, place: u32) {
-        let Ticket { lease, member, .. } = self.tickets[place];
+    /// The hold begins, or its client was heard of: if it renews itself, the time for that begins anew, with steps of
+    /// this lease.
+    pub(super) fn begin_renewal(&mut self, place: u32, lease: Us) {
+        let Ticket { member, .. } = self.tickets[place];
         let (attempt, now) = (self.attempt_of(member), self.now);
         let Some(extra) = self.extra_mut(attempt) else {
             return;
@@ -239,7 +242,8 @@ impl Locks {
         let Some(renewal) = extra.renewal else { return };
         extra.end = extra.end.max(now.saturating_add(lease));
         extra.until = extra.end.max(now.saturating_add(renewal.within));
-        let due = extra.next_step(now, lease);
+        extra.step = lease;
+        let due = extra.next_step(now);
         self.set_due(place, due);
     }
 
@@ -259,8 +263,7 @@ impl Locks {
         match self.extra_mut(attempt) {
             Some(extra) if extra.renewal.is_some() => {
                 extra.end = end;
-                self.tickets[place].lease = lease;
-                self.begin_renewal(place);
+                self.begin_renewal(place, lease);
             }
             _ => self.set_due(place, end),
         }
@@ -269,7 +272,7 @@ impl Locks {
     /// The hold is due. If it renews itself and its lease has not ended by `heard`, it takes a step: true. Its timer is
     /// to be filed again.
     pub(super) fn renews_itself(&mut self, place: u32, heard: Us) -> bool {
-        let Ticket { lease, member, .. } = self.tickets[place];
+        let Ticket { member, .. } = self.tickets[place];
         let (attempt, now) = (super::owner::attempt_of_orphan(member), self.now);
         let Some(extra) = self.extra_mut(attempt) else {
             return false;
@@ -277,8 +280,10 @@ impl Locks {
         if extra.renewal.is_none() || extra.end <= heard {
             return false;
         }
-        extra.end = extra.end.max(now.saturating_add(lease).min(extra.until));
-        let due = extra.next_step(now, lease);
+        extra.end = extra
+            .end
+            .max(now.saturating_add(extra.step).min(extra.until));
+        let due = extra.next_step(now);
         self.counts.renewals += 1;
         self.set_due(place, due);
         true
@@ -301,7 +306,7 @@ impl Locks {
     fn extend(&mut self, place: u32) -> Us {
         let Ticket { lease, due, .. } = self.tickets[place];
         self.set_due(place, due.max(self.now.saturating_add(lease)));
-        self.begin_renewal(place);
+        self.begin_renewal(place, lease);
         self.terms_of(place).0 - self.now
     }
 
@@ -425,9 +430,8 @@ impl Locks {
             self.attempts.slab[attempt].extra = self.attempts.extras.insert(Extra {
                 keep,
                 renewal,
-                until: 0,
-                end: 0,
                 note: note.map(Box::from),
+                ..Extra::default()
             });
         }
     }
@@ -469,13 +473,13 @@ impl Locks {
 
 impl Extra {
     /// When the hold takes its next step; at the last one its lease ends.
-    fn next_step(&self, now: Us, lease: Us) -> Us {
-        let every = self.renewal.map_or(lease, |renewal| renewal.every);
+    fn next_step(&self, now: Us) -> Us {
         if self.end >= self.until {
             return self.end;
         }
-        self.end
-            .min(now.saturating_add(every.min(lease / 3).max(1)))
+        let every = self.renewal.map_or(self.step, |renewal| renewal.every);
+        let every = every.min(self.step / 3).max(1);
+        self.end.min(now.saturating_add(every))
     }
 }
 
@@ -495,20 +499,27 @@ impl Ended {
     }
 
     fn add(&mut self, name: Name, now: Us) {
+        // It is among the last once more, and its former cell stands for nothing.
         if let Some(place) = self.find(&name) {
-            self.names[place].1 = now;
-            return;
+            self.forget(place);
         }
         let place = self.next;
         self.next = (self.next + 1) % ENDED_MAX;
         match self.names.get_mut(place) {
             None => self.names.push((name, now)),
-            Some(oldest) => {
-                let oldest = std::mem::replace(oldest, (name, now));
-                self.table.remove(oldest.0[0], place as u32);
+            Some(_) => {
+                self.forget(place);
+                self.names[place] = (name, now);
             }
         }
         self.table.insert(name[0], place as u32);
+    }
+
+    fn forget(&mut self, place: usize) {
+        let (name, _) = std::mem::take(&mut self.names[place]);
+        if name != Name::default() {
+            self.table.remove(name[0], place as u32);
+        }
     }
 
     fn find(&self, name: &Name) -> Option<usize> {

@@ -160,7 +160,7 @@ impl Locks {
             if bound == Bound::Lease {
                 self.make_orphan(place, bound);
                 self.counts.leased += 1;
-                self.begin_renewal(place);
+                self.begin_renewal(place, lease);
                 self.granted_to_owner(place, out);
                 self.forget_wait_owner(member);
             }

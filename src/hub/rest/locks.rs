@@ -111,7 +111,9 @@ impl Hub {
         let name = exchange.name.clone();
         match self.hold(&name, fence, Some(asked.token), asked.client.as_deref()) {
             Err(problem) => {
-                self.locks.note_failed_renewal();
+                if problem.code == "not-held" {
+                    self.locks.note_failed_renewal();
+                }
                 self.refuse(slot, &exchange, &problem);
             }
             Ok(hold) => {

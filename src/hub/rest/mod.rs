@@ -87,7 +87,7 @@ impl Hub {
 
     /// The request is here now, and has a name of its own if its client has given it none.
     fn name_exchange(&mut self, slot: u32, exchange: &mut Exchange) {
-        exchange.arrived = self.now;
+        exchange.arrived = self.rest(slot).heard;
         if exchange.id.is_empty() {
             self.exchanges += 1;
             let serial = self.sessions[slot].id.serial();

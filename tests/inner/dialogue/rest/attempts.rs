@@ -100,6 +100,20 @@ fn polls_with_a_kept_place_are_served_in_order() {
 }
 
 #[test]
+fn the_time_that_was_waited_counts_from_the_request_and_not_from_its_turn() {
+    let mut d = Dialogue::patient();
+    let (a, b) = (d.calls(), d.calls());
+    d.is_given(a, "k", r#"{"clientId":"a"}"#);
+    let wait = |wait: &str| request("POST", "/locks/k/acquire", wait);
+    let waits = [r#"{"waitTimeout":1}"#, r#"{"waitTimeout":0.25}"#].map(wait);
+    d.send(b, waits.concat());
+    d.at(1_000);
+    assert_eq!(d.next_answer(b).field("waitTime"), "1");
+    d.at(1_250);
+    assert_eq!(d.next_answer(b).field("waitTime"), "1.25");
+}
+
+#[test]
 fn a_cancel_ends_the_attempt_before_during_and_after() {
     let cancel = r#"{"clientId":"b","requestId":"0123456789abcdef"}"#;
     // Before: it overtakes its acquire.

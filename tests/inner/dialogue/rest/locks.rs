@@ -150,6 +150,38 @@ fn a_renewal_keeps_the_token_and_moves_the_end() {
 }
 
 #[test]
+fn a_renewal_that_names_no_lease_has_that_of_the_grant() {
+    for renews in ["false", "true"] {
+        let mut d = Dialogue::patient();
+        let a = d.calls();
+        let body = format!(r#"{{"clientId":"c","timeout":30,"autoRenew":{renews}}}"#);
+        let token = d.is_given(a, "k", &body).field("renewalToken");
+        for (more, ttl) in [(r#","timeout":60"#, "60"), ("", "30")] {
+            let body = format!(r#"{{"renewalToken":"{token}"{more}}}"#);
+            let renewed = d.post(a, "/locks/k/renew", &body, 200);
+            assert_eq!(renewed.field("ttl"), ttl, "{renews}");
+        }
+    }
+}
+
+#[test]
+fn a_renewal_of_anothers_hold_has_not_failed_for_want_of_the_hold() {
+    let mut d = Dialogue::patient();
+    let a = d.calls();
+    let token = d
+        .is_given(a, "k", r#"{"clientId":"c"}"#)
+        .field("renewalToken");
+    let body = format!(r#"{{"renewalToken":"{token}","clientId":"d"}}"#);
+    d.post(a, "/locks/k/renew", &body, 403);
+    d.post(a, "/locks/other/renew", &body, 409);
+    assert_eq!(
+        d.call(a, "GET", "/locks/stats", "")
+            .field("renewalFailures"),
+        "1"
+    );
+}
+
+#[test]
 fn a_renewal_that_was_in_the_socket_comes_before_the_end_of_its_lease() {
     let mut d = Dialogue::patient();
     let a = d.calls();

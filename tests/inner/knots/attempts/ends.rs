@@ -128,6 +128,19 @@ fn the_last_4096_ended_attempts_are_remembered() {
         assert_eq!(table.asks(a, ask(n)), Some(Reply::Cancelled));
     }
     token(table.asks(a, ask(0)));
+    // What is ended again is among the last again.
+    table.cancels(a, ask(1));
+    table.cancels(a, ask(0));
+    for n in [0, 1, 3, 4096] {
+        assert_eq!(table.asks(a, ask(n)), Some(Reply::Cancelled));
+    }
+    token(table.asks(a, ask(2)));
+    for n in 2..4096 {
+        table.cancels(a, ask(n));
+    }
+    for n in [1, 2, 4095] {
+        assert_eq!(table.asks(a, ask(n)), Some(Reply::Cancelled));
+    }
 }
 
 #[test]
