@@ -1,5 +1,5 @@
-//! Answers that may be long, to `stats` and to `show`, and those of the REST face about locks. They are given in slices, because there may be a million keys. A
-//! slice looks at some and stops when enough is waiting to be sent.
+//! Answers that may be long, to `stats` and to `show`, and those of the REST face about locks. They are given in slices,
+//! because there may be a million keys. A slice looks at some and stops when enough is waiting to be sent.
 
 use core::net::SocketAddr;
 
@@ -93,30 +93,39 @@ impl Hub {
                 },
             };
             left = left.saturating_sub(listing.go_on(&view, most, outlet.tail(&mut self.pool)));
-            let session = &mut self.sessions[slot];
-            session.outlet = outlet;
+            self.sessions[slot].outlet = outlet;
             #[cfg(feature = "http")]
-            match &*listing {
-                Listing::Status(status) if status.is_done() => {
-                    session.wait();
-                    self.give_status(slot, status);
-                    continue;
-                }
-                Listing::Metrics => {
-                    session.wait();
-                    self.give_metrics(slot);
-                    continue;
-                }
-                _ => {}
+            if let Some(cost) = self.give_whole(slot, &listing) {
+                left = left.saturating_sub(cost);
+                continue;
             }
             if listing.is_done() {
                 left = left.saturating_sub(self.follow(slot));
             } else {
-                session.go_on_listing(listing);
+                self.sessions[slot].go_on_listing(listing);
                 self.mark_dirty(slot);
                 self.wake(slot);
             }
         }
+    }
+
+    /// Gives an answer that is sent whole, if it is complete. Returns what that cost; None: it is no such answer.
+    #[cfg(feature = "http")]
+    fn give_whole(&mut self, slot: u32, listing: &Listing) -> Option<Work> {
+        let before = self.sessions[slot].outlet.len();
+        match listing {
+            Listing::Status(status) if status.is_done() => {
+                self.sessions[slot].wait();
+                self.give_status(slot, status);
+            }
+            Listing::Metrics => {
+                self.sessions[slot].wait();
+                self.give_metrics(slot);
+            }
+            _ => return None,
+        }
+        let given = self.sessions[slot].outlet.len() - before;
+        Some(FLUSH + (given / BYTES_A_UNIT) as Work)
     }
 
     /// The listing of the session is complete: signals that waited behind it follow, as far as there is room; then it is

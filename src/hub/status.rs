@@ -1,6 +1,6 @@
 //! The answers to GET of a lock's status and of the list of locks. They have a length in front, so they are put together
-//! a slice a turn and sent when they are whole. Invariant: an answer is bounded, however much is held: a status shows a
-//! thousand holders and a thousand waiters, and a page of the list ends early if it becomes long.
+//! a slice a turn and sent when they are whole. Invariant: an answer is bounded in bytes, however much is held and however
+//! long its metadata is: holders, waiters and pages end early if they become long, and their counts stay true.
 
 use core::net::SocketAddr;
 
@@ -15,8 +15,10 @@ const SHOWN: usize = 1_000;
 const OBJECT: Work = 30;
 /// Steps over tickets that were shown before, for a unit of work.
 const STEPS_A_UNIT: usize = 8;
-/// Bytes of a page after which it ends.
+/// Bytes of a page after which it ends; so do the holders of a status, and its queue.
 const PAGE_BYTES: usize = 256 * 1024;
+/// Bytes after which the holders of a lock in a list end.
+const LOCK_BYTES: usize = 64 * 1024;
 
 /// How far an answer is.
 pub(super) struct Status {
@@ -32,6 +34,8 @@ pub(super) struct Status {
     part: Part,
     /// How many tickets of this part were shown.
     shown: usize,
+    /// How long the body may become before this part ends.
+    end: usize,
     /// What there is of the answer.
     pub body: Vec<u8>,
 }
@@ -65,6 +69,7 @@ impl Status {
             name: name.to_vec(),
             part: Part::Head,
             shown: 0,
+            end: 0,
             body: Vec::new(),
         }
     }
@@ -162,7 +167,17 @@ impl Status {
             Some(key) => lock::write_lock(&key, clock(view), &mut self.body),
             None => lock::write_free(self.space, &self.name, &mut self.body),
         }
-        (self.part, self.shown) = (Part::Holders, 0);
+        let most = match self.page {
+            Some(_) => LOCK_BYTES,
+            None => PAGE_BYTES,
+        };
+        self.begin(Part::Holders, most);
+    }
+
+    /// Begins a part that ends after so many bytes.
+    fn begin(&mut self, part: Part, most: usize) {
+        (self.part, self.shown) = (part, 0);
+        self.end = self.body.len() + most;
     }
 
     /// Appends tickets of one part, and goes on to the next part once all are there.
@@ -177,6 +192,9 @@ impl Status {
         let key = (self.space, &self.name[..]);
         let tickets = view.locks.view_tickets(view.now, key, waiting, self.shown);
         for ticket in tickets.take(SHOWN - self.shown) {
+            if self.body.len() >= self.end {
+                break;
+            }
             if *cost + ((self.body.len() - start) / BYTES_A_UNIT) as Work >= SLICE {
                 return;
             }
@@ -194,7 +212,7 @@ impl Status {
         self.body.push(b']');
         if !waiting && self.page.is_none() && self.queue {
             self.body.extend_from_slice(b",\"queue\":[");
-            (self.part, self.shown) = (Part::Queue, 0);
+            self.begin(Part::Queue, PAGE_BYTES);
             return;
         }
         self.body.push(b'}');

@@ -39,6 +39,68 @@ fn a_list_is_paged_and_each_lock_is_on_one_page() {
     assert_eq!(d.call(a, "GET", "/locks?limit=0", "").status, 422);
 }
 
+/// A semaphore with so many holders, each with metadata of 4 KiB.
+fn crowd(d: &mut Dialogue, name: &str, holders: usize) {
+    let a = d.calls();
+    let metadata = format!(r#"{{"text":"{}"}}"#, "x".repeat(4_085));
+    let body = format!(r#"{{"limit":1000,"metadata":{metadata}}}"#);
+    for _ in 0..holders {
+        d.is_given(a, name, &body);
+    }
+}
+
+#[test]
+fn holders_and_a_queue_end_early_if_they_are_long_and_their_counts_are_true() {
+    let mut d = Dialogue::patient();
+    crowd(&mut d, "big", 100);
+    crowd(&mut d, "large", 100);
+    // Each byte of such a name is two in JSON.
+    let name = "\\\"".repeat(128);
+    let body = format!(r#"{{"clientId":"{name}","waitTimeout":10}}"#);
+    for _ in 0..1_000 {
+        let client = d.0.connect_to(Face::Http);
+        let ask = request("POST", "/locks/k/acquire", &body);
+        d.0.send_only(client, ask.as_bytes());
+    }
+    let a = d.calls();
+    let status = d.call(a, "GET", "/locks/big/status?space=semaphore", "");
+    let long = 256 * 1024..262 * 1024;
+    assert!(long.contains(&status.body.len()), "{}", status.body.len());
+    let status = status.json();
+    assert_eq!(status.field("held").number(), 100.0);
+    assert_eq!(status.field("holders").list().len(), 61);
+    let status = d.call(a, "GET", "/locks/k/status", "");
+    assert!(long.contains(&status.body.len()), "{}", status.body.len());
+    let status = status.json();
+    assert_eq!(status.field("waiters").number(), 999.0);
+    assert!((700..999).contains(&status.field("queue").list().len()));
+    let page = d.call(a, "GET", "/locks", "").json();
+    assert_eq!(page.field("count").number(), 3.0);
+    for lock in &page.field("locks").list()[..2] {
+        assert_eq!(lock.field("held").number(), 100.0);
+        assert_eq!(lock.field("holders").list().len(), 16);
+    }
+}
+
+#[test]
+fn a_turn_gives_only_as_many_long_answers_as_it_has_work_for() {
+    let mut d = Dialogue::patient();
+    crowd(&mut d, "big", 100);
+    let clients: Vec<usize> = (0..20).map(|_| d.calls()).collect();
+    for &client in &clients {
+        let ask = request("GET", "/locks/big/status?space=semaphore", "");
+        d.0.send_only(client, ask.as_bytes());
+    }
+    let mut answered = 0;
+    while answered < clients.len() {
+        d.0.turn();
+        let heard = |&&client: &&usize| !d.0.clients[client].heard.is_empty();
+        let now = clients.iter().filter(heard).count();
+        assert!(now <= answered + 1, "{} in a turn", now - answered);
+        answered = now;
+    }
+}
+
 #[test]
 fn a_status_shows_who_waits_behind_whom_on_either_face() {
     let mut d = Dialogue::patient();
