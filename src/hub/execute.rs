@@ -108,11 +108,13 @@ impl Hub {
             #[cfg(feature = "http")]
             Parsed::Short { need } => {
                 self.wait_for_bytes(slot, need, !bytes.is_empty());
+                self.charge_part(slot, bytes.len());
                 (0, 0)
             }
             #[cfg(feature = "http")]
             Parsed::Interim { need } => {
                 self.interim(slot, need);
+                self.charge_part(slot, bytes.len());
                 (0, 0)
             }
             #[cfg(not(feature = "http"))]
@@ -145,6 +147,16 @@ impl Hub {
                 }
                 (used, REQUEST + bytes_cost(used))
             }
+        }
+    }
+
+    /// So many bytes were read, and are no whole frame yet. They are read anew each time that more come, which the client
+    /// pays for: chunks, each of which may end the body, come in any number.
+    #[cfg(feature = "http")]
+    fn charge_part(&mut self, slot: u32, bytes: usize) {
+        if bytes > 0 {
+            let share = &mut self.sessions[slot].share;
+            self.agenda.charge(share, REQUEST + bytes_cost(bytes));
         }
     }
 
