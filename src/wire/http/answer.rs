@@ -2,7 +2,7 @@
 //! answer has a length unless it has no body, and nothing that a client sent is in its headers but an id and an origin
 //! that were checked.
 
-use super::{Answer, Asked, Clock, Exchange, Method, Problem, route};
+use super::{Answer, Asked, Clock, Exchange, Method, Problem, Route, route};
 use crate::base::date::Date;
 use crate::command::{SECOND, Us};
 use crate::wire::json::write_string;
@@ -158,9 +158,13 @@ pub fn write_problem(
     let id = exchange.map_or(&b""[..], |exchange| &exchange.id);
     write_members(problem, id, &mut body);
     if let Some(exchange) = exchange
-        && let Ok(Asked::Acquire(asked)) = &exchange.asked
+        && (exchange.route, exchange.method) == (Route::Acquire, Method::Post)
     {
-        let client = asked.client.as_deref().unwrap_or_default();
+        let client = match &exchange.asked {
+            Ok(Asked::Acquire(asked)) => asked.client.as_deref(),
+            _ => None,
+        };
+        let client = client.unwrap_or_default();
         let waited = clock.now.saturating_sub(exchange.arrived);
         write_refused(client, waited, exchange, &mut body);
     }
@@ -209,13 +213,14 @@ fn write_refused(client: &[u8], waited: Us, exchange: &Exchange, body: &mut Vec<
     write_seconds(",\"waitTime\":", waited, body);
 }
 
+/// Appends the names of the lock and of the client; an empty one is unknown.
 fn write_names(client: &[u8], exchange: &Exchange, body: &mut Vec<u8>) {
-    body.extend_from_slice(b",\"lockName\":");
-    write_string(&exchange.name, body);
-    body.extend_from_slice(b",\"clientId\":");
-    match client {
-        b"" => body.extend_from_slice(b"null"),
-        _ => write_string(client, body),
+    for (member, name) in [("lockName", &exchange.name[..]), ("clientId", client)] {
+        text(&[",\"", member, "\":"], body);
+        match name {
+            b"" => body.extend_from_slice(b"null"),
+            _ => write_string(name, body),
+        }
     }
 }
 

@@ -232,3 +232,77 @@ fn an_administrator_ends_the_holds_and_the_queue_is_served() {
     );
     assert_eq!(d.call(a, "DELETE", "/locks/none", "").status, 404);
 }
+
+#[test]
+fn whatever_is_wrong_with_an_acquire_its_answer_says_that_nothing_was_granted() {
+    let mut d = Dialogue::with(|s| s.secret = Some(b"secret".to_vec()));
+    let known = "Authorization: Bearer secret\r\n";
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (name, headers, body, code, client) in [
+        ("k", "", r#"{"clientId":"c"}"#, "unauthorized", "c"),
+        ("k", known, r#"{"timeout":1000}"#, "invalid-field", "null"),
+        ("k", known, "{", "invalid-json", "null"),
+        ("a%20b", known, "{}", "invalid-lock-name", "null"),
+        (
+            "k",
+            &format!("{known}Content-Type: text/plain\r\n"),
+            "{}",
+            "unsupported-media-type",
+            "null",
+        ),
+        (
+            "k",
+            &format!("{known}Expect: rain\r\n"),
+            "{}",
+            "expectation-failed",
+            "null",
+        ),
+        (
+            "k",
+            &format!("{known}{chunked}"),
+            "g\r\n",
+            "bad-request",
+            "null",
+        ),
+        (
+            "k",
+            &format!("{known}{chunked}"),
+            "20000\r\n",
+            "body-too-large",
+            "null",
+        ),
+        (
+            "k",
+            &format!("{known}Origin: http://evil.example\r\n"),
+            r#"{"clientId":"c"}"#,
+            "origin-not-allowed",
+            "c",
+        ),
+    ] {
+        let a = d.calls();
+        let length = match headers.contains(chunked) {
+            true => String::new(),
+            false => format!("Content-Length: {}\r\n", body.len()),
+        };
+        let path = format!("/locks/{name}/acquire");
+        d.send(
+            a,
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n{body}"),
+        );
+        let answer = d.next_answer(a);
+        assert_eq!(answer.field("code"), code, "{}", answer.body);
+        assert_eq!(answer.field("acquired"), "false", "{code}");
+        let shown = if name == "k" { "k" } else { "null" };
+        assert_eq!(answer.field("lockName"), shown, "{code}");
+        assert_eq!(answer.field("clientId"), client, "{code}");
+        assert_eq!(answer.field("waitTime"), "0", "{code}");
+    }
+    // Nothing else is an acquire.
+    let a = d.calls();
+    for (method, path) in [("GET", "/locks/k/acquire"), ("POST", "/locks/k/renew")] {
+        let answer = d.call(a, method, path, "");
+        assert!(answer.status >= 400);
+        assert_eq!(answer.json().get("acquired"), None);
+        d.at(d.0.now / 1000 - 1_000_000 + 100);
+    }
+}
