@@ -32,11 +32,12 @@
 //! - **[`command`]** is the vocabulary of commands, replies, notices and tokens.
 //! - **[`locks`]** is the lock table. `mod.rs` has `apply`, the one way in. A request for a key begins in `acquire.rs`,
 //!   in two phases in `phases.rs`, without a session in `claim.rs`. `attempt.rs` has requests that can be repeated,
-//!   that keep a place, and holds that renew themselves. A hold begins, moves and ends in `grant.rs`. `breaking.rs`
-//!   ends holds for an administrator. `key.rs` and `ticket.rs` are the records, `owner.rs` says whose they are and
-//!   moves them to another session, `knot.rs` finds deadlocks, `slices.rs` ends what is due and cuts what may be long,
-//!   `idle.rs` forgets unused keys, `crowd.rs` indexes large semaphores, `view.rs` is what listings show, `event.rs`
-//!   what a log is told, `secret.rs` hashes, `counts.rs` counts.
+//!   `ended.rs` those that their client has ended, `extra.rs` kept places and holds that renew themselves. A hold
+//!   begins, moves and ends in `grant.rs`. `breaking.rs` ends holds for an administrator. `key.rs` and `ticket.rs` are
+//!   the records, `owner.rs` says whose they are and moves them to another session, `knot.rs` finds deadlocks,
+//!   `slices.rs` ends what is due and cuts what may be long, `idle.rs` forgets unused keys, `crowd.rs` indexes large
+//!   semaphores, `view.rs` is what listings show, `event.rs` what a log is told, `secret.rs` hashes, `counts.rs`
+//!   counts.
 //! - **[`signals`]**, beside it, is who listens to what: `patterns.rs` is the tree of patterns, `emission.rs` one
 //!   signal's way to its listeners.
 //! - **[`hub`]** joins sessions, faces and the two tables. `mod.rs` is what the server calls; `execute.rs` turns bytes

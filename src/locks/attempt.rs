@@ -1,32 +1,28 @@
 //! Attempts: requests for holds that are bound by their leases, from clients that have no session of their own. Such a
-//! client may lose an answer, so it may repeat a request under a secret name. A wait may keep its place in the queue
-//! after its time is up; a hold may renew itself and carry a note. Invariant: a record lives as long as its ticket, and
-//! its name finds it.
+//! client may lose an answer, so it may repeat a request under a secret name, and end it by that name wherever it is. What
+//! else it may ask for is in `extra.rs`. Invariant: a record lives as long as its ticket, and its name finds it.
 //!
 //! A name is found by the table while the ticket waits, or holds a key with many slots. The holds of a key with few slots
 //! are searched one by one: a hundred thousand locks need no index.
 
 use super::acquire::Wish;
 use super::crowd::FEW;
+use super::ended::Ended;
 use super::event::End;
+use super::extra::Extra;
 use super::secret::Name;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Bound, Outbox, Refusal, Renewal, Reply, SECOND, SessionId, Space, Terms, Us};
+use crate::command::{Bound, Outbox, Refusal, Reply, SessionId, Space, Terms, Us};
 
-/// Ended attempts that are remembered, and for how long.
-const ENDED_MAX: usize = 4096;
-const ENDED_FOR: Us = 60 * SECOND;
-
-/// All attempts that ask for more than a hold.
+/// All attempts of requests that ask for more than a hold.
 #[derive(Default)]
 pub(super) struct Attempts {
-    slab: Slab<Attempt>,
+    pub slab: Slab<Attempt>,
     table: Table,
-    /// What few attempts ask for.
-    extras: Slab<Extra>,
+    pub extras: Slab<Extra>,
     ended: Ended,
 }
 
@@ -36,24 +32,12 @@ pub(super) struct Attempt {
     pub owner: u32,
     ticket: u32,
     /// NIL if it has none.
-    extra: u32,
+    pub extra: u32,
     /// A repeat has found the hold.
     repeated: bool,
 }
 
 const _: () = assert!(size_of::<Attempt>() == 32);
-
-#[derive(Default)]
-struct Extra {
-    keep: Us,
-    renewal: Option<Renewal>,
-    /// While the hold renews itself: until when, for how long with each step, and when its lease ends. Its ticket is due
-    /// at the next step, and has the lease of its grant, which is that of a renewal which names none.
-    until: Us,
-    step: Us,
-    end: Us,
-    note: Option<Box<[u8]>>,
-}
 
 impl Default for Attempt {
     fn default() -> Attempt {
@@ -231,77 +215,6 @@ impl Locks {
         Some(Reply::Kept { span: keep })
     }
 
-    /// The hold begins, or its client was heard of: if it renews itself, the time for that begins anew, with steps of
-    /// this lease.
-    pub(super) fn begin_renewal(&mut self, place: u32, lease: Us) {
-        let Ticket { member, .. } = self.tickets[place];
-        let (attempt, now) = (self.attempt_of(member), self.now);
-        let Some(extra) = self.extra_mut(attempt) else {
-            return;
-        };
-        let Some(renewal) = extra.renewal else { return };
-        extra.end = extra.end.max(now.saturating_add(lease));
-        extra.until = extra.end.max(now.saturating_add(renewal.within));
-        extra.step = lease;
-        let due = extra.next_step(now);
-        self.set_due(place, due);
-    }
-
-    /// A place that was kept is a hold now: it renews itself from the next repeat on, if it does.
-    pub(super) fn put_off_renewal(&mut self, place: u32) {
-        let Ticket { due, member, .. } = self.tickets[place];
-        let attempt = self.attempt_of(member);
-        if let Some(extra) = self.extra_mut(attempt) {
-            (extra.end, extra.until) = (due, due);
-        }
-    }
-
-    /// A client renews a hold: its lease ends so much later than now.
-    pub(super) fn renew_hold(&mut self, place: u32, lease: Us) {
-        let end = self.now.saturating_add(lease);
-        let attempt = self.attempt_of(self.tickets[place].member);
-        match self.extra_mut(attempt) {
-            Some(extra) if extra.renewal.is_some() => {
-                extra.end = end;
-                self.begin_renewal(place, lease);
-            }
-            _ => self.set_due(place, end),
-        }
-    }
-
-    /// The hold is due. If it renews itself and its lease has not ended by `heard`, it takes a step: true. Its timer is
-    /// to be filed again.
-    pub(super) fn renews_itself(&mut self, place: u32, heard: Us) -> bool {
-        let Ticket { member, .. } = self.tickets[place];
-        let (attempt, now) = (super::owner::attempt_of_orphan(member), self.now);
-        let Some(extra) = self.extra_mut(attempt) else {
-            return false;
-        };
-        if extra.renewal.is_none() || extra.end <= heard {
-            return false;
-        }
-        extra.end = extra
-            .end
-            .max(now.saturating_add(extra.step).min(extra.until));
-        let due = extra.next_step(now);
-        self.counts.renewals += 1;
-        self.set_due(place, due);
-        true
-    }
-
-    /// When the lease of a hold ends, until when it renews itself, and its note.
-    pub(super) fn terms_of(&self, place: u32) -> (Us, Option<Us>, Option<&[u8]>) {
-        let Ticket { due, member, .. } = self.tickets[place];
-        let Some(extra) = self.extra(self.attempt_of(member)) else {
-            return (due, None, None);
-        };
-        let note = extra.note.as_deref();
-        match extra.renewal {
-            Some(_) if !self.tickets[place].waits() => (extra.end, Some(extra.until), note),
-            _ => (due, None, note),
-        }
-    }
-
     /// A repeat has found its hold: the lease is the request's, unless it lasts longer. Returns how long it lasts.
     fn extend(&mut self, place: u32) -> Us {
         let Ticket { lease, due, .. } = self.tickets[place];
@@ -404,38 +317,6 @@ impl Locks {
         }
     }
 
-    fn extra(&self, attempt: u32) -> Option<&Extra> {
-        let extra = (attempt != NIL).then(|| self.attempts.slab[attempt].extra)?;
-        (extra != NIL).then(|| &self.attempts.extras[extra])
-    }
-
-    fn extra_mut(&mut self, attempt: u32) -> Option<&mut Extra> {
-        let extra = (attempt != NIL).then(|| self.attempts.slab[attempt].extra)?;
-        (extra != NIL).then(|| &mut self.attempts.extras[extra])
-    }
-
-    /// The attempt asks for this from now on.
-    fn set_extra(&mut self, attempt: u32, terms: &Terms) {
-        let former = std::mem::replace(&mut self.attempts.slab[attempt].extra, NIL);
-        if former != NIL {
-            self.attempts.extras.remove(former);
-        }
-        let &Terms {
-            keep,
-            renewal,
-            note,
-            ..
-        } = terms;
-        if keep > 0 || renewal.is_some() || note.is_some() {
-            self.attempts.slab[attempt].extra = self.attempts.extras.insert(Extra {
-                keep,
-                renewal,
-                note: note.map(Box::from),
-                ..Extra::default()
-            });
-        }
-    }
-
     /// Panics if an attempt is not as it must be.
     pub(super) fn check_attempts(&self) {
         let (mut seen, mut indexed, mut extras) = (0, 0, 0);
@@ -467,63 +348,6 @@ impl Locks {
             (slab.len(), table.len(), all.len()),
             "S9"
         );
-        assert!(ended.names.len() <= ENDED_MAX, "S10");
-    }
-}
-
-impl Extra {
-    /// When the hold takes its next step; at the last one its lease ends.
-    fn next_step(&self, now: Us) -> Us {
-        if self.end >= self.until {
-            return self.end;
-        }
-        let every = self.renewal.map_or(self.step, |renewal| renewal.every);
-        let every = every.min(self.step / 3).max(1);
-        self.end.min(now.saturating_add(every))
-    }
-}
-
-/// The attempts that were ended last, in a ring: an end may overtake its request.
-#[derive(Default)]
-struct Ended {
-    names: Vec<(Name, Us)>,
-    /// The place in the ring that is written next.
-    next: usize,
-    table: Table,
-}
-
-impl Ended {
-    fn has(&self, name: &Name, now: Us) -> bool {
-        let place = self.find(name);
-        place.is_some_and(|place| now <= self.names[place].1.saturating_add(ENDED_FOR))
-    }
-
-    fn add(&mut self, name: Name, now: Us) {
-        // It is among the last once more, and its former cell stands for nothing.
-        if let Some(place) = self.find(&name) {
-            self.forget(place);
-        }
-        let place = self.next;
-        self.next = (self.next + 1) % ENDED_MAX;
-        match self.names.get_mut(place) {
-            None => self.names.push((name, now)),
-            Some(_) => {
-                self.forget(place);
-                self.names[place] = (name, now);
-            }
-        }
-        self.table.insert(name[0], place as u32);
-    }
-
-    fn forget(&mut self, place: usize) {
-        let (name, _) = std::mem::take(&mut self.names[place]);
-        if name != Name::default() {
-            self.table.remove(name[0], place as u32);
-        }
-    }
-
-    fn find(&self, name: &Name) -> Option<usize> {
-        let is_it = |place: u32| self.names[place as usize].0 == *name;
-        self.table.find(name[0], is_it).map(|place| place as usize)
+        ended.check();
     }
 }

@@ -186,7 +186,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "locks/attempt",
-        "base command super::acquire super::crowd super::event super::owner super::secret super::ticket",
+        "base command super::acquire super::crowd super::ended super::event super::extra super::owner super::secret super::ticket",
     ),
     (
         "locks/breaking",
@@ -199,7 +199,9 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     ("locks/counts", "base command"),
     ("locks/crowd", "base command"),
+    ("locks/ended", "base command super::secret"),
     ("locks/event", "command super::ticket"),
+    ("locks/extra", "base command super::owner super::ticket"),
     (
         "locks/grant",
         "base command super::crowd super::event super::ticket",
