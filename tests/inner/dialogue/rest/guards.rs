@@ -247,18 +247,18 @@ fn a_body_in_chunks_is_paid_for_each_time_that_it_is_read() {
     let head =
         "POST /locks/k/acquire HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunk = format!("1000\r\n{}\r\n", " ".repeat(4_096));
-    d.0.send_only(busy, head.as_bytes());
+    d.0.send_only(busy, format!("{head}1\r\n{{\r\n").as_bytes());
     let mut sent = 0;
     while !d.0.is_behind() && sent < 15 {
         d.0.send_only(busy, chunk.as_bytes());
         sent += 1;
     }
     // 64, 128, 192 and so on, until the share of 1,000 is spent.
-    assert_eq!(sent, 6);
+    assert_eq!(sent, 7);
     let health = request("GET", "/health", "");
     d.0.send_only(other, health.as_bytes());
     d.0.settle();
     assert_eq!(d.next_answer(other).status, 200);
-    d.send(busy, "0\r\n\r\n");
+    d.send(busy, "1\r\n}\r\n0\r\n\r\n");
     assert_eq!(d.next_answer(busy).field("acquired"), "true");
 }
