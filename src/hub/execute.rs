@@ -10,6 +10,8 @@ use super::session::{Busy, Phase};
 use super::show::Show;
 use super::stats::Stats;
 use crate::command::{Command, Notice, Refusal, Reply, SessionId};
+#[cfg(feature = "http")]
+use crate::wire::http;
 use crate::wire::{Parsed, Request};
 
 impl Hub {
@@ -107,7 +109,7 @@ impl Hub {
             }
             #[cfg(feature = "http")]
             Parsed::Short { need } => {
-                self.wait_for_bytes(slot, need, !bytes.is_empty());
+                self.wait_for_bytes(slot, need, http::has_begun(bytes));
                 self.charge_part(slot, bytes.len());
                 (0, 0)
             }

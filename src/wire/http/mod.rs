@@ -20,7 +20,7 @@ pub use answer::{
     write_problem, write_seconds,
 };
 pub use guard::{admit, is_allowed_host, is_allowed_origin};
-pub use parse::{FRAME_MAX, Framed, parse};
+pub use parse::{FRAME_MAX, Framed, has_begun, parse};
 
 use crate::command::{SECOND, Space, Token, Us};
 

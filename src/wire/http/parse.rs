@@ -30,6 +30,11 @@ pub enum Framed {
     },
 }
 
+/// Whether a request has begun in `input`. An empty line after a body is none.
+pub fn has_begun(input: &[u8]) -> bool {
+    !matches!(input, b"" | b"\r" | b"\r\n")
+}
+
 /// Reads the first request of `input` into `out`. If the request is partial but its head is whole, that is there, so
 /// that it can be refused before its body is kept; it has nothing of the body.
 pub fn parse(input: &[u8], settings: &Settings, out: &mut Option<Box<Exchange>>) -> Framed {

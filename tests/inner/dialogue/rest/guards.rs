@@ -262,3 +262,24 @@ fn a_body_in_chunks_is_paid_for_each_time_that_it_is_read() {
     d.send(busy, "1\r\n}\r\n0\r\n\r\n");
     assert_eq!(d.next_answer(busy).field("acquired"), "true");
 }
+
+#[test]
+fn an_empty_line_behind_a_request_begins_no_other() {
+    let mut d = Dialogue::with(|s| s.read_timeout = 10 * SECOND);
+    let clients = ["\r", "\r\n", "\r\nG"].map(|more| {
+        let client = d.calls();
+        d.send(client, format!("{}{more}", request("GET", "/health", "")));
+        assert_eq!(d.next_answer(client).status, 200);
+        client
+    });
+    d.at(10_000);
+    assert_eq!(d.next_answer(clients[2]).status, 408);
+    d.at(74_999);
+    let health = request("GET", "/health", "");
+    d.send(clients[0], format!("\n{health}"));
+    assert_eq!(d.next_answer(clients[0]).status, 200);
+    assert!(!d.0.clients[clients[1]].closed);
+    d.at(75_000);
+    d.hears(clients[1], "");
+    assert!(d.0.clients[clients[1]].closed);
+}
