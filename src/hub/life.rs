@@ -126,8 +126,7 @@ impl Hub {
         }
         #[cfg(feature = "http")]
         if self.sessions[slot].rest.is_some() && self.sessions[slot].begun {
-            self.write_too_slow(slot);
-            return self.close(slot, true);
+            return self.refuse_late(slot);
         }
         if !self.sessions[slot].face.rules().has_last_word {
             return self.close(slot, false);

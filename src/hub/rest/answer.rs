@@ -5,7 +5,7 @@ use super::{Hub, JSON};
 use crate::command::{Command, Owner, Refusal, Reply, SECOND, SessionId, Space, State, Us};
 use crate::hub::session::{Busy, Grant};
 use crate::hub::status::Status;
-use crate::wire::http::{self, Acquire, Answer, Asked, Clock, Exchange, Method, Problem, Route};
+use crate::wire::http::{self, Acquire, Answer, Asked, Clock, Exchange, Problem};
 use crate::wire::metrics;
 
 /// How long a connection is not served after a wrong secret, and how many wrong ones it may send.
@@ -143,7 +143,7 @@ impl Hub {
     /// Answers with a problem. After a wrong secret the session is not served for a moment, so that guessing takes time.
     pub(super) fn refuse(&mut self, slot: u32, exchange: &Exchange, problem: &Problem) {
         self.give(slot, exchange, |exchange, clock, out| {
-            http::write_problem(problem, Some(exchange), clock, out);
+            http::write_problem(problem, exchange, clock, out);
         });
         if problem.status != 401 || !self.sessions[slot].phase.is_open() {
             return;
@@ -244,13 +244,14 @@ impl Hub {
         }
     }
 
-    /// The answer to a request that never came whole in its time.
-    pub(in crate::hub) fn write_too_slow(&mut self, slot: u32) {
-        let clock = self.clock();
+    /// A request never came whole in its time: it is refused, and the session closes.
+    pub(in crate::hub) fn refuse_late(&mut self, slot: u32) {
         let problem = Problem::new("request-timeout", "send the whole request sooner");
-        let out = self.sessions[slot].outlet.tail(&mut self.pool);
-        http::write_problem(&problem, None, clock, out);
-        self.count_answer(Route::Unknown, Method::Other, problem.status, 0);
+        let mut exchange = Exchange::unread(problem.clone());
+        self.name_exchange(slot, &mut exchange);
+        // No last byte of it was received.
+        exchange.arrived = self.now;
+        self.refuse(slot, &exchange, &problem);
     }
 
     fn clock(&self) -> Clock {

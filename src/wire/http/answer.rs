@@ -28,7 +28,7 @@ pub fn write(answer: &Answer, exchange: &Exchange, clock: Clock, out: &mut Vec<u
             write_refused(client, waited, exchange, &mut body);
             write_cycle(cycle, &mut body);
             body.push(b'}');
-            return write_whole(&problem, Some(exchange), &body, clock, out);
+            return write_whole(&problem, exchange, &body, clock, out);
         }
         Answer::Granted { .. } => write_granted(answer, exchange, clock, &mut body),
         Answer::NotGranted {
@@ -147,19 +147,11 @@ fn write_cycle(cycle: &[(Vec<u8>, Vec<u8>)], body: &mut Vec<u8>) {
     body.push(b']');
 }
 
-/// Appends the answer to a request that is not carried out. None: the request never came whole.
-pub fn write_problem(
-    problem: &Problem,
-    exchange: Option<&Exchange>,
-    clock: Clock,
-    out: &mut Vec<u8>,
-) {
+/// Appends the answer to a request that is not carried out.
+pub fn write_problem(problem: &Problem, exchange: &Exchange, clock: Clock, out: &mut Vec<u8>) {
     let mut body = Vec::with_capacity(512);
-    let id = exchange.map_or(&b""[..], |exchange| &exchange.id);
-    write_members(problem, id, &mut body);
-    if let Some(exchange) = exchange
-        && (exchange.route, exchange.method) == (Route::Acquire, Method::Post)
-    {
+    write_members(problem, &exchange.id, &mut body);
+    if (exchange.route, exchange.method) == (Route::Acquire, Method::Post) {
         let client = match &exchange.asked {
             Ok(Asked::Acquire(asked)) => asked.client.as_deref(),
             _ => None,
@@ -227,7 +219,7 @@ fn write_names(client: &[u8], exchange: &Exchange, body: &mut Vec<u8>) {
 /// Appends a whole problem.
 fn write_whole(
     problem: &Problem,
-    exchange: Option<&Exchange>,
+    exchange: &Exchange,
     body: &[u8],
     clock: Clock,
     out: &mut Vec<u8>,
@@ -236,7 +228,7 @@ fn write_whole(
     match problem.status {
         401 => {
             out.extend_from_slice(b"WWW-Authenticate: Bearer realm=\"dflockd\"");
-            if exchange.is_some_and(|exchange| exchange.credential.is_some()) {
+            if exchange.credential.is_some() {
                 out.extend_from_slice(b", error=\"invalid_token\"");
             }
             out.extend_from_slice(b"\r\n");
@@ -246,8 +238,7 @@ fn write_whole(
         _ => {}
     }
     header("Cache-Control", "no-store", out);
-    let has_body = exchange.is_none_or(|exchange| exchange.method != Method::Head);
-    finish(PROBLEM, body, has_body, out);
+    finish(PROBLEM, body, exchange.method != Method::Head, out);
 }
 
 /// Appends an answer of status 200 with this body, or of 304 if `more` has an `ETag` that the client has already. `more`
@@ -262,7 +253,7 @@ pub fn write_body(
 ) {
     let tag = more.iter().find(|(name, _)| *name == "ETag");
     let is_known = tag.is_some_and(|(_, tag)| has_tag(&exchange.tags, tag.as_bytes()));
-    write_head(if is_known { 304 } else { 200 }, Some(exchange), clock, out);
+    write_head(if is_known { 304 } else { 200 }, exchange, clock, out);
     if !more.iter().any(|(name, _)| *name == "Cache-Control") {
         header("Cache-Control", "no-store", out);
     }
@@ -284,7 +275,7 @@ fn has_tag(tags: &[u8], tag: &[u8]) -> bool {
 /// Appends the answer to an OPTIONS: the methods of the path, and for a browser that asks, what a page may send.
 pub fn write_no_content(exchange: &Exchange, clock: Clock, out: &mut Vec<u8>) {
     let allow = route::allow(exchange.route);
-    write_head(204, Some(exchange), clock, out);
+    write_head(204, exchange, clock, out);
     header("Allow", allow, out);
     if exchange.is_shared && exchange.is_preflight {
         header("Access-Control-Allow-Methods", allow, out);
@@ -310,24 +301,21 @@ pub fn status_of(answer: &[u8]) -> u16 {
 }
 
 /// Appends the status line and the headers that every answer has.
-fn write_head(status: u16, exchange: Option<&Exchange>, clock: Clock, out: &mut Vec<u8>) {
+fn write_head(status: u16, exchange: &Exchange, clock: Clock, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_number(status.into(), out);
     text(&[" ", reason(status), "\r\nDate: "], out);
     write_date(clock.wall_us, out);
     out.extend_from_slice(b"\r\n");
-    match exchange {
-        Some(exchange) if exchange.keeps_alive => {
-            if exchange.is_old {
-                header("Connection", "keep-alive", out);
-            }
-            header("Keep-Alive", "timeout=75", out);
+    if !exchange.keeps_alive {
+        header("Connection", "close", out);
+    } else {
+        if exchange.is_old {
+            header("Connection", "keep-alive", out);
         }
-        _ => header("Connection", "close", out),
+        header("Keep-Alive", "timeout=75", out);
     }
-    if let Some(exchange) = exchange {
-        write_own(exchange, out);
-    }
+    write_own(exchange, out);
 }
 
 /// Appends the headers that repeat something of the request.

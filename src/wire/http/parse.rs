@@ -127,8 +127,9 @@ fn is_json(content_type: Option<&[u8]>) -> bool {
 }
 
 impl Exchange {
-    /// A request whose head is not understood. It is of the older version, as nothing in it may be relied upon.
-    fn unread(problem: Problem) -> Exchange {
+    /// A request whose head is not understood or did not come. It is of the older version, as nothing in it may be relied
+    /// upon, and the last on its connection.
+    pub fn unread(problem: Problem) -> Exchange {
         Exchange {
             route: Route::Unknown,
             method: Method::Other,

@@ -76,7 +76,7 @@ fn answered(answer: &Answer, exchange: &Exchange) -> Read {
     Read::of(&out)
 }
 
-fn refused(problem: &Problem, exchange: Option<&Exchange>) -> Read {
+fn refused(problem: &Problem, exchange: &Exchange) -> Read {
     let mut out = Vec::new();
     write_problem(problem, exchange, CLOCK, &mut out);
     Read::of(&out)
@@ -156,7 +156,7 @@ fn the_end_of_holds_is_told_with_their_names() {
 
 #[test]
 fn a_problem_says_what_is_wrong_and_to_an_acquire_that_nothing_was_granted() {
-    let answer = refused(&Problem::new("max-locks", "there are 5"), Some(&acquire()));
+    let answer = refused(&Problem::new("max-locks", "there are 5"), &acquire());
     assert_eq!((answer.status, answer.header("Retry-After")), (503, "1"));
     assert_eq!(answer.header("Content-Type"), "application/problem+json");
     assert_eq!(
@@ -194,7 +194,7 @@ fn a_problem_says_what_is_wrong_and_to_an_acquire_that_nothing_was_granted() {
 fn each_problem_has_the_headers_of_its_status() {
     let get = exchange("GET /locks?limit=0&after=x HTTP/1.1\r\nHost: h\r\n\r\n");
     let problem = get.asked.as_ref().expect_err("two fields are wrong");
-    let answer = refused(problem, Some(&get));
+    let answer = refused(problem, &get);
     assert_eq!(answer.status, 422);
     let errors = answer.json()["errors"].clone();
     let wanted = json!({"field": "limit", "detail": "want a whole number, 1 to 1000"});
@@ -203,14 +203,14 @@ fn each_problem_has_the_headers_of_its_status() {
         (&wanted, &json!("after"))
     );
     let put = exchange("PUT /health HTTP/1.1\r\nHost: h\r\n\r\n");
-    let answer = refused(put.asked.as_ref().expect_err("no such method"), Some(&put));
+    let answer = refused(put.asked.as_ref().expect_err("no such method"), &put);
     assert_eq!(
         (answer.status, answer.header("Allow")),
         (405, "GET, HEAD, OPTIONS")
     );
     let unauthorized = Problem::new("unauthorized", "send the token");
     let mut get = exchange("GET /locks HTTP/1.1\r\nHost: h\r\n\r\n");
-    let answer = refused(&unauthorized, Some(&get));
+    let answer = refused(&unauthorized, &get);
     assert_eq!(
         answer.header("WWW-Authenticate"),
         "Bearer realm=\"dflockd\""
@@ -218,13 +218,14 @@ fn each_problem_has_the_headers_of_its_status() {
     get.credential = Some(b"wrong".to_vec());
     let wanted = "Bearer realm=\"dflockd\", error=\"invalid_token\"";
     assert_eq!(
-        refused(&unauthorized, Some(&get)).header("WWW-Authenticate"),
+        refused(&unauthorized, &get).header("WWW-Authenticate"),
         wanted
     );
-    let late = refused(&Problem::new("request-timeout", "too slow"), None);
+    let late = Problem::new("request-timeout", "too slow");
+    let late = refused(&late, &Exchange::unread(late.clone()));
     assert_eq!((late.status, late.header("Connection")), (408, "close"));
-    assert!(late.header("Keep-Alive").is_empty() && late.json().get("instance").is_none());
-    assert_eq!(refused(&Problem::nothing_held(), Some(&get)).status, 404);
+    assert!(late.header("Keep-Alive").is_empty() && late.json().get("acquired").is_none());
+    assert_eq!(refused(&Problem::nothing_held(), &get).status, 404);
 }
 
 #[test]
@@ -247,7 +248,7 @@ fn every_answer_can_be_told_from_the_next() {
             let (mut body, mut none) = (Vec::new(), Vec::new());
             write_body("a/b", b"12345", &[], &exchange, CLOCK, &mut body);
             write_no_content(&exchange, CLOCK, &mut none);
-            let problem = refused(&Problem::new("draining", "wait"), Some(&exchange));
+            let problem = refused(&Problem::new("draining", "wait"), &exchange);
             let (body, none) = (Read::of(&body), Read::of(&none));
             for answer in [&body, &none, &problem] {
                 assert_eq!(answer.header("Keep-Alive"), keep_alive);
@@ -320,7 +321,7 @@ fn a_page_may_read_an_answer_only_if_its_origin_was_admitted() {
         let mut out = Vec::new();
         match admitted {
             Ok(()) => write_no_content(&exchange, CLOCK, &mut out),
-            Err(problem) => write_problem(&problem, Some(&exchange), CLOCK, &mut out),
+            Err(problem) => write_problem(&problem, &exchange, CLOCK, &mut out),
         }
         Read::of(&out)
     };
@@ -350,10 +351,10 @@ fn a_page_may_read_an_answer_only_if_its_origin_was_admitted() {
     ));
     let problem = Problem::new("draining", "wait");
     let misdirected = admit(&mut get, &settings(), false).expect_err("the name is not ours");
-    let answer = refused(&misdirected, Some(&get));
+    let answer = refused(&misdirected, &get);
     assert!(answer.header("Access-Control-Allow-Origin").is_empty());
     admit(&mut get, &settings(), true).expect("whoever knows the secret is trusted");
-    let answer = refused(&problem, Some(&get));
+    let answer = refused(&problem, &get);
     assert_eq!(answer.header("Access-Control-Allow-Origin"), shared);
 }
 

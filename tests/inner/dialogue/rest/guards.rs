@@ -229,7 +229,15 @@ fn a_request_that_does_not_end_is_told_so_and_silence_between_two_is_not() {
     d.send(slow, "Host: x\r\n");
     assert_eq!(d.0.clients[slow].heard, b"");
     d.at(11_000);
-    assert_eq!(d.next_answer(slow).status, 408);
+    let late = d.next_answer(slow);
+    assert_eq!(
+        (late.status, late.header("Connection")),
+        (408, Some("close"))
+    );
+    assert_eq!(
+        late.header("X-Request-Id"),
+        Some(&late.field("instance")[..])
+    );
     let counted = "http_requests_total{route=\"unknown\",method=\"other\",code=\"408\"} 1\n";
     assert!(d.0.metrics().contains(counted));
     assert!(d.0.clients[slow].shut);
