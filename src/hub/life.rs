@@ -114,6 +114,7 @@ impl Hub {
     /// The first frame did not say the secret. The close comes 100 ms later, by a timer, so that guessing takes time.
     pub(super) fn reject(&mut self, slot: u32) {
         self.refusals.note(Refused::Token, self.sessions[slot].peer);
+        self.refusals.turn_away();
         self.write(slot, Reply::Refused(Refusal::Auth));
         self.begin_close(slot, Phase::Reject);
         self.set_deadline(slot, self.now.saturating_add(REJECT));

@@ -46,8 +46,9 @@ pub struct Refusals {
 pub(super) struct Tallies {
     tallies: [(u64, Option<SocketAddr>); KINDS.len()],
     any: bool,
-    /// Tokens that were refused and that the log has taken.
-    told_untrusted: u64,
+    /// Connections that were closed for want of the right token, since the start. On one connection of the REST face
+    /// several tokens may be refused.
+    untrusted: u64,
 }
 
 impl Tallies {
@@ -56,9 +57,14 @@ impl Tallies {
         self.any
     }
 
-    /// How many connections did not say the right token.
+    /// How many connections were closed for want of the right token.
     pub fn untrusted(&self) -> u64 {
-        self.told_untrusted + self.tallies[Refused::Token as usize].0
+        self.untrusted
+    }
+
+    /// A connection is closed for want of the right token.
+    pub fn turn_away(&mut self) {
+        self.untrusted += 1;
     }
 
     pub fn note(&mut self, refused: Refused, peer: Option<SocketAddr>) {
@@ -85,9 +91,6 @@ impl Hub {
         }
         for refused in KINDS {
             let (count, last) = std::mem::take(&mut self.refusals.tallies[refused as usize]);
-            if refused == Refused::Token {
-                self.refusals.told_untrusted += count;
-            }
             if count > 0 {
                 return Some(Refusals {
                     refused,

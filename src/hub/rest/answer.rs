@@ -145,12 +145,15 @@ impl Hub {
         self.give(slot, exchange, |exchange, clock, out| {
             http::write_problem(problem, exchange, clock, out);
         });
-        if problem.status != 401 || !self.sessions[slot].phase.is_open() {
+        if problem.status != 401 {
             return;
         }
         self.rest(slot).failures += 1;
-        if self.rest(slot).failures >= FAILURES_MAX {
-            return self.close(slot, true);
+        if self.sessions[slot].phase.is_open() && self.rest(slot).failures >= FAILURES_MAX {
+            self.close(slot, true);
+        }
+        if !self.sessions[slot].phase.is_open() {
+            return self.refusals.turn_away();
         }
         self.sessions[slot].busy = Busy::Penalty;
         self.set_deadline(slot, self.now.saturating_add(PENALTY));

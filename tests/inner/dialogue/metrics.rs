@@ -145,3 +145,46 @@ fn a_connection_with_a_wrong_token_is_counted_whether_the_log_was_told_or_not() 
         d.counts([(r#"connections_rejected_total{reason="token"}"#, count)]);
     }
 }
+
+#[test]
+fn a_connection_of_http_is_turned_away_when_an_answer_of_401_is_its_last() {
+    let mut d = Dialogue::with(|s| s.secret = Some(b"right".to_vec()));
+    let request = |token: &str, more: &str| {
+        format!("GET /locks HTTP/1.1\r\nHost: h\r\n{more}Authorization: Bearer {token}\r\n\r\n")
+    };
+    let open = |d: &mut Dialogue| {
+        let client = d.0.connect_to(Face::Http);
+        d.0.settle();
+        client
+    };
+    let mut now = 0;
+    let mut say = |d: &mut Dialogue, client: usize, request: String| {
+        d.send(client, request);
+        now += 100;
+        d.at(now);
+    };
+    let count = |d: &Dialogue, count| {
+        d.counts([(r#"connections_rejected_total{reason="token"}"#, count)]);
+    };
+    let served = open(&mut d);
+    for token in ["wrong", "wrong", "wrong", "wrong", "right"] {
+        say(&mut d, served, request(token, ""));
+    }
+    count(&d, 0);
+    say(&mut d, served, request("wrong", ""));
+    assert!(d.0.clients[served].shut);
+    count(&d, 1);
+    // Nor does it help to say nothing.
+    let silent = open(&mut d);
+    for _ in 0..5 {
+        say(
+            &mut d,
+            silent,
+            "GET /locks HTTP/1.1\r\nHost: h\r\n\r\n".to_string(),
+        );
+    }
+    count(&d, 2);
+    let short = open(&mut d);
+    say(&mut d, short, request("wrong", "Connection: close\r\n"));
+    count(&d, 3);
+}
