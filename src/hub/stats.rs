@@ -8,8 +8,8 @@ use super::view::{LOOK, SLICE, View};
 use crate::command::{SessionId, Space, State, View as KeyView};
 use crate::signals;
 use crate::wire::distlockd::NAME_MAX;
-use crate::wire::json;
 use crate::wire::text::LINE_MAX;
+use crate::wire::{json, text};
 
 /// What a part of a pattern costs.
 const PART: Work = 1;
@@ -44,7 +44,7 @@ impl Stats {
     /// Begins the answer.
     pub fn start(connections: usize, out: &mut Vec<u8>) -> Stats {
         out.extend_from_slice(b"ok {\"connections\":");
-        json::write_number(connections as u64, out);
+        text::write_number(connections as u64, out);
         Stats::default()
     }
 

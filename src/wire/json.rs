@@ -3,6 +3,7 @@
 
 use core::net::SocketAddr;
 
+use super::text::{hex_of, write_hex, write_number};
 use crate::command::{SECOND, SessionId, Space, State, TicketView, Us, View};
 
 /// Appends a string. Bytes that are not UTF-8 become U+FFFD, and control characters become escapes.
@@ -14,7 +15,7 @@ pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
                 b'"' | b'\\' => out.extend([b'\\', byte]),
                 0..0x20 | 0x7f => {
                     out.extend_from_slice(b"\\u00");
-                    out.extend(hex(byte));
+                    out.extend(hex_of(byte));
                 }
                 _ => out.push(byte),
             }
@@ -24,11 +25,6 @@ pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
-}
-
-/// Appends a whole number.
-pub fn write_number(value: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(value.to_string().as_bytes());
 }
 
 /// Appends the object of a key, for the listing of `stats`; `peer` is the address of the oldest hold's session.
@@ -91,7 +87,9 @@ pub fn write_ticket(ticket: TicketView, peer: Option<SocketAddr>, out: &mut Vec<
     out.push(b'{');
     let holds = ticket.fence > 0;
     if holds {
-        out.extend_from_slice(format!("\"fence\":\"{:016x}\",", ticket.fence).as_bytes());
+        out.extend_from_slice(b"\"fence\":\"");
+        write_hex(ticket.fence, out);
+        out.extend_from_slice(b"\",");
     }
     out.extend_from_slice(b"\"conn_id\":");
     write_number(ticket.session.map_or(0, SessionId::serial), out);
@@ -138,7 +136,7 @@ fn write_name(name: &[u8], out: &mut Vec<u8>) {
     write_string(name, out);
     if std::str::from_utf8(name).is_err() {
         out.extend_from_slice(b",\"key_hex\":\"");
-        out.extend(name.iter().flat_map(|&byte| hex(byte)));
+        out.extend(name.iter().flat_map(|&byte| hex_of(byte)));
         out.push(b'"');
     }
 }
@@ -148,18 +146,16 @@ fn write_owner(owner: &[u8], out: &mut Vec<u8>) {
     write_string(owner, out);
 }
 
-/// The address of a session; `null` for what has none.
-fn write_peer(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
+/// Appends the member `peer`: the address of a session, `null` for what has none.
+pub(super) fn write_peer(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
     let text = peer.map_or("null".to_string(), |peer| format!("\"{peer}\""));
     out.extend_from_slice(format!(",\"peer\":{text}").as_bytes());
 }
 
 fn write_fence(fence: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(format!(",\"fence\":\"{fence:016x}\"").as_bytes());
-}
-
-fn hex(byte: u8) -> [u8; 2] {
-    [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)])
+    out.extend_from_slice(b",\"fence\":\"");
+    write_hex(fence, out);
+    out.push(b'"');
 }
 
 fn write_count(member: &str, value: u64, out: &mut Vec<u8>) {

@@ -403,8 +403,13 @@ pub fn write_token(token: Token, out: &mut Vec<u8>) {
     write_hex(token.salt, out);
 }
 
+/// The two hex digits of a byte.
+pub(super) fn hex_of(byte: u8) -> [u8; 2] {
+    DIGITS[usize::from(byte)]
+}
+
 pub(super) fn write_hex(value: u64, out: &mut Vec<u8>) {
-    let digits = value.to_be_bytes().map(|byte| DIGITS[usize::from(byte)]);
+    let digits = value.to_be_bytes().map(hex_of);
     out.extend_from_slice(digits.as_flattened());
 }
 

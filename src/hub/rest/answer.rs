@@ -1,11 +1,11 @@
 //! Answers of the REST face: from the reply of the lock table, or at once. Invariant: each request has one answer, and the
 //! next request of its session is not begun before the kernel has an answer that tells of a grant.
 
-use super::{Hub, JSON};
+use super::Hub;
 use crate::command::{Command, Owner, Refusal, Reply, SECOND, SessionId, Space, State, Us};
 use crate::hub::session::{Busy, Grant};
 use crate::hub::status::Status;
-use crate::wire::http::{self, Acquire, Answer, Asked, Clock, Exchange, Problem};
+use crate::wire::http::{self, Acquire, Answer, Asked, Clock, Exchange, JSON, Problem, lock};
 use crate::wire::metrics;
 
 /// How long a connection is not served after a wrong secret, and how many wrong ones it may send.
@@ -126,7 +126,7 @@ impl Hub {
         let edges = self.locks.knot_of(id).unwrap_or_default();
         let named = edges.iter().take(CYCLE).map(|edge| {
             let client = match &edge.owner {
-                Owner::Session(id) => format!("conn-{}", id.serial()).into_bytes(),
+                Owner::Session(id) => lock::client_at(*id),
                 Owner::Name(name) => name.clone(),
             };
             (client, edge.key.clone())

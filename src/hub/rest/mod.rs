@@ -13,10 +13,9 @@ use super::refusals::Refused;
 use super::session::{Busy, Rest};
 use super::status::Status;
 use crate::wire::http::route::{self, Access};
-use crate::wire::http::{self, Asked, Clock, Exchange, Method, Problem, Route, stored};
+use crate::wire::http::{self, Asked, Clock, Exchange, JSON, Method, Problem, Route, stored};
 use crate::wire::text::write_number;
 
-const JSON: &str = "application/json";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Hub {

@@ -8,7 +8,8 @@ use crate::command::{SECOND, Us};
 use crate::wire::json::write_string;
 use crate::wire::text::{write_hex, write_number, write_token};
 
-const JSON: &str = "application/json";
+/// The type of most answers, and of the bodies that are read.
+pub const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 
 /// Appends the answer to a request about a lock.

@@ -5,9 +5,9 @@ use core::net::SocketAddr;
 
 use super::Clock;
 use super::answer::{write_instant, write_lock_id, write_seconds};
-use crate::command::{Space, State, TicketView, View};
-use crate::wire::json::write_string;
-use crate::wire::text::write_number;
+use crate::command::{SessionId, Space, State, TicketView, View};
+use crate::wire::json::{write_peer, write_string};
+use crate::wire::text::{hex_of, write_number};
 
 /// Appends the object of a lock that is used, up to the bracket of its holders. For simple clients the one holder of a
 /// lock is there a second time, as members of the lock.
@@ -73,9 +73,13 @@ pub fn write_waiter(wait: &TicketView, peer: Option<SocketAddr>, out: &mut Vec<u
 
 /// The client of a hold or a wait: its owner or, if it has none, its connection.
 pub fn client_of(ticket: &TicketView) -> Option<Vec<u8>> {
-    let connection = |id: crate::command::SessionId| format!("conn-{}", id.serial()).into_bytes();
     let owner = ticket.owner.map(<[u8]>::to_vec);
-    owner.or_else(|| ticket.session.map(connection))
+    owner.or_else(|| ticket.session.map(client_at))
+}
+
+/// What stands for the client at a connection that has declared no name.
+pub fn client_at(id: SessionId) -> Vec<u8> {
+    format!("conn-{}", id.serial()).into_bytes()
 }
 
 fn write_name(space: Space, name: &[u8], out: &mut Vec<u8>) {
@@ -83,8 +87,9 @@ fn write_name(space: Space, name: &[u8], out: &mut Vec<u8>) {
     write_string(name, out);
     // As strings, many such names look alike, and no path can have one.
     if str::from_utf8(name).is_err() {
-        let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        out.extend_from_slice(format!(",\"lockNameHex\":\"{hex}\"").as_bytes());
+        out.extend_from_slice(b",\"lockNameHex\":\"");
+        out.extend(name.iter().flat_map(|&byte| hex_of(byte)));
+        out.push(b'"');
     }
     let space = match space {
         Space::Lock => "lock",
@@ -104,11 +109,6 @@ fn write_client(ticket: &TicketView, out: &mut Vec<u8>) {
 fn write_metadata(hold: &TicketView, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"metadata\":");
     out.extend_from_slice(hold.note.unwrap_or(b"null"));
-}
-
-fn write_peer(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
-    let text = peer.map_or("null".to_string(), |peer| format!("\"{peer}\""));
-    out.extend_from_slice(format!(",\"peer\":{text}").as_bytes());
 }
 
 #[cfg(test)]

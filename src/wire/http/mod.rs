@@ -16,8 +16,8 @@ pub mod route;
 pub mod stored;
 
 pub use answer::{
-    status_of, write, write_body, write_instant, write_interim, write_lock_id, write_no_content,
-    write_problem, write_seconds,
+    JSON, status_of, write, write_body, write_instant, write_interim, write_lock_id,
+    write_no_content, write_problem, write_seconds,
 };
 pub use guard::{admit, is_allowed_host, is_allowed_origin};
 pub use parse::{FRAME_MAX, Framed, has_begun, parse};

@@ -4,7 +4,7 @@
 
 use super::body::{self, BODY_MAX, Extent, FRAMING_MAX, TRAILER_MAX};
 use super::head::{self, Expects, Found, HEADERS_MAX, Head};
-use super::{Asked, Exchange, Method, Problem, Query, Route, Settings, read, route};
+use super::{Asked, Exchange, JSON, Method, Problem, Query, Route, Settings, read, route};
 
 /// The longest request that may be incomplete, in bytes. A chunk may be refused only when its line is whole.
 pub const FRAME_MAX: usize =
@@ -118,12 +118,9 @@ fn is_json(content_type: Option<&[u8]>) -> bool {
         return true;
     };
     let essence = text.split(|&byte| byte == b';').next().unwrap_or(text);
-    [
-        &b"application/json"[..],
-        b"application/x-www-form-urlencoded",
-    ]
-    .iter()
-    .any(|known| essence.trim_ascii().eq_ignore_ascii_case(known))
+    [JSON, "application/x-www-form-urlencoded"]
+        .iter()
+        .any(|known| essence.trim_ascii().eq_ignore_ascii_case(known.as_bytes()))
 }
 
 impl Exchange {

@@ -264,7 +264,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("wire/http/tests/answers", "command wire"),
     ("wire/http/tests/bodies", "command wire"),
     ("wire/http/tests/requests", ""),
-    ("wire/json", "command"),
+    ("wire/json", "command super::text"),
     ("wire/metrics", "command"),
     ("wire/metrics/tests", ""),
     ("wire/mod", "command"),
