@@ -10,7 +10,7 @@ mod guard;
 mod head;
 pub mod lock;
 mod parse;
-mod problem;
+pub mod problem;
 mod read;
 pub mod route;
 pub mod stored;

@@ -5,7 +5,7 @@
 use super::Problem;
 
 /// For each code its status and its title.
-pub(super) const CODES: &[(&str, u16, &str)] = &[
+pub const CODES: &[(&str, u16, &str)] = &[
     ("bad-request", 400, "The request is malformed"),
     ("invalid-json", 400, "The body is not valid JSON"),
     ("invalid-lock-name", 400, "The name of the lock is invalid"),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::answer::*;
-use super::super::{Answer, Clock, Exchange, Problem, admit};
+use super::super::{Answer, Clock, Exchange, Problem, admit, problem};
 use super::{settings, whole};
 use crate::command::{SECOND, Token};
 
@@ -226,6 +226,18 @@ fn each_problem_has_the_headers_of_its_status() {
     assert_eq!((late.status, late.header("Connection")), (408, "close"));
     assert!(late.header("Keep-Alive").is_empty() && late.json().get("acquired").is_none());
     assert_eq!(refused(&Problem::nothing_held(), &get).status, 404);
+}
+
+#[test]
+fn every_status_has_its_reason() {
+    for (code, status, _) in problem::CODES {
+        let mut out = Vec::new();
+        write_problem(&Problem::new(code, "why"), &acquire(), CLOCK, &mut out);
+        let out = String::from_utf8(out).expect("text");
+        let line = out.lines().next().expect("a status line");
+        let reason = line.strip_prefix(&format!("HTTP/1.1 {status} "));
+        assert!(reason.is_some_and(|reason| reason.len() > 3), "{line}");
+    }
 }
 
 #[test]
