@@ -55,6 +55,10 @@ pub fn write_holder(hold: &TicketView, peer: Option<SocketAddr>, clock: Clock, o
     write_seconds(",\"heldFor\":", hold.age, out);
     let renews = hold.renews.is_some();
     out.extend_from_slice(format!(",\"autoRenew\":{renews}").as_bytes());
+    if let Some(renews) = hold.renews {
+        let until = clock.wall_us.saturating_add(renews);
+        write_instant(",\"autoRenewUntil\":", until, out);
+    }
     write_metadata(hold, out);
     write_peer(peer, out);
     out.push(b'}');

@@ -193,3 +193,29 @@ fn a_ring_of_both_faces_is_refused_where_it_closes() {
     d.begins_to_wait(c, "ko", r#"{"clientId":"c","waitTimeout":10}"#);
     d.says(other, "l\nkc\n100\n", "error_deadlock\n");
 }
+
+#[test]
+fn a_hold_that_renews_itself_shows_until_when() {
+    let mut d = Dialogue::patient();
+    let a = d.calls();
+    let own = d.is_given(a, "k", r#"{"autoRenew":true}"#);
+    d.at(60_000);
+    for path in ["/locks/k/status", "/locks?prefix=k"] {
+        let answer = d.call(a, "GET", path, "").json();
+        let lock = answer
+            .get("locks")
+            .map_or(&answer, |locks| &locks.list()[0]);
+        let holder = &lock.field("holders").list()[0];
+        let until = holder.field("autoRenewUntil").text();
+        // The wall clock of these tests stands still at 0.
+        assert_eq!(until, "1970-01-01T00:04:00.000Z");
+        assert_eq!(own.field("autoRenewUntil"), "1970-01-01T00:05:00.000Z");
+    }
+    let answer = d.is_given(a, "plain", "");
+    assert_eq!(answer.json().get("autoRenewUntil"), None);
+    let status = d.call(a, "GET", "/locks/plain/status", "").json();
+    assert_eq!(
+        status.field("holders").list()[0].get("autoRenewUntil"),
+        None
+    );
+}
