@@ -45,7 +45,8 @@ impl Hub {
                 self.say(slot, &exchange, &answer);
             }
             (_, Reply::Broken { holds: 0 }) => {
-                self.refuse(slot, &exchange, &Problem::nothing_held());
+                let space = exchange.query.space.unwrap_or_default();
+                self.refuse(slot, &exchange, &Problem::nothing_held(space));
             }
             (_, Reply::Broken { holds: count }) => {
                 let space = exchange.query.space.unwrap_or_default();

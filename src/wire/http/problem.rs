@@ -3,6 +3,7 @@
 //! `not-held` has two statuses, as a DELETE names what it wants to end by its path.
 
 use super::Problem;
+use crate::command::Space;
 
 /// For each code its status and its title.
 pub const CODES: &[(&str, u16, &str)] = &[
@@ -75,14 +76,18 @@ impl Problem {
         }
     }
 
-    /// A DELETE found no hold to end.
-    pub fn nothing_held() -> Problem {
+    /// A DELETE found no hold to end in this space.
+    pub fn nothing_held(space: Space) -> Problem {
+        let detail = match space {
+            Space::Lock => {
+                "nobody holds this lock, or not with this lockId; \
+                 if it has a limit, add ?space=semaphore"
+            }
+            Space::Semaphore => "nobody holds this semaphore, or not with this lockId",
+        };
         Problem {
             status: 404,
-            ..Problem::new(
-                "not-held",
-                "nobody holds this lock, or not with this lockId",
-            )
+            ..Problem::new("not-held", detail)
         }
     }
 

@@ -256,7 +256,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "wire/http/parse",
         "super::body super::head super::read super::route",
     ),
-    ("wire/http/problem", ""),
+    ("wire/http/problem", "command"),
     ("wire/http/read", "command super::route wire"),
     ("wire/http/route", "command wire"),
     ("wire/http/stored", ""),

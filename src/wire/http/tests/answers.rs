@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::answer::*;
 use super::super::{Answer, Clock, Exchange, Problem, admit, problem};
 use super::{settings, whole};
-use crate::command::{SECOND, Token};
+use crate::command::{SECOND, Space, Token};
 
 /// 2026-11-21 00:00:30.250999.
 const CLOCK: Clock = Clock {
@@ -225,7 +225,10 @@ fn each_problem_has_the_headers_of_its_status() {
     let late = refused(&late, &Exchange::unread(late.clone()));
     assert_eq!((late.status, late.header("Connection")), (408, "close"));
     assert!(late.header("Keep-Alive").is_empty() && late.json().get("acquired").is_none());
-    assert_eq!(refused(&Problem::nothing_held(), &get).status, 404);
+    assert_eq!(
+        refused(&Problem::nothing_held(Space::Lock), &get).status,
+        404
+    );
 }
 
 #[test]

@@ -147,8 +147,19 @@ fn a_semaphore_is_another_lock_than_its_namesake() {
         page.field("locks").list()[0].field("space").text(),
         "semaphore"
     );
+    let release = r#"{"clientId":"c","lockId":"LOCK"}"#;
+    let lock = d.call(a, "GET", "/locks/k/status", "").field("lockId");
+    d.post(a, "/locks/k/release", &release.replace("LOCK", &lock), 200);
+    let missed = d.call(a, "DELETE", "/locks/k", "");
+    assert_eq!(
+        (missed.status, &missed.field("code")[..]),
+        (404, "not-held")
+    );
+    assert!(missed.field("detail").contains("?space=semaphore"));
     let broken = d.call(a, "DELETE", "/locks/k?space=semaphore", "").json();
     assert_eq!(broken.field("locks").list().len(), 2);
+    let none = d.call(a, "DELETE", "/locks/k?space=semaphore", "");
+    assert!(!none.field("detail").contains('?'));
 }
 
 #[test]
