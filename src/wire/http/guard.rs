@@ -11,8 +11,8 @@ pub fn admit(exchange: &mut Exchange, settings: &Settings, has_auth: bool) -> Re
     if !is_allowed_host(exchange, settings, has_auth) {
         return Err(Problem::new(
             "misdirected",
-            "Host must be localhost, an IP address or the value of --http-host, \
-             as this server has no token",
+            "this server has no token, so Host must be localhost, an IP address or the value of \
+             --http-host; with --auth-token-file any Host will do",
         ));
     }
     if !is_allowed_origin(exchange, settings) {
