@@ -51,6 +51,10 @@ const fn path(template: &'static str, route: Route, allow: &'static str, access:
     }
 }
 
+/// The methods that are known, though some have no path: another one is not implemented, whatever its path.
+const KNOWN: [&str; 8] = [
+    "GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH", "TRACE",
+];
 const GET: &str = "GET, HEAD, OPTIONS";
 const POST: &str = "POST, OPTIONS";
 
@@ -131,11 +135,17 @@ pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, P
     if word == "CONNECT" {
         return (Route::Unknown, Err(not_implemented()));
     }
+    let is_method = KNOWN.contains(&word);
     let Some((row, name)) = PATHS
         .iter()
         .find_map(|row| Some((row, fit(row.template, path)?)))
     else {
-        return (Route::Unknown, Err(unknown(path)));
+        let problem = if is_method {
+            unknown(path)
+        } else {
+            not_implemented()
+        };
+        return (Route::Unknown, Err(problem));
     };
     let mut allowed = row.allow.as_bytes().split(|&byte| byte == b',');
     let is_there = allowed.any(|allowed| allowed.trim_ascii_start() == word.as_bytes());
@@ -144,11 +154,10 @@ pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, P
         (route, _) => (route, name),
     };
     if !is_there {
-        let problem = match word {
-            "GET" | "HEAD" | "POST" | "DELETE" | "OPTIONS" | "PUT" | "PATCH" | "TRACE" => {
-                Problem::method(row.allow)
-            }
-            _ => not_implemented(),
+        let problem = if is_method {
+            Problem::method(row.allow)
+        } else {
+            not_implemented()
         };
         return (route, Err(problem));
     }
@@ -379,6 +388,18 @@ mod tests {
             ("unknown", "")
         );
         assert_eq!(access(Route::Unknown, Method::Get), Access::Public);
+    }
+
+    #[test]
+    fn an_unknown_method_is_not_implemented_whatever_its_path() {
+        for path in ["/locks", "/locks/a", "/nothing", "/%zz"] {
+            for (word, method) in [("BREW", Method::Other), ("get", Method::Other)] {
+                let problem = find(method, word, path).1.expect_err("no such method");
+                assert_eq!(problem.status, 501, "{word} {path}");
+            }
+        }
+        let put = find(Method::Other, "PUT", "/nothing").1;
+        assert_eq!(put.expect_err("no such path").status, 404);
     }
 
     #[test]
