@@ -112,6 +112,10 @@ impl Hub {
                     cycle: &cycle,
                 }
             }
+            Reply::Refused(Refusal::LimitMismatch) => {
+                let problem = self.other_limit(&exchange.name);
+                return self.refuse(slot, exchange, &problem);
+            }
             reply => return self.refuse(slot, exchange, &problem_of(reply)),
         };
         self.say(slot, exchange, &answer);
@@ -120,6 +124,14 @@ impl Hub {
     /// For how long from now the server renews this hold, if it does.
     fn renews(&self, name: &[u8], fence: u64) -> Option<Us> {
         self.locks.hold_of(self.now, name, fence)?.ticket.renews
+    }
+
+    /// A semaphore is used with another limit than the request has.
+    fn other_limit(&self, name: &[u8]) -> Problem {
+        let key = self.locks.view_of(self.now, Space::Semaphore, name);
+        let limit = key.expect("it is in use").limit;
+        let why = format!("send the limit {limit}, or wait until nobody uses the semaphore");
+        Problem::new("limit-mismatch", why)
     }
 
     /// The clients of the deadlock for which this session was refused, and what each waits for.
@@ -276,10 +288,6 @@ fn problem_of(reply: Reply) -> Problem {
         Reply::Refused(Refusal::MaxWaiters) => (
             "max-waiters",
             "as many wait for the lock as --max-waiters allows",
-        ),
-        Reply::Refused(Refusal::LimitMismatch) => (
-            "limit-mismatch",
-            "others use the lock with another limit now",
         ),
         Reply::Refused(Refusal::Error) => {
             ("not-held", "the lock is not held; its lease may be over")

@@ -184,17 +184,24 @@ impl Hub {
         let held = self.locks.hold_of(self.now, name, fence);
         let held = held.filter(|hold| token.is_none_or(|token| token == hold.token));
         let Some(hold) = held else {
-            let why =
-                "the lock is not held with this lockId or renewalToken; its lease may be over";
+            let is_ours = fence > 0 && token.is_none_or(|token| token.fence > 0);
+            let why = match is_ours {
+                true => {
+                    "the lock is not held with this lockId or renewalToken; its lease may be over"
+                }
+                false => {
+                    "this server gives no such lockId or renewalToken; send it as it was answered"
+                }
+            };
             return Err(Problem::new("not-held", why));
         };
         let TicketView { owner, session, .. } = hold.ticket;
         if client.is_some() && owner != client {
-            let why = "the hold is another client's";
+            let why = "send the clientId of its acquire, or its renewalToken and no clientId";
             return Err(Problem::new("not-owner", why));
         }
         if token.is_none() && session.is_some() {
-            let why = "the hold belongs to a connection: give it back by its token";
+            let why = "a connection of the line protocol holds it: send its token as renewalToken";
             return Err(Problem::new("not-owner", why));
         }
         Ok(Found {

@@ -163,7 +163,13 @@ impl Hub {
         let peer = self.sessions[slot].peer;
         if knows || !has_secret && self.secrets.admin.is_none() {
             self.refusals.note(Refused::Break, peer);
-            let why = "send the admin token; without any token only this host may break locks";
+            let why = match knows {
+                true => "send the admin token",
+                false => {
+                    "only clients on this host (127.0.0.1 or ::1) may break locks, \
+                     as the server has no --admin-token-file"
+                }
+            };
             return Err(Problem::new("admin-required", why));
         }
         if said.is_some() {

@@ -22,7 +22,7 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("method-not-allowed", 405, "The path has no such method"),
     ("request-timeout", 408, "The request came too slowly"),
     ("not-held", 409, "The lock is not held"),
-    ("limit-mismatch", 409, "The lock has another limit"),
+    ("limit-mismatch", 409, "The semaphore has another limit"),
     ("deadlock", 409, "The wait would be a deadlock"),
     ("body-too-large", 413, "The body is too large"),
     ("uri-too-long", 414, "The request line is too long"),

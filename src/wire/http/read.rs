@@ -151,7 +151,11 @@ impl<'a> Fields<'a> {
                 .map_err(|error| bad(&error))?;
         } else {
             let read = serde_json::from_str::<&RawValue>(text);
-            read.map_err(|error| bad(&error))?;
+            read.map_err(|error| {
+                bad(&format!(
+                    "send a JSON object, such as {{\"clientId\":\"ann\"}}: {error}"
+                ))
+            })?;
             return Err(Problem::fields(vec![("body", "want a JSON object".into())]));
         }
         Ok(fields)

@@ -175,7 +175,10 @@ fn not_implemented() -> Problem {
 
 fn unknown(path: &str) -> Problem {
     match decode(path.as_bytes()).is_some() {
-        true => Problem::new("not-found", "see /openapi.json for the paths there are"),
+        true => Problem::new(
+            "not-found",
+            "see /openapi.json for the paths there are; write a slash in a name as %2F",
+        ),
         false => Problem::new(
             "bad-request",
             "an escape in the path is not % and two hex digits",

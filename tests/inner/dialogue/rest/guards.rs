@@ -107,7 +107,16 @@ fn only_an_administrator_breaks() {
     for said in ["", "Authorization: Bearer any\r\n"] {
         let answer = d.with_headers(far, "DELETE", "/locks/k", said);
         assert_eq!(answer.field("code"), "admin-required");
+        assert!(
+            answer
+                .field("detail")
+                .starts_with("only clients on this host")
+        );
     }
+    let mut d = with_tokens(Some("secret"), Some("admin"));
+    let a = d.calls();
+    let answer = d.with_headers(a, "DELETE", "/locks/k", client);
+    assert_eq!(answer.field("detail"), "send the admin token");
 }
 
 #[test]

@@ -133,6 +133,7 @@ fn a_semaphore_is_another_lock_than_its_namesake() {
     assert_eq!(full.field("acquired"), "false");
     let other = d.post(a, "/locks/k/acquire", r#"{"clientId":"c","limit":3}"#, 409);
     assert_eq!(other.field("code"), "limit-mismatch");
+    assert!(other.field("detail").starts_with("send the limit 2,"));
     d.is_given(a, "k", r#"{"clientId":"c"}"#);
     let status = d
         .call(a, "GET", "/locks/k/status?space=semaphore", "")

@@ -306,3 +306,60 @@ fn whatever_is_wrong_with_an_acquire_its_answer_says_that_nothing_was_granted() 
         d.at(d.0.now / 1000 - 1_000_000 + 100);
     }
 }
+
+#[test]
+fn a_problem_says_what_to_do_about_it() {
+    let mut d = Dialogue::patient();
+    let (a, line) = (d.calls(), d.connect());
+    let own = d.is_given(a, "k", r#"{"clientId":"c"}"#).field("lockId");
+    d.takes(line, "other");
+    let other = d.call(a, "GET", "/locks/other/status", "").field("lockId");
+    let hold = |client: &str, id: &str| format!(r#"{{"clientId":"{client}","lockId":"{id}"}}"#);
+    for (path, body, status, wanted) in [
+        (
+            "/locks/a/b/acquire",
+            "",
+            404,
+            "write a slash in a name as %2F",
+        ),
+        (
+            "/locks/k/acquire",
+            "clientId=ann",
+            400,
+            r#"send a JSON object, such as {"clientId":"ann"}: "#,
+        ),
+        (
+            "/locks/k/release",
+            &hold("d", &own),
+            403,
+            "send the clientId of its acquire",
+        ),
+        (
+            "/locks/other/release",
+            &hold("conn-2", &other),
+            403,
+            "send the clientId of its acquire",
+        ),
+        (
+            "/locks/k/release",
+            &hold("c", "789"),
+            409,
+            "send it as it was answered",
+        ),
+        (
+            "/locks/k/renew",
+            r#"{"renewalToken":"x"}"#,
+            409,
+            "send it as it was answered",
+        ),
+        (
+            "/locks/k/release",
+            &hold("c", &other),
+            409,
+            "its lease may be over",
+        ),
+    ] {
+        let answer = d.post(a, path, body, status);
+        assert!(answer.field("detail").contains(wanted), "{}", answer.body);
+    }
+}
