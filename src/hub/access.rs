@@ -1,5 +1,6 @@
 //! Who may do what: the secret that a session must say before anything else, and the administrator's. Invariant: a secret
-//! is compared in the same time wherever the two differ, and a wrong one costs the session its connection.
+//! is compared in the same time wherever the two differ, and guessing is slow: a wrong one costs the session its
+//! connection, over HTTP the fifth does.
 
 use core::net::SocketAddr;
 

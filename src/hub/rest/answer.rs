@@ -5,7 +5,9 @@ use super::Hub;
 use crate::command::{Command, Owner, Refusal, Reply, SECOND, SessionId, Space, State, Us};
 use crate::hub::session::{Busy, Grant};
 use crate::hub::status::Status;
-use crate::wire::http::{self, Acquire, Answer, Asked, Clock, Exchange, JSON, Problem, lock};
+use crate::wire::http::{
+    self, Acquire, Answer, Asked, Clock, Exchange, Granted, JSON, Problem, lock,
+};
 use crate::wire::metrics;
 
 /// How long a connection is not served after a wrong secret, and how many wrong ones it may send.
@@ -35,13 +37,13 @@ impl Hub {
             }
             (Ok(Asked::Renew(asked)), Reply::Renewed { lease }) => {
                 let renews = self.renews(&exchange.name, asked.token.fence);
-                let answer = Answer::Granted {
+                let answer = Answer::Granted(Granted {
                     client: &exchange.ended[0].1,
                     token: asked.token,
                     lease,
                     waited: 0,
                     renews,
-                };
+                });
                 self.say(slot, &exchange, &answer);
             }
             (_, Reply::Broken { holds: 0 }) => {
@@ -92,13 +94,13 @@ impl Hub {
                 let renews = asked
                     .renews
                     .then(|| self.renews(&exchange.name, token.fence));
-                Answer::Granted {
+                Answer::Granted(Granted {
                     client,
                     token,
                     lease,
                     waited,
                     renews: renews.flatten(),
-                }
+                })
             }
             Reply::Timeout => not("timeout", None),
             Reply::Kept { span } => not("timeout", Some(span)),

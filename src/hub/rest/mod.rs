@@ -141,7 +141,7 @@ impl Hub {
         text
     }
 
-    /// Whether a request is carried out for the one who sends it.
+    /// Checks whether the client may have this request carried out.
     fn let_in(&mut self, slot: u32, exchange: &mut Exchange) -> Result<(), Problem> {
         let has_secret = self.secrets.client.is_some();
         http::admit(exchange, &self.scratch.http, has_secret)?;

@@ -2,7 +2,7 @@
 //! answer has a length unless it has no body, and nothing that a client sent is in its headers but an id and an origin
 //! that were checked.
 
-use super::{Answer, Asked, Clock, Exchange, Method, Problem, Route, route};
+use super::{Answer, Asked, Clock, Exchange, Granted, Method, Problem, Route, route};
 use crate::base::date::Date;
 use crate::command::{SECOND, Us};
 use crate::wire::json::write_string;
@@ -31,7 +31,7 @@ pub fn write(answer: &Answer, exchange: &Exchange, clock: Clock, out: &mut Vec<u
             body.push(b'}');
             return write_whole(&problem, exchange, &body, clock, out);
         }
-        Answer::Granted { .. } => write_granted(answer, exchange, clock, &mut body),
+        Answer::Granted(ref granted) => write_granted(granted, exchange, clock, &mut body),
         Answer::NotGranted {
             client,
             waited,
@@ -62,17 +62,14 @@ pub fn write(answer: &Answer, exchange: &Exchange, clock: Clock, out: &mut Vec<u
     write_body(JSON, &body, &[], exchange, clock, out);
 }
 
-fn write_granted(answer: &Answer, exchange: &Exchange, clock: Clock, body: &mut Vec<u8>) {
-    let Answer::Granted {
+fn write_granted(granted: &Granted, exchange: &Exchange, clock: Clock, body: &mut Vec<u8>) {
+    let Granted {
         client,
         token,
         lease,
         waited,
         renews,
-    } = *answer
-    else {
-        return;
-    };
+    } = *granted;
     let end = clock.wall_us.saturating_add(lease);
     write_lock_id("{\"lockId\":", token.fence, body);
     write_names(client, exchange, body);

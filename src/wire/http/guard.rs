@@ -1,5 +1,5 @@
-//! Keeps the pages of browsers out of a server that trusts its network (HTTP requests that a page makes without its
-//! user, and names that a page's owner points at this server). It checks no secret. Invariant: a page uses the face
+//! Keeps the pages of browsers out of a server that trusts its network: against cross-site requests (CSRF) and against
+//! DNS rebinding, where a page's owner points a name at this server. It checks no secret. Invariant: a page uses the face
 //! only if its origin is configured, or is the face's own.
 
 use core::net::{Ipv4Addr, Ipv6Addr};

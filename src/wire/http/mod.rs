@@ -47,7 +47,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// As a server has them that was told nothing.
+    /// The defaults.
     fn default() -> Settings {
         Settings {
             default_timeout: 30 * SECOND,
@@ -249,22 +249,26 @@ pub struct Clock {
     pub wall_us: u64,
 }
 
+/// A hold that begins, or goes on with another lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Granted<'a> {
+    /// Whose hold it is.
+    pub client: &'a [u8],
+    /// Proves the hold.
+    pub token: Token,
+    /// How long the hold lasts from now.
+    pub lease: Us,
+    /// How long the request has waited.
+    pub waited: Us,
+    /// For how long from now the server renews the hold, if it does.
+    pub renews: Option<Us>,
+}
+
 /// What a request about a lock led to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer<'a> {
     /// A slot was granted, or its lease renewed.
-    Granted {
-        /// Whose hold it is.
-        client: &'a [u8],
-        /// Proves the hold.
-        token: Token,
-        /// How long the hold lasts from now.
-        lease: Us,
-        /// How long the request has waited.
-        waited: Us,
-        /// For how long from now the server renews the hold, if it does.
-        renews: Option<Us>,
-    },
+    Granted(Granted<'a>),
     /// No slot was granted in time.
     NotGranted {
         /// Who asked.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::answer::*;
-use super::super::{Answer, Clock, Exchange, Problem, admit, problem};
+use super::super::{Answer, Clock, Exchange, Granted, Problem, admit, problem};
 use super::{settings, whole};
 use crate::command::{SECOND, Space, Token};
 
@@ -84,12 +84,14 @@ fn refused(problem: &Problem, exchange: &Exchange) -> Read {
 
 #[test]
 fn a_grant_is_the_seeds_answer_and_a_little_more() {
-    let granted = |renews| Answer::Granted {
-        client: b"client-123",
-        token: TOKEN,
-        lease: 30 * SECOND,
-        waited: 2_500_999,
-        renews,
+    let granted = |renews| {
+        Answer::Granted(Granted {
+            client: b"client-123",
+            token: TOKEN,
+            lease: 30 * SECOND,
+            waited: 2_500_999,
+            renews,
+        })
     };
     let mut out = Vec::new();
     write(&granted(None), &acquire(), CLOCK, &mut out);
