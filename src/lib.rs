@@ -46,8 +46,8 @@
 //!   `budget.rs` is what waits of signals for all readers together; `life.rs` is how a session ends; `session.rs` is
 //!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs`,
 //!   `show.rs` and `status.rs` write one each from what `view.rs` lets them look at; `rest` carries HTTP requests out; `post.rs` is signals on their way;
-//!   `counts.rs` is the snapshot of all counts, `metrics.rs` gives it to a scraper, `answers.rs` counts answers to HTTP
-//!   requests, `refusals.rs` is what the log is to be told of refusals. Here and in both tables `check.rs` has the
+//!   `counts.rs` is the snapshot of all counts, `metrics.rs` gives it to a scraper, `answer_counts.rs` counts answers to
+//!   HTTP requests, `refusals.rs` is what the log is to be told of refusals. Here and in both tables `check.rs` has the
 //!   invariants, for tests.
 //! - **[`wire`]** is the faces. `mod.rs` has the one table of what they differ in; [`wire::text`], [`wire::distlockd`]
 //!   and [`wire::http`] are their bytes, and the status page and the description of the REST face lie beside the last.

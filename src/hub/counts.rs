@@ -3,7 +3,7 @@
 
 use super::Hub;
 #[cfg(feature = "http")]
-use super::answers::Answers;
+use super::answer_counts::AnswerCounts;
 use crate::base::histogram::Histogram;
 use crate::command::Us;
 use crate::locks;
@@ -40,7 +40,7 @@ pub(super) struct Tally {
     /// Turns by their length, if they are timed.
     pub turns: Histogram<{ TURN_BOUNDS.len() }>,
     #[cfg(feature = "http")]
-    pub answers: Answers,
+    pub answers: AnswerCounts,
     /// What the server has counted, when it was last asked.
     vitals: Vitals,
     wants_vitals: bool,
@@ -51,7 +51,7 @@ impl Default for Tally {
         Tally {
             turns: Histogram::new(&TURN_BOUNDS),
             #[cfg(feature = "http")]
-            answers: Answers::default(),
+            answers: AnswerCounts::default(),
             vitals: Vitals::default(),
             wants_vitals: false,
         }

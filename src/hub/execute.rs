@@ -104,7 +104,7 @@ impl Hub {
         }
         match face.parse(bytes, &mut self.scratch, session.trusted) {
             Parsed::Partial { lines } => {
-                self.wait_for_rest(slot, lines, !bytes.is_empty());
+                self.wait_for_more(slot, lines, !bytes.is_empty());
                 (0, 0)
             }
             #[cfg(feature = "http")]
@@ -319,7 +319,7 @@ impl Hub {
 
     /// The bytes that are left are not a whole frame.
     #[inline(always)]
-    pub(super) fn wait_for_rest(&mut self, slot: u32, lines: u8, begun: bool) {
+    pub(super) fn wait_for_more(&mut self, slot: u32, lines: u8, begun: bool) {
         if self.sessions[slot].ended {
             // No more will come.
             return self.close(slot, false);

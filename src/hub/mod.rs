@@ -8,7 +8,7 @@
 mod access;
 mod agenda;
 #[cfg(feature = "http")]
-mod answers;
+mod answer_counts;
 mod budget;
 mod check;
 mod counts;

@@ -24,7 +24,7 @@ impl Hub {
         match (&exchange.asked, reply) {
             (Ok(Asked::Acquire(asked)), reply) => self.acquired(slot, &exchange, asked, reply),
             (_, Reply::Released | Reply::Ended { .. }) => {
-                let (named, client) = &exchange.ended[0];
+                let (named, client) = &exchange.named[0];
                 let fence = match reply {
                     Reply::Ended { fence } => fence,
                     _ => *named,
@@ -38,7 +38,7 @@ impl Hub {
             (Ok(Asked::Renew(asked)), Reply::Renewed { lease }) => {
                 let renews = self.renews(&exchange.name, asked.token.fence);
                 let answer = Answer::Granted(Granted {
-                    client: &exchange.ended[0].1,
+                    client: &exchange.named[0].1,
                     token: asked.token,
                     lease,
                     waited: 0,
@@ -57,7 +57,7 @@ impl Hub {
                     Some(State::Used { waiting, .. }) => waiting.into(),
                     _ => 0,
                 };
-                let holds = &exchange.ended;
+                let holds = &exchange.named;
                 self.say(
                     slot,
                     &exchange,

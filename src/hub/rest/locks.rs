@@ -80,7 +80,7 @@ impl Hub {
         let name = exchange.name.clone();
         let Some(fence) = fence else {
             let cancel = cancel(&name).expect("a release names a hold or an attempt");
-            exchange.ended = vec![(0, asked.client.clone().unwrap_or_default())];
+            exchange.named = vec![(0, asked.client.clone().unwrap_or_default())];
             self.ask(slot, exchange, cancel);
             return self.locks.take_work();
         };
@@ -89,7 +89,7 @@ impl Hub {
             Err(problem) => self.refuse(slot, &exchange, &problem),
             Ok(hold) => {
                 let (space, token) = (hold.space, hold.token);
-                exchange.ended = vec![(token.fence, hold.client.unwrap_or_default())];
+                exchange.named = vec![(token.fence, hold.client.unwrap_or_default())];
                 let release = Command::Release {
                     space,
                     key: &name,
@@ -123,7 +123,7 @@ impl Hub {
                     token: hold.token,
                     lease: Some(asked.lease.unwrap_or(hold.lease)),
                 };
-                exchange.ended = vec![(fence, hold.client.unwrap_or_default())];
+                exchange.named = vec![(fence, hold.client.unwrap_or_default())];
                 exchange.asked = Ok(Asked::Renew(asked));
                 self.ask(slot, exchange, renew);
             }
@@ -136,7 +136,7 @@ impl Hub {
         let Query { space, fence, .. } = exchange.query;
         let (space, name) = (space.unwrap_or_default(), exchange.name.clone());
         let named = |hold: TicketView| (hold.fence, lock::client_of(&hold).unwrap_or_default());
-        exchange.ended = match fence {
+        exchange.named = match fence {
             // To look through the holds of a large semaphore for it would take a long turn.
             Some(fence) => {
                 let hold = self.locks.hold_of(self.now, &name, fence);

@@ -30,19 +30,19 @@ impl Hub {
             http::write_interim(session.outlet.tail(&mut self.pool));
             self.mark_dirty(slot);
         }
-        self.wait_for_rest_of(slot, need, true);
+        self.expect_bytes(slot, need, true);
     }
 
     /// The request of the session is not whole before its input has so many bytes.
     pub(in crate::hub) fn wait_for_bytes(&mut self, slot: u32, need: usize, begun: bool) {
         if self.may_send_body(slot) {
-            self.wait_for_rest_of(slot, need, begun);
+            self.expect_bytes(slot, need, begun);
         }
     }
 
-    fn wait_for_rest_of(&mut self, slot: u32, need: usize, begun: bool) {
+    fn expect_bytes(&mut self, slot: u32, need: usize, begun: bool) {
         self.rest(slot).need = need;
-        self.wait_for_rest(slot, 0, begun);
+        self.wait_for_more(slot, 0, begun);
     }
 
     /// Whether the body of the request may come, if its head is here. If not, the request is refused now: a body that is

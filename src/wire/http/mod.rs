@@ -94,8 +94,8 @@ pub struct Exchange {
     pub asked: Result<Asked, Box<Problem>>,
     /// When its last byte was received. Set by the hub.
     pub arrived: Us,
-    /// The fence and the client of each hold that it ends or renews. Set by the hub.
-    pub ended: Vec<(u64, Vec<u8>)>,
+    /// The fence and the client of each hold that it names, to be ended or renewed. Set by the hub.
+    pub named: Vec<(u64, Vec<u8>)>,
 }
 
 /// A method of HTTP; RFC 9110, 9.3.

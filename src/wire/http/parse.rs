@@ -143,7 +143,7 @@ impl Exchange {
             query: Query::default(),
             asked: Err(Box::new(problem)),
             arrived: 0,
-            ended: Vec::new(),
+            named: Vec::new(),
         }
     }
 
@@ -181,7 +181,7 @@ impl Exchange {
             query,
             asked: asked.map_err(Box::new),
             arrived: 0,
-            ended: Vec::new(),
+            named: Vec::new(),
         }
     }
 }

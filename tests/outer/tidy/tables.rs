@@ -141,10 +141,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("config/values", "command"),
     ("hub/access", "command super::session"),
     ("hub/agenda", ""),
-    ("hub/answers", "base command wire"),
+    ("hub/answer_counts", "base command wire"),
     ("hub/budget", "base"),
     ("hub/check", "super::session super::stats wire"),
-    ("hub/counts", "base command locks super::answers wire"),
+    ("hub/counts", "base command locks super::answer_counts wire"),
     (
         "hub/execute",
         "command super::agenda super::listing super::refusals super::session super::show super::stats wire",

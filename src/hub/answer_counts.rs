@@ -48,7 +48,7 @@ const FIRST_METHODS: [usize; 12] = [
 const FIRST_CODES: [u16; 3] = [200, 500, 503];
 
 /// The counts of answers.
-pub(super) struct Answers {
+pub(super) struct AnswerCounts {
     /// By route, method and status; empty before the first answer.
     counts: Vec<u64>,
     times: Histogram<{ BOUNDS.len() }>,
@@ -56,9 +56,9 @@ pub(super) struct Answers {
     pending: Vec<Us>,
 }
 
-impl Default for Answers {
-    fn default() -> Answers {
-        Answers {
+impl Default for AnswerCounts {
+    fn default() -> AnswerCounts {
+        AnswerCounts {
             counts: Vec::new(),
             times: Histogram::new(&BOUNDS),
             pending: Vec::new(),
@@ -66,7 +66,7 @@ impl Default for Answers {
     }
 }
 
-impl Answers {
+impl AnswerCounts {
     /// An answer with this status is on its way. `before` is how long the request was there when the turn began, without
     /// the wait for a lock.
     pub fn add(&mut self, route: usize, method: usize, code: u16, before: Us) {
@@ -134,7 +134,7 @@ mod tests {
     use crate::wire::http::{Method, Route, problem, route};
 
     /// Those of the counts that are not 0, as route, method and status.
-    fn counted(answers: &Answers) -> Vec<(&'static str, &'static str, u16, u64)> {
+    fn counted(answers: &AnswerCounts) -> Vec<(&'static str, &'static str, u16, u64)> {
         let all = answers.counts().into_iter().filter(|row| row.count > 0);
         all.map(|row| (row.route, row.method, row.code, row.count))
             .collect()
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_alerts_look_at_is_there_before_the_first_answer_and_nothing_twice() {
-        let mut answers = Answers::default();
+        let mut answers = AnswerCounts::default();
         for _ in 0..2 {
             let rows = answers.counts();
             let mut keys: Vec<_> = rows.iter().map(|r| (r.route, r.method, r.code)).collect();
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn each_answer_is_counted_once_where_it_belongs() {
-        let mut answers = Answers::default();
+        let mut answers = AnswerCounts::default();
         answers.add(0, POST, 200, 0);
         answers.add(0, POST, 200, 0);
         answers.add(13, 5, 404, 0);
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn all_counts_together_are_bounded_and_each_has_a_place_of_its_own() {
-        let mut answers = Answers::default();
+        let mut answers = AnswerCounts::default();
         for route in 0..ROUTES.len() {
             for method in 0..METHODS.len() {
                 CODES
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_answer_takes_until_the_end_of_its_turn() {
-        let mut answers = Answers::default();
+        let mut answers = AnswerCounts::default();
         answers.add(0, POST, 200, 0);
         answers.add(0, POST, 200, 40_000);
         answers.end_turn(300);
