@@ -279,17 +279,7 @@ fn whatever_is_wrong_with_an_acquire_its_answer_says_that_nothing_was_granted() 
             "c",
         ),
     ] {
-        let a = d.calls();
-        let length = match headers.contains(chunked) {
-            true => String::new(),
-            false => format!("Content-Length: {}\r\n", body.len()),
-        };
-        let path = format!("/locks/{name}/acquire");
-        d.send(
-            a,
-            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n{body}"),
-        );
-        let answer = d.next_answer(a);
+        let answer = d.acquires_with(name, headers, body);
         assert_eq!(answer.field("code"), code, "{}", answer.body);
         assert_eq!(answer.field("acquired"), "false", "{code}");
         let shown = if name == "k" { "k" } else { "null" };
@@ -297,13 +287,30 @@ fn whatever_is_wrong_with_an_acquire_its_answer_says_that_nothing_was_granted() 
         assert_eq!(answer.field("clientId"), client, "{code}");
         assert_eq!(answer.field("waitTime"), "0", "{code}");
     }
-    // Nothing else is an acquire.
+}
+
+#[test]
+fn what_is_no_acquire_is_not_told_that_nothing_was_granted() {
+    let mut d = Dialogue::patient();
     let a = d.calls();
     for (method, path) in [("GET", "/locks/k/acquire"), ("POST", "/locks/k/renew")] {
         let answer = d.call(a, method, path, "");
         assert!(answer.status >= 400);
         assert_eq!(answer.json().get("acquired"), None);
-        d.at(d.0.now / 1000 - 1_000_000 + 100);
+    }
+}
+
+impl Dialogue {
+    /// The answer to an acquire on a connection of its own, with these headers.
+    fn acquires_with(&mut self, name: &str, headers: &str, body: &str) -> Answer {
+        let a = self.calls();
+        let length = match headers.contains("chunked") {
+            true => String::new(),
+            false => format!("Content-Length: {}\r\n", body.len()),
+        };
+        let head = format!("POST /locks/{name}/acquire HTTP/1.1\r\nHost: localhost\r\n");
+        self.send(a, format!("{head}{headers}{length}\r\n{body}"));
+        self.next_answer(a)
     }
 }
 
