@@ -257,6 +257,8 @@ impl Hub {
         }
         if let Busy::Telling = session.busy {
             session.busy = Busy::No;
+            // The one from before has perhaps passed meanwhile, and did not apply.
+            self.extend_deadline(slot);
             self.wake(slot);
             self.resume(slot);
         }

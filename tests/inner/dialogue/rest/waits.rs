@@ -181,3 +181,19 @@ fn a_drain_turns_waits_away_and_lets_clients_give_back() {
         200,
     );
 }
+
+#[test]
+fn a_connection_that_takes_its_grant_late_may_be_silent_for_75_seconds_and_no_longer() {
+    let mut d = Dialogue::with(|settings| settings.write_timeout = 0);
+    let a = d.calls();
+    d.0.clients[a].appetite = 100;
+    let body = r#"{"clientId":"a","timeout":300}"#;
+    d.send(a, request("POST", "/locks/k/acquire", body));
+    d.at(100_000);
+    d.0.feed_client(a, usize::MAX);
+    assert_eq!(d.next_answer(a).field("acquired"), "true");
+    d.at(174_999);
+    d.is_open(a);
+    d.at(175_000);
+    d.is_closed(a);
+}
