@@ -21,6 +21,7 @@ ROW = "const row = [...document.querySelectorAll('#body > tr:not(.more)')].find(
 CELLS = ROW + "return row && [...row.cells].map(cell => cell.innerText.trim())"
 OPEN = ROW + "row.querySelector('.open').click()"
 BREAK = ROW + "const button = row.querySelector('.break'); button.focus(); button.click()"
+PLACE = ROW + "return row.querySelector('.break').getBoundingClientRect().top"
 FOCUS = "const at = document.activeElement; return at === document.body ? '' : at.id || at.ariaLabel || at.innerText"
 STATE = "return document.getElementById('state').textContent"
 SCRIPT = "<script>alert(1)</script>"
@@ -54,9 +55,10 @@ def shows_locks_of_the_line_port(browser, server):
         wait_for(lambda: json.loads(server.ask("GET", "/locks/leader/status")[2])["waiters"] == at + 1)
     desk = Desk(browser, server)
     desk.shown("leader")
-    name, client, peer, held, left, waiting, act = browser.run(CELLS, "leader")
-    assert (name, client, peer, waiting, act) == ("leader", "worker-1", holder.address, "3", "Break"), (name, client, peer, waiting, act)
-    assert seconds(left) <= 60 and seconds(held) < 30, (held, left)
+    name, client, held, left, waiting, longest, act = browser.run(CELLS, "leader")
+    assert (name, client, waiting, act) == ("leader", f"worker-1 {holder.address}", "3", "Break"), (name, client, waiting, act)
+    assert seconds(left) <= 60 and seconds(held) < 30 and seconds(longest) < 30, (held, left, longest)
+    assert longest.endswith("s") and browser.run("return document.getElementById('longest').textContent").endswith("s")
     browser.run(OPEN, "leader")
     lines = browser.until("const lines = [...document.querySelectorAll('.more ol li')]; return lines.length === 3 && lines.map(li => [...li.children].map(node => node.textContent))")
     assert [line[:3] for line in lines] == [[f"{at + 1}.", f"worker-{at + 2}", waiters[at].address] for at in range(3)], lines
@@ -65,7 +67,7 @@ def shows_locks_of_the_line_port(browser, server):
     # The next in the queue has it, and the open row says so by itself.
     holder.close()
     browser.until("return document.querySelectorAll('.more ol li').length === 2")
-    assert browser.run(CELLS, "leader")[1] == "worker-2"
+    assert browser.run(CELLS, "leader")[1] == f"worker-2 {waiters[0].address}"
     for waiter in waiters:
         waiter.close()
     desk.says("empty", "No lock is held")
@@ -80,16 +82,20 @@ def counts_seconds_between_two_polls(browser, server):
     while not (three_in_a_row(held) and three_in_a_row(left)):
         assert time.monotonic() < end, (held, left)
         cells = browser.run(CELLS, "leader")
-        held.add(seconds(cells[3]))
-        left.add(seconds(cells[4]))
+        held.add(seconds(cells[2]))
+        left.add(seconds(cells[3]))
         time.sleep(0.05)
     # And in a pause it stands still.
     browser.click("#pause")
-    assert browser.run(STATE) == "Paused"
+    assert browser.run(STATE) == "Paused" and browser.run(FOCUS) == "pause"
+    desk.says("pause", "Resume")
     time.sleep(0.2)
     before = browser.run(CELLS, "leader")
     time.sleep(1.5)
     assert browser.run(CELLS, "leader") == before
+    browser.click("#pause")
+    desk.says("state", "Live")
+    desk.says("pause", "Pause")
     holder.close()
 
 
@@ -99,7 +105,7 @@ def breaks_a_lock_after_a_question(browser, server):
     waiter = server.line("l", "leader", "60", name="worker-2")
     desk = Desk(browser, server)
     desk.shown("leader")
-    wait_for(lambda: browser.run(CELLS, "leader")[5] == "1")
+    wait_for(lambda: browser.run(CELLS, "leader")[4] == "1")
     browser.run(BREAK, "leader")
     assert desk.dialog() and browser.run(FOCUS) == "no"
     question = browser.run("return document.getElementById('ask').innerText")
@@ -110,8 +116,8 @@ def breaks_a_lock_after_a_question(browser, server):
     browser.run(BREAK, "leader")
     browser.click("#yes")
     assert waiter.hear().startswith(b"ok ")
-    desk.says("news", "leader was broken. Its holder was worker-1")
-    browser.until(CELLS.replace("return row &&", "return row && row.cells[1].innerText.trim() === 'worker-2' &&"), "leader")
+    desk.says("news", "leader was broken. Its holder was worker-1; nobody waits.")
+    browser.until(CELLS.replace("return row &&", "return row && row.cells[1].innerText.startsWith('worker-2') &&"), "leader")
     assert not desk.dialog() and browser.run(FOCUS) == "Break leader"
     # Only what was shown is broken: the newcomer keeps what it got while the question was open.
     browser.run(BREAK, "leader")
@@ -145,7 +151,7 @@ def breaks_one_holder_of_a_semaphore_or_all(browser, server):
     browser.click("#yes")
     desk.says("news", "worker-")
     desk.shown("pool")
-    assert browser.run(CELLS, "pool")[1] == "other"
+    assert browser.run(CELLS, "pool")[1] == f"other {lock.address}"
     for line in [lock, *holders]:
         line.close()
 
@@ -173,8 +179,8 @@ def shows_any_name_as_text(browser, server):
     for text in names.values():
         browser.run(OPEN, text)
     browser.until("return document.querySelectorAll('.more').length === 10 && !document.body.innerText.includes('Asking…')")
-    assert browser.run("return document.querySelectorAll('script, b, img').length") == 1
-    assert browser.run(CELLS, SCRIPT)[1] == "<b>client</b>"
+    assert browser.run("return document.querySelectorAll('script, b, img:not(#mark)').length") == 1
+    assert browser.run(CELLS, SCRIPT)[1] == f"<b>client</b> {lines[0].address}"
     fails("no such alert", lambda: browser.call("GET", browser.session + "/alert/text"))
     # What a URL can say can be broken, whatever it is; of the rest the page says that it cannot.
     for text in [SCRIPT, "clé/日本:%2F?#&", r"\u202egnp.exe"]:
@@ -221,6 +227,66 @@ def finds_names_and_turns_pages(browser, server):
     line.close()
 
 
+def finds_a_lock_that_is_waited_for_on_any_page(browser, server):
+    line = server.line()
+    names = [f"item:{at:03}" for at in range(230)]
+    for name in names:
+        assert line.ask("l", name, "10 600").startswith(b"ok ")
+    desk = Desk(browser, server)
+    desk.says("count", "1 to 100 of 230, sorted within the page")
+    browser.click("#only")
+    desk.says("none", "Nobody waits for a lock")
+    browser.click("#clear")
+    desk.says("count", "1 to 100 of 230")
+    far = (set(names) - set(browser.run(ROWS))).pop()
+    waiter = server.line("l", far, "60", name="worker-2")
+    desk.says("count", "; 1 wait on other pages")
+    browser.click("#only")
+    desk.shown(far)
+    desk.says("count", "1 lock")
+    assert browser.run(CELLS, far)[4] == "1" and browser.run(CELLS, far)[5].endswith("s")
+    browser.click("#only")
+    desk.says("count", "1 to 100 of 230")
+    waiter.close()
+    line.close()
+
+
+def keeps_its_header_in_sight(browser, server):
+    line = server.line()
+    for at in range(60):
+        assert line.ask("l", f"item:{at:03}", "10 600").startswith(b"ok ")
+    desk = Desk(browser, server)
+    desk.says("count", "60 locks")
+    # Whatever row is under it, what is seen there is the header.
+    for by in range(600, 640, 4):
+        browser.run("scrollTo(0, arguments[0])", by)
+        seen = browser.run("return [40, 70, 500, 1220].filter(x => !document.elementFromPoint(x, 16).closest('thead'))")
+        assert seen == [], (by, seen)
+    browser.run("scrollTo(0, 0)")
+    tops = browser.run("return ['.open .mono', '.who'].map(css => document.querySelector(css).getBoundingClientRect().top)")
+    assert tops[0] == tops[1], tops
+    line.close()
+
+
+def says_when_a_hold_began_and_until_when_it_renews_itself(browser, server):
+    assert server.ask("POST", "/locks/leader/acquire", {"clientId": "web-1", "timeout": 60, "autoRenew": True})[0] == 200
+    desk = Desk(browser, server)
+    desk.shown("leader")
+    [hold] = json.loads(server.ask("GET", "/locks/leader/status")[2])["holders"]
+    until = f"renewed until {hold['autoRenewUntil'][11:19]}Z"
+    assert browser.run(CELLS, "leader")[1].split() == ["web-1", *until.split()]
+    browser.run(OPEN, "leader")
+    more = browser.until("const more = document.querySelector('.more'); return !more.innerText.includes('Asking') && more.innerText")
+    assert f"since {hold['acquiredAt']}" in more and until in more and hold["lockId"] in more, more
+    # One hold has one button, and it is there on each screen.
+    for width in [1280, 400]:
+        browser.view(width, 800)
+        seen = browser.run("return [...document.querySelectorAll('#body .break')].map(end => end.checkVisibility() && end.ariaLabel)")
+        assert seen == ["Break leader"], (width, seen)
+    browser.view(1280, 800)
+    assert server.ask("DELETE", "/locks/leader")[0] == 200
+
+
 def needs_no_mouse(browser, server):
     holder = server.line("l", "leader", "10 60", name="worker-1")
     assert holder.hear().startswith(b"ok ")
@@ -232,21 +298,19 @@ def needs_no_mouse(browser, server):
         assert len(seen) < 20, seen
         browser.press("Tab")
         assert browser.run("const style = getComputedStyle(document.activeElement); return style.outlineStyle !== 'none' && style.outlineWidth !== '0px'"), browser.run(FOCUS)
-    assert seen[1:] == ["pause", "prefix", "Lock", "Holder", "Address", "Held for", "Lease left", "Waiting"], seen
+    assert seen[1:] == ["pause", "prefix", "only", "Lock", "Holder", "Held for", "Lease left", "Waiting", "Longest wait"], seen
     browser.press("Enter")
     browser.until("return document.activeElement.ariaExpanded === 'true' && document.querySelector('.more').innerText.includes('Nobody waits.')")
     browser.press("Tab")
     assert browser.run(FOCUS) == "Break leader"
-    browser.press("Tab")
-    assert browser.run(FOCUS) == "Break the hold of worker-1"
     browser.press(" ")
     assert desk.dialog() and browser.run(FOCUS) == "no"
     browser.press("Escape")
-    assert not desk.dialog() and browser.run(FOCUS) == "Break the hold of worker-1"
+    assert not desk.dialog() and browser.run(FOCUS) == "Break leader"
     # A poll does not take the focus away.
     polls = browser.run("return performance.getEntriesByType('resource').length")
     browser.until("return performance.getEntriesByType('resource').length > arguments[0] + 8", polls)
-    assert browser.run(FOCUS) == "Break the hold of worker-1"
+    assert browser.run(FOCUS) == "Break leader"
     browser.press("Enter")
     browser.press("Tab")
     assert browser.run(FOCUS) == "yes"
@@ -348,33 +412,38 @@ def says_what_the_server_is_up_to(browser, binary):
         holder = server.line("l", "leader", "10 600")
         desk = Desk(browser, server)
         desk.says("state", "Live")
-        desk.says("guard", "none")
+        desk.says("facts", "a restart forgets all locks")
         desk.says("deadlocks", "0")
+        # Nothing was granted since the page is open, so there is no mean.
+        desk.says("waitmost", "no grant in")
+        assert browser.run("return document.getElementById('wait').textContent") == "–"
         # The graphs follow what happens: of a few grants that waited none is lost.
         other = server.line()
         end = time.monotonic() + 20
-        while browser.run("return document.getElementById('ratemost').textContent") in ("measuring", "at most 0/s in 2s"):
+        while not browser.run("return document.querySelector('#rate + svg path').getAttribute('d')").startswith("M"):
             assert time.monotonic() < end
             token = other.ask("l", "other", "10 60").split()[1]
             assert other.ask("r", "other", token) == b"ok"
             time.sleep(0.01)
-        assert browser.run("return document.querySelector('#rateline path + path').getAttribute('d')").startswith("M")
+        assert desk.says("waitmost", "peak ").endswith("s")
         other.close()
         # A client that waits for its own lock is refused.
         assert holder.hear().startswith(b"ok ")
         assert holder.ask("l", "leader", "10") == b"error_deadlock"
         desk.says("deadlocks", "1")
+        place = browser.run(PLACE, "leader")
         server.process.send_signal(signal.SIGTERM)
-        desk.says("state", "draining")
-        desk.says("why", "about to stop")
+        desk.says("state", "Draining")
+        desk.says("banner", "about to stop")
+        assert browser.run(PLACE, "leader") == place
         server.process.kill()
         server.process.wait()
         desk.says("state", "Not connected")
-        desk.says("why", "does not answer")
+        desk.says("banner", "does not answer")
+        assert browser.run(PLACE, "leader") == place
         assert browser.run(ROWS) == ["leader"]
         ports = {"port": server.port, "http_port": server.http_port}
     with Server(binary, **ports) as server:
-        browser.click("#again")
         desk.says("state", "Live")
         desk.says("news", "has restarted")
         desk.says("empty", "No lock is held")
@@ -446,6 +515,9 @@ def main(binary):
                 breaks_one_holder_of_a_semaphore_or_all,
                 shows_any_name_as_text,
                 finds_names_and_turns_pages,
+                finds_a_lock_that_is_waited_for_on_any_page,
+                keeps_its_header_in_sight,
+                says_when_a_hold_began_and_until_when_it_renews_itself,
                 needs_no_mouse,
                 is_a_table_for_a_screen_reader,
                 can_be_read_on_every_screen,
