@@ -7,7 +7,7 @@ mod answer;
 mod locks;
 
 use super::Hub;
-use super::agenda::Work;
+use super::agenda::{BYTES_A_UNIT, Work};
 use super::listing::Listing;
 use super::refusals::Refused;
 use super::session::{Busy, Rest};
@@ -124,13 +124,26 @@ impl Hub {
                 self.rest(slot).exchange = Some(exchange);
                 self.begin_listing(slot, Listing::Metrics);
             }
-            Route::Page => self.give(slot, &exchange, write_page),
-            Route::OpenApi => self.give(slot, &exchange, write_description),
+            Route::Page => return self.give_stored(slot, &exchange, write_page),
+            Route::OpenApi => return self.give_stored(slot, &exchange, write_description),
             Route::Acquire | Route::Release | Route::Renew | Route::Server | Route::Unknown => {
                 unreachable!("it has a body, a problem or only OPTIONS")
             }
         }
         0
+    }
+
+    /// Gives one of the two long texts, unless the client has it already. Returns what that cost.
+    fn give_stored(
+        &mut self,
+        slot: u32,
+        exchange: &Exchange,
+        write: impl FnOnce(&Exchange, Clock, &mut Vec<u8>),
+    ) -> Work {
+        let before = self.sessions[slot].outlet.len();
+        self.give(slot, exchange, write);
+        let given = self.sessions[slot].outlet.len() - before;
+        (given / BYTES_A_UNIT) as Work
     }
 
     /// The answer to `/health`: that there is one says that the loop turns.

@@ -103,6 +103,24 @@ fn a_turn_gives_only_as_many_long_answers_as_it_has_work_for() {
 }
 
 #[test]
+fn the_description_is_given_to_a_few_clients_a_turn() {
+    let mut d = Dialogue::patient();
+    let clients: Vec<usize> = (0..20).map(|_| d.calls()).collect();
+    for &client in &clients {
+        let ask = request("GET", "/openapi.json", "");
+        d.0.send_only(client, ask.as_bytes());
+    }
+    d.0.turn();
+    let heard = |&&client: &&usize| !d.0.clients[client].heard.is_empty();
+    let now = clients.iter().filter(heard).count();
+    assert!((1..=6).contains(&now), "{now} in a turn");
+    d.0.settle();
+    for client in clients {
+        assert_eq!(d.next_answer(client).status, 200);
+    }
+}
+
+#[test]
 fn a_status_shows_who_waits_behind_whom_on_either_face() {
     let mut d = Dialogue::patient();
     let (a, b, line) = (d.calls(), d.calls(), d.connect());
