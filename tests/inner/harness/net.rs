@@ -184,6 +184,7 @@ impl Net {
     }
 
     /// The client sends its last bytes, and the server reads them when the end has come, too.
+    #[cfg(feature = "http")]
     pub fn send_last(&mut self, client: usize, bytes: &[u8]) {
         self.clients[client].ended = true;
         self.send_only(client, bytes);
