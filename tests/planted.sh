@@ -12,7 +12,7 @@ trap 'rm -rf "$temp"' EXIT
 export GIT_CEILING_DIRECTORIES=$temp
 # Built for every bug and mostly run for a moment: optimising more would cost more than it saves.
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_TEST_DEBUG=0 CARGO_PROFILE_TEST_CODEGEN_UNITS=256
-simulations=(locks_sim hub_sim signals_sim rest_sim)
+simulations=(locks_sim hub_sim signals_sim)
 
 bugs=("$@")
 if [ ${#bugs[@]} = 0 ]; then
@@ -35,8 +35,7 @@ simulate() { timeout 120 cargo test --quiet --test inner "$1" -- --nocapture >lo
 order() {
     case $(sed -n 's/^--- a.src.\([a-z_/]*\).*/\1/p' "$1") in
         *signals*) echo signals_sim hub_sim locks_sim ;;
-        *http* | *rest*) echo rest_sim hub_sim locks_sim ;;
-        *hub* | *wire* | *buffer*) echo hub_sim rest_sim locks_sim signals_sim ;;
+        *hub* | *wire* | *buffer*) echo hub_sim locks_sim signals_sim ;;
         *) echo locks_sim hub_sim signals_sim ;;
     esac
 }

@@ -7,6 +7,4 @@ mod hub_sim;
 mod judges;
 mod knots;
 mod locks_sim;
-#[cfg(feature = "http")]
-mod rest_sim;
 mod signals_sim;

@@ -1,4 +1,7 @@
-//! Clients of distlockd in the simulation: what they say, how that is spelt, and how they come and go.
+//! Clients of distlockd in the simulation: what they say, and how that is spelt; and how they and those of the REST face
+//! come, speak and go.
+
+use std::net::SocketAddr;
 
 use dflockd::command::Space;
 use dflockd::wire::Face;
@@ -20,16 +23,16 @@ const MISTAKES: [(u8, &[u8], usize, &str); 6] = [
     (2, b"k\xc3", 0, "Name and client id must be UTF-8"),
 ];
 
-/// Callers that may be there at once.
+/// Callers of one face that may be there at once.
 const CROWD: usize = 4;
 
 impl World<'_> {
     /// One turn, perhaps a late one, in which some of them act, and perhaps some on lines before, between and after.
-    pub fn call(&mut self, open: &[usize]) {
-        if self.judge.callers().len() < CROWD && self.dice.chance(40) {
-            self.dial();
+    pub fn call(&mut self, open: &[usize], face: Face) {
+        if self.judge.callers(face).len() < CROWD && self.dice.chance(40) {
+            self.dial(face);
         }
-        let callers = self.judge.callers();
+        let callers = self.judge.callers(face);
         if callers.is_empty() {
             return;
         }
@@ -37,18 +40,26 @@ impl World<'_> {
             self.net.now += self.span();
         }
         let alone = self.dice.chance(70);
-        for _ in 0..*self.dice.pick(&[1, 1, 2, 3, 5]) {
+        // Clients of HTTP hardly ever pipeline, and there are many of them already.
+        let most = if face == Face::Distlockd { 5 } else { 2 };
+        for _ in 0..*self.dice.pick(&[1, 1, 2, 3, most]) {
             if !alone && self.dice.chance(50) {
                 let at = *self.dice.pick(open);
                 self.send(at);
                 continue;
             }
             let at = *self.dice.pick(&callers);
+            let floods = match face {
+                Face::Distlockd => self.habits.flood,
+                _ => 0,
+            };
             match self
                 .dice
-                .weigh(&[30, self.habits.end, self.habits.reset, self.habits.flood])
+                .weigh(&[30, self.habits.end, self.habits.reset, floods])
             {
                 0 => self.speak(at),
+                #[cfg(feature = "http")]
+                1 if face == Face::Http && self.dice.chance(50) => self.speak_last(at),
                 1 => self.net.end_only(at),
                 2 => {
                     self.judge.caller(at).reset = true;
@@ -63,28 +74,43 @@ impl World<'_> {
         self.settle();
     }
 
-    fn dial(&mut self) {
-        self.judge.dialled();
+    /// Somebody connects, now and then from another host.
+    pub fn dial(&mut self, face: Face) -> usize {
+        let far = self.dice.chance(10);
+        let admin = self.settings.admin.is_some() && self.dice.chance(50);
+        self.judge.dialled(self.net.now, face, (!far, admin));
         self.scripts.push(Vec::new());
-        self.net.connect_to(Face::Distlockd);
+        let from = if far { [192, 0, 2, 1] } else { [127, 0, 0, 1] };
+        let port = 1 + self.dice.below(60_000) as u16;
+        let at = self.net.connect_from(face, SocketAddr::from((from, port)));
         self.settle();
+        at
     }
 
     /// Whether the caller can speak, and takes what it is told.
-    fn is_heard(&mut self, at: usize) -> bool {
+    pub fn is_heard(&mut self, at: usize) -> bool {
         let client = &self.net.clients[at];
         let hears = client.appetite == usize::MAX && self.net.output(at).is_empty();
-        let speaks = !client.ended && client.unread.is_empty() && !self.judge.caller(at).reset;
+        let goes_on = !client.ended && !client.closed && !client.shut;
+        let speaks = goes_on && client.unread.is_empty() && !self.judge.caller(at).reset;
         hears && speaks
     }
 
-    fn speak(&mut self, at: usize) {
+    pub fn speak(&mut self, at: usize) {
         if !self.is_heard(at) {
             return;
         }
-        while self.scripts[at].is_empty() || self.dice.chance(40) {
-            let call = self.think();
-            self.put_call(at, call);
+        let is_rest = self.judge.caller(at).face != Face::Distlockd;
+        let more = if is_rest { 10 } else { 40 };
+        while self.scripts[at].is_empty() || self.dice.chance(more) {
+            match self.judge.caller(at).face {
+                #[cfg(feature = "http")]
+                Face::Http => self.visit(at),
+                _ => {
+                    let call = self.think();
+                    self.put_call(at, call);
+                }
+            }
         }
         let most = self.scripts[at].len() as u64;
         let n = if self.dice.chance(self.habits.whole) {
@@ -114,7 +140,7 @@ impl World<'_> {
         self.say_call(at, all);
     }
 
-    fn say_call(&mut self, at: usize, n: usize) {
+    pub fn say_call(&mut self, at: usize, n: usize) {
         let bytes: Vec<u8> = self.scripts[at].drain(..n).collect();
         self.judge.caller(at).sent += bytes.len();
         self.net.send_only(at, &bytes);
@@ -159,7 +185,6 @@ impl World<'_> {
         let (command, name, id) = match request {
             Request::Lock(Act::Claim { key, name }) => (1, name_of(key), CLAIMANTS[name].to_vec()),
             Request::Lock(Act::Yield { key, name }) => (2, name_of(key), CLAIMANTS[name].to_vec()),
-            Request::Lock(other) => panic!("no frame says {other:?}"),
             Request::Health => (3, Vec::new(), Vec::new()),
             Request::Mistake(why) => {
                 let fits = |mistake: &&(u8, &[u8], usize, &str)| mistake.3 == why;
@@ -168,6 +193,7 @@ impl World<'_> {
                 let (command, name, len, _) = mistakes[usize::from(long) * (mistakes.len() - 1)];
                 (*command, name.to_vec(), vec![b'i'; *len])
             }
+            other => panic!("no frame says {other:?}"),
         };
         let script = &mut self.scripts[at];
         script.push(command);
@@ -176,7 +202,12 @@ impl World<'_> {
         }
         script.extend_from_slice(&name);
         script.extend_from_slice(&id);
-        let ahead = script.len();
+        self.note_call(at, request);
+    }
+
+    /// The request is in the script to the end.
+    pub fn note_call(&mut self, at: usize, request: Request) {
+        let ahead = self.scripts[at].len();
         let caller = self.judge.caller(at);
         let end = caller.sent + ahead;
         caller.calls.push_back((request, end));

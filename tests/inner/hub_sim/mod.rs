@@ -1,9 +1,11 @@
 //! The hub against a naive model, through bytes: clients that pipeline, cut their frames anywhere, talk nonsense,
 //! signal to each other, do not read, fall silent or vanish; several of them in one turn, and turns that come
-//! late. The model is a judge that reads what clients said and were told. That no idle session holds a complete
+//! late. Clients of all faces compete for the same keys. The model is a judge that reads what clients said and were told. That no idle session holds a complete
 //! request, the hub checks itself whenever it is settled.
 
 mod calls;
+#[cfg(feature = "http")]
+mod rest;
 mod words;
 
 use std::net::SocketAddr;
@@ -56,6 +58,8 @@ struct Habits {
     slow: u64,
     flood: u64,
     calls: u64,
+    /// What the clients of the REST face do.
+    visits: u64,
     hurry: u64,
     /// Percent of the acquires that turn to another key if their owner has this one.
     shy: u64,
@@ -77,6 +81,8 @@ struct World<'a> {
     /// By client: what it has made up its mind to send.
     scripts: Vec<Vec<u8>>,
     topics: Topics,
+    #[cfg(feature = "http")]
+    visits: rest::Visits,
 }
 
 impl<'a> World<'a> {
@@ -106,6 +112,8 @@ impl<'a> World<'a> {
             settings,
             scripts: Vec::new(),
             topics: Topics::new(&mut dice),
+            #[cfg(feature = "http")]
+            visits: rest::Visits::new(&mut dice),
             dice,
             trace,
         }
@@ -163,20 +171,23 @@ impl<'a> World<'a> {
             flood,
             burst,
             calls,
+            visits,
             hurry,
             ..
         } = self.habits;
         match self
             .dice
-            .weigh(&[60, sleep, slow, flood, burst, 1, calls, hurry])
+            .weigh(&[60, sleep, slow, flood, burst, 1, calls, hurry, visits])
         {
             0 => self.race(&open),
             1 => self.sleep(),
             2 => self.read_little(at),
             3 => self.flood(at),
             4 => self.burst(&open),
-            6 => self.call(&open),
+            6 => self.call(&open, Face::Distlockd),
             7 => self.hurry(at),
+            #[cfg(feature = "http")]
+            8 => self.call(&open, Face::Http),
             _ => self.haunt(),
         }
     }
@@ -230,7 +241,8 @@ impl<'a> World<'a> {
             if self.dice.chance(60) {
                 self.net.clients[at].breaks = true;
             } else if self.net.clients[at].appetite == usize::MAX {
-                self.net.clients[at].appetite = *self.dice.pick(&[0, 1, 10, 100]);
+                let anywhere = self.dice.below(700) as usize;
+                self.net.clients[at].appetite = *self.dice.pick(&[0, 1, 10, 100, anywhere]);
             }
         }
     }
@@ -318,7 +330,7 @@ impl<'a> World<'a> {
 
     /// The client takes some more bytes, and then none, or again as many as come.
     fn read_little(&mut self, mut at: usize) {
-        let callers = self.judge.callers();
+        let callers = self.judge.all_callers();
         if !callers.is_empty() && self.dice.chance(50) {
             at = *self.dice.pick(&callers);
         }
@@ -407,6 +419,8 @@ impl<'a> World<'a> {
 
     /// S9: when every client is gone and every lease is over, nothing is left.
     fn end(&mut self) {
+        #[cfg(feature = "http")]
+        self.repeat_the_rest();
         for at in 0..self.net.clients.len() {
             self.judge.peers[at].fed = true;
             self.net.feed_client(at, usize::MAX);
@@ -486,6 +500,10 @@ impl Habits {
             slow: dice.below(4),
             flood: u64::from(dice.chance(20)),
             calls: *dice.pick(&[0, 0, 0, 10, 30, 100]),
+            visits: match *dice.pick(&[0, 0, 0, 20, 60, 150]) {
+                visits if cfg!(feature = "http") => visits,
+                _ => 0,
+            },
             hurry: u64::from(dice.chance(30)),
             shy: *dice.pick(&[0, 90]),
             named: *dice.pick(&[0, 0, 50, 90]),

@@ -267,7 +267,7 @@ impl World<'_> {
     }
 
     /// What most ask for, or once in a while something else.
-    fn limit(&mut self, key: usize) -> u32 {
+    pub fn limit(&mut self, key: usize) -> u32 {
         let Key { space, limit, .. } = self.judge.story.judge.keys[key];
         if space == Space::Semaphore && self.dice.chance(5) {
             return 1 + self.dice.below(10) as u32;
@@ -276,7 +276,7 @@ impl World<'_> {
     }
 
     /// A key and a token for it: right, stale, of another key, forged.
-    fn token(&mut self, at: usize) -> (usize, Token) {
+    pub fn token(&mut self, at: usize) -> (usize, Token) {
         let judge = &self.judge.story.judge;
         let who = judge.who(self.net.clients[at].id);
         let mine = self.dice.chance(80);

@@ -6,6 +6,8 @@ pub mod callers;
 mod frames;
 mod peers;
 pub mod pushes;
+#[cfg(feature = "http")]
+mod rest;
 mod rounds;
 mod shown;
 mod spelling;
@@ -13,7 +15,7 @@ mod story;
 
 use std::collections::VecDeque;
 
-use dflockd::command::Us;
+use dflockd::command::{Token, Us};
 use dflockd::hub::{OUTPUT_MAX, Settings};
 use dflockd::wire::Face;
 
@@ -47,7 +49,7 @@ pub struct Peer {
     /// It has said the secret, or there is none.
     trusted: bool,
     /// It has said the administrator's.
-    admin: bool,
+    pub admin: bool,
     /// It is on the server's own host.
     local: bool,
     /// It came during the drain, and was told nothing but that it may go on.
@@ -168,6 +170,7 @@ impl Judge {
             if let Call::Hear { client, come } = entry.call {
                 self.calls += 1;
                 self.peers[client].spoke = self.calls;
+                self.note_come(client, come);
                 self.peers[client].come.push((call, come));
                 self.peers[client].acted = call;
             }
@@ -322,7 +325,7 @@ impl Judge {
     }
 
     /// Whether the client may end holds by force.
-    fn may_break(&self, at: usize) -> bool {
+    pub fn may_break(&self, at: usize) -> bool {
         let peer = &self.peers[at];
         match (&self.settings.admin, &self.settings.secret) {
             (Some(_), _) => peer.admin,
@@ -334,7 +337,8 @@ impl Judge {
     /// S1 to S9: there is an order in which all answers are right.
     fn tell_story(&mut self, net: &Net, journal: &[Entry]) {
         let ids: Vec<_> = net.clients.iter().map(|client| client.id).collect();
-        let mut places: Vec<usize> = (0..ids.len()).filter(|&at| !self.peers[at].left).collect();
+        let waits = |&at: &usize| !self.peers[at].left || self.unheard(net, at).is_some();
+        let mut places: Vec<usize> = (0..ids.len()).filter(waits).collect();
         places.sort_by_key(|&at| self.peers[at].spoke);
         let parts: Vec<Part> = places.iter().map(|&at| self.part(net, at)).collect();
         let shown = std::mem::take(&mut self.shown);
@@ -352,12 +356,20 @@ impl Judge {
         }
     }
 
+    /// What the client was granted, and what its connection has not taken all the answer of.
+    fn unheard(&self, net: &Net, at: usize) -> Option<(usize, Token)> {
+        let caller = self.peers[at].caller.as_ref()?;
+        caller.unheard(net.clients[at].heard.len())
+    }
+
     /// What a client has to do with the locks in this turn.
     fn part(&mut self, net: &Net, at: usize) -> Part {
-        let may_break = self.may_break(at);
+        let (may_break, unheard) = (self.may_break(at), self.unheard(net, at));
         let (client, peer) = (&net.clients[at], &mut self.peers[at]);
         let over = peer.is_over(client);
-        let ends = over || peer.reset || client.ended || client.closed || client.shut;
+        let leaves = peer.caller.as_ref().is_some_and(|caller| caller.farewell);
+        let gone = client.ended || client.closed || client.shut;
+        let ends = over || peer.reset || gone || leaves;
         let sent = peer.caller.as_ref().map_or(peer.sent, |caller| caller.sent);
         let come = delivered(net, at, sent);
         let unanswered: Vec<(Option<Act>, usize)> = match &peer.caller {
@@ -386,16 +398,16 @@ impl Judge {
         let asks = std::mem::take(&mut peer.asked);
         Part {
             id: client.id,
-            face: if peer.caller.is_some() {
-                Face::Distlockd
-            } else {
-                Face::Text
-            },
+            face: peer
+                .caller
+                .as_ref()
+                .map_or(Face::Text, |caller| caller.face),
             asks,
             ends,
             over: over.then_some(peer.acted),
             blocked: peer.blocked,
             drains: self.draining && peer.caller.is_none(),
+            unheard,
         }
     }
 

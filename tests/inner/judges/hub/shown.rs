@@ -1,4 +1,5 @@
-//! What the hub says of one key, as the judge reads it: a line of JSON, held against a lock table.
+//! What the hub says of one key, as the judge reads it: JSON, on a line or as a status of the REST face, held against a
+//! lock table.
 
 use std::net::SocketAddr;
 
@@ -8,7 +9,7 @@ use dflockd::locks::Locks;
 use crate::harness::{Json, Net};
 use crate::judges::locks::Key;
 
-/// The answer to `show`.
+/// The answer to `show`, or to a request for the status.
 #[derive(Debug)]
 pub struct Shown {
     /// The call that brought it.
@@ -25,7 +26,8 @@ pub struct Shown {
 #[derive(Debug)]
 struct Ticket {
     fence: Option<u64>,
-    session: u64,
+    /// 0 for none; a status does not say it of an owner's.
+    session: Option<u64>,
     owner: Option<String>,
     since: f64,
     left: f64,
@@ -51,6 +53,30 @@ impl Shown {
             waiting: json.field("waiting").number() as u64,
             holders: tickets("holders", "held_s"),
             queue: tickets("queue", "waited_s"),
+        }
+    }
+
+    /// Reads a status.
+    #[cfg(feature = "http")]
+    pub fn status(call: usize, key: &Key, json: &Json) -> Shown {
+        assert_eq!(
+            json.field("lockName").text(),
+            String::from_utf8_lossy(&key.name)
+        );
+        let tickets = |list: &str, begun: &str| {
+            let all = json.field(list).list().iter();
+            all.map(|item| Ticket::of_status(item, begun)).collect()
+        };
+        let held = json.get("held").map_or(0, |held| held.number() as u64);
+        assert_eq!(*json.field("locked"), Json::Bool(held > 0));
+        Shown {
+            call,
+            space: key.space,
+            key: key.name.clone(),
+            held,
+            waiting: json.field("waiters").number() as u64,
+            holders: tickets("holders", "heldFor"),
+            queue: tickets("queue", "waited"),
         }
     }
 
@@ -100,10 +126,33 @@ impl Ticket {
         let seconds = |name: &str| item.get(name).map_or(0.0, Json::number);
         Ticket {
             fence,
-            session,
+            session: Some(session),
             owner: item.get("owner").map(|owner| owner.text().into()),
             since: seconds(begun),
             left: seconds("lease_expires_in_s"),
+        }
+    }
+
+    #[cfg(feature = "http")]
+    fn of_status(item: &Json, begun: &str) -> Ticket {
+        let fence = item.get("lockId").map(|id| {
+            let digits = id.text().strip_prefix("lock-").expect("lock- and a fence");
+            u64::from_str_radix(digits, 16).expect("16 digits")
+        });
+        let (session, owner) = match item.field("clientId") {
+            Json::Null => (Some(0), None),
+            client => match client.text().strip_prefix("conn-") {
+                Some(serial) => (serial.parse().ok(), None),
+                None => (None, Some(client.text().into())),
+            },
+        };
+        let seconds = |name: &str| item.get(name).map_or(0.0, Json::number);
+        Ticket {
+            fence,
+            session,
+            owner,
+            since: seconds(begun),
+            left: seconds("ttl"),
         }
     }
 
@@ -111,7 +160,7 @@ impl Ticket {
         let near = |seconds: f64, span: Us| (seconds - span as f64 / SECOND as f64).abs() < 0.0011;
         let owner = view.owner.map(String::from_utf8_lossy);
         self.fence.unwrap_or(0) == view.fence
-            && self.session == view.session.map_or(0, SessionId::serial)
+            && (self.session).is_none_or(|s| s == view.session.map_or(0, SessionId::serial))
             && self.owner.as_deref() == owner.as_deref()
             && near(self.since, view.age)
             && (view.fence == 0 || near(self.left, view.lease_left))

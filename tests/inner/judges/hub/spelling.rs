@@ -3,13 +3,17 @@
 use dflockd::command::{Refusal, Reply, SECOND, Token};
 use dflockd::wire::Face;
 
+#[cfg(feature = "http")]
+use super::rest;
 use crate::judges::locks::Act;
 
 /// The answer to a request: a line without its LF, or a frame.
 pub fn spell(face: Face, act: &Act, reply: &Reply) -> Vec<u8> {
     match face {
         Face::Text => line(reply).into_bytes(),
-        _ => claim(act, reply),
+        Face::Distlockd => claim(act, reply),
+        #[cfg(feature = "http")]
+        Face::Http => rest::spell(act, reply).into_bytes(),
     }
 }
 

@@ -66,6 +66,11 @@ pub enum Act {
         key: usize,
         fence: Option<u64>,
     },
+    /// A hold whose client cannot have heard of it is given back, by nobody.
+    TakeBack {
+        key: usize,
+        token: Token,
+    },
     Close,
     Drain,
     Tick {
@@ -89,6 +94,14 @@ impl Act {
         )
     }
 
+    /// Whether a session asks for it, and is answered.
+    pub(super) fn is_asked(self) -> bool {
+        !matches!(
+            self,
+            Act::Close | Act::Drain | Act::Tick { .. } | Act::TakeBack { .. }
+        )
+    }
+
     /// The key that it is about.
     pub fn key(self) -> Option<usize> {
         match self {
@@ -102,7 +115,8 @@ impl Act {
             | Act::Release { key, .. }
             | Act::Renew { key, .. }
             | Act::Claim { key, .. }
-            | Act::Yield { key, .. } => Some(key),
+            | Act::Yield { key, .. }
+            | Act::TakeBack { key, .. } => Some(key),
             Act::Declare { .. } | Act::Close | Act::Drain | Act::Tick { .. } => None,
         }
     }
@@ -175,7 +189,7 @@ impl Act {
                 let (space, key) = of(key);
                 Command::Break { space, key, fence }
             }
-            Act::Release { key, token } => {
+            Act::Release { key, token } | Act::TakeBack { key, token } => {
                 let (space, key) = of(key);
                 Command::Release { space, key, token }
             }

@@ -107,6 +107,11 @@ impl Judge {
             .collect()
     }
 
+    /// How many places are kept.
+    pub fn kept(&self) -> usize {
+        self.waits.iter().filter(|wait| wait.kept.is_some()).count()
+    }
+
     /// Whether a repeat of this attempt is refused, for it was ended.
     pub(super) fn is_ended(&self, key: usize, attempt: Option<Attempt>) -> bool {
         let name = &self.keys[key].name;
@@ -248,7 +253,7 @@ impl Judge {
             self.flow.unsure_renewals += u64::from(stepped);
         }
         let hold = &mut self.holds[place];
-        (hold.lease, hold.record) = (lease, None);
+        (hold.lease, hold.record, hold.repeated) = (lease, None, true);
         hold.due = hold.due.max(now.saturating_add(lease));
         assert_eq!(told, hold.due - now, "S6: until the later of the ends");
         hold.begin_steps(now);
@@ -458,6 +463,24 @@ impl Judge {
         }
         let is_it = |hold: &Hold| hold.token.is_some_and(|t| ended.contains(&t.fence));
         self.end_holds(End::Expired, is_it);
+        self.count_steps(locks.counts().renewals);
+    }
+
+    /// A step that moves no end of a lease, because a longer one was asked for before, shows in the count alone.
+    fn count_steps(&mut self, renewals: u64) {
+        while renewals > self.flow.renewals + self.flow.unsure_renewals {
+            let now = self.now;
+            let is_due = |hold: &Hold| {
+                let crowd = self.survey.limit(hold.key).is_some_and(|limit| limit > FEW);
+                let unseen = hold.stepped(now) == Some(hold.due);
+                crowd && unseen && hold.steps.is_some_and(|steps| steps.next <= now)
+            };
+            let due = (0..self.holds.len()).filter(|&at| is_due(&self.holds[at]));
+            let first = due.min_by_key(|&at| self.holds[at].steps.map(|steps| steps.next));
+            let Some(first) = first else { break };
+            self.holds[first].take_step(now);
+            self.flow.renewals += 1;
+        }
     }
 
     /// What the table shows of the terms of a hold.

@@ -63,7 +63,7 @@ pub struct Hold {
     /// Whose it is when deadlocks are looked for.
     pub who: Who,
     /// It is bound by its lease alone.
-    detached: bool,
+    pub detached: bool,
     since: Us,
     /// In which step it began.
     begun: u64,
@@ -71,6 +71,8 @@ pub struct Hold {
     /// Whose record leads to it, and in which step and after which fence it began.
     pub record: Option<Record>,
     attempt: Option<Attempt>,
+    /// A repeat was told of it.
+    repeated: bool,
     /// It renews itself.
     steps: Option<Steps>,
     note: Option<&'static [u8]>,
@@ -140,7 +142,7 @@ pub struct Judge {
     ends: usize,
     /// Sessions and keys whose leases were lost, the oldest first.
     lost: Vec<(SessionId, usize)>,
-    /// Holds that nobody was told of and that may have ended with their sessions.
+    /// Holds that nobody was told of and that were taken back or may have ended with their sessions.
     untold: u64,
     /// Attempts that were ended, and the one that this command ends.
     ended: Vec<Ended>,
@@ -221,7 +223,7 @@ impl Judge {
         self.now = self.now.max(clock);
         self.step += 1;
         self.former_fence = self.last_fence;
-        let asks = !matches!(act, Act::Close | Act::Drain | Act::Tick { .. });
+        let asks = act.is_asked();
         // The answer to who asked comes last.
         let Outbox {
             mut replies,
@@ -321,11 +323,19 @@ impl Judge {
                     self.renewed(from, key, token, lease);
                 }
             }
+            Act::TakeBack { key, token } => self.taken_back(key, token),
             Act::Close => self.close(from),
             Act::Drain => self.draining = true,
             Act::Tick { heard } => self.hear_until(heard),
         }
         Err(Refusal::Error)
+    }
+
+    /// What nobody has heard of ends. A hold that a repeat has found its client knows of.
+    fn taken_back(&mut self, key: usize, token: Token) {
+        let is_it = |hold: &Hold| hold.is(key, token) && !hold.repeated;
+        self.untold += u64::from(self.holds.iter().any(is_it));
+        self.end_holds(End::Otherwise, is_it);
     }
 
     /// All that is due by then ends, or takes its step.
@@ -536,6 +546,7 @@ impl Judge {
             fading: false,
             record: recorded.then(|| Record::new(id, self.step, self.former_fence)),
             attempt: None,
+            repeated: false,
             steps: None,
             note: None,
         });

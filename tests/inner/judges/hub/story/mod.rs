@@ -3,21 +3,25 @@
 //! looks after each call. It is found by trying: a second table, the twin, is asked the same things. Whether the story
 //! is legal, the judge of the lock table says, command by command; nothing here knows a rule of it.
 
+mod doubts;
 mod search;
 
 use std::collections::{HashSet, VecDeque};
 
-use dflockd::command::{Outbox, Reply, SessionId, Us};
+use dflockd::command::{Outbox, Reply, SessionId, Token, Us};
 use dflockd::locks::{Locks, Settings};
 use dflockd::wire::Face;
 
 use super::Shown;
 use crate::harness::{Call, Entry, apply};
 use crate::judges::locks::{self, Act, Key, Slot};
+use doubts::{delays, exchanges, rivals, stand_ins};
 use search::{Scene, State};
 
-/// Commands that are tried to explain one call, at most: mostly, and if nothing else helps.
+/// Commands that are tried to explain one call, at most: mostly, before the former calls are doubted, and if nothing else
+/// helps.
 const TRIES: usize = 150;
+const PATIENT_TRIES: usize = 600;
 const ALL_TRIES: usize = 2000;
 
 /// Other orders of former calls that are tried.
@@ -39,6 +43,8 @@ pub struct Part {
     pub blocked: bool,
     /// The drain closes it if it holds nothing.
     pub drains: bool,
+    /// The key and the token of a grant that its client has not heard of to the end.
+    pub unheard: Option<(usize, Token)>,
 }
 
 /// One request.
@@ -60,6 +66,8 @@ struct Progress {
     open: bool,
     /// When it was heard or answered last: who came first is likely to be served first.
     ready: usize,
+    /// A grant that is taken back if the session ends.
+    grant: Option<(usize, Token)>,
 }
 
 /// One command of the story, or the coming of a session.
@@ -74,6 +82,18 @@ struct Step {
     act: Option<Act>,
     /// What was answered, to whom.
     said: Vec<(SessionId, Reply)>,
+}
+
+/// How an answer begins that tells of a kept place.
+const KEPT: &[u8] = b"timeout kept";
+
+/// What is tried in one call.
+#[derive(Clone, Copy)]
+enum Hint {
+    /// That this session comes first, if it can.
+    First(SessionId),
+    /// That it comes after all others.
+    Last(SessionId),
 }
 
 /// Calls that are explained together.
@@ -165,7 +185,7 @@ impl Story {
     fn tell(
         &mut self,
         turn: &Turn,
-        first: Option<(usize, SessionId)>,
+        hint: Option<(usize, Hint)>,
         path: &mut Vec<Step>,
     ) -> Result<(), String> {
         self.strayed |= !path.is_empty();
@@ -176,6 +196,7 @@ impl Story {
             waits: self.judge.waits(part.id) || self.judge.breaks(part.id),
             open: self.is_open(part.id),
             ready: at,
+            grant: part.unheard,
         };
         let mut progress: Vec<Progress> = parts.iter().enumerate().map(progress).collect();
         for (call, entry) in turn.entries.iter().enumerate() {
@@ -183,15 +204,15 @@ impl Story {
                 continue;
             }
             let own = self.begin_call(turn, call, &mut progress, path);
-            let first = first.filter(|first| first.0 == call);
+            let hint = hint.filter(|hint| hint.0 == call);
             let scene = Scene {
                 entry,
                 call,
                 parts,
                 shown: turn.shown,
-                first: match entry.call {
-                    Call::Break(client) => Some(turn.ids[client]),
-                    _ => first.map(|first| first.1),
+                hint: match entry.call {
+                    Call::Break(client) => Some(Hint::First(turn.ids[client])),
+                    _ => hint.map(|hint| hint.1),
                 },
             };
             let state = State {
@@ -209,6 +230,32 @@ impl Story {
             }
             self.begin_waits(&scene, &mut progress, path);
             self.close_empty(&scene, &mut progress, path);
+        }
+        self.take_back(turn, &progress, path)
+    }
+
+    /// A grant that nobody has heard of does not outlive its connection, unless a repeat has found it.
+    fn take_back(
+        &mut self,
+        turn: &Turn,
+        progress: &[Progress],
+        path: &mut Vec<Step>,
+    ) -> Result<(), String> {
+        for (part, progress) in turn.parts.iter().zip(progress) {
+            let is_over = part.over.is_some() && part.unheard.is_some();
+            let Some((key, token)) = progress.grant.filter(|_| is_over) else {
+                continue;
+            };
+            let now = turn.entries.last().map_or(0, |entry| entry.now);
+            if self.strayed {
+                self.go_back(path);
+            }
+            let held = self.twin.counts().held;
+            let act = Act::TakeBack { key, token };
+            self.ask(now, usize::MAX, SessionId::NOBODY, act, path);
+            if self.twin.counts().held < held {
+                return Err(format!("nobody has heard of {token:?}, and it stays"));
+            }
         }
         Ok(())
     }
@@ -269,15 +316,21 @@ impl Story {
         let mut pairs = rivals(path);
         pairs.truncate(RIVALS_MAX);
         let mut calls: Vec<_> = (pairs.iter())
-            .map(|&(_, second)| (path[second].call, path[second].id))
+            .map(|&(_, second)| (path[second].call, Hint::First(path[second].id)))
             .collect();
         calls.extend(stand_ins(path, turn.parts));
         if calls
             .into_iter()
-            .any(|first| self.tell(turn, Some(first), path).is_ok())
+            .any(|hint| self.tell(turn, Some(hint), path).is_ok())
         {
             return true;
         }
+        // To try all of the former ones takes far longer than to look once with more patience.
+        self.effort = PATIENT_TRIES;
+        if self.tell(turn, None, path).is_ok() {
+            return true;
+        }
+        self.effort = TRIES;
         let former = self.steps.clone();
         let mut pairs = rivals(&former);
         pairs.truncate(RIVALS_MAX);
@@ -300,12 +353,16 @@ impl Story {
                 }
             }
         }
-        let mut pairs = exchanges(&former);
-        pairs.truncate(RIVALS_MAX);
-        for (first, second) in pairs {
+        for (first, second) in exchanges(&former).into_iter().take(RIVALS_MAX) {
             let (early, late) = (former[first].clone(), former[second].clone());
             (self.steps[first].id, self.steps[first].act) = (late.id, late.act);
             (self.steps[second].id, self.steps[second].act) = (early.id, early.act);
+            if self.tell_anew(turn, &former, path) {
+                return true;
+            }
+        }
+        for (first, second) in delays(&former).into_iter().take(RIVALS_MAX) {
+            self.steps[first..=second].rotate_left(1);
             if self.tell_anew(turn, &former, path) {
                 return true;
             }
@@ -475,69 +532,6 @@ impl Story {
         while self.twin.take_knot().is_some() {}
         self.strayed = false;
     }
-}
-
-/// Pairs of steps of different sessions within one call: first those about one key, and the latest first.
-fn rivals(steps: &[Step]) -> Vec<(usize, usize)> {
-    let mut pairs = [Vec::new(), Vec::new()];
-    for (second, step) in steps.iter().enumerate().rev() {
-        if step.id == SessionId::NOBODY || step.act.is_none() {
-            continue;
-        }
-        let key = |step: &Step| step.act.and_then(Act::key);
-        let place = |step: &Step| (step.turn, step.call);
-        let before = (0..second).rev();
-        for first in before.take_while(|&first| place(&steps[first]) == place(step)) {
-            let other = &steps[first];
-            if other.id != step.id && other.id != SessionId::NOBODY && other.act.is_some() {
-                pairs[usize::from(key(other) != key(step))].push((first, second));
-            }
-        }
-    }
-    pairs.concat()
-}
-
-/// Pairs of requests of different sessions that began to wait in one queue, in different calls of one turn: perhaps each
-/// did when the other is thought to have. The latest come first.
-fn exchanges(steps: &[Step]) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    for (second, step) in steps.iter().enumerate().rev() {
-        if queue(step).is_none() {
-            continue;
-        }
-        let before = (0..second).rev();
-        for first in before.take_while(|&first| steps[first].turn == step.turn) {
-            let other = &steps[first];
-            let between = steps[first..second].iter();
-            if queue(other) == queue(step)
-                && other.call != step.call
-                && between.clone().all(|between| between.id != step.id)
-            {
-                pairs.push((first, second));
-            }
-        }
-    }
-    pairs
-}
-
-/// Calls in which a session began to wait, and others that asked for the same queue in this turn: perhaps one of them did
-/// in its place, and it has not come so far. The latest come first.
-fn stand_ins(path: &[Step], parts: &[Part]) -> Vec<(usize, SessionId)> {
-    let mut calls = Vec::new();
-    for step in path.iter().rev().filter(|step| queue(step).is_some()) {
-        let asks_for_it = |ask: &Asked| ask.act.can_queue() && ask.act.key() == queue(step);
-        let others = parts.iter().filter(|part| part.id != step.id);
-        let others = others.filter(|part| part.asks.iter().any(asks_for_it));
-        calls.extend(others.map(|part| (step.call, part.id)));
-    }
-    calls.truncate(RIVALS_MAX);
-    calls
-}
-
-/// The key in whose queue the session of a step stands from then on.
-fn queue(step: &Step) -> Option<usize> {
-    let key = step.act.filter(|act| act.can_queue()).and_then(Act::key);
-    key.filter(|_| step.said.iter().all(|said| said.0 != step.id))
 }
 
 /// By turn and session.

@@ -3,9 +3,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use dflockd::command::{Outbox, SessionId};
+use dflockd::command::{Outbox, Reply, SessionId};
 
-use super::{Asked, Part, Progress, Step, Story, UNSEEN_MAX, latest};
+use super::{Asked, Hint, KEPT, Part, Progress, Step, Story, UNSEEN_MAX, latest};
 use crate::harness::{Entry, Glance, looks, number};
 use crate::judges::hub::Shown;
 use crate::judges::hub::spelling::{fence_in, spell};
@@ -19,8 +19,7 @@ pub(super) struct Scene<'a> {
     pub parts: &'a [Part],
     /// What was said of keys, in any call.
     pub shown: &'a [Shown],
-    /// Whoever shall come first, if it can.
-    pub first: Option<SessionId>,
+    pub hint: Option<Hint>,
 }
 
 /// What may come next.
@@ -29,6 +28,8 @@ enum Next {
     /// The clock's, or the drain's.
     Own(Act),
     Ask(usize),
+    /// A grant that was not heard of is taken back.
+    TakeBack(usize),
     Close(usize),
 }
 
@@ -100,6 +101,10 @@ impl Story {
                     let part = &scene.parts[at];
                     (part.id, part.asks[state.progress[at].done].act)
                 }
+                Next::TakeBack(at) => {
+                    let (key, token) = state.progress[at].grant.expect("it has one");
+                    (SessionId::NOBODY, Act::TakeBack { key, token })
+                }
                 Next::Close(at) => (scene.parts[at].id, Act::Close),
             };
             let out = self.ask(scene.entry.now, scene.call, id, act, path);
@@ -149,6 +154,11 @@ impl Story {
             return false;
         }
         let grants = (goal.granted - has.granted) as u32;
+        // A place that is kept may just be over when its turn comes.
+        let keeps =
+            |ask: &&Asked| matches!(ask.act, Act::AcquireFor { terms, .. } if terms.keep > 0);
+        let asks = scene.parts.iter().flat_map(|part| &part.asks);
+        let kept = (self.judge.kept() + asks.filter(keeps).count()) as u32;
         let mut queues = looks(&self.twin, scene.entry.now).filter(|look| look.waiting > 0);
         queues.any(|look| {
             let left = scene
@@ -160,9 +170,13 @@ impl Story {
                     rest.take_while(|ask| ask.answer.as_ref().is_some_and(|a| a.0 == scene.call))
                 });
             let key = |ask: &Asked| ask.act.key().map(|key| &self.judge.keys[key]);
-            let its = |key: &Key| (key.space, number(&key.name)) == (look.space, look.name);
-            let left = left.filter(|ask| key(ask).is_some_and(its)).count() as u32;
-            look.waiting > scene.entry.glance.queue(&look) + grants + left
+            let its = |ask: &&Asked| {
+                let same =
+                    |key: &Key| key.space == look.space || matches!(ask.act, Act::Cancel { .. });
+                key(ask).is_some_and(|key| same(key) && number(&key.name) == look.name)
+            };
+            let left = left.filter(its).count() as u32;
+            look.waiting > scene.entry.glance.queue(&look) + grants + left + kept
         })
     }
 
@@ -189,7 +203,7 @@ impl Story {
     /// Whether it is worth trying, because of what the twin knows of the key.
     fn may_come(&self, scene: &Scene, state: &State, next: Next) -> bool {
         let at = match next {
-            Next::Own(_) => return true,
+            Next::Own(_) | Next::TakeBack(_) => return true,
             Next::Close(at) => {
                 let Part { id, ends, .. } = scene.parts[at];
                 // It makes no difference if the session has nothing.
@@ -199,11 +213,13 @@ impl Story {
             Next::Ask(at) => at,
         };
         let Asked { act, answer, .. } = &scene.parts[at].asks[state.progress[at].done];
-        let (key, limit, waits) = match *act {
+        // A repeat may be told of what was granted long ago.
+        let (key, limit, waits, repeats) = match *act {
             Act::Acquire {
                 key, limit, wait, ..
-            } => (key, limit, wait > 0),
-            Act::Enqueue { key, limit, .. } => (key, limit, false),
+            } => (key, limit, wait > 0, false),
+            Act::AcquireFor { key, limit, .. } => (key, limit, true, true),
+            Act::Enqueue { key, limit, .. } => (key, limit, false, false),
             _ => return true,
         };
         let Some((_, answer)) = answer else {
@@ -220,9 +236,12 @@ impl Story {
             return true;
         }
         match fence_in(answer) {
-            Some(fence) if free => fence == self.settings.first_fence + self.twin.counts().granted,
+            Some(fence) if free => {
+                let next = self.settings.first_fence + self.twin.counts().granted;
+                fence == next || repeats && fence < next
+            }
             Some(_) => waits,
-            None => !free || !matches!(&answer[..], b"timeout" | b"queued"),
+            None => !free || !answer.starts_with(b"timeout") && answer != b"queued",
         }
     }
 
@@ -255,11 +274,12 @@ impl Story {
 }
 
 impl Scene<'_> {
-    /// How many are told in this call that they stand in a queue.
+    /// How many are told in this call that they stand in a queue, or that their place does.
     fn queued(&self) -> i64 {
         let asks = self.parts.iter().flat_map(|part| &part.asks);
         let told = asks.filter_map(|ask| ask.answer.as_ref());
-        let queued = told.filter(|told| told.0 == self.call && told.1 == b"queued");
+        let queued = |said: &[u8]| said == b"queued" || said.starts_with(KEPT);
+        let queued = told.filter(|told| told.0 == self.call && queued(&told.1));
         queued.count() as i64
     }
 }
@@ -267,10 +287,15 @@ impl Scene<'_> {
 /// Steps whose order nothing shows at first: those that lead to one queue, and those after which keys may be idle.
 fn place(step: &Step) -> Option<(usize, SessionId)> {
     match step.act? {
-        Act::Acquire { key, wait: 1.., .. } | Act::Enqueue { key, .. } => Some((key, step.id)),
-        Act::Release { .. } | Act::Yield { .. } | Act::Break { .. } | Act::Close => {
-            Some((usize::MAX, step.id))
-        }
+        Act::Acquire { key, wait: 1.., .. }
+        | Act::AcquireFor { key, .. }
+        | Act::Enqueue { key, .. } => Some((key, step.id)),
+        Act::Release { .. }
+        | Act::Yield { .. }
+        | Act::Break { .. }
+        | Act::Cancel { .. }
+        | Act::TakeBack { .. }
+        | Act::Close => Some((usize::MAX, step.id)),
         _ => None,
     }
 }
@@ -283,9 +308,14 @@ fn nexts(scene: &Scene, state: &State) -> Vec<(bool, Next)> {
     }
     let mut all: Vec<((u8, usize), (bool, Next))> = Vec::new();
     for (at, (part, progress)) in scene.parts.iter().zip(&state.progress).enumerate() {
+        if part.ends && progress.grant.is_some() {
+            all.push(((2, progress.ready), (true, Next::TakeBack(at))));
+        }
         if !progress.open {
             continue;
         }
+        let is_first = matches!(scene.hint, Some(Hint::First(id)) if id == part.id);
+        let is_last = matches!(scene.hint, Some(Hint::Last(id)) if id == part.id);
         let mut rest = part.asks.iter().skip(progress.done);
         let next = rest.clone().next();
         let next = next.filter(|ask| !progress.waits && ask.from <= scene.call);
@@ -293,7 +323,8 @@ fn nexts(scene: &Scene, state: &State) -> Vec<(bool, Next)> {
             let call = answer.as_ref().map(|answer| answer.0);
             let unseen = call != Some(scene.call);
             let rank = match (state.last == Some(at), unseen) {
-                _ if scene.first == Some(part.id) => 0,
+                _ if is_first => 0,
+                _ if is_last => 9,
                 (true, _) => 0,
                 // Nobody has answered, so it is likely that it waits.
                 (false, true) if call.is_none() && !part.ends => 1,
@@ -305,7 +336,7 @@ fn nexts(scene: &Scene, state: &State) -> Vec<(bool, Next)> {
             }
         }
         if (part.ends || part.drains) && rest.all(|ask| ask.answer.is_none()) {
-            let rank = if scene.first == Some(part.id) { 0 } else { 2 };
+            let rank = if is_first { 0 } else { 2 };
             all.push(((rank, progress.ready), (true, Next::Close(at))));
         }
     }
@@ -323,6 +354,7 @@ fn follow(scene: &Scene, state: &State, next: Next, out: &Outbox) -> Option<Stat
             state.progress[at].waits = true;
             state.last = Some(at);
         }
+        Next::TakeBack(at) => state.progress[at].grant = None,
         Next::Close(at) => state.progress[at].open = false,
     }
     for (id, reply) in &out.replies {
@@ -338,6 +370,13 @@ fn follow(scene: &Scene, state: &State, next: Next, out: &Outbox) -> Option<Stat
         if !fits || !progress.waits {
             return None;
         }
+        progress.grant = match (act, reply) {
+            (&Act::AcquireFor { key, .. }, &Reply::Granted { token, .. }) => {
+                let grant = Some((key, token));
+                grant.filter(|_| answer.is_none() || part.unheard == grant)
+            }
+            _ => None,
+        };
         progress.waits = false;
         progress.done += 1;
         if state.last != Some(at) {
