@@ -210,6 +210,10 @@ impl Story {
                 call,
                 parts,
                 shown: turn.shown,
+                speaks: match entry.call {
+                    Call::Break(client) | Call::Hear { client, .. } => Some(turn.ids[client]),
+                    _ => None,
+                },
                 hint: match entry.call {
                     Call::Break(client) => Some(Hint::First(turn.ids[client])),
                     _ => hint.map(|hint| hint.1),

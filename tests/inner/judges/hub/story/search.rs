@@ -20,6 +20,8 @@ pub(super) struct Scene<'a> {
     /// What was said of keys, in any call.
     pub shown: &'a [Shown],
     pub hint: Option<Hint>,
+    /// Whose bytes or end it is about.
+    pub speaks: Option<SessionId>,
 }
 
 /// What may come next.
@@ -309,7 +311,8 @@ fn nexts(scene: &Scene, state: &State) -> Vec<(bool, Next)> {
     let mut all: Vec<((u8, usize), (bool, Next))> = Vec::new();
     for (at, (part, progress)) in scene.parts.iter().zip(&state.progress).enumerate() {
         if part.ends && progress.grant.is_some() {
-            all.push(((2, progress.ready), (true, Next::TakeBack(at))));
+            let rank = if scene.speaks == Some(part.id) { 0 } else { 2 };
+            all.push(((rank, progress.ready), (true, Next::TakeBack(at))));
         }
         if !progress.open {
             continue;
