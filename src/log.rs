@@ -1,7 +1,7 @@
 //! The log: one event, one line on stderr, written at once and without waiting.
 //!
 //! `2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388`: time in UTC, level, program, event, then
-//! key=value. Not here: the clock (time is an argument), files, rotation; a supervisor does that better. Invariant: an
+//! key=value. In the journal of systemd `<6>` comes before that, the priority of sd-daemon(3). Not here: the clock (time is an argument), files, rotation; a supervisor does that better. Invariant: an
 //! event stays one line of at most 4,096 bytes, whatever its values contain, and a line that finds no room is dropped
 //! whole and counted.
 
@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Write as _};
 
 use crate::base::date::Date;
 use crate::command::{SECOND, Us};
-use crate::sys::output::{Output, ROOM};
+use crate::sys::output::{self, Output, ROOM};
 
 /// The longest line, with its LF: more might not fit into a pipe at once.
 const LINE_MAX: usize = ROOM;
@@ -21,6 +21,8 @@ const CUT: &str = " cut=true";
 pub struct Log {
     /// Whether events of level debug are written.
     debug: bool,
+    /// Whether the journal reads it.
+    journal: bool,
     /// None: there was no descriptor for it.
     output: Option<Output>,
     /// The rest of what was written in part, as to a terminal. It comes before anything else.
@@ -38,12 +40,17 @@ pub type Fields<'a> = &'a [(&'a str, &'a dyn Display)];
 impl Log {
     /// A log on stderr.
     pub fn new(debug: bool) -> Log {
-        Log::on(Output::stderr(), debug)
+        let journal = output::is_journal();
+        Log {
+            journal,
+            ..Log::on(Output::stderr(), debug)
+        }
     }
 
     fn on(output: Option<Output>, debug: bool) -> Log {
         Log {
             debug,
+            journal: false,
             output,
             rest: Vec::new(),
             batch: Vec::new(),
@@ -81,7 +88,7 @@ impl Log {
 
     /// Logs at level info, together with the events that follow: a line that waits for [`Log::flush`].
     pub fn info_in_batch(&mut self, unix_us: u64, event: &str, fields: Fields) {
-        let line = line(unix_us, "info", event, fields);
+        let line = self.line(unix_us, "info", event, fields);
         if self.batch.len() + line.len() > LINE_MAX {
             self.flush(unix_us);
         }
@@ -111,13 +118,19 @@ impl Log {
 
     fn write(&mut self, unix_us: u64, level: &str, event: &str, fields: Fields) {
         self.flush(unix_us);
-        self.put(unix_us, line(unix_us, level, event, fields).as_bytes(), 1);
+        let line = self.line(unix_us, level, event, fields);
+        self.put(unix_us, line.as_bytes(), 1);
+    }
+
+    fn line(&self, unix_us: u64, level: &str, event: &str, fields: Fields) -> String {
+        let priority = if self.journal { priority(level) } else { "" };
+        line(priority, unix_us, level, event, fields)
     }
 
     /// Writes whole lines, or counts them if there is no room. Before them it says how many there were no room for.
     fn put(&mut self, unix_us: u64, text: &[u8], lines: u64) {
         if self.finish() && self.dropped > 0 {
-            let told = line(unix_us, "warn", "log-dropped", &[("count", &self.dropped)]);
+            let told = self.line(unix_us, "warn", "log-dropped", &[("count", &self.dropped)]);
             if self.begin(told.as_bytes()) {
                 self.dropped = 0;
             }
@@ -191,8 +204,18 @@ impl Pace {
     }
 }
 
-fn line(unix_us: u64, level: &str, event: &str, fields: Fields) -> String {
-    let mut line = format!("{} {level} dflockd {event}", Time(unix_us));
+/// How the journal marks a line of this level, by which `journalctl -p` finds it; see sd-daemon(3).
+fn priority(level: &str) -> &'static str {
+    match level {
+        "error" => "<3>",
+        "warn" => "<4>",
+        "info" => "<6>",
+        _ => "<7>",
+    }
+}
+
+fn line(priority: &str, unix_us: u64, level: &str, event: &str, fields: Fields) -> String {
+    let mut line = format!("{priority}{} {level} dflockd {event}", Time(unix_us));
     let values: Vec<Value> = fields.iter().map(|(_, value)| Value::new(value)).collect();
     // A blank and the sign before each value, and the LF.
     let keys: usize = fields.iter().map(|(key, _)| key.len() + 2).sum();
@@ -426,13 +449,13 @@ mod tests {
     fn a_line_that_is_too_long_is_cut_where_it_is_longest_and_says_so() {
         let long = "x".repeat(10_000);
         let fields: Fields = &[("a", &"short"), ("b", &long), ("c", &"also short")];
-        let text = line(0, "warn", "event", fields);
+        let text = line("", 0, "warn", "event", fields);
         assert_eq!(text.len(), LINE_MAX);
         assert!(text.starts_with("1970-01-01T00:00:00.000Z warn dflockd event a=short b=xx"));
         assert!(text.ends_with("xx c=\"also short\" cut=true\n"), "{text}");
         // Two long ones share the room.
         let fields: Fields = &[("a", &long), ("b", &"short"), ("c", &long)];
-        let text = line(0, "warn", "event", fields);
+        let text = line("", 0, "warn", "event", fields);
         let lens: Vec<usize> = text.split(' ').map(str::len).skip(4).collect();
         assert_eq!(lens[0], lens[2]);
         assert!((LINE_MAX - 1..=LINE_MAX).contains(&text.len()));
@@ -443,7 +466,7 @@ mod tests {
         for c in ["x", " ", "\"", "\u{7f}", "\u{e9}", "\u{2028}", "\u{1f512}"] {
             for len in (0..100).chain(400..900).chain(4000..4200) {
                 let value = c.repeat(len);
-                let text = line(0, "info", "x", &[("v", &value), ("w", &1)]);
+                let text = line("", 0, "info", "x", &[("v", &value), ("w", &1)]);
                 assert!(text.len() <= LINE_MAX);
                 let (_, rest) = text.split_once(" v=").unwrap();
                 let is_cut = rest.ends_with(" w=1 cut=true\n");
@@ -476,13 +499,14 @@ mod tests {
                 }
             }
         }
-        let text = line(0, "debug", "x", &[("v", &Endless)]);
+        let text = line("", 0, "debug", "x", &[("v", &Endless)]);
         assert_eq!(text.len(), LINE_MAX);
     }
 
     #[test]
     fn an_event_is_one_line_of_time_level_program_event_and_fields() {
         let text = line(
+            "",
             1_795_224_968_123_999,
             "info",
             "listening",
@@ -505,7 +529,7 @@ mod tests {
             ("a\r\nb\t\0", r#""a\r\nb\t\u{0}""#),
             ("clé \u{2028}\u{7f}", r#""cl\u{e9} \u{2028}\u{7f}""#),
         ] {
-            let text = line(0, "warn", "warning", &[("text", &value)]);
+            let text = line("", 0, "warn", "warning", &[("text", &value)]);
             let wanted = format!("1970-01-01T00:00:00.000Z warn dflockd warning text={written}\n");
             assert_eq!(text, wanted);
         }

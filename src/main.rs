@@ -115,6 +115,9 @@ fn fail(status: u8, text: &str) -> ExitCode {
 }
 
 fn say(text: &str) {
+    // An error in the journal's own terms; a text may have two lines.
+    let priority = if sys::output::is_journal() { "<3>" } else { "" };
+    let text = text.replace('\n', &format!("\n{priority}"));
     // If stderr is closed, the exit status still says it.
-    let _ = writeln!(io::stderr(), "dflockd: {text}");
+    let _ = writeln!(io::stderr(), "{priority}dflockd: {text}");
 }

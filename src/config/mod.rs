@@ -12,6 +12,7 @@ mod values;
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use crate::command::{SECOND, Us};
 use options::{FOREIGN, PLANNED, REDIS};
@@ -193,6 +194,7 @@ pub fn parse(
             *secret = in_environment;
         }
     }
+    credentials(&mut reading, &env)?;
     if reading.config.http.port.is_some() {
         bare_names(&mut reading, &env)?;
         warnings.extend(redis(&env));
@@ -330,6 +332,30 @@ fn bare_names(reading: &mut Reading, env: impl Fn(&str) -> Option<OsString>) -> 
     Ok(())
 }
 
+/// Uses the token files that a service manager hands over (`LoadCredential=` in systemd.exec(5)), where no setting names a
+/// token.
+fn credentials(
+    reading: &mut Reading,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), String> {
+    let Some(folder) = env("CREDENTIALS_DIRECTORY").map(PathBuf::from) else {
+        return Ok(());
+    };
+    let none = reading.secrets().map(|secret| *secret == Auth::default());
+    for (name, is_none) in ["auth-token", "admin-token"].into_iter().zip(none) {
+        let path = folder.join(format!("dflockd.{name}"));
+        if is_none && path.exists() {
+            let option = OPTIONS.iter().find(|option| {
+                let file = option.name.strip_suffix("-file");
+                file == Some(name)
+            });
+            let option = option.expect("each token may be in a file");
+            reading.apply(option, "CREDENTIALS_DIRECTORY", path.as_os_str())?;
+        }
+    }
+    Ok(())
+}
+
 /// The one warning about the place where another server keeps the locks that it gives out over HTTP.
 fn redis(env: impl Fn(&str) -> Option<OsString>) -> Option<String> {
     let is_set = |name: &&str| env(name).is_some_and(|value| !value.is_empty());
@@ -454,6 +480,7 @@ impl Reading {
         }
     }
 
+    /// The auth token and the admin token.
     fn secrets(&mut self) -> [&mut Auth; 2] {
         [&mut self.config.auth, &mut self.config.admin]
     }

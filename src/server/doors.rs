@@ -1,5 +1,5 @@
-//! Where clients come in: a listening socket for each face on each address of its host, the limits on connections, and what is done when the system has
-//! no more descriptors. Readiness to accept is told once, so what was not accepted is remembered. Invariant: a client that
+//! Where clients come in: a listening socket for each face on each address of its host, or those that a service manager
+//! hands over; the limits on connections, and what is done when the system has no more descriptors. Readiness to accept is told once, so what was not accepted is remembered. Invariant: a client that
 //! is over a limit is closed before it is read.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,6 +18,7 @@ use crate::config::{Config, Distlockd};
 use crate::hub::{Hub, Vitals};
 use crate::log::{Fields, Log, Pace};
 use crate::sys;
+use crate::sys::activation::Inherited;
 use crate::wire::Face;
 
 /// The token of the first door; those of the others go down from it. It is above every slot.
@@ -67,26 +68,38 @@ struct Door {
     listener: Option<TcpListener>,
     face: Face,
     addr: SocketAddr,
+    /// The socket is the service manager's, and there will be another process behind it.
+    is_inherited: bool,
     /// There may be more to accept.
     accept: bool,
 }
 
 impl Doors {
-    /// Listens for every face that is configured. The texts are warnings: addresses of a host that this machine lacks.
+    /// Listens for every face that is configured, unless sockets for it are inherited. The texts are warnings: addresses of
+    /// a host that this machine lacks.
     ///
     /// # Errors
     /// An address cannot be listened on.
-    pub fn open(config: &Config) -> io::Result<(Doors, Vec<String>)> {
+    pub fn open(config: &Config, inherited: Vec<Inherited>) -> io::Result<(Doors, Vec<String>)> {
         let (mut doors, mut warnings) = (Vec::new(), Vec::new());
+        for Inherited { name, listener } in inherited {
+            doors.push(Door::new(face_of(&name)?, listener, true)?);
+        }
+        // The line protocol stays the last that is announced.
+        doors.sort_by_key(|door: &Door| door.face == Face::Text);
+        let given: Vec<Face> = doors.iter().map(|door| door.face).collect();
         for wanted in faces(config) {
+            if given.contains(&wanted.face) {
+                continue;
+            }
             let opened = wanted.open(&mut warnings);
             let opened = opened.map_err(|e| wanted.refusal(&e, &doors))?;
             doors.extend(opened);
         }
         let doors = Doors {
+            may_accept: doors.iter().any(|door| door.accept),
             doors,
             limits: Limits::new(config.max_connections, config.max_connections_per_ip),
-            may_accept: false,
             retry: None,
             reserve: None,
             exhausted: Pace::default(),
@@ -176,11 +189,20 @@ impl Doors {
         self.doors.iter().any(is_open)
     }
 
+    /// Newcomers of the line protocol wait for the next process, where there will be one.
+    pub fn leave_to_others(&mut self) {
+        self.close(|door| door.is_inherited);
+    }
+
     /// Newcomers of the line protocol are sent away from now on. Other faces stay: a client that holds without a
     /// connection may still come to give back.
     pub fn close_lines(&mut self) {
+        self.close(|_| true);
+    }
+
+    fn close(&mut self, which: impl Fn(&Door) -> bool) {
         for door in &mut self.doors {
-            if door.face.rules().drains {
+            if door.face.rules().drains && which(door) {
                 door.listener = None;
                 door.accept = false;
             }
@@ -360,7 +382,10 @@ fn is_not_ours(error: &io::Error) -> bool {
 
 impl Door {
     fn open(face: Face, addr: SocketAddr) -> io::Result<Door> {
-        let listener = StdListener::bind(addr)?;
+        Door::new(face, StdListener::bind(addr)?, false)
+    }
+
+    fn new(face: Face, listener: StdListener, is_inherited: bool) -> io::Result<Door> {
         listener.set_nonblocking(true)?;
         sys::prepare_listener(&listener)?;
         let addr = listener.local_addr()?;
@@ -368,7 +393,9 @@ impl Door {
             listener: Some(TcpListener::from_std(listener)),
             face,
             addr,
-            accept: false,
+            is_inherited,
+            // Clients may have come before this process.
+            accept: is_inherited,
         })
     }
 }
@@ -416,6 +443,25 @@ impl Wanted<'_> {
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && (is_any || one.ip() == other.ip())
+}
+
+/// The face of a socket that is inherited under this name.
+///
+/// # Errors
+/// This build does not have it.
+fn face_of(name: &str) -> io::Result<Face> {
+    match name {
+        "distlockd" => Ok(Face::Distlockd),
+        #[cfg(feature = "http")]
+        "http" => Ok(Face::Http),
+        #[cfg(not(feature = "http"))]
+        "http" => {
+            let why = "this build has no HTTP for the socket http of the service manager";
+            Err(io::Error::new(ErrorKind::Unsupported, why))
+        }
+        // A socket unit without FileDescriptorName= has its own name.
+        _ => Ok(Face::Text),
+    }
 }
 
 /// The faces that there are to be, and where; the line protocol comes last.

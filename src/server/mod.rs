@@ -6,6 +6,7 @@
 
 mod doors;
 mod limits;
+mod manager;
 mod refusals;
 mod reload;
 mod socket;
@@ -30,6 +31,7 @@ use crate::sys::{self, Signals, Timer};
 #[cfg(feature = "http")]
 use crate::wire::http;
 use doors::{Doors, World};
+use manager::{Load, Manager};
 use refusals::Refusals;
 use reload::Tokens;
 use socket::Sockets;
@@ -65,13 +67,17 @@ pub fn run(
     warnings: &[String],
     mut log: Log,
 ) -> io::Result<()> {
-    let (doors, absent) = Doors::open(config)?;
+    let get = |name: &str| std::env::var_os(name);
+    let (doors, absent) = Doors::open(config, sys::activation::inherited(get)?)?;
+    let manager = Manager::new(get)?;
     for warning in warnings.iter().chain(&absent) {
         log.warn(unix_us(), "warning", &[("text", warning)]);
     }
     // The process ends with it: to free its memory piece by piece would only take time.
-    let mut server = ManuallyDrop::new(Server::start(config, secrets, doors, log)?);
+    let mut server = ManuallyDrop::new(Server::start(config, secrets, doors, manager, log)?);
     log_settings(shown, &mut server.log);
+    let now = server.now;
+    server.manager.ready(now);
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
@@ -104,6 +110,7 @@ struct Server {
     log: Log,
     hub: Hub,
     tokens: Tokens,
+    manager: Manager,
     poll: Poll,
     doors: Doors,
     sockets: Sockets,
@@ -134,6 +141,7 @@ impl Server {
         config: &Config,
         secrets: Secrets,
         mut doors: Doors,
+        manager: Manager,
         mut log: Log,
     ) -> io::Result<Server> {
         if let Err(e) = sys::raise_file_limit() {
@@ -158,6 +166,7 @@ impl Server {
             log,
             hub: Hub::new(settings(config, &secrets)?),
             tokens: Tokens::new(config, secrets),
+            manager,
             poll,
             doors,
             sockets: Sockets::new(),
@@ -184,6 +193,7 @@ impl Server {
     /// Waits for an event or for the hub's deadline, unless there is work already.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let told = earlier(self.doors.deadline(), self.refusals.deadline());
+        let told = earlier(told, self.manager.deadline());
         let deadline = earlier(self.hub.deadline(), told);
         let busy = self.doors.may_accept()
             || self.sockets.to_read() > 0
@@ -245,6 +255,9 @@ impl Server {
         }
         if self.has_news() {
             self.report();
+        }
+        if self.manager.is_there() {
+            self.manager.turned(self.now, self.load());
         }
         let took = self.is_timed.then(|| self.measure());
         self.hub.end_turn(took);
@@ -316,7 +329,11 @@ impl Server {
     fn signalled(&mut self) {
         while let Some(signal) = self.signals.take() {
             match self.draining {
-                _ if signal == libc::SIGHUP => self.tokens.reload(&mut self.hub, &mut self.log),
+                _ if signal == libc::SIGHUP => {
+                    self.manager.reloading();
+                    self.tokens.reload(&mut self.hub, &mut self.log);
+                    self.manager.reloaded();
+                }
                 None => self.drain(),
                 Some(since) if self.now <= since.saturating_add(SAME_SIGNAL) => {}
                 Some(_) => self.cut = true,
@@ -334,6 +351,8 @@ impl Server {
             ("detached", &detached),
         ];
         self.log.info(unix_us(), "draining", fields);
+        self.manager.stopping(self.now);
+        self.doors.leave_to_others();
         self.hub.drain();
     }
 
@@ -349,6 +368,16 @@ impl Server {
         }
         self.doors.close_lines();
         self.settle();
+    }
+
+    /// How much there is to do, for the service manager.
+    fn load(&self) -> Load {
+        let locks = self.hub.locks();
+        Load {
+            holds: locks.held_by_sessions() + locks.held_without_session(),
+            waiters: locks.counts().waiting,
+            connections: self.doors.connections(),
+        }
     }
 
     /// The counts of the outer ring, for the metrics.

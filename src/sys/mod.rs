@@ -1,9 +1,11 @@
 //! System calls of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals as a file, the
 //! limit of open files, options of sockets, and standard error without a wait, in `output`; what this process uses, in
-//! `figures`; for dflock(1) processes, in `process`, and a socket between them, in `handover`. Not here: any decision.
+//! `figures`; the sockets that it inherits, in `activation`; for dflock(1) processes, in `process`, and a socket between
+//! them, in `handover`. Not here: any decision.
 //! Invariant: unsafe code is in this folder alone, and each block makes one system call on values of its own.
 #![allow(unsafe_code, reason = "system calls")]
 
+pub mod activation;
 pub mod figures;
 pub mod handover;
 pub mod output;
@@ -38,10 +40,20 @@ const UNACKNOWLEDGED_MAX_MS: c_int = 60_000;
 
 /// The time on CLOCK_BOOTTIME: never set, never steps back, goes on while the machine is suspended.
 pub fn now() -> Us {
+    time_on(libc::CLOCK_BOOTTIME)
+}
+
+/// The time on CLOCK_MONOTONIC, which stands still while the machine is suspended: only for a service manager that asks
+/// for it.
+pub fn monotonic() -> Us {
+    time_on(libc::CLOCK_MONOTONIC)
+}
+
+fn time_on(clock: libc::clockid_t) -> Us {
     // SAFETY: a timespec is plain integers, and the call fills it in.
     let time = unsafe {
         let mut time: libc::timespec = zeroed();
-        let failed = libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time);
+        let failed = libc::clock_gettime(clock, &raw mut time);
         assert!(failed == 0, "CLOCK_BOOTTIME is there since Linux 2.6.39");
         time
     };

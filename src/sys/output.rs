@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
 use super::has_room;
 
@@ -35,6 +35,15 @@ enum Kind {
 
 /// The room of a pipe that has any, and so the longest line that [`Output`] writes at once; see PIPE_BUF in pipe(7).
 pub const ROOM: usize = 4096;
+
+/// Whether standard error is read by the journal of systemd: `JOURNAL_STREAM` names its device and inode then
+/// (systemd.exec(5)). A stream that was put in its place is another one.
+pub fn is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let copy = io::stderr().as_fd().try_clone_to_owned();
+    let data = copy.and_then(|copy| File::from(copy).metadata());
+    data.is_ok_and(|data| stream == format!("{}:{}", data.dev(), data.ino()))
+}
 
 impl Output {
     /// Standard error. None if the process has no descriptor left.

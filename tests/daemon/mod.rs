@@ -105,7 +105,14 @@ impl Daemon {
 
     /// Waits until it is ready, or has ended.
     pub fn launch(command: Command) -> Result<Daemon, End> {
-        let mut daemon = Daemon::spawn(command);
+        Daemon::launch_with(command, Stdio::null())
+    }
+
+    /// The same with something at its standard input.
+    pub fn launch_with(command: Command, input: Stdio) -> Result<Daemon, End> {
+        let (log, its_log) = UnixStream::pair().unwrap();
+        let mut daemon = Daemon::spawn_with(command, input, its_log.into());
+        daemon.log = Talk::unix(log);
         let mut log = String::new();
         loop {
             let line = daemon.log.line();
@@ -135,9 +142,13 @@ impl Daemon {
     }
 
     /// The same with a log of the test's own.
-    pub fn spawn_with_log(mut command: Command, log: OwnedFd) -> Daemon {
+    pub fn spawn_with_log(command: Command, log: OwnedFd) -> Daemon {
+        Daemon::spawn_with(command, Stdio::null(), log)
+    }
+
+    fn spawn_with(mut command: Command, input: Stdio, log: OwnedFd) -> Daemon {
         let (out, its_out) = UnixStream::pair().unwrap();
-        command.stdin(Stdio::null());
+        command.stdin(input);
         command.stdout(OwnedFd::from(its_out));
         command.stderr(log);
         let child = command.spawn().expect("it can be run");
@@ -329,7 +340,7 @@ pub struct Talk<S>(BufReader<S>);
 pub type Client = Talk<TcpStream>;
 
 impl Talk<UnixStream> {
-    fn unix(stream: UnixStream) -> Talk<UnixStream> {
+    pub fn unix(stream: UnixStream) -> Talk<UnixStream> {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Talk(BufReader::new(stream))
     }

@@ -17,6 +17,7 @@ mod check;
 mod client;
 mod doors;
 mod log;
+mod manager;
 #[cfg(feature = "http")]
 mod monitoring;
 mod process;

@@ -1,0 +1,166 @@
+//! What the service manager is told; see sd_notify(3): that the server is ready, reads its files again or stops, how much
+//! it has to do, and that its loop turns. Without a manager nothing is told, and nothing is counted. Invariant: no message
+//! is waited for, and one that is lost changes nothing here.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use crate::command::{SECOND, Us, earlier};
+use crate::sys;
+
+/// A new status is told no sooner than this after the last one.
+const STATUS_EVERY: Us = 5 * SECOND;
+/// While it drains, the server asks for so much time again and again.
+const EXTEND_EVERY: Us = 5 * SECOND;
+const EXTEND_BY: Us = 15 * SECOND;
+
+/// The service manager, if there is one.
+pub(super) struct Manager {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// How often it is told that the loop turns.
+    every: Option<Us>,
+    /// When it is told so next, when a new status may be, and when more time is asked for.
+    watchdog: Us,
+    status: Us,
+    extend: Option<Us>,
+    load: Load,
+    told: Load,
+}
+
+/// How much the server has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Load {
+    pub holds: u64,
+    pub waiters: u64,
+    pub connections: u32,
+}
+
+impl Manager {
+    /// The manager that the environment names. `get` reads the environment.
+    ///
+    /// # Errors
+    /// `NOTIFY_SOCKET` names no unix socket.
+    pub fn new(get: impl Fn(&str) -> Option<OsString>) -> io::Result<Manager> {
+        let number = |name| get(name)?.into_string().ok()?.parse().ok();
+        let own = u64::from(std::process::id());
+        let is_ours = number("WATCHDOG_PID").is_none_or(|pid: u64| pid == own);
+        let timeout = number("WATCHDOG_USEC").filter(|&timeout| timeout > 0 && is_ours);
+        let socket = match get("NOTIFY_SOCKET").filter(|path| !path.is_empty()) {
+            None => None,
+            Some(path) => Some(open(path.as_bytes())?),
+        };
+        Ok(Manager {
+            every: timeout
+                .filter(|_| socket.is_some())
+                .map(|timeout| timeout / 2),
+            socket,
+            watchdog: 0,
+            status: 0,
+            extend: None,
+            load: Load::default(),
+            told: Load::default(),
+        })
+    }
+
+    /// The server serves from now on.
+    pub fn ready(&mut self, now: Us) {
+        self.send(&format!("READY=1\nSTATUS={}\n", self.told.text()));
+        self.status = now.saturating_add(STATUS_EVERY);
+    }
+
+    /// It reads its files again, and serves meanwhile.
+    pub fn reloading(&self) {
+        self.send(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={}\n",
+            sys::monotonic()
+        ));
+    }
+
+    /// It has read them.
+    pub fn reloaded(&self) {
+        self.send("READY=1\n");
+    }
+
+    /// It stops once its holders have finished.
+    pub fn stopping(&mut self, now: Us) {
+        self.send("STOPPING=1\n");
+        self.extend = self.socket.is_some().then_some(now);
+    }
+
+    /// Whether anybody listens.
+    #[inline]
+    pub fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// A turn has done its timers. Tells what is due.
+    #[cold]
+    pub fn turned(&mut self, now: Us, load: Load) {
+        self.load = load;
+        let mut text = String::new();
+        if let Some(every) = self.every.filter(|_| self.watchdog <= now) {
+            self.watchdog = now.saturating_add(every);
+            text.push_str("WATCHDOG=1\n");
+        }
+        if self.load != self.told && self.status <= now {
+            self.status = now.saturating_add(STATUS_EVERY);
+            self.told = self.load;
+            let state = self.extend.map_or("", |_| "draining: ");
+            let _ = writeln!(text, "STATUS={state}{}", self.told.text());
+        }
+        if self.extend.is_some_and(|due| due <= now) {
+            self.extend = Some(now.saturating_add(EXTEND_EVERY));
+            let _ = writeln!(text, "EXTEND_TIMEOUT_USEC={EXTEND_BY}");
+        }
+        if !text.is_empty() {
+            self.send(&text);
+        }
+    }
+
+    /// When a turn is needed though nothing happens.
+    pub fn deadline(&self) -> Option<Us> {
+        let watchdog = self.every.map(|_| self.watchdog);
+        let status = (self.load != self.told).then_some(self.status);
+        earlier(watchdog, earlier(status, self.extend))
+    }
+
+    fn send(&self, text: &str) {
+        if let Some((socket, manager)) = &self.socket {
+            // A manager that hears nothing ends the service for want of it, and says so.
+            let _ = socket.send_to_addr(text.as_bytes(), manager);
+        }
+    }
+}
+
+impl Load {
+    fn text(&self) -> String {
+        let Load {
+            holds,
+            waiters,
+            connections,
+        } = self;
+        format!("{holds} holds, {waiters} waiters, {connections} connections")
+    }
+}
+
+/// A socket to send to the one of this path; a path that begins with `@` is an abstract name (unix(7)).
+fn open(path: &[u8]) -> io::Result<(UnixDatagram, SocketAddr)> {
+    let manager = match path.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None if path.starts_with(b"/") => {
+            SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))
+        }
+        None => Err(io::Error::other("want a path or a name that begins with @")),
+    };
+    let manager = manager.map_err(|e| {
+        let path = String::from_utf8_lossy(path);
+        io::Error::new(e.kind(), format!("NOTIFY_SOCKET {path:?}: {e}"))
+    })?;
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, manager))
+}
