@@ -1,5 +1,6 @@
 //! Tests of the options: every flag and variable, good and bad, and which of them wins.
 
+mod credentials;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(not(feature = "http"))]
@@ -596,33 +597,4 @@ fn names_are_unique() {
 fn an_ipv6_address_may_stand_in_brackets() {
     assert_eq!(run(&["--host", "[::1]"], &[]).0.host, "::1");
     assert_eq!(run(&["--host", "fe80::1%eth0"], &[]).0.host, "fe80::1%eth0");
-}
-
-#[test]
-fn a_credential_is_a_token_where_no_setting_names_one() {
-    let folder = std::env::temp_dir().join(format!("dflockd-credentials-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("dflockd.admin-token");
-    std::fs::write(&path, "boss").unwrap();
-    let (folder, path) = (folder.to_str().unwrap(), path.to_str().unwrap());
-    let (config, _) = run(&[], &[("CREDENTIALS_DIRECTORY", folder)]);
-    assert_eq!(config.auth, Auth::default());
-    assert_eq!(config.admin.file.as_deref(), Some(path));
-    assert_eq!(
-        config.admin.secret(&mut Vec::new()),
-        Ok(Some(b"boss".to_vec()))
-    );
-    // A flag or a variable beats it.
-    let named = [
-        ("CREDENTIALS_DIRECTORY", folder),
-        ("DFLOCKD_ADMIN_TOKEN_FILE", "/other"),
-    ];
-    let (config, _) = run(&[], &named);
-    assert_eq!(config.admin.file.as_deref(), Some("/other"));
-    let (config, _) = run(&["--admin-token=x"], &named[..1]);
-    assert_eq!(
-        (config.admin.token, config.admin.file),
-        (Some(b"x".to_vec()), None)
-    );
-    std::fs::remove_dir_all(folder).unwrap();
 }
