@@ -1,9 +1,9 @@
 //! The log: one event, one line on stderr, written at once and without waiting.
 //!
 //! `2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388`: time in UTC, level, program, event, then
-//! key=value. In the journal of systemd `<6>` comes before that, the priority of sd-daemon(3). Not here: the clock (time is an argument), files, rotation; a supervisor does that better. Invariant: an
-//! event stays one line of at most 4,096 bytes, whatever its values contain, and a line that finds no room is dropped
-//! whole and counted.
+//! key=value. In the journal of systemd `<6>` comes before that, the priority of sd-daemon(3). Not here: the clock
+//! (time is an argument), files, rotation; a supervisor does that better. Invariant: an event stays one line of at most
+//! 4,096 bytes, whatever its values contain, and a line that finds no room is dropped whole and counted.
 
 use std::fmt::{self, Display, Write as _};
 

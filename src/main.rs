@@ -14,17 +14,25 @@ fn main() -> ExitCode {
     sys::hold_back(libc::SIGHUP);
     let args = std::env::args_os().skip(1);
     let names = std::env::vars_os().map(|(name, _)| name);
-    let (config, settings, mut warnings) =
-        match config::parse(args, |name| std::env::var_os(name), names) {
-            Ok(Parsed::Run {
-                config,
-                settings,
-                warnings,
-            }) => (config, settings, warnings),
-            Ok(Parsed::Help) => return print(&config::help()),
-            Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
-            Err(mistake) => return fail(2, &hinted(&mistake)),
-        };
+    let get = |name: &str| std::env::var_os(name);
+    let inherited = match sys::activation::inherited(get) {
+        Ok(inherited) => inherited,
+        Err(e) => return fail(2, &e.to_string()),
+    };
+    let given = inherited
+        .iter()
+        .map(|socket| (socket.name.clone(), socket.addr));
+    let given: Vec<_> = given.collect();
+    let (config, settings, mut warnings) = match config::parse(args, get, names, &given) {
+        Ok(Parsed::Run {
+            config,
+            settings,
+            warnings,
+        }) => (config, settings, warnings),
+        Ok(Parsed::Help) => return print(&config::help()),
+        Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
+        Err(mistake) => return fail(2, &hinted(&mistake)),
+    };
     let secrets = secrets(&config, &mut warnings);
     if config.check {
         return check(&config, &settings, &warnings, secrets.err());
@@ -37,7 +45,7 @@ fn main() -> ExitCode {
         }
     };
     let log = Log::new(config.debug);
-    match server::run(&config, secrets, &settings, &warnings, log) {
+    match server::run(&config, secrets, inherited, &settings, &warnings, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }
@@ -85,10 +93,10 @@ fn check(
     let mut mistakes: Vec<String> = mistakes.map(|mistake| mistake.text).collect();
     mistakes.extend(server::unknown_hosts(config));
     for text in warnings {
-        say(&format!("warning: {text}"));
+        say("<4>", &format!("warning: {text}"));
     }
     for text in &mistakes {
-        say(text);
+        say("<3>", text);
     }
     if mistakes.is_empty() {
         print(&settings.list())
@@ -110,13 +118,17 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(status: u8, text: &str) -> ExitCode {
-    say(text);
+    say("<3>", text);
     ExitCode::from(status)
 }
 
-fn say(text: &str) {
-    // An error in the journal's own terms; a text may have two lines.
-    let priority = if sys::output::is_journal() { "<3>" } else { "" };
+/// Says something on stderr, which the journal reads with this priority. A text may have two lines.
+fn say(priority: &str, text: &str) {
+    let priority = if sys::output::is_journal() {
+        priority
+    } else {
+        ""
+    };
     let text = text.replace('\n', &format!("\n{priority}"));
     // If stderr is closed, the exit status still says it.
     let _ = writeln!(io::stderr(), "{priority}dflockd: {text}");

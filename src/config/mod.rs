@@ -5,16 +5,17 @@
 //! clock, no socket, and of files only those that have the secrets (`secret.rs`).
 //! Invariant: a `Config` from `parse` has every value in its range, and so has every default.
 
+mod given;
 mod options;
 mod secret;
 mod settings;
 mod values;
 
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::command::{SECOND, Us};
+pub use given::Use;
 use options::{FOREIGN, PLANNED, REDIS};
 pub use options::{Flag, Group, OPTIONS};
 pub use secret::{Auth, NoSecret, Secrets, secret_in};
@@ -169,7 +170,8 @@ pub enum Parsed {
 }
 
 /// Reads the arguments (without the program's name) and the environment, `names` being all that is set there: a flag
-/// beats the environment, the environment beats the default, the last of two equal flags wins.
+/// beats the environment, the environment beats the default, the last of two equal flags wins. `given` are the sockets
+/// that were handed over, which beat all of these.
 ///
 /// An error is one line of text without newline that names the flag or variable, the bad value and
 /// the values that are allowed. A bad value is an error even where another source overrides it.
@@ -177,6 +179,7 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
     names: impl IntoIterator<Item = OsString>,
+    given: &[(String, SocketAddr)],
 ) -> Result<Parsed, String> {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(answer) = args.iter().find_map(|arg| asks(arg)) {
@@ -194,7 +197,8 @@ pub fn parse(
             *secret = in_environment;
         }
     }
-    credentials(&mut reading, &env)?;
+    given::credentials(&mut reading, &env)?;
+    given::sockets(&mut reading.config, given)?;
     if reading.config.http.port.is_some() {
         bare_names(&mut reading, &env)?;
         warnings.extend(redis(&env));
@@ -327,30 +331,6 @@ fn bare_names(reading: &mut Reading, env: impl Fn(&str) -> Option<OsString>) -> 
             } else {
                 Reading::new().apply(option, name, &value)?;
             }
-        }
-    }
-    Ok(())
-}
-
-/// Uses the token files that a service manager hands over (`LoadCredential=` in systemd.exec(5)), where no setting names a
-/// token.
-fn credentials(
-    reading: &mut Reading,
-    env: impl Fn(&str) -> Option<OsString>,
-) -> Result<(), String> {
-    let Some(folder) = env("CREDENTIALS_DIRECTORY").map(PathBuf::from) else {
-        return Ok(());
-    };
-    let none = reading.secrets().map(|secret| *secret == Auth::default());
-    for (name, is_none) in ["auth-token", "admin-token"].into_iter().zip(none) {
-        let path = folder.join(format!("dflockd.{name}"));
-        if is_none && path.exists() {
-            let option = OPTIONS.iter().find(|option| {
-                let file = option.name.strip_suffix("-file");
-                file == Some(name)
-            });
-            let option = option.expect("each token may be in a file");
-            reading.apply(option, "CREDENTIALS_DIRECTORY", path.as_os_str())?;
         }
     }
     Ok(())

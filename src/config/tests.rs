@@ -1,6 +1,6 @@
 //! Tests of the options: every flag and variable, good and bad, and which of them wins.
 
-mod credentials;
+mod given;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(not(feature = "http"))]
@@ -17,7 +17,7 @@ pub(super) fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Parsed, 
         Some(value.into())
     };
     let names = env.iter().map(|(name, _)| name.into());
-    parse(args.iter().map(OsString::from), value, names)
+    parse(args.iter().map(OsString::from), value, names, &[])
 }
 
 pub(super) fn run(args: &[&str], env: &[(&str, &str)]) -> (Config, Vec<String>) {
@@ -189,19 +189,18 @@ fn a_value_that_is_not_utf8_is_an_error() {
     for option in settable() {
         let mut flag = OsString::from(format!("--{}=", option.name));
         flag.push(&raw);
-        let error = parse([flag], |_| None, []).unwrap_err();
-        assert_eq!(
-            error,
-            format!(r#"--{}: bad value "\xFF\n": want valid UTF-8"#, option.name)
-        );
+        let error = parse([flag], |_| None, [], &[]).unwrap_err();
+        let wanted = format!(r#"--{}: bad value "\xFF\n": want valid UTF-8"#, option.name);
+        assert_eq!(error, wanted);
         for name in option.env {
             let args = is_bare_http(option, name).then(|| OsString::from("--http-port=0"));
-            let error = parse(args, |asked| (asked == *name).then(|| raw.clone()), []).unwrap_err();
+            let get = |asked: &str| (asked == *name).then(|| raw.clone());
+            let error = parse(args, get, [], &[]).unwrap_err();
             assert!(error.starts_with(&format!(r#"{name}: bad value "\xFF\n""#)));
         }
     }
-    assert!(parse([raw], |_| None, []).is_err());
-    assert!(parse([OsString::from_vec(b"--\xff".to_vec())], |_| None, []).is_err());
+    assert!(parse([raw], |_| None, [], &[]).is_err());
+    assert!(parse([OsString::from_vec(b"--\xff".to_vec())], |_| None, [], &[]).is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Where clients come in: a listening socket for each face on each address of its host, or those that a service manager
-//! hands over; the limits on connections, and what is done when the system has no more descriptors. Readiness to accept is told once, so what was not accepted is remembered. Invariant: a client that
-//! is over a limit is closed before it is read.
+//! hands over; the limits on connections, and what is done when the system has no more descriptors. Readiness to accept
+//! is told once, so what was not accepted is remembered. Invariant: a client that is over a limit is closed before it
+//! is read.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
@@ -14,7 +15,7 @@ use super::refusals::{Kind, Refusals};
 use super::socket::Sockets;
 use super::unix_us;
 use crate::command::{Refusal, Reply, SessionId, Us, earlier};
-use crate::config::{Config, Distlockd};
+use crate::config::{Config, Distlockd, Use};
 use crate::hub::{Hub, Vitals};
 use crate::log::{Fields, Log, Pace};
 use crate::sys;
@@ -82,11 +83,11 @@ impl Doors {
     /// An address cannot be listened on.
     pub fn open(config: &Config, inherited: Vec<Inherited>) -> io::Result<(Doors, Vec<String>)> {
         let (mut doors, mut warnings) = (Vec::new(), Vec::new());
-        for Inherited { name, listener } in inherited {
-            doors.push(Door::new(face_of(&name)?, listener, true)?);
+        for Inherited { name, listener, .. } in inherited {
+            let used =
+                Use::of(&name).map_err(|why| io::Error::new(ErrorKind::InvalidInput, why))?;
+            doors.push(Door::new(face_of(used), listener, true)?);
         }
-        // The line protocol stays the last that is announced.
-        doors.sort_by_key(|door: &Door| door.face == Face::Text);
         let given: Vec<Face> = doors.iter().map(|door| door.face).collect();
         for wanted in faces(config) {
             if given.contains(&wanted.face) {
@@ -96,6 +97,8 @@ impl Doors {
             let opened = opened.map_err(|e| wanted.refusal(&e, &doors))?;
             doors.extend(opened);
         }
+        // The line protocol is the last that is announced.
+        doors.sort_by_key(|door: &Door| door.face == Face::Text);
         let doors = Doors {
             may_accept: doors.iter().any(|door| door.accept),
             doors,
@@ -183,28 +186,30 @@ impl Doors {
         }
     }
 
-    /// Whether the line protocol still has doors.
-    pub fn has_lines(&self) -> bool {
-        let is_open = |door: &Door| door.face.rules().drains && door.listener.is_some();
+    /// Whether doors are open that the end of a drain closes.
+    pub fn are_to_close(&self) -> bool {
+        let closes = |door: &Door| door.is_inherited || door.face.rules().drains;
+        let is_open = |door: &Door| closes(door) && door.listener.is_some();
         self.doors.iter().any(is_open)
     }
 
-    /// Newcomers of the line protocol wait for the next process, where there will be one.
-    pub fn leave_to_others(&mut self) {
-        self.close(|door| door.is_inherited);
+    /// Newcomers wait for the next process where there will be one: at the sockets of the service manager.
+    pub fn leave_to_others(&mut self, registry: &Registry) {
+        self.close(registry, |door| door.is_inherited);
     }
 
     /// Newcomers of the line protocol are sent away from now on. Other faces stay: a client that holds without a
     /// connection may still come to give back.
-    pub fn close_lines(&mut self) {
-        self.close(|_| true);
+    pub fn close_lines(&mut self, registry: &Registry) {
+        self.close(registry, |door| door.face.rules().drains);
     }
 
-    fn close(&mut self, which: impl Fn(&Door) -> bool) {
-        for door in &mut self.doors {
-            if door.face.rules().drains && which(door) {
-                door.listener = None;
-                door.accept = false;
+    fn close(&mut self, registry: &Registry, which: impl Fn(&Door) -> bool) {
+        for door in self.doors.iter_mut().filter(|door| which(door)) {
+            door.accept = false;
+            if let Some(mut listener) = door.listener.take() {
+                // The manager has the socket too, so that its end here would not end its events (epoll(7)).
+                let _ = registry.deregister(&mut listener);
             }
         }
     }
@@ -445,22 +450,14 @@ fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && (is_any || one.ip() == other.ip())
 }
 
-/// The face of a socket that is inherited under this name.
-///
-/// # Errors
-/// This build does not have it.
-fn face_of(name: &str) -> io::Result<Face> {
-    match name {
-        "distlockd" => Ok(Face::Distlockd),
+fn face_of(used: Use) -> Face {
+    match used {
+        Use::Line => Face::Text,
+        Use::Distlockd => Face::Distlockd,
         #[cfg(feature = "http")]
-        "http" => Ok(Face::Http),
+        Use::Http => Face::Http,
         #[cfg(not(feature = "http"))]
-        "http" => {
-            let why = "this build has no HTTP for the socket http of the service manager";
-            Err(io::Error::new(ErrorKind::Unsupported, why))
-        }
-        // A socket unit without FileDescriptorName= has its own name.
-        _ => Ok(Face::Text),
+        Use::Http => unreachable!("it was refused"),
     }
 }
 

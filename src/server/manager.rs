@@ -1,10 +1,11 @@
 //! What the service manager is told; see sd_notify(3): that the server is ready, reads its files again or stops, how much
 //! it has to do, and that its loop turns. Without a manager nothing is told, and nothing is counted. Invariant: no message
-//! is waited for, and one that is lost changes nothing here.
+//! is waited for, and one for which the manager has no room now is sent again until it has.
 
-use std::ffi::OsString;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -17,6 +18,8 @@ const STATUS_EVERY: Us = 5 * SECOND;
 /// While it drains, the server asks for so much time again and again.
 const EXTEND_EVERY: Us = 5 * SECOND;
 const EXTEND_BY: Us = 15 * SECOND;
+/// When a message is sent again for which there was no room.
+const AGAIN: Us = SECOND / 10;
 
 /// The service manager, if there is one.
 pub(super) struct Manager {
@@ -29,6 +32,9 @@ pub(super) struct Manager {
     extend: Option<Us>,
     load: Load,
     told: Load,
+    /// Messages for which there was no room, and when they are sent again.
+    owed: VecDeque<String>,
+    again: Us,
 }
 
 /// How much the server has to do.
@@ -56,38 +62,46 @@ impl Manager {
         Ok(Manager {
             every: timeout
                 .filter(|_| socket.is_some())
-                .map(|timeout| timeout / 2),
+                .map(|timeout| (timeout / 2).max(1)),
             socket,
             watchdog: 0,
             status: 0,
             extend: None,
             load: Load::default(),
             told: Load::default(),
+            owed: VecDeque::new(),
+            again: 0,
         })
     }
 
     /// The server serves from now on.
     pub fn ready(&mut self, now: Us) {
-        self.send(&format!("READY=1\nSTATUS={}\n", self.told.text()));
+        let text = self.told.text();
+        self.send(now, format!("READY=1\nSTATUS={text}\n"));
         self.status = now.saturating_add(STATUS_EVERY);
     }
 
     /// It reads its files again, and serves meanwhile.
-    pub fn reloading(&self) {
-        self.send(&format!(
-            "RELOADING=1\nMONOTONIC_USEC={}\n",
-            sys::monotonic()
-        ));
+    pub fn reloading(&mut self, now: Us) {
+        // Who stops is not ready any more, whatever it reads.
+        if self.extend.is_none() {
+            let text = format!("RELOADING=1\nMONOTONIC_USEC={}\n", sys::monotonic());
+            self.send(now, text);
+        }
     }
 
     /// It has read them.
-    pub fn reloaded(&self) {
-        self.send("READY=1\n");
+    pub fn reloaded(&mut self, now: Us) {
+        if self.extend.is_none() {
+            self.send(now, "READY=1\n".to_string());
+        }
     }
 
     /// It stops once its holders have finished.
-    pub fn stopping(&mut self, now: Us) {
-        self.send("STOPPING=1\n");
+    pub fn stopping(&mut self, now: Us, load: Load) {
+        let text = load.text();
+        self.send(now, format!("STOPPING=1\nSTATUS=draining: {text}\n"));
+        (self.load, self.told) = (load, load);
         self.extend = self.socket.is_some().then_some(now);
     }
 
@@ -101,6 +115,12 @@ impl Manager {
     #[cold]
     pub fn turned(&mut self, now: Us, load: Load) {
         self.load = load;
+        if self.again <= now {
+            self.send_owed(now);
+        }
+        if !self.owed.is_empty() {
+            return;
+        }
         let mut text = String::new();
         if let Some(every) = self.every.filter(|_| self.watchdog <= now) {
             self.watchdog = now.saturating_add(every);
@@ -117,21 +137,38 @@ impl Manager {
             let _ = writeln!(text, "EXTEND_TIMEOUT_USEC={EXTEND_BY}");
         }
         if !text.is_empty() {
-            self.send(&text);
+            self.send(now, text);
         }
     }
 
     /// When a turn is needed though nothing happens.
     pub fn deadline(&self) -> Option<Us> {
+        if !self.owed.is_empty() {
+            return Some(self.again);
+        }
         let watchdog = self.every.map(|_| self.watchdog);
         let status = (self.load != self.told).then_some(self.status);
         earlier(watchdog, earlier(status, self.extend))
     }
 
-    fn send(&self, text: &str) {
-        if let Some((socket, manager)) = &self.socket {
-            // A manager that hears nothing ends the service for want of it, and says so.
-            let _ = socket.send_to_addr(text.as_bytes(), manager);
+    fn send(&mut self, now: Us, text: String) {
+        if self.socket.is_some() {
+            self.owed.push_back(text);
+            self.send_owed(now);
+        }
+    }
+
+    fn send_owed(&mut self, now: Us) {
+        let Some((socket, manager)) = &self.socket else {
+            return;
+        };
+        self.again = now.saturating_add(AGAIN);
+        while let Some(text) = self.owed.front() {
+            match socket.send_to_addr(text.as_bytes(), manager) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                // A manager that is gone hears nothing of this either.
+                Ok(_) | Err(_) => self.owed.pop_front(),
+            };
         }
     }
 }
@@ -151,9 +188,7 @@ impl Load {
 fn open(path: &[u8]) -> io::Result<(UnixDatagram, SocketAddr)> {
     let manager = match path.strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
-        None if path.starts_with(b"/") => {
-            SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))
-        }
+        None if path.starts_with(b"/") => SocketAddr::from_pathname(OsStr::from_bytes(path)),
         None => Err(io::Error::other("want a path or a name that begins with @")),
     };
     let manager = manager.map_err(|e| {

@@ -27,6 +27,7 @@ use crate::config::{self, Config, Secrets};
 use crate::hub::{Hub, Settings, Vitals};
 use crate::locks;
 use crate::log::{Fields, Log};
+use crate::sys::activation::Inherited;
 use crate::sys::{self, Signals, Timer};
 #[cfg(feature = "http")]
 use crate::wire::http;
@@ -63,13 +64,13 @@ const CUT_HOLD: &str = "cut-hold";
 pub fn run(
     config: &Config,
     secrets: Secrets,
+    inherited: Vec<Inherited>,
     shown: &config::Settings,
     warnings: &[String],
     mut log: Log,
 ) -> io::Result<()> {
-    let get = |name: &str| std::env::var_os(name);
-    let (doors, absent) = Doors::open(config, sys::activation::inherited(get)?)?;
-    let manager = Manager::new(get)?;
+    let (doors, absent) = Doors::open(config, inherited)?;
+    let manager = Manager::new(|name| std::env::var_os(name))?;
     for warning in warnings.iter().chain(&absent) {
         log.warn(unix_us(), "warning", &[("text", warning)]);
     }
@@ -83,6 +84,9 @@ pub fn run(
         server.sleep(&mut events)?;
         server.turn(&events);
     }
+    // Requests that are here by now came to a server that was still there: they are answered.
+    server.poll.poll(&mut events, Some(Duration::ZERO))?;
+    server.turn(&events);
     let Server {
         doors,
         refusals,
@@ -250,7 +254,7 @@ impl Server {
             self.accept();
             self.settle();
         }
-        if self.hub.is_last_call() && self.doors.has_lines() {
+        if self.hub.is_last_call() && self.doors.are_to_close() {
             self.close_doors();
         }
         if self.has_news() {
@@ -330,9 +334,9 @@ impl Server {
         while let Some(signal) = self.signals.take() {
             match self.draining {
                 _ if signal == libc::SIGHUP => {
-                    self.manager.reloading();
+                    self.manager.reloading(self.now);
                     self.tokens.reload(&mut self.hub, &mut self.log);
-                    self.manager.reloaded();
+                    self.manager.reloaded(self.now);
                 }
                 None => self.drain(),
                 Some(since) if self.now <= since.saturating_add(SAME_SIGNAL) => {}
@@ -351,14 +355,14 @@ impl Server {
             ("detached", &detached),
         ];
         self.log.info(unix_us(), "draining", fields);
-        self.manager.stopping(self.now);
-        self.doors.leave_to_others();
+        self.manager.stopping(self.now, self.load());
         self.hub.drain();
     }
 
     /// Nothing is held any more: newcomers of the line protocol are not awaited. A client that has connected already is
-    /// turned away like the others, not reset.
+    /// turned away like the others, not reset. At a socket that is the manager's it waits for the next process.
     fn close_doors(&mut self) {
+        self.doors.leave_to_others(self.poll.registry());
         for _ in 0..LAST_ACCEPTS {
             self.doors.accept_again();
             self.accept();
@@ -366,7 +370,7 @@ impl Server {
                 break;
             }
         }
-        self.doors.close_lines();
+        self.doors.close_lines(self.poll.registry());
         self.settle();
     }
 

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::{check, option};
@@ -21,6 +21,8 @@ pub struct Inherited {
     pub name: String,
     /// It listens.
     pub listener: TcpListener,
+    /// Its address.
+    pub addr: SocketAddr,
 }
 
 /// Takes the sockets that are meant for this process. `get` reads the environment. To be called once.
@@ -63,9 +65,12 @@ fn take(fd: RawFd, name: &str) -> io::Result<Inherited> {
     }
     // SAFETY: the manager opened it for this process, which has opened no listening socket yet; it is taken once.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let listener = TcpListener::from(socket);
+    let addr = listener.local_addr()?;
     Ok(Inherited {
         name: name.to_string(),
-        listener: TcpListener::from(socket),
+        listener,
+        addr,
     })
 }
 

@@ -54,7 +54,7 @@ fn time_on(clock: libc::clockid_t) -> Us {
     let time = unsafe {
         let mut time: libc::timespec = zeroed();
         let failed = libc::clock_gettime(clock, &raw mut time);
-        assert!(failed == 0, "CLOCK_BOOTTIME is there since Linux 2.6.39");
+        assert!(failed == 0, "both clocks are there since Linux 2.6.39");
         time
     };
     time.tv_sec as Us * SECOND + time.tv_nsec as Us / 1000

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::daemon::{Client, Daemon, PATIENCE, Talk, at_once, dflockd, shell};
+use crate::daemon::{Client, Daemon, End, PATIENCE, Talk, at_once, dflockd, shell};
 
 /// The manager's end of the socket.
 struct Manager {
@@ -96,7 +96,8 @@ fn a_manager_hears_when_the_server_is_ready_reloads_and_stops() {
         );
         assert_eq!(manager.hears(), "READY=1\n");
         daemon.signal("TERM");
-        assert_eq!(manager.hears(), "STOPPING=1\n");
+        let stops = "STOPPING=1\nSTATUS=draining: 1 holds, 1 waiters, 2 connections\n";
+        assert_eq!(manager.hears(), stops);
         let extends = manager.hears();
         assert!(
             extends.contains("EXTEND_TIMEOUT_USEC=15000000\n"),
@@ -146,12 +147,16 @@ fn a_manager_that_cannot_be_told_keeps_the_server_from_starting() {
 
 /// The server behind a socket that was opened before it.
 fn behind(listener: &TcpListener, name: &str, args: &str) -> Daemon {
+    try_behind(listener, name, args).unwrap()
+}
+
+fn try_behind(listener: &TcpListener, name: &str, args: &str) -> Result<Daemon, End> {
     let mut command = shell(&format!(
         "exec 3<&0 </dev/null; export LISTEN_PID=$$; exec \"$0\" {args}"
     ));
     command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", name);
     let socket = OwnedFd::from(listener.try_clone().unwrap());
-    Daemon::launch_with(command, Stdio::from(socket)).unwrap()
+    Daemon::launch_with(command, Stdio::from(socket))
 }
 
 fn listen() -> (TcpListener, SocketAddr) {
@@ -175,16 +180,17 @@ fn clients_of_a_socket_that_is_handed_over_are_refused_by_no_restart() {
     daemon.signal("TERM");
     holder.send("l\nother\n0\n");
     assert_eq!(holder.line(), "error_draining\n");
-    let mut next = client(addr);
-    next.send("l\nk\n10\n");
+    // While somebody holds, a newcomer is told so: it may be a holder who has come again.
+    let mut early = client(addr);
+    early.send("l\nk\n10\n");
+    assert_eq!(early.line(), "error_draining\n");
     holder.send(format!("r\nk\n{token}\n"));
     holder.hears("ok");
     assert_eq!(daemon.end().status, Some(0));
     let mut late = client(addr);
-    late.send("ping\n_\n_\n");
+    late.send("l\nk\n0\n");
     let _daemon = behind(&listener, "line", "--port 1");
-    next.is_granted(33);
-    late.hears("ok");
+    late.is_granted(33);
 }
 
 #[test]
@@ -204,11 +210,49 @@ fn what_is_handed_over_and_does_not_listen_keeps_the_server_from_starting() {
         shell("exec 3</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" --port 0");
     command.env_remove("LISTEN_FDNAMES");
     let end = Daemon::launch(command).err().expect("it does not start");
-    assert_eq!(end.status, Some(1));
+    assert_eq!(end.status, Some(2));
     assert_eq!(
         end.log,
         "dflockd: descriptor 3 () of the service manager: it is no TCP socket that listens\n"
     );
+}
+
+#[test]
+fn a_message_for_which_there_is_no_room_comes_later() {
+    let manager = Manager::new(false);
+    let stuffer = UnixDatagram::unbound().unwrap();
+    stuffer.set_nonblocking(true).unwrap();
+    let mut stuffed = 0;
+    while stuffer.send_to(b"x", &manager.path).is_ok() {
+        stuffed += 1;
+    }
+    let mut command = dflockd(&["--port", "0"]);
+    command.env("NOTIFY_SOCKET", &manager.path);
+    let _daemon = Daemon::launch(command).unwrap();
+    for _ in 0..stuffed {
+        assert_eq!(manager.hears(), "x");
+    }
+    assert!(manager.hears().starts_with("READY=1\n"));
+}
+
+#[test]
+fn the_rules_for_a_port_are_those_for_a_socket() {
+    let (listener, _) = listen();
+    let refused = |name: &str, args: &str| {
+        let end = try_behind(&listener, name, args)
+            .err()
+            .expect("it does not start");
+        assert_eq!(end.status, Some(2));
+        end.log
+    };
+    let log = refused("distlockd", "--port 0 --auth-token s");
+    assert!(
+        log.contains("distlockd clients cannot send the auth token"),
+        "{log}"
+    );
+    let log = refused("htttp", "--port 0");
+    let wanted = "dflockd: socket \"htttp\": want FileDescriptorName=line, http or distlockd\n";
+    assert!(log.starts_with(wanted), "{log}");
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! What a service manager hands over besides the environment's settings: sockets that listen, and files with tokens.
+//! Invariant: what it hands over passes the same checks as what somebody has set.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Auth, Config, OPTIONS, Reading};
+
+/// What a socket that was handed over is for, by its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// The line protocol.
+    Line,
+    /// HTTP.
+    Http,
+    /// The protocol of distlockd.
+    Distlockd,
+}
+
+impl Use {
+    /// The use of a socket of this name.
+    ///
+    /// # Errors
+    /// No protocol has this name, or this build lacks it.
+    pub fn of(name: &str) -> Result<Use, String> {
+        match name {
+            // A socket unit that gives no name, and systemd-socket-activate(1).
+            "line" | "" | "dflockd.socket" | "unknown" => Ok(Use::Line),
+            "distlockd" => Ok(Use::Distlockd),
+            "http" if cfg!(feature = "http") => Ok(Use::Http),
+            "http" => Err("socket \"http\": this build of dflockd has no HTTP".to_string()),
+            _ => Err(format!(
+                "socket {name:?}: want FileDescriptorName=line, http or distlockd"
+            )),
+        }
+    }
+}
+
+/// A face that has been handed sockets is on, and is where they are.
+pub(super) fn sockets(config: &mut Config, given: &[(String, SocketAddr)]) -> Result<(), String> {
+    for (name, addr) in given {
+        let (host, port) = (addr.ip().to_string(), addr.port());
+        match Use::of(name)? {
+            Use::Line => (config.host, config.port) = (host, port),
+            Use::Distlockd => {
+                (config.distlockd.host, config.distlockd.port) = (Some(host), Some(port));
+            }
+            // Its host may be a name that requests give.
+            Use::Http => {
+                config.http.host.get_or_insert(host);
+                config.http.port = Some(port);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Uses the token files that a service manager hands over (`LoadCredential=` in systemd.exec(5)), where no setting names a
+/// token.
+pub(super) fn credentials(
+    reading: &mut Reading,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), String> {
+    let folder = env("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
+    let Some(folder) = folder.map(PathBuf::from) else {
+        return Ok(());
+    };
+    let none = reading.secrets().map(|secret| *secret == Auth::default());
+    for (name, is_none) in ["auth-token", "admin-token"].into_iter().zip(none) {
+        let path = folder.join(format!("dflockd.{name}"));
+        // Whatever else than "it is not there" is wrong with it, it is wrong to serve without it.
+        let is_absent =
+            matches!(path.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound);
+        if is_none && !is_absent {
+            let option = OPTIONS.iter().find(|option| {
+                let file = option.name.strip_suffix("-file");
+                file == Some(name)
+            });
+            let option = option.expect("each token may be in a file");
+            reading.apply(option, "CREDENTIALS_DIRECTORY", path.as_os_str())?;
+        }
+    }
+    Ok(())
+}
