@@ -4,6 +4,7 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "musl") {
-        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        // Without `-Wl,`, because the linker may be Rust's own, without a compiler in front. A compiler hands it on too.
+        println!("cargo:rustc-link-arg-bins=-zpack-relative-relocs");
     }
 }
