@@ -273,7 +273,19 @@ fn the_servers_page_has_each_option_with_its_names_and_default() {
             option.name
         );
     }
-    let variables = mdoc_items(section(&page, "ENVIRONMENT"), "Ev");
+    let (settings, others) = section(&page, "ENVIRONMENT")
+        .split_once("\nA service manager such as\n")
+        .expect("what is no option comes last");
+    let others = mdoc_items(others, "Ev");
+    let others: Vec<_> = others.iter().map(|(name, _)| name.as_str()).collect();
+    let managers = [
+        "NOTIFY_SOCKET",
+        "LISTEN_PID",
+        "CREDENTIALS_DIRECTORY",
+        "JOURNAL_STREAM",
+    ];
+    assert_eq!(others, managers, "variables of a service manager");
+    let variables = mdoc_items(settings, "Ev");
     let variables: BTreeMap<_, _> = variables
         .iter()
         .map(|(name, text)| (name.as_str(), text.trim().replace(".Fl -", "")))
@@ -334,8 +346,10 @@ fn no_page_mentions_an_option_that_does_not_exist() {
             .filter(|name| !name.starts_with('-'))
         {
             let is_cargos = ["release", "target", "path", "locked", "test"].contains(&name);
+            let is_systemds = name == "offline";
             let name = name.strip_prefix("no-").unwrap_or(name);
             let exists = is_cargos
+                || is_systemds
                 || clients.contains(word)
                 || benchs.contains(word)
                 || OPTIONS.iter().any(|option| option.name == name);
