@@ -196,6 +196,11 @@ fn clients_of_a_socket_that_is_handed_over_are_refused_by_no_restart() {
 #[test]
 fn a_socket_of_another_face_turns_that_face_on() {
     let (listener, addr) = listen();
+    if cfg!(not(feature = "http")) {
+        let end = try_behind(&listener, "http", "--port 0").err();
+        let log = end.expect("it does not start").log;
+        return assert!(log.contains("this build of dflockd has no HTTP"), "{log}");
+    }
     let daemon = behind(&listener, "http", "--port 0");
     assert_eq!(daemon.http, addr);
     assert_ne!(daemon.addr, addr);
