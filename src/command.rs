@@ -119,9 +119,9 @@ pub enum Command<'a> {
         lease: Option<Us>,
         /// The declared owner of the wait and the hold; None: nobody. Only with [`Bound::Lease`].
         owner: Option<&'a [u8]>,
-        /// What ends the hold besides its release.
+        /// The event that ends the hold besides its release.
         bound: Bound,
-        /// What else the request asks for. Only with [`Bound::Lease`] and an owner.
+        /// Further terms of the request. Only with [`Bound::Lease`] and an owner.
         terms: Option<&'a Terms<'a>>,
     },
     /// The first phase of an acquire: takes a slot of `key` or a place in its queue, and answers at once. It leaves
@@ -237,7 +237,7 @@ pub enum Command<'a> {
     },
 }
 
-/// What a request for a hold that is bound by its lease may ask for besides.
+/// Further terms of a request for a hold that is bound by its lease.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Terms<'a> {
     /// The name of the attempt, which its client keeps secret: the same request with the same name is a repeat, not
@@ -247,7 +247,7 @@ pub struct Terms<'a> {
     pub keep: Us,
     /// How the table renews the hold by itself, if it does.
     pub renewal: Option<Renewal>,
-    /// What listings show beside the hold.
+    /// A note that listings show beside the hold.
     pub note: Option<&'a [u8]>,
 }
 
@@ -260,7 +260,7 @@ pub struct Renewal {
     pub within: Us,
 }
 
-/// What the lock table, or the hub, answers a session. A face turns it into bytes.
+/// An answer of the lock table, or of the hub, to a session. A face turns it into bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply {
     /// The slot was granted; its lease counts from now.
@@ -319,7 +319,7 @@ pub enum Reply {
     Refused(Refusal),
 }
 
-/// What the lock table tells the hub of a session, and no client.
+/// News of a session from the lock table to the hub; no client hears of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// The session has nothing left in the table: its last hold was ended by time or by another session, or a drain has

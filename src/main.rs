@@ -8,6 +8,8 @@ use dflockd::config::{self, Config, Parsed, Secrets, Settings};
 use dflockd::log::Log;
 use dflockd::server;
 use dflockd::sys;
+use dflockd::sys::activation::Inherited;
+use dflockd::wire::Face;
 
 fn main() -> ExitCode {
     // One that comes before the server listens for it must not kill the process.
@@ -15,14 +17,14 @@ fn main() -> ExitCode {
     let args = std::env::args_os().skip(1);
     let names = std::env::vars_os().map(|(name, _)| name);
     let get = |name: &str| std::env::var_os(name);
-    let inherited = match sys::activation::inherited(get) {
-        Ok(inherited) => inherited,
-        Err(e) => return fail(2, &e.to_string()),
+    let sockets = match sockets() {
+        Ok(sockets) => sockets,
+        Err(mistake) => return fail(2, &mistake),
     };
-    let given = inherited
+    let given: Vec<_> = sockets
         .iter()
-        .map(|socket| (socket.name.clone(), socket.addr));
-    let given: Vec<_> = given.collect();
+        .map(|(face, socket)| (*face, socket.addr))
+        .collect();
     let (config, settings, mut warnings) = match config::parse(args, get, names, &given) {
         Ok(Parsed::Run {
             config,
@@ -45,10 +47,20 @@ fn main() -> ExitCode {
         }
     };
     let log = Log::new(config.debug);
-    match server::run(&config, secrets, inherited, &settings, &warnings, log) {
+    match server::run(&config, secrets, sockets, &settings, &warnings, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }
+}
+
+/// The sockets that a service manager hands over, each with its face.
+fn sockets() -> Result<Vec<(Face, Inherited)>, String> {
+    let all = sys::activation::inherited(|name| std::env::var_os(name));
+    let all = all.map_err(|e| e.to_string())?;
+    let faced = all
+        .into_iter()
+        .map(|socket| Ok((config::face_of(&socket.name)?, socket)));
+    faced.collect()
 }
 
 /// Something that keeps the server from starting.
@@ -122,13 +134,11 @@ fn fail(status: u8, text: &str) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Says something on stderr, which the journal reads with this priority. A text may have two lines.
-fn say(priority: &str, text: &str) {
-    let priority = if sys::output::is_journal() {
-        priority
-    } else {
-        ""
-    };
+/// Says something on stderr; in the journal each line of it has this priority.
+fn say(mut priority: &str, text: &str) {
+    if !sys::output::is_journal() {
+        priority = "";
+    }
     let text = text.replace('\n', &format!("\n{priority}"));
     // If stderr is closed, the exit status still says it.
     let _ = writeln!(io::stderr(), "{priority}dflockd: {text}");

@@ -1,5 +1,5 @@
 //! What a service manager hands over besides the environment's settings: sockets that listen, and files with tokens.
-//! Invariant: what it hands over passes the same checks as what somebody has set.
+//! Invariant: what it hands over passes the same checks as a setting.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -7,54 +7,44 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Auth, Config, OPTIONS, Reading};
+use crate::wire::Face;
 
-/// What a socket that was handed over is for, by its name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Use {
-    /// The line protocol.
-    Line,
-    /// HTTP.
-    Http,
-    /// The protocol of distlockd.
-    Distlockd,
-}
-
-impl Use {
-    /// The use of a socket of this name.
-    ///
-    /// # Errors
-    /// No protocol has this name, or this build lacks it.
-    pub fn of(name: &str) -> Result<Use, String> {
-        match name {
-            // A socket unit that gives no name, and systemd-socket-activate(1).
-            "line" | "" | "dflockd.socket" | "unknown" => Ok(Use::Line),
-            "distlockd" => Ok(Use::Distlockd),
-            "http" if cfg!(feature = "http") => Ok(Use::Http),
-            "http" => Err("socket \"http\": this build of dflockd has no HTTP".to_string()),
-            _ => Err(format!(
-                "socket {name:?}: want FileDescriptorName=line, http or distlockd"
-            )),
-        }
+/// The face of a socket that is handed over under this name.
+///
+/// # Errors
+/// No face has this name, or this build lacks it.
+pub fn face_of(name: &str) -> Result<Face, String> {
+    match name {
+        // A socket unit that gives no name, and systemd-socket-activate(1).
+        "line" | "" | "dflockd.socket" | "unknown" => Ok(Face::Text),
+        "distlockd" => Ok(Face::Distlockd),
+        #[cfg(feature = "http")]
+        "http" => Ok(Face::Http),
+        #[cfg(not(feature = "http"))]
+        "http" => Err("socket \"http\": this build of dflockd has no HTTP".to_string()),
+        _ => Err(format!(
+            "socket {name:?}: want FileDescriptorName=line, http or distlockd"
+        )),
     }
 }
 
 /// A face that has been handed sockets is on, and is where they are.
-pub(super) fn sockets(config: &mut Config, given: &[(String, SocketAddr)]) -> Result<(), String> {
-    for (name, addr) in given {
+pub(super) fn sockets(config: &mut Config, given: &[(Face, SocketAddr)]) {
+    for (face, addr) in given {
         let (host, port) = (addr.ip().to_string(), addr.port());
-        match Use::of(name)? {
-            Use::Line => (config.host, config.port) = (host, port),
-            Use::Distlockd => {
+        match face {
+            Face::Text => (config.host, config.port) = (host, port),
+            Face::Distlockd => {
                 (config.distlockd.host, config.distlockd.port) = (Some(host), Some(port));
             }
-            // Its host may be a name that requests give.
-            Use::Http => {
+            // The host of a setting may be a name that requests give.
+            #[cfg(feature = "http")]
+            Face::Http => {
                 config.http.host.get_or_insert(host);
                 config.http.port = Some(port);
             }
         }
     }
-    Ok(())
 }
 
 /// Uses the token files that a service manager hands over (`LoadCredential=` in systemd.exec(5)), where no setting names a
@@ -70,7 +60,7 @@ pub(super) fn credentials(
     let none = reading.secrets().map(|secret| *secret == Auth::default());
     for (name, is_none) in ["auth-token", "admin-token"].into_iter().zip(none) {
         let path = folder.join(format!("dflockd.{name}"));
-        // Whatever else than "it is not there" is wrong with it, it is wrong to serve without it.
+        // A file that is there and cannot be read must not make a server without a token.
         let is_absent =
             matches!(path.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound);
         if is_none && !is_absent {

@@ -15,7 +15,8 @@ use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::command::{SECOND, Us};
-pub use given::Use;
+use crate::wire::Face;
+pub use given::face_of;
 use options::{FOREIGN, PLANNED, REDIS};
 pub use options::{Flag, Group, OPTIONS};
 pub use secret::{Auth, NoSecret, Secrets, secret_in};
@@ -179,7 +180,7 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
     names: impl IntoIterator<Item = OsString>,
-    given: &[(String, SocketAddr)],
+    given: &[(Face, SocketAddr)],
 ) -> Result<Parsed, String> {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(answer) = args.iter().find_map(|arg| asks(arg)) {
@@ -198,7 +199,7 @@ pub fn parse(
         }
     }
     given::credentials(&mut reading, &env)?;
-    given::sockets(&mut reading.config, given)?;
+    given::sockets(&mut reading.config, given);
     if reading.config.http.port.is_some() {
         bare_names(&mut reading, &env)?;
         warnings.extend(redis(&env));

@@ -15,7 +15,7 @@ use super::refusals::{Kind, Refusals};
 use super::socket::Sockets;
 use super::unix_us;
 use crate::command::{Refusal, Reply, SessionId, Us, earlier};
-use crate::config::{Config, Distlockd, Use};
+use crate::config::{Config, Distlockd};
 use crate::hub::{Hub, Vitals};
 use crate::log::{Fields, Log, Pace};
 use crate::sys;
@@ -81,12 +81,13 @@ impl Doors {
     ///
     /// # Errors
     /// An address cannot be listened on.
-    pub fn open(config: &Config, inherited: Vec<Inherited>) -> io::Result<(Doors, Vec<String>)> {
+    pub fn open(
+        config: &Config,
+        sockets: Vec<(Face, Inherited)>,
+    ) -> io::Result<(Doors, Vec<String>)> {
         let (mut doors, mut warnings) = (Vec::new(), Vec::new());
-        for Inherited { name, listener, .. } in inherited {
-            let used =
-                Use::of(&name).map_err(|why| io::Error::new(ErrorKind::InvalidInput, why))?;
-            doors.push(Door::new(face_of(used), listener, true)?);
+        for (face, socket) in sockets {
+            doors.push(Door::new(face, socket.listener, true)?);
         }
         let given: Vec<Face> = doors.iter().map(|door| door.face).collect();
         for wanted in faces(config) {
@@ -208,7 +209,7 @@ impl Doors {
         for door in self.doors.iter_mut().filter(|door| which(door)) {
             door.accept = false;
             if let Some(mut listener) = door.listener.take() {
-                // The manager has the socket too, so that its end here would not end its events (epoll(7)).
+                // The manager has the socket, too: a close alone would not end its events here (epoll(7)).
                 let _ = registry.deregister(&mut listener);
             }
         }
@@ -448,17 +449,6 @@ impl Wanted<'_> {
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && (is_any || one.ip() == other.ip())
-}
-
-fn face_of(used: Use) -> Face {
-    match used {
-        Use::Line => Face::Text,
-        Use::Distlockd => Face::Distlockd,
-        #[cfg(feature = "http")]
-        Use::Http => Face::Http,
-        #[cfg(not(feature = "http"))]
-        Use::Http => unreachable!("it was refused"),
-    }
 }
 
 /// The faces that there are to be, and where; the line protocol comes last.

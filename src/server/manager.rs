@@ -1,6 +1,6 @@
-//! What the service manager is told; see sd_notify(3): that the server is ready, reads its files again or stops, how much
-//! it has to do, and that its loop turns. Without a manager nothing is told, and nothing is counted. Invariant: no message
-//! is waited for, and one for which the manager has no room now is sent again until it has.
+//! Messages to the service manager; see sd_notify(3): the server is ready, reads its files again, or stops; how much it has
+//! to do; its loop turns. Without a manager this file does nothing. Invariant: the server waits for no message to go, and
+//! one for which the manager has no room is sent again until it has.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -20,6 +20,8 @@ const EXTEND_EVERY: Us = 5 * SECOND;
 const EXTEND_BY: Us = 15 * SECOND;
 /// When a message is sent again for which there was no room.
 const AGAIN: Us = SECOND / 10;
+/// From so many on, a reload adds none.
+const OWED_MAX: usize = 16;
 
 /// The service manager, if there is one.
 pub(super) struct Manager {
@@ -35,6 +37,8 @@ pub(super) struct Manager {
     /// Messages for which there was no room, and when they are sent again.
     owed: VecDeque<String>,
     again: Us,
+    /// It was told of the reload that goes on.
+    is_reloading: bool,
 }
 
 /// How much the server has to do.
@@ -71,6 +75,7 @@ impl Manager {
             told: Load::default(),
             owed: VecDeque::new(),
             again: 0,
+            is_reloading: false,
         })
     }
 
@@ -83,8 +88,8 @@ impl Manager {
 
     /// It reads its files again, and serves meanwhile.
     pub fn reloading(&mut self, now: Us) {
-        // Who stops is not ready any more, whatever it reads.
-        if self.extend.is_none() {
+        self.is_reloading = self.may_reload();
+        if self.is_reloading {
             let text = format!("RELOADING=1\nMONOTONIC_USEC={}\n", sys::monotonic());
             self.send(now, text);
         }
@@ -92,9 +97,14 @@ impl Manager {
 
     /// It has read them.
     pub fn reloaded(&mut self, now: Us) {
-        if self.extend.is_none() {
+        if std::mem::take(&mut self.is_reloading) {
             self.send(now, "READY=1\n".to_string());
         }
+    }
+
+    /// A server that stops does not become ready again. A manager that takes no messages is not owed more and more.
+    fn may_reload(&self) -> bool {
+        self.extend.is_none() && self.owed.len() < OWED_MAX
     }
 
     /// It stops once its holders have finished.

@@ -29,6 +29,7 @@ use crate::locks;
 use crate::log::{Fields, Log};
 use crate::sys::activation::Inherited;
 use crate::sys::{self, Signals, Timer};
+use crate::wire::Face;
 #[cfg(feature = "http")]
 use crate::wire::http;
 use doors::{Doors, World};
@@ -64,12 +65,12 @@ const CUT_HOLD: &str = "cut-hold";
 pub fn run(
     config: &Config,
     secrets: Secrets,
-    inherited: Vec<Inherited>,
+    sockets: Vec<(Face, Inherited)>,
     shown: &config::Settings,
     warnings: &[String],
     mut log: Log,
 ) -> io::Result<()> {
-    let (doors, absent) = Doors::open(config, inherited)?;
+    let (doors, absent) = Doors::open(config, sockets)?;
     let manager = Manager::new(|name| std::env::var_os(name))?;
     for warning in warnings.iter().chain(&absent) {
         log.warn(unix_us(), "warning", &[("text", warning)]);
@@ -84,9 +85,7 @@ pub fn run(
         server.sleep(&mut events)?;
         server.turn(&events);
     }
-    // Requests that are here by now came to a server that was still there: they are answered.
-    server.poll.poll(&mut events, Some(Duration::ZERO))?;
-    server.turn(&events);
+    server.last_turn(&mut events)?;
     let Server {
         doors,
         refusals,
@@ -214,13 +213,26 @@ impl Server {
             self.behind = None;
         }
         self.turns.expect(if busy { self.now } else { self.armed });
-        // A turn without its events would end leases before it has read the renewals.
+        self.poll(events, busy.then_some(Duration::ZERO))
+    }
+
+    /// Polls until that has an answer: a turn without its events would end leases before it has read the renewals.
+    fn poll(&mut self, events: &mut Events, most: Option<Duration>) -> io::Result<()> {
         loop {
-            match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
+            match self.poll.poll(events, most) {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 result => return result,
             }
         }
+    }
+
+    /// Answers the requests that have come by now: their clients cannot know that the server has ended. Newcomers at the
+    /// sockets of a service manager are left to the next process.
+    fn last_turn(&mut self, events: &mut Events) -> io::Result<()> {
+        self.doors.leave_to_others(self.poll.registry());
+        self.poll(events, Some(Duration::ZERO))?;
+        self.turn(events);
+        Ok(())
     }
 
     /// Reads first, then the clock's work: a renewal that is already here comes before the end of its lease.

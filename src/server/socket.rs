@@ -86,7 +86,7 @@ impl Socket {
                 Ok(0) => hub.finished(self.id),
                 Ok(n) => {
                     if self.fin {
-                        // What a peer asks for with its last bytes, it may not be there to hear.
+                        // A peer that has sent its last bytes may not be there to hear of a grant.
                         hub.hung_up(self.id);
                     }
                     hub.received(self.id, &buffer[..n]);

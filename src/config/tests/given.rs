@@ -41,7 +41,8 @@ fn a_credential_is_a_token_where_no_setting_names_one() {
 #[test]
 fn a_socket_that_is_handed_over_is_where_its_protocol_is() {
     let given = |name: &str, addr: &str, args: &[&str]| {
-        let given = [(name.to_string(), addr.parse().expect("an address"))];
+        let face = face_of(name).expect("a face");
+        let given = [(face, addr.parse().expect("an address"))];
         parse(args.iter().map(OsString::from), |_| None, [], &given)
     };
     let Ok(Parsed::Run {
@@ -62,5 +63,5 @@ fn a_socket_that_is_handed_over_is_where_its_protocol_is() {
     assert_eq!((config.distlockd.port, config.port), (Some(7), 6388));
     let error = given("distlockd", "[::1]:7", &["--auth-token=s"]).expect_err("an open door");
     assert!(error.contains("--distlockd-no-auth"), "{error}");
-    assert!(given("lines", "[::1]:7", &[]).is_err());
+    assert!(face_of("lines").is_err());
 }

@@ -119,6 +119,8 @@ pub struct Judge {
     turn: u64,
     calls: u64,
     now: Us,
+    /// Until when all that arrived was heard: what is due later may have been put off.
+    heard: Us,
     /// When the hub must be awake at the latest.
     wake: Us,
 }
@@ -137,6 +139,7 @@ impl Judge {
             turn: 0,
             calls: 0,
             now: 0,
+            heard: 0,
             wake: 0,
         }
     }
@@ -157,6 +160,11 @@ impl Judge {
         let journal = net.take_journal();
         self.turn += 1;
         self.now = net.now;
+        for entry in &journal {
+            if let Call::Tick { heard } = entry.call {
+                self.heard = heard;
+            }
+        }
         let opened = self.open();
         self.begin_ears();
         self.wake = Us::MAX;

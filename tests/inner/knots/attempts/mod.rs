@@ -121,6 +121,22 @@ impl Table {
         self.locks.check();
     }
 
+    /// Takes all slots of the key.
+    fn fills(&mut self, from: SessionId, limit: u32) -> Vec<Token> {
+        (0..limit.max(1))
+            .map(|_| self.takes_slot(from, "k", limit))
+            .collect()
+    }
+
+    /// The one hold that there is lasts so long, and no longer.
+    #[track_caller]
+    fn is_held_for(&mut self, span: Us) {
+        self.lives(span - 1);
+        assert_eq!(self.held(), 1);
+        self.pass(1);
+        assert_eq!(self.held(), 0);
+    }
+
     fn held(&self) -> u64 {
         self.locks.counts().held
     }

@@ -8,9 +8,7 @@ fn a_kept_place_is_granted_in_order_until_it_would_have_ended() {
         for lease in [1, 10] {
             let mut table = Table::new();
             let [a, b, c, d] = [0, 1, 2, 3].map(session);
-            let slots: Vec<Token> = (0..limit.max(1))
-                .map(|_| table.takes_slot(a, "k", limit))
-                .collect();
+            let slots = table.fills(a, limit);
             let ask = Ask {
                 limit,
                 wait: 2 * SECOND,

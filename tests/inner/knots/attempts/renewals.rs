@@ -80,10 +80,7 @@ fn a_renewal_and_a_repeat_give_a_hold_that_renews_itself_all_its_time_again() {
                 assert_eq!(holds[0].lease_left, 30 * SECOND);
                 assert_eq!(holds[0].renews, Some(300 * SECOND));
             }
-            table.lives(300 * SECOND - 1);
-            assert_eq!(table.held(), 1);
-            table.pass(1);
-            assert_eq!(table.held(), 0);
+            table.is_held_for(300 * SECOND);
         }
     }
 }
@@ -110,10 +107,7 @@ fn a_renewal_may_make_a_hold_that_renews_itself_shorter() {
     // Its steps are of that lease from now on.
     table.pass(SECOND);
     assert_eq!(table.views("k", 0).0[0].lease_left, lease);
-    table.lives(299 * SECOND - 1);
-    assert_eq!(table.held(), 1);
-    table.pass(1);
-    assert_eq!(table.held(), 0);
+    table.is_held_for(299 * SECOND);
 }
 
 #[test]
@@ -240,9 +234,7 @@ fn a_place_that_is_granted_renews_itself_only_once_its_client_is_back() {
     for limit in [0, 20] {
         let mut table = Table::new();
         let [a, b] = [0, 1].map(session);
-        let slots: Vec<Token> = (0..limit.max(1))
-            .map(|_| table.takes_slot(a, "k", limit))
-            .collect();
+        let slots = table.fills(a, limit);
         let ask = Ask {
             limit,
             keep: 5 * SECOND,
@@ -298,9 +290,6 @@ fn a_hold_that_was_waited_for_renews_itself_from_its_grant() {
     assert_eq!(table.asks(b, ask), None);
     table.pass(50 * SECOND);
     granted(10 * SECOND, &table.releases(a, "k", held), b);
-    table.lives(300 * SECOND - 1);
-    assert_eq!(table.held(), 1);
-    table.pass(1);
-    assert_eq!(table.held(), 0);
+    table.is_held_for(300 * SECOND);
     table.locks.check();
 }

@@ -82,9 +82,7 @@ fn a_repeat_takes_the_place_of_its_wait_over() {
     for limit in [0, 20] {
         let mut table = Table::new();
         let [a, b, c, d] = [0, 1, 2, 3].map(session);
-        let slots: Vec<Token> = (0..limit.max(1))
-            .map(|_| table.takes_slot(a, "k", limit))
-            .collect();
+        let slots = table.fills(a, limit);
         let ask = Ask {
             limit,
             ..ask_and_wait()

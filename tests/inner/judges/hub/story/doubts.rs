@@ -1,7 +1,7 @@
 //! Where a story may have gone wrong: pairs of its steps that perhaps came in another order, and sessions that perhaps did
 //! what another is thought to have done.
 
-use dflockd::command::SessionId;
+use dflockd::command::{Reply, SessionId};
 
 use super::{Asked, Hint, Part, RIVALS_MAX, Step};
 use crate::judges::locks::Act;
@@ -75,6 +75,9 @@ pub(super) fn stand_ins(path: &[Step], parts: &[Part]) -> Vec<(usize, Hint)> {
 
 /// The key in whose queue the session of a step stands from then on.
 fn queue(step: &Step) -> Option<usize> {
-    let key = step.act.filter(|act| act.can_queue()).and_then(Act::key);
-    key.filter(|_| step.said.iter().all(|said| said.0 != step.id))
+    let queues = |act: &Act| act.can_queue() || matches!(act, Act::Enqueue { .. });
+    let key = step.act.filter(queues).and_then(Act::key);
+    let stands = |said: &(SessionId, Reply)| matches!(said.1, Reply::Queued | Reply::Kept { .. });
+    let stays = |said: &(SessionId, Reply)| said.0 != step.id || stands(said);
+    key.filter(|_| step.said.iter().all(stays))
 }
