@@ -128,8 +128,8 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("client/signals", "command sys wire"),
     ("client/stream", "command super::link sys"),
     ("command", ""),
-    ("config/given", ""),
-    ("config/mod", "command"),
+    ("config/given", "wire"),
+    ("config/mod", "command wire"),
     ("config/options", "super::secret super::values"),
     ("config/secret", "wire"),
     (
@@ -225,7 +225,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("locks/ticket", "base command"),
     ("locks/view", "base command super::ticket"),
     ("log", "base command sys"),
-    ("main", "config log server sys"),
+    ("main", "config log server sys wire"),
     (
         "server/doors",
         "command config hub log super::limits super::refusals super::socket sys wire",
