@@ -126,4 +126,6 @@ pub mod log;
 pub mod server;
 pub mod signals;
 pub mod sys;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod wire;

@@ -1,0 +1,63 @@
+//! What a certificate says (RFC 5280): its name, and when it ends. Whether it is to be trusted is decided elsewhere.
+//! Invariant: a certificate that cannot be read has neither.
+
+use rustls::pki_types::CertificateDer;
+use x509_cert::Certificate;
+use x509_cert::attr::AttributeValue;
+use x509_cert::der::Decode;
+use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, TeletexStringRef, Utf8StringRef};
+use x509_cert::der::oid::db::rfc4519::CN;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// A name that is longer is cut, so that lines with it stay readable; in bytes.
+pub const NAME_MAX: usize = 128;
+
+/// When the certificate ends, in seconds since 1970.
+pub fn end_s(certificate: &CertificateDer) -> Option<u64> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let end = certificate.tbs_certificate.validity.not_after;
+    Some(end.to_unix_duration().as_secs())
+}
+
+/// Whose certificate it is: the common name of its subject, or else the first of its other names that is a host, a URI or
+/// an address of mail.
+pub fn name(certificate: &CertificateDer) -> Option<String> {
+    let certificate = Certificate::from_der(certificate).ok()?.tbs_certificate;
+    let attributes = certificate.subject.0.iter().flat_map(|part| part.0.iter());
+    let mut common = attributes.filter(|attribute| attribute.oid == CN);
+    let name = common
+        .find_map(|attribute| text(&attribute.value))
+        .or_else(|| {
+            let (_, names) = certificate.get::<SubjectAltName>().ok()??;
+            names.0.iter().find_map(other_name)
+        });
+    name.map(cut).filter(|name| !name.is_empty())
+}
+
+fn other_name(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name)
+        | GeneralName::UniformResourceIdentifier(name)
+        | GeneralName::Rfc822Name(name) => Some(name.to_string()),
+        _ => None,
+    }
+}
+
+/// The text of an attribute, in one of the alphabets that it may have.
+fn text(value: &AttributeValue) -> Option<String> {
+    let utf8 = value.decode_as::<Utf8StringRef>();
+    let utf8 = utf8.map(|text| text.as_str().to_string());
+    let printable = || value.decode_as::<PrintableStringRef>();
+    let teletex = || value.decode_as::<TeletexStringRef>();
+    let ia5 = || value.decode_as::<Ia5StringRef>();
+    utf8.or_else(|_| printable().map(|text| text.as_str().to_string()))
+        .or_else(|_| teletex().map(|text| text.as_str().to_string()))
+        .or_else(|_| ia5().map(|text| text.as_str().to_string()))
+        .ok()
+}
+
+fn cut(mut name: String) -> String {
+    name.truncate(name.floor_char_boundary(NAME_MAX));
+    name
+}

@@ -1,0 +1,191 @@
+//! One TLS session over a socket, which may block or not; a timeout of one that blocks is "would block". The caller keeps
+//! what it has to send until it is counted, so nothing is in two buffers but the record under way.
+//! Invariant: it asks the socket for more only when all that has arrived was taken.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+
+/// Plaintext that is encrypted before the socket is written to again: two records of the largest size; RFC 8446, 5.1.
+const CHUNK: usize = 32 * 1024;
+
+/// One TLS session.
+#[derive(Debug)]
+pub struct Secure {
+    session: Connection,
+    /// Plaintext that has arrived and was not taken.
+    held: usize,
+    /// Bytes of the caller's output that are encrypted, and that the socket has not taken to their end.
+    under_way: usize,
+}
+
+/// What a read has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Got {
+    /// So many bytes; none if the peer has finished.
+    pub bytes: usize,
+    /// The socket has nothing more, as far as is known.
+    pub is_drained: bool,
+}
+
+impl Secure {
+    /// The server's end of a session that has not begun.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Secure, rustls::Error> {
+        Ok(Secure::over(ServerConnection::new(config)?.into()))
+    }
+
+    /// The client's end of a session that has not begun, to a server of this name.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Secure, rustls::Error> {
+        Ok(Secure::over(ClientConnection::new(config, name)?.into()))
+    }
+
+    fn over(session: Connection) -> Secure {
+        Secure {
+            session,
+            held: 0,
+            under_way: 0,
+        }
+    }
+
+    /// Whether the peers have not agreed yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// The certificate that the peer has shown, once the handshake is over.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.session.peer_certificates()?.first()
+    }
+
+    /// Takes plaintext that has arrived, and moves the handshake on. Without any bytes the peer has finished, whether or not
+    /// it said so by close_notify.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] if nothing more has arrived, [`ErrorKind::InvalidData`] with the library's error if it is no
+    /// TLS that is agreed upon: then the alert is sent as far as the socket takes it. Any other is the socket's.
+    pub fn read(&mut self, socket: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<Got> {
+        let mut is_drained = false;
+        loop {
+            match self.session.reader().read(buffer) {
+                Ok(bytes) => {
+                    self.held = self.held.saturating_sub(bytes);
+                    let is_drained = is_drained && self.held == 0;
+                    return Ok(Got { bytes, is_drained });
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                // No close_notify: many clients just close.
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
+                    return Ok(Got {
+                        bytes: 0,
+                        is_drained: true,
+                    });
+                }
+                Err(e) => return Err(e),
+            }
+            self.flush(socket)?;
+            is_drained = self.receive(socket)?;
+        }
+    }
+
+    /// Receives once, and decrypts. Whether the socket had less than was asked for.
+    fn receive(&mut self, socket: &mut (impl Read + Write)) -> io::Result<bool> {
+        let mut tap = Tap {
+            socket: &mut *socket,
+            is_drained: false,
+        };
+        self.session.read_tls(&mut tap)?;
+        let is_drained = tap.is_drained;
+        match self.session.process_new_packets() {
+            Ok(state) => {
+                self.held = state.plaintext_bytes_to_read();
+                // The answers of a handshake.
+                self.flush(socket)?;
+                Ok(is_drained)
+            }
+            Err(e) => {
+                // The alert. An error of the socket says less.
+                let _ = self.flush(socket);
+                Err(io::Error::new(ErrorKind::InvalidData, e))
+            }
+        }
+    }
+
+    /// Encrypts and sends. Returns how many more bytes of the output the socket has taken, whole records only. Call it
+    /// again with those that were not counted, unchanged and at the front. If it is fewer than all, the socket has no
+    /// room, or the handshake goes on.
+    ///
+    /// # Errors
+    /// Those of the socket but [`ErrorKind::WouldBlock`].
+    pub fn write(&mut self, socket: &mut (impl Read + Write), output: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while self.flush(socket)? {
+            sent += std::mem::take(&mut self.under_way);
+            let rest = &output[sent..];
+            if rest.is_empty() || self.is_handshaking() {
+                break;
+            }
+            let chunk = &rest[..rest.len().min(CHUNK)];
+            self.under_way = self.session.writer().write(chunk)?;
+            if self.under_way == 0 {
+                break;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends what is encrypted, and what TLS itself has to say: answers of the handshake, alerts. Whether all of it is out.
+    ///
+    /// # Errors
+    /// Those of the socket but [`ErrorKind::WouldBlock`].
+    pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
+        while self.session.wants_write() {
+            match self.session.write_tls(socket) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tells the peer by close_notify that nothing more comes, as far as the socket takes it.
+    pub fn finish(&mut self, socket: &mut impl Write) {
+        self.session.send_close_notify();
+        // Whoever has gone does not miss it.
+        let _ = self.flush(socket);
+    }
+}
+
+/// A socket that is watched for a read that brings less than it might.
+struct Tap<'a, S> {
+    socket: &'a mut S,
+    is_drained: bool,
+}
+
+impl<S: Read> Read for Tap<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.read(buffer) {
+                Ok(n) => {
+                    self.is_drained = n < buffer.len();
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
