@@ -10,8 +10,8 @@ use x509_cert::der::oid::db::rfc4519::CN;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// A name that is longer is cut, so that lines with it stay readable; in bytes.
-pub const NAME_MAX: usize = 128;
+/// A name that is longer is cut, so that lines with it stay readable; in characters.
+const NAME_MAX: usize = 128;
 
 /// When the certificate ends, in seconds since 1970.
 pub fn end_s(certificate: &CertificateDer) -> Option<u64> {
@@ -32,7 +32,7 @@ pub fn name(certificate: &CertificateDer) -> Option<String> {
             let (_, names) = certificate.get::<SubjectAltName>().ok()??;
             names.0.iter().find_map(other_name)
         });
-    name.map(cut).filter(|name| !name.is_empty())
+    name.map(|name| cut(&name)).filter(|name| !name.is_empty())
 }
 
 fn other_name(name: &GeneralName) -> Option<String> {
@@ -57,7 +57,6 @@ fn text(value: &AttributeValue) -> Option<String> {
         .ok()
 }
 
-fn cut(mut name: String) -> String {
-    name.truncate(name.floor_char_boundary(NAME_MAX));
-    name
+fn cut(name: &str) -> String {
+    name.chars().take(NAME_MAX).collect()
 }
