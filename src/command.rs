@@ -2,6 +2,7 @@
 //! sessions, tokens and time. It has no behaviour beyond that of its values, and imports nothing of ours. Invariant:
 //! the faces have checked the form of every value; only the lock table decides whether a command is granted.
 
+use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
 
@@ -24,6 +25,15 @@ pub const SECOND: Us = 1_000_000;
 
 /// The longest span a client or an option may name, in seconds: 2^63 ns, as in the Go server.
 pub const SECONDS_MAX: u64 = 9_223_372_036;
+
+/// Who is at the other end of a connection, for people to see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer<'a> {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// The name in its certificate, if it has shown one.
+    pub name: Option<&'a str>,
+}
 
 /// Names one connection for the life of the server: a serial that is never reused, above a slot that is. The slot finds
 /// the session without a search. The whole id is compared, so an event that comes late does not reach a later session.

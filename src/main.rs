@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use dflockd::config::{self, Config, Parsed, Secrets, Settings};
 use dflockd::log::Log;
-use dflockd::server;
+use dflockd::server::{self, Given};
 use dflockd::sys;
 use dflockd::sys::activation::Inherited;
 use dflockd::wire::Face;
@@ -21,11 +21,11 @@ fn main() -> ExitCode {
         Ok(sockets) => sockets,
         Err(mistake) => return fail(2, &mistake),
     };
-    let given: Vec<_> = sockets
+    let listening: Vec<_> = sockets
         .iter()
         .map(|(face, socket)| (*face, socket.addr))
         .collect();
-    let (config, settings, mut warnings) = match config::parse(args, get, names, &given) {
+    let (config, settings, mut warnings) = match config::parse(args, get, names, &listening) {
         Ok(Parsed::Run {
             config,
             settings,
@@ -35,19 +35,19 @@ fn main() -> ExitCode {
         Ok(Parsed::Version) => return print(&format!("{}\n", config::version())),
         Err(mistake) => return fail(2, &hinted(&mistake)),
     };
-    let secrets = secrets(&config, &mut warnings);
+    let given = given(&config, sockets, &mut warnings);
     if config.check {
-        return check(&config, &settings, &warnings, secrets.err());
+        return check(&config, &settings, &warnings, given.err());
     }
-    let secrets = match secrets {
-        Ok(secrets) => secrets,
+    let given = match given {
+        Ok(given) => given,
         Err(mistakes) => {
             let Mistake { status, text } = &mistakes[0];
             return fail(*status, text);
         }
     };
     let log = Log::new(config.debug);
-    match server::run(&config, secrets, sockets, &settings, &warnings, log) {
+    match server::run(&config, given, &settings, &warnings, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }
@@ -69,8 +69,13 @@ struct Mistake {
     text: String,
 }
 
-/// The secrets that clients may say; their files are read. Otherwise all that is wrong with them, at least one mistake.
-fn secrets(config: &Config, warnings: &mut Vec<String>) -> Result<Secrets, Vec<Mistake>> {
+/// What the server is given; the files of tokens and of TLS are read. Otherwise all that is wrong with them, at least one
+/// mistake.
+fn given(
+    config: &Config,
+    sockets: Vec<(Face, Inherited)>,
+    warnings: &mut Vec<String>,
+) -> Result<Given, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let [auth, admin] = [&config.auth, &config.admin].map(|from| {
         from.secret(warnings).unwrap_or_else(|e| {
@@ -87,11 +92,21 @@ fn secrets(config: &Config, warnings: &mut Vec<String>) -> Result<Secrets, Vec<M
         let text = hinted(text);
         mistakes.push(Mistake { status: 2, text });
     }
-    if mistakes.is_empty() {
-        Ok(secrets)
-    } else {
-        Err(mistakes)
+    #[cfg(feature = "tls")]
+    let tls = server::Tls::read(&config.tls, warnings).unwrap_or_else(|e| {
+        let text = hinted(&e.to_string());
+        mistakes.push(Mistake { status: 2, text });
+        None
+    });
+    if !mistakes.is_empty() {
+        return Err(mistakes);
     }
+    Ok(Given {
+        secrets,
+        sockets,
+        #[cfg(feature = "tls")]
+        tls,
+    })
 }
 
 /// For `--check`: says all that is wrong, or what is set. Nothing is listened on.

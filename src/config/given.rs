@@ -21,7 +21,7 @@ pub fn face_of(name: &str) -> Result<Face, String> {
         #[cfg(feature = "http")]
         "http" => Ok(Face::Http),
         #[cfg(not(feature = "http"))]
-        "http" => Err("socket \"http\": this build of dflockd has no HTTP".to_string()),
+        "http" => Err("socket \"http\": this build has no HTTP".to_string()),
         _ => Err(format!(
             "socket {name:?}: want FileDescriptorName=line, http or distlockd"
         )),

@@ -5,10 +5,12 @@
 //! clock, no socket, and of files only those that have the secrets (`secret.rs`).
 //! Invariant: a `Config` from `parse` has every value in its range, and so has every default.
 
+mod file;
 mod given;
 mod options;
 mod secret;
 mod settings;
+mod tls;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -16,11 +18,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::command::{SECOND, Us};
 use crate::wire::Face;
+pub use file::{File, content};
 pub use given::face_of;
-use options::{FOREIGN, PLANNED, REDIS};
+use options::{FOREIGN, REDIS};
 pub use options::{Flag, Group, OPTIONS};
 pub use secret::{Auth, NoSecret, Secrets, secret_in};
 pub use settings::{Setting, Settings};
+pub use tls::Tls;
 
 /// How many unknown variables a warning names.
 const NAMED_MAX: usize = 20;
@@ -36,6 +40,8 @@ pub struct Config {
     pub distlockd: Distlockd,
     /// The REST face.
     pub http: Http,
+    /// Certificate and key, and which faces use them.
+    pub tls: Tls,
     /// Lease of an acquire or a renewal that names none, in microseconds; at least a second.
     pub default_lease: Us,
     /// Whether a wait that could never end is refused.
@@ -125,6 +131,7 @@ impl Default for Config {
             port: 0,
             distlockd: Distlockd::default(),
             http: Http::default(),
+            tls: Tls::default(),
             default_lease: 0,
             max_locks: 0,
             deadlock_detection: true,
@@ -205,6 +212,7 @@ pub fn parse(
         warnings.extend(redis(&env));
     }
     reading.check_timeouts()?;
+    reading.check_tls()?;
     let Reading {
         config,
         mut settings,
@@ -288,11 +296,6 @@ fn environment(
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<String>, String> {
     let mut warnings = Vec::new();
-    for name in PLANNED.iter().flat_map(|planned| planned.1) {
-        if env(name).is_some_and(|value| !value.is_empty()) {
-            return Err(planned(name));
-        }
-    }
     for option in OPTIONS {
         let names = option.env.iter().enumerate().rev();
         for (age, name) in names.filter(|(_, name)| !is_bare_http(option, name)) {
@@ -354,11 +357,10 @@ fn unknown(
     names: impl IntoIterator<Item = OsString>,
 ) -> Result<Option<String>, String> {
     let known = |name: &str| OPTIONS.iter().any(|option| option.env.contains(&name));
-    let planned = |name: &str| PLANNED.iter().any(|planned| planned.1.contains(&name));
     let mut unknown: Vec<String> = names
         .into_iter()
         .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| name.starts_with("DFLOCKD_") && !known(name) && !planned(name))
+        .filter(|name| name.starts_with("DFLOCKD_") && !known(name))
         .filter(|name| env(name).is_none_or(|value| !value.is_empty()))
         .collect();
     unknown.sort_unstable();
@@ -408,10 +410,6 @@ fn command_line(reading: &mut Reading, args: Vec<OsString>) -> Result<(), String
             // A value left over by an option; each one below takes its own, so this does not come.
             Err(error) => return Err(format!("{:?}", error.to_string())),
         };
-        let plain = name.strip_prefix("no-").unwrap_or(&name);
-        if PLANNED.iter().any(|planned| planned.0 == plain) {
-            return Err(planned(&format!("--{name}")));
-        }
         let (option, negated) =
             find(&name).ok_or_else(|| format!("unknown option {:?}", format!("--{name}")))?;
         let flag = format!("--{name}");
@@ -429,11 +427,6 @@ fn command_line(reading: &mut Reading, args: Vec<OsString>) -> Result<(), String
         };
         reading.apply(option, &flag, &value)?;
     }
-}
-
-/// Why an option or a variable of a later version stops the start.
-fn planned(name: &str) -> String {
-    format!("{name}: TLS is not in this version, and dflockd does not serve plain text instead")
 }
 
 /// The option with this name, and whether the name is its `--no-` form.
@@ -470,7 +463,10 @@ impl Reading {
     /// shown as Rust's Debug shows it, which keeps any bytes on one line.
     fn apply(&mut self, option: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
         if !Group::ALL.contains(&option.group) {
-            return Err(format!("{source}: this build of dflockd has no HTTP"));
+            return Err(format!(
+                "{source}: this build has no {}",
+                option.group.title()
+            ));
         }
         let set = |text| (option.set)(&mut self.config, text).map(|()| text);
         let why = match value.to_str().map(set) {
@@ -479,6 +475,9 @@ impl Reading {
                     "auth-token-file" => self.config.auth.file_from = source.to_string(),
                     "admin-token-file" => self.config.admin.file_from = source.to_string(),
                     _ => {}
+                }
+                if let Some(file) = self.tls_file(option.name) {
+                    file.from = source.to_string();
                 }
                 self.settings.note(option, text, source);
                 return Ok(());

@@ -3,7 +3,7 @@
 
 use super::Config;
 use super::secret::secret;
-use super::values::{boolean, bytes, count, host, integer, origins, seconds, secret_file};
+use super::values::{boolean, bytes, count, file, host, integer, origins, seconds, secret_file};
 
 /// One option: everything that is known about it.
 pub struct Flag {
@@ -31,6 +31,8 @@ pub enum Group {
     Listening,
     /// The REST face. A build without it lists none of these and refuses them.
     Http,
+    /// TLS. A build without it lists none of these and refuses them.
+    Tls,
     /// How long locks last, and what ends them.
     Locks,
     /// How much of the server clients may use.
@@ -51,6 +53,8 @@ impl Group {
         Group::Listening,
         #[cfg(feature = "http")]
         Group::Http,
+        #[cfg(feature = "tls")]
+        Group::Tls,
         Group::Locks,
         Group::Limits,
         Group::Security,
@@ -64,6 +68,7 @@ impl Group {
         match self {
             Group::Listening => "Listening",
             Group::Http => "HTTP",
+            Group::Tls => "TLS",
             Group::Locks => "Locks and leases",
             Group::Limits => "Limits",
             Group::Security => "Security",
@@ -205,6 +210,57 @@ pub static OPTIONS: &[Flag] = &[
         group: Group::Http,
         help: "Serve /metrics without the auth token.",
         set: |config, text| boolean(text).map(|value| config.http.metrics_public = value),
+    },
+    Flag {
+        name: "tls-cert",
+        env: &["DFLOCKD_TLS_CERT"],
+        value: "FILE",
+        default: "",
+        group: Group::Tls,
+        help: "Speak TLS with the certificate in this PEM file, and those of the\n\
+               authorities behind it. It is read at start and at SIGHUP. Clients\n\
+               without TLS are then dropped.",
+        set: |config, text| file(text).map(|value| config.tls.cert = Some(value)),
+    },
+    Flag {
+        name: "tls-key",
+        env: &["DFLOCKD_TLS_KEY"],
+        value: "FILE",
+        default: "",
+        group: Group::Tls,
+        help: "The private key of --tls-cert, in PEM: PKCS#8, SEC1 or PKCS#1, without a\n\
+               passphrase. It is read at start and at SIGHUP.",
+        set: |config, text| file(text).map(|value| config.tls.key = Some(value)),
+    },
+    Flag {
+        name: "tls-client-ca",
+        env: &["DFLOCKD_TLS_CLIENT_CA"],
+        value: "FILE",
+        default: "",
+        group: Group::Tls,
+        help: "Let only clients in that show a certificate of the authorities in this\n\
+               PEM file. It is read at start and at SIGHUP.",
+        set: |config, text| file(text).map(|value| config.tls.client_ca = Some(value)),
+    },
+    Flag {
+        name: "http-tls",
+        env: &["DFLOCKD_HTTP_TLS"],
+        value: "",
+        default: "true",
+        group: Group::Tls,
+        help: "With --tls-cert, speak TLS on --http-port too. With --no-http-tls it\n\
+               has none: for a proxy that speaks TLS in its place.",
+        set: |config, text| boolean(text).map(|value| config.tls.http = value),
+    },
+    Flag {
+        name: "distlockd-tls",
+        env: &["DFLOCKD_DISTLOCKD_TLS"],
+        value: "",
+        default: "false",
+        group: Group::Tls,
+        help: "With --tls-cert, speak TLS on --distlockd-port too. The published client\n\
+               of distlockd has no TLS: a tunnel is needed in front of it.",
+        set: |config, text| boolean(text).map(|value| config.tls.distlockd = value),
     },
     Flag {
         name: "default-lease-ttl",
@@ -462,9 +518,9 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "false",
         group: Group::About,
-        help: "Read options, environment and token files, look up host names, and\n\
-               exit: with status 2 and the mistakes on standard error, or with status\n\
-               0 and every setting on standard output, one a line: name, value, source.",
+        help: "Read options, environment and files, look up host names, and exit: with\n\
+               status 2 and the mistakes on standard error, or with status 0 and every\n\
+               setting on standard output, one a line: name, value, source.",
         set: |config, text| boolean(text).map(|value| config.check = value),
     },
     Flag {
@@ -485,14 +541,6 @@ pub static OPTIONS: &[Flag] = &[
         help: "Print this text and exit; also -h.",
         set: |_, _| Err("no value".to_string()),
     },
-];
-
-/// Options of the contract that this build does not have, and their variables. They are refused by name: a server
-/// that was asked for TLS must not serve plain text.
-pub(super) static PLANNED: &[(&str, &[&str])] = &[
-    ("tls-cert", &["DFLOCKD_TLS_CERT"]),
-    ("tls-key", &["DFLOCKD_TLS_KEY"]),
-    ("http-tls", &["DFLOCKD_HTTP_TLS"]),
 ];
 
 /// Variables of the server whose HTTP interface the REST face has: where that server keeps its locks. They are named in

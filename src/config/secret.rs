@@ -3,16 +3,12 @@
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
+use super::file::{content, exposure};
 use crate::wire::text::SECRET_MAX;
 
 /// How much of a file is read: more than a secret and the blanks around it may have.
 const FILE_MAX: u64 = 128 * 1024;
-/// The bit of a file's mode that lets every user read it; see inode(7).
-const ALL_READ: u32 = 0o004;
 
 /// Where a secret comes from: the token if there is one, else the file. Without both there is no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,11 +81,7 @@ impl Auth {
             return Ok(None);
         };
         let source = &self.file_from;
-        if is_open_to_all(path) {
-            warnings.push(format!(
-                "{source}: every user of this host may read {path:?}: take that right away with chmod o-r"
-            ));
-        }
+        warnings.extend(exposure(source, path));
         secret_in(source, path.as_ref()).map(Some)
     }
 
@@ -132,31 +124,9 @@ fn read(source: &str, path: &OsStr, at_once: bool) -> Result<Vec<u8>, NoSecret> 
         why,
         is_unread,
     };
-    let text = content(path, at_once)
+    let text = content(path, FILE_MAX, at_once)
         .map_err(|e| not(format!("{e}; want a file with the token"), true))?;
     secret(&text).map_err(|why| not(why, false))
-}
-
-/// The beginning of a file. With `at_once` only a regular file is read, because any other may have nothing to read yet.
-fn content(path: &OsStr, at_once: bool) -> io::Result<Vec<u8>> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    if at_once {
-        options.custom_flags(libc::O_NONBLOCK);
-    }
-    let file: File = options.open(path)?;
-    if at_once && !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut text = Vec::new();
-    file.take(FILE_MAX).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-/// Whether it is a regular file that every user of the host may read. The folders on the way may still keep them out.
-fn is_open_to_all(path: &str) -> bool {
-    let data = std::fs::metadata(path);
-    data.is_ok_and(|data| data.is_file() && data.permissions().mode() & ALL_READ != 0)
 }
 
 #[cfg(test)]
@@ -165,6 +135,7 @@ mod tests {
     use crate::config::Config;
     use crate::config::tests::{refusal, run};
     use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     const WANT: &str = "want 1 to 65536 bytes on one line";
 

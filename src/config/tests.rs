@@ -5,6 +5,10 @@ mod given;
 mod http;
 #[cfg(not(feature = "http"))]
 mod lean;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::os::unix::ffi::OsStringExt;
 
@@ -91,6 +95,10 @@ fn nothing_said_gives_the_documented_defaults() {
                 renewal_interval: 5 * SECOND,
                 max_wait: 300 * SECOND,
                 ..Http::default()
+            },
+            tls: Tls {
+                http: true,
+                ..Tls::default()
             },
             default_lease: 33 * SECOND,
             max_locks: 1024,
@@ -260,6 +268,7 @@ fn each_variable_reaches_its_setting() {
                 no_auth: true,
             },
             http: Config::default().http,
+            tls: Config::default().tls,
             default_lease: 9_223_372_036 * SECOND,
             max_locks: 1_000_000_000,
             deadlock_detection: false,
@@ -478,19 +487,6 @@ fn a_face_without_auth_beside_a_secret_has_to_be_wanted() {
 }
 
 #[test]
-fn options_of_later_versions_are_refused_by_name() {
-    for flag in ["--tls-cert", "--tls-key=x", "--http-tls"] {
-        let name = flag.split('=').next().unwrap();
-        let text = refusal(&[flag], &[]);
-        assert!(text.starts_with(&format!("{name}: TLS is not in this version")));
-    }
-    for name in ["DFLOCKD_TLS_CERT", "DFLOCKD_TLS_KEY", "DFLOCKD_HTTP_TLS"] {
-        let text = refusal(&[], &[(name, "1")]);
-        assert!(text.starts_with(&format!("{name}: TLS is not in this version")));
-    }
-}
-
-#[test]
 fn a_port_of_another_face_is_absent_for_off_and_0_for_any() {
     assert_eq!(run(&[], &[]).0.distlockd.port, None);
     assert_eq!(
@@ -543,7 +539,7 @@ fn variables_that_another_make_would_act_on_stop_the_start() {
         "DFLOCKD_HTTP_MAX_SESSIONS",
         "DFLOCKD_HTTP_MAX_SESSIONS_PER_IP",
         "DFLOCKD_HTTP_SESSION_TTL_S",
-        "DFLOCKD_TLS_CLIENT_CA",
+        "DFLOCKD_TLS_CIPHERS",
         "DFLOCKD_RAFT_ADDR",
         "DFLOCKD_NODE_ID",
         "DFLOCKD_CLUSTER_SIZE",

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::num::IntErrorKind;
 use std::ops::RangeInclusive;
 
+use super::File;
 use crate::command::{SECOND, SECONDS_MAX, Us};
 
 /// Records are linked by 32-bit indices. This leaves room for them, and no host has the memory for so many.
@@ -105,6 +106,14 @@ fn origin(text: &str) -> Result<String, String> {
         }
         _ => Err("want origins, each http://HOST or https://HOST, perhaps with :PORT, with commas between".to_string()),
     }
+}
+
+/// A file of TLS. Which option has named it is noted later.
+pub(super) fn file(text: &str) -> Result<File, String> {
+    secret_file(text).map(|path| File {
+        path,
+        from: String::new(),
+    })
 }
 
 pub(super) fn secret_file(text: &str) -> Result<String, String> {

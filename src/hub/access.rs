@@ -2,10 +2,8 @@
 //! is compared in the same time wherever the two differ, and guessing is slow: a wrong one costs the session its
 //! connection, over HTTP the fifth does.
 
-use core::net::SocketAddr;
-
-use super::Hub;
-use super::session::{Busy, Session};
+use super::session::Busy;
+use super::{Hub, Somebody};
 use crate::command::{Refusal, Reply, SessionId};
 
 /// The secrets of the server, each of them perhaps unset.
@@ -53,14 +51,15 @@ impl Hub {
 
     /// The session's break goes on in slices. The log is to tell whose it was, even if its connection ends before.
     pub(super) fn note_breaker(&mut self, slot: u32) {
-        let Session { id, peer, .. } = self.sessions[slot];
-        self.breakers.extend(peer.map(|peer| (id, peer)));
+        let session = &self.sessions[slot];
+        let peer = session.peer().map(Somebody::from);
+        self.breakers.extend(peer.map(|peer| (session.id, peer)));
     }
 
-    /// Where the session is, or was when it began a break.
-    pub(super) fn breaker(&self, id: SessionId) -> Option<SocketAddr> {
+    /// Whose the session is, or was when it began a break.
+    pub(super) fn breaker(&self, id: SessionId) -> Option<Somebody> {
         let known = self.breakers.iter().find(|breaker| breaker.0 == id);
-        known.map(|breaker| breaker.1)
+        known.map(|breaker| breaker.1.clone())
     }
 
     /// Whether the session may end holds by force: as an administrator if there is a secret for one, else with the

@@ -1,8 +1,6 @@
 //! Answers that may be long, to `stats` and to `show`, and those of the REST face about locks. They are given in slices,
 //! because there may be a million keys. A slice looks at some and stops when enough is waiting to be sent.
 
-use core::net::SocketAddr;
-
 use super::agenda::{BYTES_A_UNIT, FLUSH, Work};
 use super::show::Show;
 use super::stats::Stats;
@@ -12,7 +10,7 @@ use super::status::Status;
 use super::view::LOOK;
 use super::view::View;
 use super::{Hub, OUTPUT_MAX};
-use crate::command::SessionId;
+use crate::command::{Peer, SessionId};
 
 /// How far an answer is.
 pub(super) enum Listing {
@@ -42,9 +40,9 @@ impl Listing {
     }
 
     /// Appends the next slice of the answer, of some `most` bytes. Returns what that cost.
-    fn go_on(
+    fn go_on<'a>(
         &mut self,
-        view: &View<impl Fn(SessionId) -> Option<SocketAddr>>,
+        view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>,
         most: usize,
         out: &mut Vec<u8>,
     ) -> Work {
@@ -89,7 +87,7 @@ impl Hub {
                 counts: self.counts(),
                 peer: |id: SessionId| {
                     let session = &self.sessions[id.slot()];
-                    session.peer.filter(|_| session.id == id)
+                    session.peer().filter(|_| session.id == id)
                 },
             };
             left = left.saturating_sub(listing.go_on(&view, most, outlet.tail(&mut self.pool)));

@@ -61,8 +61,8 @@ impl Hub {
             turns: spans(&self.tally.turns),
             clock_gaps: server.clock_gaps,
             fence: counts.fence,
-            // There is no TLS yet, and no lock outlives the server.
-            certificate_end_s: 0,
+            certificate_end_s: server.certificate_end_s,
+            // No lock outlives the server yet.
             quarantine_s: 0,
             outlives_restart: false,
             memory: server.memory,

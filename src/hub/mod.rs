@@ -12,6 +12,7 @@ mod answer_counts;
 mod budget;
 mod check;
 mod counts;
+mod event;
 mod execute;
 mod life;
 mod listing;
@@ -35,7 +36,7 @@ use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::command::{Command, Outbox, SessionId, Us, WaitEdge, earlier};
-use crate::locks::{self, Event, Locks};
+use crate::locks::{self, Locks};
 use crate::signals::Signals;
 #[cfg(feature = "http")]
 use crate::wire::http;
@@ -45,6 +46,7 @@ use agenda::Agenda;
 use budget::Budget;
 use counts::Tally;
 pub use counts::{Connections, Snapshot, Vitals};
+pub use event::{Happened, Somebody};
 use life::{Drain, LINGER};
 pub use outlet::OUTPUT_MAX;
 use post::Posts;
@@ -101,17 +103,6 @@ pub enum Next {
     Close,
 }
 
-/// An event of the lock table, and the addresses of those that it names.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Happened {
-    /// What happened.
-    pub event: Event,
-    /// Where the holder is, if its hold has a session.
-    pub peer: Option<SocketAddr>,
-    /// Where the session is that ended the hold, if one did.
-    pub by: Option<SocketAddr>,
-}
-
 /// All sessions and what they share.
 pub struct Hub {
     locks: Locks,
@@ -142,7 +133,7 @@ pub struct Hub {
     drain: Option<Drain>,
     secrets: Secrets,
     /// Sessions whose breaks are not over, and where they are.
-    breakers: Vec<(SessionId, SocketAddr)>,
+    breakers: Vec<(SessionId, Somebody)>,
     refusals: Tallies,
     tally: Tally,
     read_timeout: Us,
@@ -234,6 +225,13 @@ impl Hub {
         Some(id)
     }
 
+    /// The peer has shown a certificate with this name.
+    pub fn named(&mut self, id: SessionId, name: &str) {
+        if let Some(slot) = self.find(id) {
+            self.sessions[slot].name = Some(name.into());
+        }
+    }
+
     /// How many bytes may be received for the session now. After 0 it will be in `next_resumed` when there is room,
     /// or `wrote` will say [`Next::Shut`].
     pub fn room(&mut self, id: SessionId) -> usize {
@@ -322,6 +320,20 @@ impl Hub {
             self.close(slot, false);
         }
         self.give_up(slot);
+    }
+
+    /// What the peer sends cannot be understood any more, so the session closes. What the server itself has told the peer of
+    /// that still reaches it: its input is read for a moment.
+    pub fn garbled(&mut self, id: SessionId) {
+        let Some(slot) = self.find(id) else { return };
+        #[cfg(feature = "http")]
+        self.take_back(slot);
+        if self.sessions[slot].phase.is_open() {
+            self.close(slot, true);
+        }
+        self.sessions[slot]
+            .outlet
+            .clear(slot, &mut self.pool, &mut self.budget);
     }
 
     /// The kernel has room again for what a peer is to be sent.
@@ -532,29 +544,6 @@ impl Hub {
     #[inline]
     pub fn has_news(&self) -> bool {
         self.locks.has_news() || self.refusals.any()
-    }
-
-    /// Takes the oldest event of the lock table that was noted. It must be taken before the turn ends, while the sessions
-    /// that it names are there.
-    pub fn next_event(&mut self) -> Option<Happened> {
-        let event = self.locks.take_event()?;
-        let (session, by) = match &event {
-            Event::Granted { hold, .. } | Event::Kept { hold, .. } => (hold.session, None),
-            Event::Ended { hold, by, .. } => (hold.session, Some(*by)),
-            Event::Broken { by, .. } => (SessionId::NOBODY, Some(*by)),
-        };
-        let peer = |id: SessionId| self.sessions[self.find(id)?].peer;
-        let by = by.and_then(|id| peer(id).or_else(|| self.breaker(id)));
-        let peer = peer(session);
-        if let Event::Broken { by, .. } = event {
-            self.breakers.retain(|breaker| breaker.0 != by);
-        }
-        Some(Happened { event, peer, by })
-    }
-
-    /// Notes the first holds of sessions as [`Event::Kept`]. It looks at all: for the end of the server.
-    pub fn note_kept(&mut self) {
-        self.locks.note_kept();
     }
 
     /// The lock table, to look at.

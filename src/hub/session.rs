@@ -10,7 +10,7 @@ use super::outlet::Outlet;
 use crate::base::buffer::Buffer;
 use crate::base::slab::Slab;
 use crate::base::wheel::{Link, Timers};
-use crate::command::{SessionId, Us};
+use crate::command::{Peer, SessionId, Us};
 #[cfg(feature = "http")]
 use crate::command::{Space, Token};
 use crate::wire::Face;
@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub face: Face,
     /// Where its peer is.
     pub peer: Option<SocketAddr>,
+    /// The name in the certificate that its peer has shown.
+    pub name: Option<Box<str>>,
     /// What else there is of a session of the REST face; None on other faces.
     #[cfg(feature = "http")]
     pub rest: Option<Box<Rest>>,
@@ -223,6 +225,12 @@ impl Session {
         self.due.min(self.write_due)
     }
 
+    /// Its peer, for people to see.
+    pub fn peer(&self) -> Option<Peer<'_>> {
+        let name = self.name.as_deref();
+        self.peer.map(|addr| Peer { addr, name })
+    }
+
     /// Whether the place in the slab holds no session.
     pub fn is_vacant(&self) -> bool {
         self.id == SessionId::NOBODY
@@ -241,6 +249,7 @@ impl Default for Session {
             share: Share::default(),
             face: Face::Text,
             peer: None,
+            name: None,
             #[cfg(feature = "http")]
             rest: None,
             phase: Phase::Open,

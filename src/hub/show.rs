@@ -1,11 +1,9 @@
 //! The answer to `show`: one key, its holds in the order of their grants and its queue in its order. The first thousand of
 //! each are there, because a person reads no more; the counts are whole. Invariant: its cost follows from that key alone.
 
-use core::net::SocketAddr;
-
 use super::agenda::{BYTES_A_UNIT, Work};
 use super::view::{LOOK, SLICE, View};
-use crate::command::{SessionId, Space, State};
+use crate::command::{Peer, SessionId, Space, State};
 use crate::wire::json;
 
 /// Holds that are shown, and waits.
@@ -46,9 +44,9 @@ impl Show {
     }
 
     /// Appends the next slice, of some `most` bytes. Returns what that cost.
-    pub fn go_on(
+    pub fn go_on<'a>(
         &mut self,
-        view: &View<impl Fn(SessionId) -> Option<SocketAddr>>,
+        view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>,
         most: usize,
         out: &mut Vec<u8>,
     ) -> Work {
@@ -93,9 +91,9 @@ impl Show {
     }
 
     /// Appends tickets of one part. Returns whether all of them are there.
-    fn tickets(
+    fn tickets<'a>(
         &mut self,
-        view: &View<impl Fn(SessionId) -> Option<SocketAddr>>,
+        view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>,
         waiting: bool,
         most: usize,
         cost: &mut Work,

@@ -1,11 +1,9 @@
 //! The answer to `stats`: one line of JSON over all keys and listeners. What comes and goes between two slices of it may be
 //! missed or seen twice.
 
-use core::net::SocketAddr;
-
 use super::agenda::{BYTES_A_UNIT, Work};
 use super::view::{LOOK, SLICE, View};
-use crate::command::{SessionId, Space, State, View as KeyView};
+use crate::command::{Peer, SessionId, Space, State, View as KeyView};
 use crate::signals;
 use crate::wire::distlockd::NAME_MAX;
 use crate::wire::text::LINE_MAX;
@@ -52,9 +50,9 @@ impl Stats {
         self.array == ARRAYS.len()
     }
 
-    pub fn go_on(
+    pub fn go_on<'a>(
         &mut self,
-        view: &View<impl Fn(SessionId) -> Option<SocketAddr>>,
+        view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>,
         most: usize,
         out: &mut Vec<u8>,
     ) -> Work {
@@ -102,10 +100,10 @@ impl Stats {
     }
 
     /// Appends the key if it belongs to the array that is being written.
-    fn show_key(
+    fn show_key<'a>(
         &mut self,
         key: Option<KeyView>,
-        view: &View<impl Fn(SessionId) -> Option<SocketAddr>>,
+        view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>,
         out: &mut Vec<u8>,
     ) -> Work {
         if let Some(key) = key.filter(|&key| array_of(key) == self.array) {

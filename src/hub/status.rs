@@ -2,11 +2,9 @@
 //! a slice a turn and sent when they are whole. Invariant: an answer is bounded in bytes, however much is held and however
 //! long its metadata is: holders, waiters and pages end early if they become long, and their counts stay true.
 
-use core::net::SocketAddr;
-
 use super::agenda::{BYTES_A_UNIT, Work};
 use super::view::{LOOK, SLICE, View};
-use crate::command::{SessionId, Space, State};
+use crate::command::{Peer, SessionId, Space, State};
 use crate::wire::http::{Clock, Query, lock};
 
 /// Holders of a lock that are shown, and waiters.
@@ -95,7 +93,7 @@ impl Status {
     }
 
     /// Goes on by a slice. Returns what that cost.
-    pub fn go_on(&mut self, view: &View<impl Fn(SessionId) -> Option<SocketAddr>>) -> Work {
+    pub fn go_on<'a>(&mut self, view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>) -> Work {
         let start = self.body.len();
         let mut cost = LOOK;
         while !self.is_done() {
@@ -118,7 +116,11 @@ impl Status {
     }
 
     /// Looks for the next lock of the page, or ends it.
-    fn next(&mut self, view: &View<impl Fn(SessionId) -> Option<SocketAddr>>, cost: &mut Work) {
+    fn next<'a>(
+        &mut self,
+        view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>,
+        cost: &mut Work,
+    ) {
         let wanted = self.wanted;
         let page = self.page.as_mut().expect("only a page has a next lock");
         let is_full = page.count >= page.most || self.body.len() >= PAGE_BYTES;
@@ -150,7 +152,7 @@ impl Status {
         self.part = Part::Done;
     }
 
-    fn head(&mut self, view: &View<impl Fn(SessionId) -> Option<SocketAddr>>) {
+    fn head<'a>(&mut self, view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>) {
         let key = view.locks.view_of(view.now, self.space, &self.name);
         let used = key.filter(|key| matches!(key.state, State::Used { .. }));
         if let Some(page) = &mut self.page {
@@ -181,9 +183,9 @@ impl Status {
     }
 
     /// Appends tickets of one part, and goes on to the next part once all are there.
-    fn tickets(
+    fn tickets<'a>(
         &mut self,
-        view: &View<impl Fn(SessionId) -> Option<SocketAddr>>,
+        view: &View<'a, impl Fn(SessionId) -> Option<Peer<'a>>>,
         waiting: bool,
         cost: &mut Work,
     ) {
@@ -223,7 +225,7 @@ impl Status {
     }
 }
 
-fn clock<Peer>(view: &View<Peer>) -> Clock {
+fn clock<Find>(view: &View<Find>) -> Clock {
     Clock {
         now: view.now,
         wall_us: view.counts.wall_us,

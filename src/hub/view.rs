@@ -1,10 +1,8 @@
 //! What an answer in slices looks at, and what a slice may cost. Invariant: to look changes nothing.
 
-use core::net::SocketAddr;
-
 use super::Snapshot;
 use super::agenda::Work;
-use crate::command::{SessionId, Us};
+use crate::command::{Peer, SessionId, Us};
 use crate::locks::Locks;
 use crate::signals::Signals;
 
@@ -13,18 +11,18 @@ pub(super) const SLICE: Work = 1_000;
 /// What an entry that is looked at costs.
 pub(super) const LOOK: Work = 2;
 
-/// What an answer looks at, and where it finds the address of a session's peer.
-pub(super) struct View<'a, Peer> {
+/// What an answer looks at, and where it finds the peer of a session.
+pub(super) struct View<'a, Find> {
     pub now: Us,
     pub locks: &'a Locks,
     pub signals: &'a Signals,
     pub counts: Snapshot,
-    pub peer: Peer,
+    pub peer: Find,
 }
 
-impl<Peer: Fn(SessionId) -> Option<SocketAddr>> View<'_, Peer> {
-    /// The address of the peer of a hold's session.
-    pub fn peer(&self, of: Option<SessionId>) -> Option<SocketAddr> {
+impl<'a, Find: Fn(SessionId) -> Option<Peer<'a>>> View<'a, Find> {
+    /// The peer of a hold's session.
+    pub fn peer(&self, of: Option<SessionId>) -> Option<Peer<'a>> {
         of.and_then(&self.peer)
     }
 }

@@ -3,6 +3,7 @@
 //! is told once, so what was not accepted is remembered. Invariant: a client that is over a limit is closed before it
 //! is read.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,12 +12,12 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use super::limits::{Limits, Over};
-use super::refusals::{Kind, Refusals};
-use super::socket::Sockets;
+use super::refusals::Kind;
 use super::unix_us;
+use super::world::World;
 use crate::command::{Refusal, Reply, SessionId, Us, earlier};
-use crate::config::{Config, Distlockd};
-use crate::hub::{Hub, Vitals};
+use crate::config::{self, Config, Distlockd};
+use crate::hub::Vitals;
 use crate::log::{Fields, Log, Pace};
 use crate::sys;
 use crate::sys::activation::Inherited;
@@ -30,16 +31,6 @@ const ACCEPTS_A_TURN: usize = 32;
 const PORT_TRIES: usize = 64;
 /// When to try again to accept, if the system has no more files and nothing closes.
 const RETRY: Us = 100_000;
-
-/// The parts of the server that take in a connection.
-pub(super) struct World<'a> {
-    pub hub: &'a mut Hub,
-    pub sockets: &'a mut Sockets,
-    pub registry: &'a Registry,
-    pub refusals: &'a mut Refusals,
-    /// A descriptor to copy for the reserve.
-    pub spare: BorrowedFd<'a>,
-}
 
 /// All doors, and how many connections came through them.
 pub(super) struct Doors {
@@ -128,9 +119,13 @@ impl Doors {
     }
 
     /// Logs where clients come in. The line protocol is the last: then all is ready.
-    pub fn announce(&self, log: &mut Log) {
+    pub fn announce(&self, tls: &config::Tls, log: &mut Log) {
         for Door { face, addr, .. } in &self.doors {
-            log.info(unix_us(), face.rules().listening, &[("addr", addr)]);
+            let mut fields: Vec<(&str, &dyn Display)> = vec![("addr", addr)];
+            if tls.has(*face) {
+                fields.push(("tls", &true));
+            }
+            log.info(unix_us(), face.rules().listening, &fields);
         }
     }
 
@@ -219,7 +214,9 @@ impl Doors {
     pub fn accept(&mut self, now: Us, world: &mut World) {
         self.may_accept = false;
         for at in 0..self.doors.len() {
-            if std::mem::take(&mut self.doors[at].accept) {
+            if world.is_pressed(self.doors[at].face) {
+                self.may_accept |= self.doors[at].accept;
+            } else if std::mem::take(&mut self.doors[at].accept) {
                 self.accept_at(at, now, world);
             }
         }
@@ -256,7 +253,7 @@ impl Doors {
         self.may_accept = true;
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, face: Face, world: &mut World) {
+    fn admit(&mut self, socket: TcpStream, peer: SocketAddr, face: Face, world: &mut World) {
         if let Some(over) = self.limits.keeps_out(peer.ip()) {
             let (kind, count) = match over {
                 Over::All => (Kind::Connections, &mut self.over_limit),
@@ -264,13 +261,23 @@ impl Doors {
             };
             *count += 1;
             world.refusals.add(kind, 1, Some(peer));
-            return refuse(stream, face);
+            // Over TLS it could not be told before it has shaken hands.
+            if !world.has_tls(face) {
+                refuse(socket, face);
+            }
+            return;
         }
         let Some(id) = world.hub.opened(face, peer) else {
             self.over_limit += 1;
             return;
         };
         self.limits.enter(id.slot(), peer.ip());
+        let stream = world.stream(socket, face);
+        #[cfg(feature = "tls")]
+        if stream.is_handshaking() {
+            let (sockets, refusals) = (&mut *world.sockets, &mut *world.refusals);
+            sockets.begin_handshake(id, world.hub, refusals);
+        }
         if world.sockets.insert(stream, id, world.registry).is_err() {
             world.hub.closed(id);
         }

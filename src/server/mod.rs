@@ -5,13 +5,21 @@
 //! A turn: hear every event, let time pass, then settle, keep and flush until nothing is left to be sent.
 
 mod doors;
+#[cfg(feature = "tls")]
+mod handshake_queue;
+#[cfg(feature = "tls")]
+mod handshakes;
 mod limits;
 mod manager;
 mod refusals;
 mod reload;
 mod socket;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod trail;
 mod turns;
+mod world;
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
@@ -32,12 +40,15 @@ use crate::sys::{self, Signals, Timer};
 use crate::wire::Face;
 #[cfg(feature = "http")]
 use crate::wire::http;
-use doors::{Doors, World};
+use doors::Doors;
 use manager::{Load, Manager};
 use refusals::Refusals;
-use reload::Tokens;
+use reload::{Files, Tokens};
 use socket::Sockets;
+#[cfg(feature = "tls")]
+pub use tls::{NoTls, Tls};
 use turns::Turns;
+use world::World;
 
 /// Events of one turn, each a read and perhaps a write: some 10 us.
 const EVENTS_A_TURN: usize = 64;
@@ -57,6 +68,17 @@ const SIGNALS: Token = Token(usize::MAX - 1);
 const STILL_HELD: &str = "still-held";
 const CUT_HOLD: &str = "cut-hold";
 
+/// What the server is given once its options are known to be good.
+pub struct Given {
+    /// The tokens that clients may say.
+    pub secrets: Secrets,
+    /// Sockets that a service manager has opened.
+    pub sockets: Vec<(Face, Inherited)>,
+    /// The certificate, if clients come over TLS.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
+}
+
 /// Listens and serves until a signal ends it. The warnings about the configuration, and `shown`, which is the
 /// configuration as people see it, are logged once the address is known to be good.
 ///
@@ -64,19 +86,18 @@ const CUT_HOLD: &str = "cut-hold";
 /// The address cannot be listened on, or the system refuses what the loop itself needs.
 pub fn run(
     config: &Config,
-    secrets: Secrets,
-    sockets: Vec<(Face, Inherited)>,
+    mut given: Given,
     shown: &config::Settings,
     warnings: &[String],
     mut log: Log,
 ) -> io::Result<()> {
-    let (doors, absent) = Doors::open(config, sockets)?;
+    let (doors, absent) = Doors::open(config, std::mem::take(&mut given.sockets))?;
     let manager = Manager::new(|name| std::env::var_os(name))?;
     for warning in warnings.iter().chain(&absent) {
         log.warn(unix_us(), "warning", &[("text", warning)]);
     }
     // The process ends with it: to free its memory piece by piece would only take time.
-    let mut server = ManuallyDrop::new(Server::start(config, secrets, doors, manager, log)?);
+    let mut server = ManuallyDrop::new(Server::start(config, given, doors, manager, log)?);
     log_settings(shown, &mut server.log);
     let now = server.now;
     server.manager.ready(now);
@@ -113,6 +134,8 @@ struct Server {
     log: Log,
     hub: Hub,
     tokens: Tokens,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     manager: Manager,
     poll: Poll,
     doors: Doors,
@@ -142,7 +165,7 @@ struct Server {
 impl Server {
     fn start(
         config: &Config,
-        secrets: Secrets,
+        given: Given,
         mut doors: Doors,
         manager: Manager,
         mut log: Log,
@@ -162,13 +185,15 @@ impl Server {
             poll.registry()
                 .register(&mut source, token, Interest::READABLE)?;
         }
-        doors.announce(&mut log);
+        doors.announce(&config.tls, &mut log);
         // The clock costs something, so turns are only timed for somebody who may look.
         let is_timed = log.is_debug() || config.http.port.is_some();
         Ok(Server {
             log,
-            hub: Hub::new(settings(config, &secrets)?),
-            tokens: Tokens::new(config, secrets),
+            hub: Hub::new(settings(config, &given.secrets)?),
+            tokens: Tokens::new(config, given.secrets),
+            #[cfg(feature = "tls")]
+            tls: given.tls,
             manager,
             poll,
             doors,
@@ -197,9 +222,11 @@ impl Server {
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let told = earlier(self.doors.deadline(), self.refusals.deadline());
         let told = earlier(told, self.manager.deadline());
+        #[cfg(feature = "tls")]
+        let told = earlier(told, self.tls_deadline());
         let deadline = earlier(self.hub.deadline(), told);
         let busy = self.doors.may_accept()
-            || self.sockets.to_read() > 0
+            || self.sockets.have_work()
             || deadline.is_some_and(|due| due <= self.now);
         if let Some(due) = deadline
             && !busy
@@ -254,6 +281,9 @@ impl Server {
             }
         }
         self.sockets.read_again(to_read, &mut self.hub);
+        #[cfg(feature = "tls")]
+        self.sockets
+            .shake_hands(self.now, &mut self.hub, &mut self.refusals);
         self.advance_heard(asked, events.iter().count());
         if self.hub.wants_vitals() {
             self.hub.set_vitals(self.vitals());
@@ -271,6 +301,10 @@ impl Server {
         }
         if self.has_news() {
             self.report();
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.report(self.now, &mut self.log);
         }
         if self.manager.is_there() {
             self.manager.turned(self.now, self.load());
@@ -338,6 +372,8 @@ impl Server {
             registry: self.poll.registry(),
             refusals: &mut self.refusals,
             spare: self.timer.as_fd(),
+            #[cfg(feature = "tls")]
+            tls: self.tls.as_ref(),
         };
         self.doors.accept(self.now, &mut world);
     }
@@ -347,7 +383,7 @@ impl Server {
             match self.draining {
                 _ if signal == libc::SIGHUP => {
                     self.manager.reloading(self.now);
-                    self.tokens.reload(&mut self.hub, &mut self.log);
+                    self.reload();
                     self.manager.reloaded(self.now);
                 }
                 None => self.drain(),
@@ -355,6 +391,20 @@ impl Server {
                 Some(_) => self.cut = true,
             }
         }
+    }
+
+    /// Reads the files again.
+    fn reload(&mut self) {
+        let mut files = Files::default();
+        self.tokens.reload(&mut files, &mut self.hub, &mut self.log);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            match tls.reload() {
+                Ok(read) => files.add(read),
+                Err(e) => files.fails(&e.path, &e.why, &mut self.log),
+            }
+        }
+        files.report(&mut self.log);
     }
 
     fn drain(&mut self) {
@@ -396,6 +446,13 @@ impl Server {
         }
     }
 
+    /// When TLS needs the next turn: a handshake may take too long, or the log is to be told of the certificate's end.
+    #[cfg(feature = "tls")]
+    fn tls_deadline(&self) -> Option<Us> {
+        let tls = self.tls.as_ref()?;
+        earlier(self.sockets.handshakes.deadline(), Some(tls.deadline()))
+    }
+
     /// The counts of the outer ring, for the metrics.
     fn vitals(&self) -> Vitals {
         // An older kernel tells only by a list, which would take long with many connections.
@@ -408,6 +465,10 @@ impl Server {
             ..Vitals::default()
         };
         self.doors.count(&mut vitals);
+        #[cfg(feature = "tls")]
+        {
+            vitals.certificate_end_s = self.tls.as_ref().map_or(0, Tls::end_s);
+        }
         vitals
     }
 
@@ -503,6 +564,7 @@ fn http_settings(config: &Config) -> http::Settings {
         renewal_interval,
         max_wait,
         metrics_public,
+        is_https: config.tls.has(Face::Http),
         host: host.unwrap_or_else(|| config.host.clone()),
         origins,
     }

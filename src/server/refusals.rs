@@ -21,9 +21,11 @@ pub(super) enum Kind {
     Token,
     Break,
     Listener,
+    #[cfg(feature = "tls")]
+    Handshake,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: &[Kind] = &[
     Kind::Connections,
     Kind::ConnectionsPerIp,
     Kind::Locks,
@@ -31,6 +33,8 @@ const KINDS: [Kind; 7] = [
     Kind::Token,
     Kind::Break,
     Kind::Listener,
+    #[cfg(feature = "tls")]
+    Kind::Handshake,
 ];
 
 /// The refusals of each kind that are not logged yet.
@@ -46,6 +50,8 @@ pub(super) struct Refusals {
 struct Tally {
     pace: Pace,
     last: Option<SocketAddr>,
+    /// Why the last one was refused, where that differs.
+    why: Option<String>,
 }
 
 impl Refusals {
@@ -72,6 +78,13 @@ impl Refusals {
         tally.pace.add(count);
         self.any = true;
         tally.last = last.map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
+    }
+
+    /// The handshake of a client at this address has failed.
+    #[cfg(feature = "tls")]
+    pub fn add_failed(&mut self, why: String, peer: Option<SocketAddr>) {
+        self.add(Kind::Handshake, 1, peer);
+        self.tallies[Kind::Handshake as usize].why = Some(why);
     }
 
     /// Takes what the hub has counted.
@@ -108,7 +121,7 @@ impl Refusals {
 
     /// Logs the counts whose second has passed; all of them if `now` is the end of time.
     pub fn report(&mut self, now: Us, log: &mut Log) {
-        for kind in KINDS {
+        for &kind in KINDS {
             let tally = &mut self.tallies[kind as usize];
             let Some(count) = tally.pace.rest(now) else {
                 continue;
@@ -122,6 +135,8 @@ impl Refusals {
                 Kind::Token => "wrong-token",
                 Kind::Break => "break-refused",
                 Kind::Listener => "listener-cut",
+                #[cfg(feature = "tls")]
+                Kind::Handshake => "handshake-failed",
                 _ => {
                     let (limit, value) = self.limits[kind as usize];
                     let fields: &[(&str, &dyn Display)] = &[
@@ -134,7 +149,11 @@ impl Refusals {
                     continue;
                 }
             };
-            log.warn(unix_us(), event, &[("count", &count), ("last", last)]);
+            let mut fields: Vec<(&str, &dyn Display)> = vec![("count", &count), ("last", last)];
+            if let Some(why) = &tally.why {
+                fields.push(("error", why));
+            }
+            log.warn(unix_us(), event, &fields);
         }
         self.any = self.tallies.iter().any(|tally| tally.pace.has_some());
     }

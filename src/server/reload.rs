@@ -1,4 +1,4 @@
-//! SIGHUP: the token files are read again. Not here: what a token allows. Invariant: a file that brings no token changes
+//! SIGHUP: files are read again, those with tokens here, those of TLS in `tls.rs`. Not here: what a token allows. Invariant: a file that brings no token changes
 //! nothing, and connections stay as they are.
 
 use super::unix_us;
@@ -23,10 +23,10 @@ impl Tokens {
         }
     }
 
-    /// Reads the files again, and tells the hub and the log.
-    pub fn reload(&mut self, hub: &mut Hub, log: &mut Log) {
+    /// Reads the files again, and tells the hub, and of each that fails the log.
+    pub fn reload(&mut self, files: &mut Files, hub: &mut Hub, log: &mut Log) {
         let mut fresh = self.secrets.clone();
-        let (mut read, mut failed, mut path) = (0, 0, "");
+        let (mut read, mut path) = (0, "");
         for (from, secret) in [
             (&self.auth, &mut fresh.auth),
             (&self.admin, &mut fresh.admin),
@@ -39,20 +39,44 @@ impl Tokens {
                     path = from.file.as_deref().unwrap_or_default();
                 }
                 Some(Err(e)) => {
-                    let fields: Fields = &[("file", &e.path), ("error", &e.why)];
-                    log.warn(unix_us(), "reload-failed", fields);
-                    failed += 1;
+                    files.fails(&e.path, &e.why, log);
                 }
             }
         }
         if let Some(mistake) = fresh.mistake() {
-            let fields: Fields = &[("file", &path), ("error", &mistake)];
-            return log.warn(unix_us(), "reload-failed", fields);
+            return files.fails(path, mistake, log);
         }
-        if read > 0 || failed == 0 {
-            log.info(unix_us(), "reloaded", &[("files", &read)]);
-        }
+        files.read += read;
         hub.set_secrets(fresh.auth.clone(), fresh.admin.clone());
         self.secrets = fresh;
+    }
+}
+
+/// How many files were read again.
+#[derive(Default)]
+pub(super) struct Files {
+    read: u64,
+    failed: u64,
+}
+
+impl Files {
+    /// So many were read again, and nothing was wrong with them.
+    #[cfg(feature = "tls")]
+    pub fn add(&mut self, read: u64) {
+        self.read += read;
+    }
+
+    /// One cannot be used: what there was stays.
+    pub fn fails(&mut self, path: &str, why: &str, log: &mut Log) {
+        self.failed += 1;
+        let fields: Fields = &[("file", &path), ("error", &why)];
+        log.warn(unix_us(), "reload-failed", fields);
+    }
+
+    /// Tells the log of those that were read, if any was or none has failed.
+    pub fn report(&self, log: &mut Log) {
+        if self.read > 0 || self.failed == 0 {
+            log.info(unix_us(), "reloaded", &[("files", &self.read)]);
+        }
     }
 }

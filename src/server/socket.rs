@@ -3,25 +3,26 @@
 //! says, once a turn.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+#[cfg(feature = "tls")]
+use super::handshake_queue::Queue;
+use super::stream::{Got, Stream};
 use crate::base::grid::Grid;
 use crate::command::SessionId;
 use crate::hub::{Hub, INPUT_MAX, Next, Wrote};
 
 /// A connected socket.
-struct Socket {
-    stream: TcpStream,
+pub(super) struct Socket {
+    pub stream: Stream,
     id: SessionId,
     /// The peer has finished sending: a short read does not mean that all was read.
     fin: bool,
     /// It is to be read in the next turn, event or not.
-    again: bool,
+    pub again: bool,
     /// It did not take all of the last write: an edge will say when there is room.
     full: bool,
 }
@@ -37,9 +38,9 @@ enum Left {
 
 impl Socket {
     /// A socket that was just accepted, and whether the system watches it.
-    fn new(mut stream: TcpStream, id: SessionId, registry: &Registry) -> (Socket, io::Result<()>) {
+    fn new(mut stream: Stream, id: SessionId, registry: &Registry) -> (Socket, io::Result<()>) {
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        let watched = registry.register(&mut stream, Token(id.slot() as usize), interest);
+        let watched = registry.register(stream.source(), Token(id.slot() as usize), interest);
         let socket = Socket {
             stream,
             id,
@@ -69,10 +70,32 @@ impl Socket {
             // Every edge says that there is room. The write itself has to wait for its turn.
             hub.writable(self.id);
         }
+        #[cfg(feature = "tls")]
+        if event.is_writable() && self.stream.flush().is_err() {
+            hub.closed(self.id);
+        }
         left
     }
 
-    /// Reads once: a short read has emptied the socket, unless the peer has finished, when only 0 tells.
+    /// Notes an event while the handshake goes on. Whether there is work to do that was not known before.
+    #[cfg(feature = "tls")]
+    fn noted(&mut self, event: &Event, hub: &mut Hub) -> bool {
+        self.fin |= event.is_error() || event.is_read_closed();
+        if event.is_error() {
+            hub.closed(self.id);
+            return false;
+        }
+        !std::mem::replace(&mut self.again, true)
+    }
+
+    /// TLS has failed, and its alert is on the way.
+    #[cfg(feature = "tls")]
+    pub fn garbled(&mut self, hub: &mut Hub) {
+        self.stream.give_up();
+        hub.garbled(self.id);
+    }
+
+    /// Reads once. When the peer has finished, only 0 bytes tell that the socket is empty.
     fn read(&mut self, buffer: &mut [u8], hub: &mut Hub) -> Left {
         loop {
             let room = hub.room(self.id).min(buffer.len());
@@ -83,14 +106,14 @@ impl Socket {
                 return Left::Nothing;
             }
             match self.stream.read(&mut buffer[..room]) {
-                Ok(0) => hub.finished(self.id),
-                Ok(n) => {
+                Ok(Got { bytes: 0, .. }) => hub.finished(self.id),
+                Ok(Got { bytes, is_drained }) => {
                     if self.fin {
                         // A peer that has sent its last bytes may not be there to hear of a grant.
                         hub.hung_up(self.id);
                     }
-                    hub.received(self.id, &buffer[..n]);
-                    if n == room {
+                    hub.received(self.id, &buffer[..bytes]);
+                    if !is_drained {
                         return Left::More;
                     }
                     if self.fin {
@@ -99,6 +122,8 @@ impl Socket {
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                #[cfg(feature = "tls")]
+                Err(e) if e.kind() == ErrorKind::InvalidData => self.garbled(hub),
                 Err(_) => hub.closed(self.id),
             }
             return Left::Nothing;
@@ -123,12 +148,6 @@ impl Socket {
             return Wrote::Some(n);
         }
     }
-
-    /// Ends the output; what the peer sends is still read.
-    fn shut(&self) {
-        // It fails if the peer has gone meanwhile, which the read will tell.
-        let _ = self.stream.shutdown(Shutdown::Write);
-    }
 }
 
 /// All sockets, and those that are to be read although no event says so.
@@ -139,6 +158,8 @@ pub(super) struct Sockets {
     again: VecDeque<SessionId>,
     /// The bytes of one read, until the hub takes them.
     buffer: Vec<u8>,
+    #[cfg(feature = "tls")]
+    pub handshakes: Queue,
 }
 
 impl Sockets {
@@ -148,16 +169,13 @@ impl Sockets {
             sockets: Grid::new(),
             again: VecDeque::new(),
             buffer: vec![0; INPUT_MAX],
+            #[cfg(feature = "tls")]
+            handshakes: Queue::default(),
         }
     }
 
     /// The socket of a session that has just begun. Fails if the system cannot watch it.
-    pub fn insert(
-        &mut self,
-        stream: TcpStream,
-        id: SessionId,
-        registry: &Registry,
-    ) -> io::Result<()> {
+    pub fn insert(&mut self, stream: Stream, id: SessionId, registry: &Registry) -> io::Result<()> {
         let slot = id.slot() as usize;
         let (socket, watched) = Socket::new(stream, id, registry);
         *self.sockets.take(slot) = Some(socket);
@@ -168,15 +186,50 @@ impl Sockets {
     pub fn event(&mut self, slot: usize, event: &Event, hub: &mut Hub) {
         if let Some(Some(socket)) = self.sockets.get_mut(slot) {
             let id = socket.id;
+            #[cfg(feature = "tls")]
+            if socket.stream.is_handshaking() {
+                if socket.noted(event, hub) {
+                    self.handshakes.push_ready(id);
+                }
+                return;
+            }
             if socket.event(event, &mut self.buffer, hub) == Left::More {
                 self.read_next_turn(id);
             }
         }
     }
 
+    /// The socket of a session, if there still is one.
+    #[cfg(feature = "tls")]
+    pub fn of(&mut self, id: SessionId) -> Option<&mut Socket> {
+        let at = self.sockets.get_mut(id.slot() as usize);
+        at.filter(|at| is_of(at, id))?.as_mut()
+    }
+
+    /// Reads a session's socket now: of what has come with the last of the handshake no edge tells.
+    #[cfg(feature = "tls")]
+    pub fn read_now(&mut self, id: SessionId, hub: &mut Hub) {
+        let at = self.sockets.get_mut(id.slot() as usize);
+        if let Some(Some(socket)) = at
+            && socket.read(&mut self.buffer, hub) == Left::More
+        {
+            self.read_next_turn(id);
+        }
+    }
+
     /// How many sockets are to be read although no event says so.
     pub fn to_read(&self) -> usize {
         self.again.len()
+    }
+
+    /// Whether there is work of which no event says so.
+    #[inline]
+    pub fn have_work(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.handshakes.has_work() {
+            return true;
+        }
+        self.to_read() > 0
     }
 
     /// Reads up to `most` of them.
@@ -218,10 +271,15 @@ impl Sockets {
             match hub.wrote(id, wrote) {
                 Next::Keep => {}
                 Next::Shut => {
-                    socket.shut();
+                    socket.stream.shut();
                     self.read_next_turn(id);
                 }
                 Next::Close => {
+                    socket.stream.say_goodbye();
+                    #[cfg(feature = "tls")]
+                    if socket.stream.is_handshaking() {
+                        self.handshakes.end();
+                    }
                     self.sockets.free(slot);
                     closed(id);
                 }

@@ -2,11 +2,10 @@
 //! Invariant: no line has a token; a fence is no secret.
 
 use std::fmt::{self, Display};
-use std::net::SocketAddr;
 
 use super::{CUT_HOLD, unix_us};
 use crate::command::{SECOND, Space, Us};
-use crate::hub::{Happened, Hub};
+use crate::hub::{Happened, Hub, Somebody};
 use crate::locks::{End, Event, Hold};
 use crate::log::Log;
 
@@ -15,6 +14,7 @@ pub(super) fn log_events(hub: &mut Hub, kept: &str, log: &mut Log) {
     let mut time = None;
     while let Some(Happened { event, peer, by }) = hub.next_event() {
         let at = *time.get_or_insert_with(unix_us);
+        let (peer, by) = (peer.as_ref(), by.as_ref());
         match event {
             Event::Granted { hold, waited } => {
                 let waited = ("waited_s", Seconds(waited));
@@ -42,9 +42,7 @@ pub(super) fn log_events(hub: &mut Hub, kept: &str, log: &mut Log) {
                 let mut fields: Vec<(&str, &dyn Display)> = vec![("key", &key)];
                 fields.extend(space_of(space));
                 fields.push(("holds", &holds));
-                if let Some(by) = &by {
-                    fields.push(("by", by));
-                }
+                push(by, ["by", "by_name"], &mut fields);
                 log.warn(at, "break", &fields);
             }
         }
@@ -57,9 +55,9 @@ fn tell(
     at: u64,
     name: &str,
     hold: &Hold,
-    peer: Option<SocketAddr>,
+    peer: Option<&Somebody>,
     (span, time): (&str, Seconds),
-    by: Option<SocketAddr>,
+    by: Option<&Somebody>,
     log: &mut Log,
 ) {
     let key = Text(&hold.key);
@@ -71,16 +69,26 @@ fn tell(
     if let Some(owner) = &owner {
         fields.push(("owner", owner));
     }
-    if let Some(peer) = &peer {
-        fields.push(("peer", peer));
-    }
+    push(peer, ["peer", "peer_name"], &mut fields);
     fields.push((span, &time));
-    if let Some(by) = &by {
-        fields.push(("by", by));
-    }
+    push(by, ["by", "by_name"], &mut fields);
     match name {
         "broken" | CUT_HOLD => log.warn(at, name, &fields),
         _ => log.info_in_batch(at, name, &fields),
+    }
+}
+
+/// Appends the address of somebody, and the name if there is one, under these names.
+fn push<'a>(
+    who: Option<&'a Somebody>,
+    [addr, name]: [&'static str; 2],
+    fields: &mut Vec<(&'a str, &'a dyn Display)>,
+) {
+    if let Some(who) = who {
+        fields.push((addr, &who.addr));
+        if let Some(text) = &who.name {
+            fields.push((name, text));
+        }
     }
 }
 

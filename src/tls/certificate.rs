@@ -1,4 +1,4 @@
-//! What a certificate says (RFC 5280): its name, and when it ends. Whether it is to be trusted is decided elsewhere.
+//! What a certificate says (RFC 5280): its name, and when it counts. Whether it is to be trusted is decided elsewhere.
 //! Invariant: a certificate that cannot be read has neither.
 
 use rustls::pki_types::CertificateDer;
@@ -9,15 +9,17 @@ use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, TeletexStringRef, U
 use x509_cert::der::oid::db::rfc4519::CN;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::time::Time;
 
 /// A name that is longer is cut, so that lines with it stay readable; in characters.
 const NAME_MAX: usize = 128;
 
-/// When the certificate ends, in seconds since 1970.
-pub fn end_s(certificate: &CertificateDer) -> Option<u64> {
+/// From when to when the certificate counts, in seconds since 1970.
+pub fn span_s(certificate: &CertificateDer) -> Option<(u64, u64)> {
     let certificate = Certificate::from_der(certificate).ok()?;
-    let end = certificate.tbs_certificate.validity.not_after;
-    Some(end.to_unix_duration().as_secs())
+    let validity = certificate.tbs_certificate.validity;
+    let seconds = |time: Time| time.to_unix_duration().as_secs();
+    Some((seconds(validity.not_before), seconds(validity.not_after)))
 }
 
 /// Whose certificate it is: the common name of its subject, or else the first of its other names that is a host, a URI or

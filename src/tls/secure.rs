@@ -94,24 +94,38 @@ impl Secure {
                 Err(e) => return Err(e),
             }
             self.flush(socket)?;
-            is_drained = self.receive(socket)?;
+            is_drained = self.receive(socket)?.is_drained;
         }
     }
 
-    /// Receives once, and decrypts. Whether the socket had less than was asked for.
-    fn receive(&mut self, socket: &mut (impl Read + Write)) -> io::Result<bool> {
+    /// Moves the handshake on, to its end if the peer's part of it is here.
+    ///
+    /// # Errors
+    /// As for [`Secure::read`], and [`ErrorKind::UnexpectedEof`] if the peer has finished before.
+    pub fn shake_hands(&mut self, socket: &mut (impl Read + Write)) -> io::Result<()> {
+        self.flush(socket)?;
+        while self.is_handshaking() {
+            if self.receive(socket)?.bytes == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives once, and decrypts. Returns how many bytes came, none if the peer has finished.
+    fn receive(&mut self, socket: &mut (impl Read + Write)) -> io::Result<Got> {
         let mut tap = Tap {
             socket: &mut *socket,
             is_drained: false,
         };
-        self.session.read_tls(&mut tap)?;
+        let bytes = self.session.read_tls(&mut tap)?;
         let is_drained = tap.is_drained;
         match self.session.process_new_packets() {
             Ok(state) => {
                 self.held = state.plaintext_bytes_to_read();
                 // The answers of a handshake.
                 self.flush(socket)?;
-                Ok(is_drained)
+                Ok(Got { bytes, is_drained })
             }
             Err(e) => {
                 // The alert. An error of the socket says less.

@@ -1,10 +1,11 @@
 //! JSON output: strings of any bytes, and the objects of a listing. It reads no JSON. Invariant: the output is one line
 //! of valid UTF-8, whatever bytes clients chose for their keys (RFC 8259).
 
-use core::net::SocketAddr;
-
 use super::text::{hex_of, write_hex, write_number};
-use crate::command::{SECOND, SessionId, Space, State, TicketView, Us, View};
+use crate::command::{Peer, SECOND, SessionId, Space, State, TicketView, Us, View};
+
+/// The member that names a peer by its certificate.
+const PEER_NAME: &str = "peer_name";
 
 /// Appends a string. Bytes that are not UTF-8 become U+FFFD, and control characters become escapes.
 pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
@@ -28,7 +29,7 @@ pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends the object of a key, for the listing of `stats`; `peer` is the address of the oldest hold's session.
-pub fn write_view(view: View, peer: Option<SocketAddr>, out: &mut Vec<u8>) {
+pub fn write_view(view: View, peer: Option<Peer>, out: &mut Vec<u8>) {
     out.push(b'{');
     write_name(view.name, out);
     match (view.space, view.state) {
@@ -48,7 +49,7 @@ pub fn write_view(view: View, peer: Option<SocketAddr>, out: &mut Vec<u8>) {
             write_seconds("lease_expires_in_s", lease_left, out);
             write_count("waiters", waiting.into(), out);
             if let Some(hold) = oldest {
-                write_peer(peer, out);
+                write_peer(peer, PEER_NAME, out);
                 write_seconds("held_s", hold.age, out);
                 write_fence(hold.fence, out);
             }
@@ -83,7 +84,7 @@ pub fn write_key(space: Space, name: &[u8], view: Option<View>, out: &mut Vec<u8
 }
 
 /// Appends the object of a hold or a wait, for the listing of its key.
-pub fn write_ticket(ticket: TicketView, peer: Option<SocketAddr>, out: &mut Vec<u8>) {
+pub fn write_ticket(ticket: TicketView, peer: Option<Peer>, out: &mut Vec<u8>) {
     out.push(b'{');
     let holds = ticket.fence > 0;
     if holds {
@@ -96,7 +97,7 @@ pub fn write_ticket(ticket: TicketView, peer: Option<SocketAddr>, out: &mut Vec<
     if let Some(owner) = ticket.owner {
         write_owner(owner, out);
     }
-    write_peer(peer, out);
+    write_peer(peer, PEER_NAME, out);
     if holds {
         write_seconds("held_s", ticket.age, out);
         write_seconds("lease_expires_in_s", ticket.lease_left, out);
@@ -146,10 +147,15 @@ fn write_owner(owner: &[u8], out: &mut Vec<u8>) {
     write_string(owner, out);
 }
 
-/// Appends the member `peer`: the address of a session, `null` for what has none.
-pub(super) fn write_peer(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
-    let text = peer.map_or("null".to_string(), |peer| format!("\"{peer}\""));
+/// Appends the member `peer`: the address of a session, `null` for what has none. The name in its certificate follows
+/// under `named`, if it has shown one.
+pub(super) fn write_peer(peer: Option<Peer>, named: &str, out: &mut Vec<u8>) {
+    let text = peer.map_or("null".to_string(), |peer| format!("\"{}\"", peer.addr));
     out.extend_from_slice(format!(",\"peer\":{text}").as_bytes());
+    if let Some(name) = peer.and_then(|peer| peer.name) {
+        out.extend_from_slice(format!(",\"{named}\":").as_bytes());
+        write_string(name.as_bytes(), out);
+    }
 }
 
 fn write_fence(fence: u64, out: &mut Vec<u8>) {
@@ -198,7 +204,11 @@ mod tests {
                 limit: 3,
                 state,
             };
-            write_view(view, Some("[::1]:7".parse().unwrap()), &mut out);
+            let peer = Peer {
+                addr: "[::1]:7".parse().unwrap(),
+                name: None,
+            };
+            write_view(view, Some(peer), &mut out);
             String::from_utf8(out).unwrap()
         };
         let show = |space, state| show_as(b"k", space, state);

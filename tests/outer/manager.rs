@@ -199,7 +199,7 @@ fn a_socket_of_another_face_turns_that_face_on() {
     if cfg!(not(feature = "http")) {
         let end = try_behind(&listener, "http", "--port 0").err();
         let log = end.expect("it does not start").log;
-        return assert!(log.contains("this build of dflockd has no HTTP"), "{log}");
+        return assert!(log.contains("this build has no HTTP"), "{log}");
     }
     let daemon = behind(&listener, "http", "--port 0");
     assert_eq!(daemon.http, addr);

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_build_without_http_refuses_its_options_and_does_not_list_them() {
-    let refused = ": this build of dflockd has no HTTP";
+    let refused = ": this build has no HTTP";
     for option in OPTIONS.iter().filter(|option| option.group == Group::Http) {
         let flag = format!("--{}", option.name);
         let said = format!("{flag}=1");

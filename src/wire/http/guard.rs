@@ -43,14 +43,19 @@ pub fn is_allowed_origin(exchange: &Exchange, settings: &Settings) -> bool {
     let Some(origin) = &exchange.origin else {
         return true;
     };
-    let own = origin.strip_prefix(b"http://");
-    let without_port = |host: &[u8]| {
-        host.strip_suffix(b":80")
-            .unwrap_or(host)
-            .to_ascii_lowercase()
+    is_own(origin, &exchange.host, settings.is_https) || is_configured(exchange, settings)
+}
+
+/// Whether an origin is the face's own: its scheme, and the host that is asked.
+fn is_own(origin: &[u8], host: &[u8], is_https: bool) -> bool {
+    let (scheme, port): (&[u8], &[u8]) = match is_https {
+        true => (b"https://", b":443"),
+        false => (b"http://", b":80"),
     };
-    own.is_some_and(|own| !own.is_empty() && without_port(own) == without_port(&exchange.host))
-        || is_configured(exchange, settings)
+    let without_port = |host: &[u8]| host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase();
+    origin
+        .strip_prefix(scheme)
+        .is_some_and(|own| !own.is_empty() && without_port(own) == without_port(host))
 }
 
 fn is_configured(exchange: &Exchange, settings: &Settings) -> bool {

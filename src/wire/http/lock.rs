@@ -1,13 +1,14 @@
 //! Locks as a status and a list show them: parts of JSON, which the hub puts together a slice at a time. Invariant: no
 //! token and no name of an attempt is ever shown.
 
-use core::net::SocketAddr;
-
 use super::Clock;
 use super::answer::{write_instant, write_lock_id, write_seconds};
-use crate::command::{SessionId, Space, State, TicketView, View};
+use crate::command::{Peer, SessionId, Space, State, TicketView, View};
 use crate::wire::json::{write_peer, write_string};
 use crate::wire::text::{hex_of, write_number};
+
+/// The member that names the peer by its certificate.
+const PEER_NAME: &str = "peerName";
 
 /// Appends the object of a lock that is used, up to the bracket of its holders. For simple clients the one holder of a
 /// lock is there a second time, as members of the lock.
@@ -44,7 +45,7 @@ pub fn write_free(space: Space, name: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends the object of a hold.
-pub fn write_holder(hold: &TicketView, peer: Option<SocketAddr>, clock: Clock, out: &mut Vec<u8>) {
+pub fn write_holder(hold: &TicketView, peer: Option<Peer>, clock: Clock, out: &mut Vec<u8>) {
     write_lock_id("{\"lockId\":", hold.fence, out);
     write_client(hold, out);
     let begin = clock.wall_us.saturating_sub(hold.age);
@@ -60,17 +61,17 @@ pub fn write_holder(hold: &TicketView, peer: Option<SocketAddr>, clock: Clock, o
         write_instant(",\"autoRenewUntil\":", until, out);
     }
     write_metadata(hold, out);
-    write_peer(peer, out);
+    write_peer(peer, PEER_NAME, out);
     out.push(b'}');
 }
 
 /// Appends the object of a wait.
-pub fn write_waiter(wait: &TicketView, peer: Option<SocketAddr>, out: &mut Vec<u8>) {
+pub fn write_waiter(wait: &TicketView, peer: Option<Peer>, out: &mut Vec<u8>) {
     // The first member has no comma before it.
     let begin = out.len();
     write_client(wait, out);
     out[begin] = b'{';
-    write_peer(peer, out);
+    write_peer(peer, PEER_NAME, out);
     write_seconds(",\"waited\":", wait.age, out);
     out.push(b'}');
 }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub max_wait: Us,
     /// Whether the metrics are given without a secret.
     pub metrics_public: bool,
+    /// Whether the face is over TLS, so that its own pages are of `https`.
+    pub is_https: bool,
     /// The name of the host that the face listens on, as configured: allowed in `Host`.
     pub host: String,
     /// Origins whose pages may use the face, as `scheme://host[:port]`.
@@ -55,6 +57,7 @@ impl Default for Settings {
             renewal_interval: 5 * SECOND,
             max_wait: 300 * SECOND,
             metrics_public: false,
+            is_https: false,
             host: String::new(),
             origins: Vec::new(),
         }

@@ -18,6 +18,7 @@ pub(super) fn settings() -> Settings {
         renewal_interval: 5 * SECOND,
         max_wait: 300 * SECOND,
         metrics_public: false,
+        is_https: false,
         host: "locks.example".to_string(),
         origins: vec!["https://ops.example".to_string()],
     }

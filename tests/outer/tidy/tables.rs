@@ -128,10 +128,11 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("client/signals", "command sys wire"),
     ("client/stream", "command super::link sys"),
     ("command", ""),
+    ("config/file", ""),
     ("config/given", "wire"),
     ("config/mod", "command wire"),
     ("config/options", "super::secret super::values"),
-    ("config/secret", "wire"),
+    ("config/secret", "super::file wire"),
     (
         "config/settings",
         "super::options super::secret super::values",
@@ -140,6 +141,9 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("config/tests/given", ""),
     ("config/tests/http", ""),
     ("config/tests/lean", ""),
+    ("config/tests/no_tls", ""),
+    ("config/tests/tls", ""),
+    ("config/tls", "wire"),
     ("config/values", "command"),
     ("hub/access", "command super::session"),
     ("hub/agenda", ""),
@@ -147,6 +151,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("hub/budget", "base"),
     ("hub/check", "super::session super::stats wire"),
     ("hub/counts", "base command locks super::answer_counts wire"),
+    ("hub/event", "command locks"),
     (
         "hub/execute",
         "command super::agenda super::listing super::refusals super::session super::show super::stats wire",
@@ -228,16 +233,30 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("main", "config log server sys wire"),
     (
         "server/doors",
-        "command config hub log super::limits super::refusals super::socket sys wire",
+        "command config hub log super::limits super::refusals super::world sys wire",
+    ),
+    ("server/handshake_queue", "command"),
+    (
+        "server/handshakes",
+        "command hub super::refusals super::socket",
     ),
     ("server/limits", "base"),
     ("server/manager", "command sys"),
     ("server/mod", "command config hub locks log sys wire"),
     ("server/refusals", "command config hub log"),
     ("server/reload", "config hub log"),
-    ("server/socket", "base command hub"),
+    (
+        "server/socket",
+        "base command hub super::handshake_queue super::stream",
+    ),
+    ("server/stream", "tls"),
+    ("server/tls", "base command config log sys tls wire"),
     ("server/trail", "command hub locks log"),
     ("server/turns", "command"),
+    (
+        "server/world",
+        "hub super::refusals super::socket super::stream super::tls wire",
+    ),
     ("signals/check", "base"),
     ("signals/emission", "base command"),
     ("signals/mod", "base command"),
@@ -248,6 +267,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("sys/mod", "command"),
     ("sys/output", ""),
     ("sys/process", "command"),
+    ("tls/certificate", ""),
+    ("tls/mod", ""),
+    ("tls/pem", ""),
+    ("tls/secure", ""),
     ("wire/ask", "command super::text"),
     ("wire/distlockd", "command super::text"),
     ("wire/http/answer", "base command super::route wire"),
@@ -354,6 +377,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
 ];
 
 /// Files and folders of the outer ring, which may read the clock and open files.
-pub const OUTER: [&str; 8] = [
-    "bin", "main", "lib", "server", "client", "sys", "config", "log",
+pub const OUTER: [&str; 9] = [
+    "bin", "main", "lib", "server", "client", "sys", "config", "log", "tls",
 ];

@@ -1,0 +1,72 @@
+//! The options of TLS together: which files there are, and whose connections they are for. Invariant: who asks for any part
+//! of TLS gets TLS, or an error.
+
+use super::{File, Reading};
+use crate::wire::Face;
+
+/// TLS. Without a certificate there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The file with the server's certificate, and those of the authorities between it and the root.
+    pub cert: Option<File>,
+    /// The file with its private key.
+    pub key: Option<File>,
+    /// The file with the authorities that vouch for clients: then every client must have a certificate.
+    pub client_ca: Option<File>,
+    /// Whether HTTP is over TLS, too.
+    pub http: bool,
+    /// Whether clients of distlockd must come over TLS.
+    pub distlockd: bool,
+}
+
+impl Tls {
+    /// Whether clients of this face come over TLS.
+    pub fn has(&self, face: Face) -> bool {
+        self.cert.is_some()
+            && match face {
+                Face::Text => true,
+                Face::Distlockd => self.distlockd,
+                #[cfg(feature = "http")]
+                Face::Http => self.http,
+            }
+    }
+}
+
+impl Reading {
+    /// A file of TLS, by the name of its option.
+    pub(super) fn tls_file(&mut self, name: &str) -> Option<&mut File> {
+        let tls = &mut self.config.tls;
+        match name {
+            "tls-cert" => tls.cert.as_mut(),
+            "tls-key" => tls.key.as_mut(),
+            "tls-client-ca" => tls.client_ca.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// Who asks for TLS must get it: a certificate is of no use without its key, and the rest of no use without a
+    /// certificate.
+    pub(super) fn check_tls(&self) -> Result<(), String> {
+        let Tls {
+            cert,
+            key,
+            client_ca,
+            ..
+        } = &self.config.tls;
+        let switch = |name: &str, is_on: bool| {
+            let from = self.settings.from(name);
+            (is_on && from != "default").then(|| from.to_string())
+        };
+        let from = |file: &Option<File>| file.as_ref().map(|file| file.from.clone());
+        let tls = &self.config.tls;
+        let asks = from(client_ca)
+            .or_else(|| switch("http-tls", tls.http))
+            .or_else(|| switch("distlockd-tls", tls.distlockd));
+        match (from(cert), from(key), asks) {
+            (Some(cert), None, _) => Err(format!("{cert} needs --tls-key")),
+            (None, Some(key), _) => Err(format!("{key} needs --tls-cert")),
+            (None, None, Some(asks)) => Err(format!("{asks} needs --tls-cert and --tls-key")),
+            _ => Ok(()),
+        }
+    }
+}

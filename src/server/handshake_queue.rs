@@ -1,0 +1,126 @@
+//! Which handshakes have begun, which have work to do, and when each must have ended. It knows no socket. Invariant: the
+//! deadlines are in their order.
+
+use std::collections::VecDeque;
+
+use crate::command::{SECOND, SessionId, Us};
+
+/// How long a handshake may take.
+const PATIENCE: Us = 5 * SECOND;
+/// Handshakes that may have begun. Another one ends the oldest, so that mute clients keep nobody out.
+const MOST: usize = 1024;
+/// While so many have work to do, more clients wait at the door.
+const READY_MAX: usize = 256;
+
+/// The handshakes that have begun.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// How many are not over.
+    count: usize,
+    /// All of them and some that are over, by when they must have ended.
+    due: VecDeque<(Us, SessionId)>,
+    /// Those of which something has come.
+    ready: VecDeque<SessionId>,
+    /// The time of the turn.
+    now: Us,
+}
+
+impl Queue {
+    /// A turn begins.
+    pub fn begin_turn(&mut self, now: Us) {
+        self.now = now;
+    }
+
+    /// A handshake begins.
+    pub fn begin(&mut self, id: SessionId) {
+        self.count += 1;
+        self.due.push_back((self.now.saturating_add(PATIENCE), id));
+    }
+
+    /// One is over.
+    pub fn end(&mut self) {
+        self.count -= 1;
+    }
+
+    /// Takes the oldest if there are too many, or if it has taken too long, and says which. It may be over already.
+    pub fn next_late(&mut self) -> Option<(SessionId, &'static str)> {
+        let &(due, id) = self.due.front()?;
+        let why = if due <= self.now {
+            "it took too long"
+        } else if self.count > MOST {
+            "there were too many at once"
+        } else {
+            return None;
+        };
+        self.due.pop_front();
+        Some((id, why))
+    }
+
+    /// Something has come of one that was not in the queue.
+    pub fn push_ready(&mut self, id: SessionId) {
+        self.ready.push_back(id);
+    }
+
+    /// Takes the next that has work to do.
+    pub fn next_ready(&mut self) -> Option<SessionId> {
+        self.ready.pop_front()
+    }
+
+    /// Whether some have work to do.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether more clients must wait.
+    pub fn is_pressed(&self) -> bool {
+        self.ready.len() >= READY_MAX
+    }
+
+    /// When the next one must have ended, if it has not.
+    pub fn deadline(&self) -> Option<Us> {
+        self.due.front().map(|&(due, _)| due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(at: usize) -> SessionId {
+        SessionId::new(1 + at as u64, at as u32)
+    }
+
+    #[test]
+    fn one_more_than_the_most_ends_the_oldest_and_time_ends_each() {
+        let mut queue = Queue::default();
+        queue.begin_turn(7);
+        (0..MOST).for_each(|at| queue.begin(id(at)));
+        assert_eq!(queue.next_late(), None);
+        queue.begin(id(MOST));
+        assert_eq!(
+            queue.next_late(),
+            Some((id(0), "there were too many at once"))
+        );
+        queue.end();
+        assert_eq!(queue.next_late(), None);
+        assert_eq!(queue.deadline(), Some(7 + PATIENCE));
+        queue.begin_turn(7 + PATIENCE - 1);
+        assert_eq!(queue.next_late(), None);
+        queue.begin_turn(7 + PATIENCE);
+        for at in 1..=MOST {
+            assert_eq!(queue.next_late(), Some((id(at), "it took too long")));
+            queue.end();
+        }
+        assert_eq!((queue.next_late(), queue.deadline()), (None, None));
+    }
+
+    #[test]
+    fn clients_wait_while_many_have_work_to_do() {
+        let mut queue = Queue::default();
+        assert!(!queue.has_work());
+        (0..READY_MAX).for_each(|at| queue.push_ready(id(at)));
+        assert!(queue.has_work() && queue.is_pressed());
+        assert_eq!(queue.next_ready(), Some(id(0)));
+        assert!(queue.has_work() && !queue.is_pressed());
+    }
+}

@@ -1,0 +1,75 @@
+//! The handshakes of TLS, which cost a thousand times what a request does: a few a turn, within 5 s each, and so many at
+//! once. Invariant: a session is given nothing of what its peer sends before its handshake is over.
+
+use std::io::ErrorKind;
+
+use super::refusals::Refusals;
+use super::socket::Sockets;
+use crate::command::{SessionId, Us};
+use crate::hub::Hub;
+
+/// Handshakes that go on in a turn: up to 1 ms each, with a key of RSA.
+const STEPS_A_TURN: usize = 2;
+
+impl Sockets {
+    /// Goes on with a few of those of which something has come, and ends those that take too long.
+    pub fn shake_hands(&mut self, now: Us, hub: &mut Hub, refusals: &mut Refusals) {
+        self.handshakes.begin_turn(now);
+        self.end_late_handshakes(hub, refusals);
+        for _ in 0..STEPS_A_TURN {
+            let Some(id) = self.handshakes.next_ready() else {
+                return;
+            };
+            self.go_on(id, hub, refusals);
+        }
+    }
+
+    /// The handshake of this session begins.
+    pub fn begin_handshake(&mut self, id: SessionId, hub: &mut Hub, refusals: &mut Refusals) {
+        self.handshakes.begin(id);
+        self.end_late_handshakes(hub, refusals);
+    }
+
+    fn end_late_handshakes(&mut self, hub: &mut Hub, refusals: &mut Refusals) {
+        while let Some((id, why)) = self.handshakes.next_late() {
+            if let Some(socket) = self.of(id)
+                && socket.stream.is_handshaking()
+            {
+                refusals.add_failed(why.to_string(), socket.stream.peer());
+                socket.stream.give_up();
+                self.handshakes.end();
+                hub.closed(id);
+            }
+        }
+    }
+
+    fn go_on(&mut self, id: SessionId, hub: &mut Hub, refusals: &mut Refusals) {
+        let Some(socket) = self.of(id).filter(|socket| socket.stream.is_handshaking()) else {
+            return;
+        };
+        socket.again = false;
+        match socket.stream.shake_hands() {
+            Ok(name) => {
+                self.handshakes.end();
+                if let Some(name) = name {
+                    hub.named(id, &name);
+                }
+                // What was to be sent before could not be.
+                hub.writable(id);
+                self.read_now(id, hub);
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(e) if e.kind() == ErrorKind::InvalidData => {
+                refusals.add_failed(e.to_string(), socket.stream.peer());
+                socket.garbled(hub);
+                self.handshakes.end();
+            }
+            // The client has thought better of it.
+            Err(_) => {
+                socket.stream.give_up();
+                self.handshakes.end();
+                hub.closed(id);
+            }
+        }
+    }
+}
