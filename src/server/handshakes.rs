@@ -7,6 +7,7 @@ use super::refusals::Refusals;
 use super::socket::Sockets;
 use crate::command::{SessionId, Us};
 use crate::hub::Hub;
+use crate::tls::told;
 
 /// Handshakes that go on in a turn: up to 1 ms each, with a key of RSA.
 const STEPS_A_TURN: usize = 2;
@@ -60,7 +61,7 @@ impl Sockets {
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(e) if e.kind() == ErrorKind::InvalidData => {
-                refusals.add_failed(e.to_string(), socket.stream.peer());
+                refusals.add_failed(told(&e), socket.stream.peer());
                 socket.garbled(hub);
                 self.handshakes.end();
             }

@@ -111,7 +111,7 @@ impl Tls {
         };
         let config = builder
             .with_single_cert(chain, private)
-            .map_err(|e| NoTls::of(key, told(&e, cert)))?;
+            .map_err(|e| told(&e, cert, key))?;
         #[cfg(feature = "http")]
         let http = {
             let mut http = config.clone();
@@ -191,8 +191,9 @@ impl Tls {
         } else if now_s >= end {
             format!("has ended on {}: clients refuse it", day(end))
         } else if end - now_s <= WARN_S {
-            let days = (end - now_s) / DAY_S;
-            format!("ends on {}, in {days} days", day(end))
+            let days = (end - now_s).div_ceil(DAY_S);
+            let word = if days == 1 { "day" } else { "days" };
+            format!("ends on {}, in {days} {word}", day(end))
         } else {
             return None;
         };
@@ -202,11 +203,22 @@ impl Tls {
 }
 
 /// What the library says of a certificate and its key, in words for who has to mend it.
-fn told(error: &rustls::Error, cert: &File) -> String {
+fn told(error: &rustls::Error, cert: &File, key: &File) -> NoTls {
     match error {
-        rustls::Error::InconsistentKeys(_) => {
-            format!("it is not the key of the certificate in {:?}", cert.path)
+        rustls::Error::InconsistentKeys(_) => NoTls::of(
+            key,
+            format!("it is not the key of the certificate in {:?}", cert.path),
+        ),
+        // Of OpenSSL's the ones without any extension.
+        rustls::Error::InvalidCertificate(why)
+            if format!("{why:?}").contains("UnsupportedCertVersion") =>
+        {
+            NoTls::of(
+                cert,
+                "its X.509 version is 1; want 3, with the names of the server in subjectAltName",
+            )
         }
-        error => format!("{error}; with the certificate in {:?}", cert.path),
+        rustls::Error::InvalidCertificate(_) => NoTls::of(cert, error),
+        _ => NoTls::of(key, error),
     }
 }

@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod pem;
 mod secure;
 
+use std::io;
 use std::sync::Arc;
 
 use rustls::SupportedProtocolVersion;
@@ -17,6 +18,16 @@ pub use secure::{Got, Secure};
 
 /// The versions that both ends speak: 1.2 (RFC 5246) and 1.3 (RFC 8446).
 pub static VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+/// What went wrong, for people. An error that is not the library's own is told as it tells itself.
+pub fn told(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref());
+    match inner {
+        Some(rustls::Error::InvalidMessage(_)) => "the peer speaks no TLS".to_string(),
+        Some(rustls::Error::AlertReceived(alert)) => format!("the peer refuses: {alert:?}"),
+        _ => error.to_string(),
+    }
+}
 
 /// The ciphers, key exchanges and signatures that both ends offer: those that rustls deems safe.
 pub fn provider() -> Arc<CryptoProvider> {

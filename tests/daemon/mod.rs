@@ -2,6 +2,9 @@
 //! because only sockets can be read with a deadline: nothing here waits for ever. Invariant: a child is killed and
 //! reaped when its value is dropped, whatever the test did.
 
+#[cfg(feature = "tls")]
+#[allow(dead_code, reason = "not every test program uses all of it")]
+pub mod pki;
 pub mod tools;
 
 use std::env;
@@ -85,6 +88,12 @@ pub struct Daemon {
     /// Where it speaks HTTP; port 0 if it does not.
     #[allow(dead_code, reason = "not every test program speaks HTTP")]
     pub http: SocketAddr,
+    /// Where it speaks to clients of distlockd; port 0 if it does not.
+    #[allow(dead_code, reason = "not every test program speaks distlockd")]
+    pub distlockd: SocketAddr,
+    /// What it had logged when it was ready.
+    #[allow(dead_code, reason = "one program asks")]
+    pub said: String,
     out: Talk<UnixStream>,
     log: Talk<UnixStream>,
 }
@@ -123,11 +132,15 @@ impl Daemon {
                     ..daemon.end()
                 });
             }
-            if let Some((_, addr)) = line.split_once(" info dflockd listening-http addr=") {
-                daemon.http = addr.trim_end().parse().expect("an address with a port");
-            }
-            if let Some((_, addr)) = line.split_once(" info dflockd listening addr=") {
-                daemon.addr = addr.trim_end().parse().expect("an address with a port");
+            let at = |face: &str| {
+                let (_, rest) = line.split_once(&format!(" info dflockd {face} addr="))?;
+                let addr = rest.split_whitespace().next()?;
+                Some(addr.parse().expect("an address with a port"))
+            };
+            daemon.http = at("listening-http").unwrap_or(daemon.http);
+            daemon.distlockd = at("listening-distlockd").unwrap_or(daemon.distlockd);
+            if let Some(addr) = at("listening") {
+                (daemon.addr, daemon.said) = (addr, log);
                 return Ok(daemon);
             }
         }
@@ -159,6 +172,8 @@ impl Daemon {
             child,
             addr: ([127, 0, 0, 1], 0).into(),
             http: ([127, 0, 0, 1], 0).into(),
+            distlockd: ([127, 0, 0, 1], 0).into(),
+            said: String::new(),
             out: Talk::unix(out),
             log: Talk::unix(UnixStream::pair().unwrap().0),
         }
@@ -347,6 +362,12 @@ impl Talk<UnixStream> {
 }
 
 impl<S: Read + Write> Talk<S> {
+    /// A connection over any stream, which has its own deadlines.
+    #[allow(dead_code, reason = "not every test program has other streams")]
+    pub fn with(stream: S) -> Talk<S> {
+        Talk(BufReader::new(stream))
+    }
+
     /// The stream itself.
     pub fn stream(&mut self) -> &mut S {
         self.0.get_mut()
@@ -389,6 +410,20 @@ impl<S: Read + Write> Talk<S> {
         fields[1].to_string()
     }
 
+    /// Sends a frame and checks the answer.
+    #[track_caller]
+    pub fn says(&mut self, command: &str, key: &str, argument: &str, answer: &str) {
+        self.send(format!("{command}\n{key}\n{argument}\n"));
+        self.hears(answer);
+    }
+
+    /// Takes a key that is free; returns the token.
+    #[track_caller]
+    pub fn takes(&mut self, key: &str) -> String {
+        self.send(format!("l\n{key}\n0\n"));
+        self.is_granted(33)
+    }
+
     /// The server has closed in order, and has said nothing more.
     #[track_caller]
     pub fn is_closed(&mut self) {
@@ -402,20 +437,6 @@ impl Client {
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Talk(BufReader::new(stream))
-    }
-
-    /// Sends a frame and checks the answer.
-    #[track_caller]
-    pub fn says(&mut self, command: &str, key: &str, argument: &str, answer: &str) {
-        self.send(format!("{command}\n{key}\n{argument}\n"));
-        self.hears(answer);
-    }
-
-    /// Takes a key that is free; returns the token.
-    #[track_caller]
-    pub fn takes(&mut self, key: &str) -> String {
-        self.send(format!("l\n{key}\n0\n"));
-        self.is_granted(33)
     }
 
     /// Begins to wait. The ping before is in the same segment, so its answer says that the server has both.

@@ -25,4 +25,6 @@ mod reload;
 #[cfg(feature = "http")]
 mod rest;
 mod tidy;
+#[cfg(feature = "tls")]
+mod tls;
 mod trail;

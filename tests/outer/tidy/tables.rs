@@ -238,7 +238,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("server/handshake_queue", "command"),
     (
         "server/handshakes",
-        "command hub super::refusals super::socket",
+        "command hub super::refusals super::socket tls",
     ),
     ("server/limits", "base"),
     ("server/manager", "command sys"),

@@ -386,14 +386,14 @@ impl Story {
     }
 
     /// Whoever waits for what it has enqueued stood in the queue before: nothing shows that it waits now, so it does at
-    /// once.
+    /// once. Its connection may end in a later call of the same turn.
     fn begin_waits(&mut self, scene: &Scene, progress: &mut [Progress], path: &mut Vec<Step>) {
         for (part, progress) in scene.parts.iter().zip(progress) {
             if let Some(ask) = part.asks.get(progress.done)
                 && let (Act::Wait { wait: 1.., .. }, None) = (ask.act, &ask.answer)
                 && progress.open
                 && !progress.waits
-                && !part.ends
+                && (!part.ends || part.over > Some(scene.call))
                 && !part.blocked
                 && ask.from <= scene.call
             {
