@@ -2,6 +2,7 @@
 //! where `unsafe` and the clock may be, how long a file and a function may be without a reason, and what may not be in
 //! the code at all.
 
+mod events;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
