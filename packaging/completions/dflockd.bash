@@ -6,7 +6,7 @@ _dflockd() {
     # Bash splits words at =, which then stands between an option and its value.
     [[ $word == = ]] && word=${COMP_WORDS[COMP_CWORD - 2]}
     case $word in
-    --auth-token-file | --admin-token-file)
+    --auth-token-file | --admin-token-file | --tls-cert | --tls-key | --tls-client-ca)
         compopt -o filenames 2>/dev/null
         # A quote or a backslash that was typed is no part of the name.
         case $cur in
@@ -22,6 +22,7 @@ _dflockd() {
         set -- compgen -W '--host --port --distlockd-port --distlockd-host --default-lease-ttl --distlockd-lease
         --http-port --http-host --http-default-timeout --http-max-timeout --http-renewal-interval --http-max-wait
         --http-cors-allowed-origins --metrics-public --no-metrics-public
+        --tls-cert --tls-key --tls-client-ca --http-tls --no-http-tls --distlockd-tls --no-distlockd-tls
         --auto-release-on-disconnect --no-auto-release-on-disconnect --deadlock-detection
         --no-deadlock-detection --gc-max-idle --shutdown-timeout --max-locks --max-waiters
         --max-holds --max-subscriptions --max-backlog --max-connections --max-connections-per-ip

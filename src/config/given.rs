@@ -1,4 +1,4 @@
-//! What a service manager hands over besides the environment's settings: sockets that listen, and files with tokens.
+//! What a service manager hands over besides the environment's settings: sockets that listen, and files.
 //! Invariant: what it hands over passes the same checks as a setting.
 
 use std::ffi::OsString;
@@ -47,8 +47,8 @@ pub(super) fn sockets(config: &mut Config, given: &[(Face, SocketAddr)]) {
     }
 }
 
-/// Uses the token files that a service manager hands over (`LoadCredential=` in systemd.exec(5)), where no setting names a
-/// token.
+/// Uses the files that a service manager hands over (`LoadCredential=` in systemd.exec(5)), where no setting names a token
+/// or a file of TLS.
 pub(super) fn credentials(
     reading: &mut Reading,
     env: impl Fn(&str) -> Option<OsString>,
@@ -57,18 +57,23 @@ pub(super) fn credentials(
     let Some(folder) = folder.map(PathBuf::from) else {
         return Ok(());
     };
-    let none = reading.secrets().map(|secret| *secret == Auth::default());
-    for (name, is_none) in ["auth-token", "admin-token"].into_iter().zip(none) {
+    let Config {
+        auth, admin, tls, ..
+    } = &reading.config;
+    for (name, option, is_wanted) in [
+        ("auth-token", "auth-token-file", *auth == Auth::default()),
+        ("admin-token", "admin-token-file", *admin == Auth::default()),
+        ("tls-cert", "tls-cert", tls.cert.is_none()),
+        ("tls-key", "tls-key", tls.key.is_none()),
+        ("tls-client-ca", "tls-client-ca", tls.client_ca.is_none()),
+    ] {
         let path = folder.join(format!("dflockd.{name}"));
         // A file that is there and cannot be read must not make a server without a token.
         let is_absent =
             matches!(path.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound);
-        if is_none && !is_absent {
-            let option = OPTIONS.iter().find(|option| {
-                let file = option.name.strip_suffix("-file");
-                file == Some(name)
-            });
-            let option = option.expect("each token may be in a file");
+        if is_wanted && !is_absent {
+            let option = OPTIONS.iter().find(|known| known.name == option);
+            let option = option.expect("each credential is an option");
             reading.apply(option, "CREDENTIALS_DIRECTORY", path.as_os_str())?;
         }
     }

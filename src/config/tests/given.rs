@@ -38,6 +38,24 @@ fn a_credential_is_a_token_where_no_setting_names_one() {
     std::fs::remove_dir_all(folder).expect("it is there");
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn certificate_and_key_are_taken_from_credentials_unless_they_are_named() {
+    let folder = std::env::temp_dir().join(format!("dflockd-tls-given-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("it can be made");
+    for name in ["tls-cert", "tls-key", "tls-client-ca"] {
+        std::fs::write(folder.join(format!("dflockd.{name}")), "").expect("it can be made");
+    }
+    let env = [("CREDENTIALS_DIRECTORY", folder.to_str().expect("a path"))];
+    let (config, _) = run(&["--tls-key=mine"], &env);
+    let path = |file: Option<File>| file.expect("it is there").path;
+    let given = |name: &str| folder.join(name).to_str().expect("a path").to_string();
+    assert_eq!(path(config.tls.cert), given("dflockd.tls-cert"));
+    assert_eq!(path(config.tls.key), "mine");
+    assert_eq!(path(config.tls.client_ca), given("dflockd.tls-client-ca"));
+    std::fs::remove_dir_all(folder).expect("it is there");
+}
+
 #[test]
 fn a_socket_that_is_handed_over_is_where_its_protocol_is() {
     let given = |name: &str, addr: &str, args: &[&str]| {
