@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::stream::{race, resolve_within};
+use super::dial::{race, resolve_within};
 use super::{Client, Error, GOODBYE, Key, Options, Owner, Refusal, Token, Us, micros};
 use crate::sys;
 use crate::wire::ask;

@@ -30,6 +30,7 @@
 
 mod admin;
 mod connect;
+pub mod dial;
 mod error;
 mod keeper;
 pub mod lease;
@@ -38,7 +39,6 @@ pub mod lock;
 mod owner;
 pub mod shard;
 pub mod signals;
-pub mod stream;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
@@ -52,6 +52,7 @@ use crate::wire::ask;
 use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SIGNAL_MAX};
 
 use connect::Home;
+use dial::left;
 pub use error::{Error, answered};
 use lease::is_sharp;
 pub use lock::Lock;
@@ -59,7 +60,6 @@ pub use owner::Owner;
 pub use shard::Servers;
 use signals::Heard;
 pub use signals::Signal;
-use stream::left;
 
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 16 * 1024;

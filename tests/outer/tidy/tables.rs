@@ -112,7 +112,8 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/values", "client command config"),
     ("bin/dflock/witness", "command sys"),
     ("client/admin", "command sys wire"),
-    ("client/connect", "super::stream sys wire"),
+    ("client/connect", "super::dial sys wire"),
+    ("client/dial", "command super::link sys"),
     ("client/error", "command"),
     (
         "client/keeper",
@@ -126,7 +127,6 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("client/owner", "command sys wire"),
     ("client/shard", ""),
     ("client/signals", "command sys wire"),
-    ("client/stream", "command super::link sys"),
     ("command", ""),
     ("config/file", ""),
     ("config/given", "wire"),

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use dflockd::client::stream::dial;
+use dflockd::client::dial::dial;
 use dflockd::command::{Bound, Command, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::{ask, text};

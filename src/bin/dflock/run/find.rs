@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use dflockd::client::dial::resolve;
 use dflockd::client::link::Link;
-use dflockd::client::stream::resolve;
 use dflockd::client::{self, Client, Key, Owner, answered};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
