@@ -26,7 +26,7 @@ _dflock() {
                 return 0
             fi
             ;;
-        --server | --token-file | --id | --group | --lease | --min-hold | --max-hold | --kill-after | --on-lost | --left | \
+        --server | --token-file | --tls-ca | --tls-cert | --tls-key | --tls-server-name | --id | --group | --lease | --min-hold | --max-hold | --kill-after | --on-lost | --left | \
             --wait | --timeout | --conflict-exit-code | --limit | --output | -[nqvxe]*[wElo] | -[wElo])
             # `--lease =` is an option and the = behind it, which bash has split.
             ((i += 1))
@@ -47,6 +47,7 @@ _dflock() {
         if [[ $cur == -* ]]; then
             _dflock_words '-n --nonblock -w --wait -E --conflict-exit-code -q --skip-ok -l --limit
                 --lease --min-hold --max-hold --on-lost --left --kill-after --server --token-file --id --group
+                --tls --tls-ca --tls-cert --tls-key --tls-server-name
                 -o --output -v --verbose -h --help -V --version'
         else
             # No step has a colon, which bash has cut off here.
@@ -82,7 +83,7 @@ _dflock_step() {
     for ((i = $2; i < n; i++)); do
         word=${words[i]}
         case $word in
-        --*=* | --shared-key | --json | --help | --verbose | --nonblock | --skip-ok | --exclusive | --close | --nb) ;;
+        --*=* | --tls | --shared-key | --json | --help | --verbose | --nonblock | --skip-ok | --exclusive | --close | --nb) ;;
         --) ;;
         --?* | -*[wElo])
             ((i += 1))
@@ -125,7 +126,7 @@ _dflock_step() {
         return 0
         ;;
     esac
-    _dflock_words "$list --server --token-file -v --verbose -h --help"
+    _dflock_words "$list --server --token-file --tls --tls-ca --tls-cert --tls-key --tls-server-name -v --verbose -h --help"
 }
 
 _dflock_value() {
@@ -135,7 +136,8 @@ _dflock_value() {
     --left) _dflock_words 'stop wait' ;;
     --output | -o | -[!-]*o) _dflock_words 'sh json' ;;
     --scenario) _dflock_words 'uncontended contended pipelined many held churn expiry all' ;;
-    --token-file | --report) _dflock_files "$2" ;;
+    --token-file | --tls-ca | --tls-cert | --tls-key | --report) _dflock_files "$2" ;;
+    --tls-server-name) _dflock_lines compgen -A hostname -- "$2" ;;
     --server | --against)
         # The port follows without a space.
         compopt -o nospace 2>/dev/null
@@ -175,8 +177,9 @@ _dflock_keys() {
     local -a asked=()
     for ((i = 1; i < n; i++)); do
         case ${words[i]} in
-        --server=* | --token-file=*) asked+=("${words[i]//[\\\'\"]/}") ;;
-        --server | --token-file)
+        --server=* | --token-file=* | --tls-*=*) asked+=("${words[i]//[\\\'\"]/}") ;;
+        --tls) asked+=(--tls) ;;
+        --server | --token-file | --tls-*)
             ((i + 1 < n)) && asked+=("${words[i]}" "${words[i + 1]//[\\\'\"]/}")
             ;;
         esac

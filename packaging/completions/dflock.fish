@@ -1,6 +1,8 @@
 # Completion for dflock(1) in fish. Copy it into a directory of $fish_complete_path, as dflock.fish.
 
 set -g __dflock_steps hold acquire renew release ls stat break ping signal listen bench version help
+# Behind bench there are no options for TLS.
+set -g __dflock_talks hold acquire renew release ls stat break ping signal listen version help
 
 # Prints the words from the key on; the last one is the word being typed.
 function __dflock_words
@@ -8,7 +10,7 @@ function __dflock_words
     set -e words[1]
     while set -q words[2]
         switch $words[1]
-            case --server --token-file --id --group --lease --min-hold --max-hold --kill-after --on-lost --left --wait \
+            case --server --token-file --tls-ca --tls-cert --tls-key --tls-server-name --id --group --lease --min-hold --max-hold --kill-after --on-lost --left --wait \
                 --timeout --conflict-exit-code --limit --output -w -E -l -o '-[nqvxe]*[wElo]'
                 set -e words[1]
             case '-*'
@@ -27,9 +29,9 @@ function __dflock_keys
     set -l asked
     for i in (seq 2 (count $words))
         switch $words[$i]
-            case '--server=*' '--token-file=*'
+            case --tls '--server=*' '--token-file=*' '--tls-*=*'
                 set -a asked $words[$i]
-            case --server --token-file
+            case --server --token-file '--tls-*'
                 set -q words[(math $i + 1)]; and set -a asked $words[$i] $words[(math $i + 1)]
         end
     end
@@ -46,7 +48,7 @@ function __dflock_first_behind
     set -e words[1]
     while set -q words[2]
         switch $words[1]
-            case --server --token-file --id --lease --min-hold --max-hold --wait --timeout --conflict-exit-code \
+            case --server --token-file --tls-ca --tls-cert --tls-key --tls-server-name --id --lease --min-hold --max-hold --wait --timeout --conflict-exit-code \
                 --limit --output -w -E -l -o '-[nqvxe]*[wElo]'
                 set -e words[1]
             case '-*'
@@ -104,6 +106,11 @@ complete -c dflock -n __dflock_wants_key -l left -x -a 'stop wait' -d 'what to d
 complete -c dflock -n __dflock_wants_key -l kill-after -x -d 'time from SIGTERM to SIGKILL'
 complete -c dflock -n '__dflock_for $__dflock_steps' -l server -x -a '(__fish_print_hostnames):' -d 'the server'
 complete -c dflock -n '__dflock_for $__dflock_steps' -l token-file -r -F -d 'file with the auth token'
+complete -c dflock -n '__dflock_for $__dflock_talks' -l tls -d 'use TLS'
+complete -c dflock -n '__dflock_for $__dflock_talks' -l tls-ca -r -F -d 'authority of the certificate of the server'
+complete -c dflock -n '__dflock_for $__dflock_talks' -l tls-cert -r -F -d 'certificate for a server that wants one'
+complete -c dflock -n '__dflock_for $__dflock_talks' -l tls-key -r -F -d 'key of that certificate'
+complete -c dflock -n '__dflock_for $__dflock_talks' -l tls-server-name -x -a '(__fish_print_hostnames)' -d 'name that the certificate of the server must be for'
 complete -c dflock -n '__dflock_for hold acquire renew release' -l id -x -d 'owner of the lock'
 complete -c dflock -n '__dflock_for listen' -l group -x -d 'members of a group take turns'
 complete -c dflock -n '__dflock_for hold acquire renew ls stat break signal listen' -s o -l output -x -a 'sh json' -d 'format of the output'

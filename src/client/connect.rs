@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::dial::{race, resolve_within};
-use super::{Client, Error, GOODBYE, Key, Options, Owner, Refusal, Token, Us, micros};
+use super::{Client, Connector, Error, GOODBYE, Key, Options, Owner, Refusal, Token, Us, micros};
 use crate::sys;
 use crate::wire::ask;
 use crate::wire::text::SECRET_MAX;
@@ -27,13 +27,15 @@ impl fmt::Debug for Secret {
 pub(super) struct Home {
     /// The address that has answered.
     pub(super) addr: SocketAddr,
+    /// If it is reached over TLS.
+    pub(super) connector: Option<Connector>,
     pub(super) secret: Option<Secret>,
 }
 
 impl Home {
     /// Another connection, without an owner.
     pub(super) fn connect(&self, patience: Us, until: Us) -> Result<Client, Error> {
-        Client::open(&[self.addr], self.secret.clone(), None, patience, until)
+        Client::open(&[self.addr], self.clone(), None, patience, until)
     }
 
     /// Releases over a connection of its own, for a second at most. If that fails, the lease ends by itself.
@@ -49,7 +51,7 @@ impl Home {
 impl Client {
     /// Connects to `HOST:PORT`, and sends the secret and the owner if you gave them. If the host has several addresses,
     /// the first that answers is taken: an address that refuses is passed over at once, and one that says nothing has
-    /// a quarter of a second before the next is tried beside it. A name is looked up by a thread, which may outlive
+    /// a quarter of a second before the next is tried beside it. Over TLS the handshake belongs to it. A name is looked up by a thread, which may outlive
     /// this call if the system finds no answer within the patience.
     ///
     /// A server that knows no owners answers `error` to one; then this connects again, without.
@@ -57,9 +59,9 @@ impl Client {
     /// [`Error::Refused`] with [`Refusal::Auth`] if the secret is wrong, with [`Refusal::Error`] if the server has
     /// none. Without a secret, [`Refusal::Auth`] may come from here or from the first request. So may
     /// [`Refusal::MaxConnections`], with a secret too: the server has as many connections as it may, from everywhere or
-    /// from this address. [`Error::Io`] if no
-    /// server answers; its kind is [`ErrorKind::InvalidInput`] if `server` is no `HOST:PORT` or the secret cannot be
-    /// one.
+    /// from this address. [`Error::Tls`] if server and client agree on no TLS. [`Error::Io`] if no server answers; its
+    /// kind is [`ErrorKind::InvalidInput`] if `server` is no `HOST:PORT`, its host cannot be verified over TLS, or the
+    /// secret cannot be one.
     pub fn connect(server: &str, options: &Options) -> Result<Client, Error> {
         let patience = micros(options.patience);
         let until = sys::now().saturating_add(patience);
@@ -67,32 +69,41 @@ impl Client {
         if let Some(Secret(secret)) = &secret {
             check_secret(secret)?;
         }
+        let connector = options.tls.as_ref().map(|tls| tls.to(server));
+        let connector = connector.transpose()?;
         let addrs = resolve_within(server, until)?;
-        Client::open(&addrs, secret, options.id.clone(), patience, until)
+        let home = Home {
+            addr: *addrs.first().ok_or(io::Error::from(ErrorKind::NotFound))?,
+            connector,
+            secret,
+        };
+        Client::open(&addrs, home, options.id.clone(), patience, until)
     }
 
-    /// Connects to the first of the addresses that answers, before `until`.
+    /// Connects to the first of the addresses that answers, before `until`; it becomes the one of `home`.
     fn open(
         addrs: &[SocketAddr],
-        secret: Option<Secret>,
+        home: Home,
         owner: Option<Owner>,
         patience: Us,
         until: Us,
     ) -> Result<Client, Error> {
         let mut first = Vec::new();
-        match (&secret, &owner) {
+        match (&home.secret, &owner) {
             (Some(Secret(secret)), _) => ask::auth(secret, &mut first),
             (None, Some(owner)) => owner.declare(&mut first),
             // Of several addresses the answer says which are alive. One needs no question.
             (None, None) if addrs.len() > 1 => ask::ping(&mut first),
             (None, None) => {}
         }
-        let (addr, link) = race(addrs, &first, until)?;
+        let (addr, link) = race(addrs, home.connector.as_ref(), &first, until)?;
         let (stream, input) = link.into_blocking()?;
-        stream.set_write_timeout(Some(Duration::from_micros(patience)))?;
+        stream
+            .socket()
+            .set_write_timeout(Some(Duration::from_micros(patience)))?;
         let mut client = Client {
             stream,
-            home: Home { addr, secret },
+            home: Home { addr, ..home },
             input,
             patience,
             is_broken: false,
@@ -160,7 +171,12 @@ mod tests {
 
     fn open(addrs: &[SocketAddr], secret: Option<Secret>, owner: Option<Owner>) -> Client {
         let until = sys::now() + LONG;
-        Client::open(addrs, secret, owner, LONG, until).unwrap()
+        let home = Home {
+            addr: addrs[0],
+            connector: None,
+            secret,
+        };
+        Client::open(addrs, home, owner, LONG, until).unwrap()
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token};
 
-use super::NAP;
 use super::link::Link;
+use super::stream::Stream;
+use super::{Connector, NAP, TlsError};
 use crate::command::{SECOND, Us};
 use crate::sys;
 
@@ -58,25 +59,31 @@ fn answer_within<T: Send + 'static>(
     }
 }
 
-/// Connects to the first address of `HOST:PORT` that takes the connection before `until`. An address that neither
-/// takes nor refuses it has a quarter of a second before the next one is tried beside it.
+/// Connects to the first address of `HOST:PORT` that takes the connection before `until`, and agrees on TLS if there is a
+/// connector. An address that neither takes nor refuses it has a quarter of a second before the next one is tried beside
+/// it. Returns also what the server has said unasked.
 ///
 /// # Errors
 /// Those of [`resolve`], [`ErrorKind::NotFound`] if it has no address, [`ErrorKind::TimedOut`], or why the last address
 /// could not be reached.
-pub fn dial(server: &str, until: Us) -> io::Result<TcpStream> {
+pub fn dial(
+    server: &str,
+    connector: Option<&Connector>,
+    until: Us,
+) -> io::Result<(Stream<TcpStream>, Vec<u8>)> {
     let addrs = resolve_within(server, until)?;
-    let (_, link) = race(&addrs, &[], until)?;
-    Ok(link.into_blocking()?.0)
+    let (_, link) = race(&addrs, connector, &[], until)?;
+    link.into_blocking()
 }
 
 /// Returns the first address that answers `question` with a line, and its connection. Without a question, the first
-/// address that accepts wins.
+/// address that accepts wins, over TLS the first whose handshake is done.
 ///
 /// # Errors
 /// As for [`dial`].
 pub(super) fn race(
     addrs: &[SocketAddr],
+    connector: Option<&Connector>,
     question: &[u8],
     until: Us,
 ) -> io::Result<(SocketAddr, Link)> {
@@ -98,13 +105,13 @@ pub(super) fn race(
                 next = Us::MAX;
                 break;
             };
-            match Link::open(addr, poll.registry(), Token(0)) {
+            match Link::open(addr, connector, poll.registry(), Token(0)) {
                 Ok(mut link) => {
                     link.output().extend_from_slice(question);
                     links.push((addr, link));
                     next = sys::now().saturating_add(head_start);
                 }
-                Err(error) => last = error,
+                Err(error) => last = worse(last, error),
             }
         }
         for (_, link) in &mut links {
@@ -114,23 +121,39 @@ pub(super) fn race(
             }
         }
         let is_first = |(_, link): &(SocketAddr, Link)| match question {
-            [] => link.is_connected(),
+            [] => link.is_connected() && link.why().is_none(),
             _ => link.has_line(),
         };
         if let Some(at) = links.iter().position(is_first) {
             return Ok(links.swap_remove(at));
         }
         if let Some(at) = links.iter().position(|(_, link)| link.is_ended()) {
-            last = links.swap_remove(at).1.into_error();
+            last = worse(last, links.swap_remove(at).1.into_error());
             next = 0;
             continue;
         }
         let nap = Duration::from_micros(next.saturating_sub(sys::now()));
-        match poll.poll(&mut events, Some(left(until)?.min(nap).min(NAP))) {
+        let left = left(until).map_err(|error| silence(&links).unwrap_or(error))?;
+        match poll.poll(&mut events, Some(left.min(nap).min(NAP))) {
             Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
             _ => {}
         }
     }
+}
+
+/// Of two errors the one that helps more: TLS that nobody agrees on is no accident.
+fn worse(one: io::Error, other: io::Error) -> io::Error {
+    match TlsError::within(&one) {
+        Some(_) => one,
+        None => other,
+    }
+}
+
+/// What to say if the time is over in a handshake. A server that speaks no TLS may wait for the end of a line.
+fn silence(links: &[(SocketAddr, Link)]) -> Option<io::Error> {
+    let why = "no answer in the TLS handshake: perhaps the server speaks no TLS";
+    let is_mute = links.iter().any(|(_, link)| link.is_handshaking());
+    is_mute.then(|| io::Error::new(ErrorKind::TimedOut, why))
 }
 
 /// The time that is left until an instant, never zero.
@@ -160,7 +183,7 @@ mod tests {
 
     fn peer((addr, link): (SocketAddr, Link)) -> SocketAddr {
         let (stream, _) = link.into_blocking().unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), addr);
+        assert_eq!(stream.socket().peer_addr().unwrap(), addr);
         addr
     }
 
@@ -169,18 +192,18 @@ mod tests {
         let (_listener, addr) = listen();
         // Where localhost is ::1 first, nobody answers there.
         let name = format!("localhost:{}", addr.port());
-        let stream = dial(&name, sys::now() + LONG).unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), addr);
+        let (stream, _) = dial(&name, None, sys::now() + LONG).unwrap();
+        assert_eq!(stream.socket().peer_addr().unwrap(), addr);
     }
 
     #[test]
     fn nobody_is_dialled_when_the_time_is_over() {
         let (_listener, addr) = listen();
         for server in [addr.to_string(), format!("localhost:{}", addr.port())] {
-            let error = dial(&server, sys::now()).unwrap_err();
+            let error = dial(&server, None, sys::now()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
         }
-        let kind = |name| dial(name, sys::now() + LONG).unwrap_err().kind();
+        let kind = |name| dial(name, None, sys::now() + LONG).unwrap_err().kind();
         assert_eq!(kind("no-port"), ErrorKind::InvalidInput);
         assert_eq!(kind("127.0.0.1:port"), ErrorKind::InvalidInput);
     }
@@ -212,12 +235,12 @@ mod tests {
             asked
         });
         let start = sys::now();
-        let link = race(&[mute, refuses, good], b"ask\n", start + LONG).unwrap();
+        let link = race(&[mute, refuses, good], None, b"ask\n", start + LONG).unwrap();
         assert!(sys::now() - start >= HEAD_START);
         assert_eq!(answering.join().unwrap(), *b"ask\n");
         assert_eq!(peer(link), good);
         // Without a question it is good enough to take the connection.
-        let link = race(&[refuses, mute], b"", sys::now() + LONG).unwrap();
+        let link = race(&[refuses, mute], None, b"", sys::now() + LONG).unwrap();
         assert_eq!(peer(link), mute);
     }
 
@@ -232,7 +255,7 @@ mod tests {
             peer.write_all(b"ok\n").unwrap();
             peer
         });
-        let link = race(&[addr, mute], b"ask\n", sys::now() + LONG).unwrap();
+        let link = race(&[addr, mute], None, b"ask\n", sys::now() + LONG).unwrap();
         assert_eq!(peer(link), addr);
         answering.join().unwrap();
     }
@@ -242,14 +265,14 @@ mod tests {
         let (_one, one) = listen();
         let (_two, two) = listen();
         let start = sys::now();
-        let error = race(&[one, two], b"ask\n", start + SECOND / 2).unwrap_err();
+        let error = race(&[one, two], None, b"ask\n", start + SECOND / 2).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!((SECOND / 2..LONG).contains(&(sys::now() - start)));
         let (gone, refuses) = listen();
         drop(gone);
-        let error = race(&[refuses, refuses], b"ask\n", sys::now() + LONG).unwrap_err();
+        let error = race(&[refuses, refuses], None, b"ask\n", sys::now() + LONG).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        let error = race(&[], b"", sys::now() + LONG).unwrap_err();
+        let error = race(&[], None, b"", sys::now() + LONG).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

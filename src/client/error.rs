@@ -11,7 +11,7 @@ const QUOTE_MAX: usize = 80;
 const FENCE: u32 = 16;
 const HIDDEN: u32 = FENCE + 1;
 
-/// What can go wrong. After [`Error::Io`] and [`Error::Protocol`] the connection is of no use: every further call fails
+/// What can go wrong. After [`Error::Io`], [`Error::Tls`] and [`Error::Protocol`] the connection is of no use: every further call fails
 /// at once, and you have to connect again. After the others it goes on.
 #[derive(Debug)]
 pub enum Error {
@@ -29,6 +29,8 @@ pub enum Error {
     Owner(&'static str),
     /// The connection failed, or no answer came in time. The server may or may not have carried out the request.
     Io(io::Error),
+    /// Client and server agree on no TLS.
+    Tls(TlsError),
     /// The wait ended without a grant.
     Timeout,
     /// The server refused. [`Refusal::Draining`] and [`Refusal::MaxConnections`] pass by themselves: the server is about
@@ -50,6 +52,7 @@ impl fmt::Display for Error {
             | Error::Payload(why)
             | Error::Owner(why) => f.write_str(why),
             Error::Io(error) => error.fmt(f),
+            Error::Tls(error) => error.fmt(f),
             Error::Timeout => f.write_str("the wait is over"),
             Error::Refused(refusal) => f.write_str(reason(*refusal)),
             Error::Protocol(what) => write!(f, "the server is not a dflockd server: {what}"),
@@ -61,7 +64,86 @@ impl std::error::Error for Error {}
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
-        Error::Io(error)
+        match error.downcast() {
+            Ok(error) => Error::Tls(error),
+            Err(error) => Error::Io(error),
+        }
+    }
+}
+
+/// Why client and server agree on no TLS. To ask again does not help: somebody has to change something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TlsError {
+    /// No authority that this client trusts has signed the server's certificate: give the file of the one that has.
+    UnknownIssuer,
+    /// The server's certificate is for other names: use one of them in the server's address, or give it as the
+    /// server's name.
+    WrongName {
+        /// The name that it has to be for.
+        wanted: String,
+        /// The names that it is for.
+        names: Vec<String>,
+    },
+    /// The server's certificate has expired, or the clock of this machine is wrong.
+    Expired,
+    /// The server's certificate is not valid yet, or the clock of this machine is wrong.
+    NotYetValid,
+    /// The server's certificate is no good, for this reason.
+    Unusable(String),
+    /// The server speaks no TLS: connect without, or to another port.
+    NoTls,
+    /// The server speaks nothing but TLS, and this connection goes without.
+    OnlyTls,
+    /// The server wants a certificate of the client, and has got none.
+    WantsCertificate,
+    /// The server does not accept the client's certificate; this is its alert.
+    Refused(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::UnknownIssuer => {
+                f.write_str("the server's certificate is signed by no authority that is trusted here")
+            }
+            TlsError::WrongName { wanted, names } if names.is_empty() => {
+                write!(f, "the server's certificate is not for {wanted}, and names no other host")
+            }
+            TlsError::WrongName { wanted, names } => {
+                write!(f, "the server's certificate is not for {wanted}, but for {}", names.join(", "))
+            }
+            TlsError::Expired => f.write_str(
+                "the server's certificate has expired: it has to get another one, unless the clock here is wrong",
+            ),
+            TlsError::NotYetValid => {
+                f.write_str("the server's certificate is not valid yet, unless the clock here is wrong")
+            }
+            TlsError::Unusable(why) => write!(f, "the server's certificate is no good: {why}"),
+            TlsError::NoTls => f.write_str("the server speaks no TLS: connect without TLS"),
+            TlsError::OnlyTls => f.write_str("the server speaks TLS only: connect with TLS"),
+            TlsError::WantsCertificate => f.write_str("the server wants a certificate of the client"),
+            TlsError::Refused(alert) => {
+                write!(f, "the server does not accept the client's certificate: {alert}")
+            }
+            TlsError::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl TlsError {
+    /// The one inside an error of a connection, if there is one.
+    pub fn within(error: &io::Error) -> Option<&TlsError> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, error)
     }
 }
 

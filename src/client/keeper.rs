@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -334,7 +333,7 @@ impl Keeper {
 
     /// Begins another connection.
     fn connect(&mut self, now: Us) {
-        self.path = Path::open(self.home.addr, self.poll.registry()).ok();
+        self.path = Path::open(&self.home, self.poll.registry()).ok();
         let mut lease = self.shared.lease();
         lease.reconnecting(now);
         if self.path.is_none() {
@@ -363,7 +362,7 @@ impl Keeper {
             if attempt.tries > 1 {
                 self.sleep(until.min(now.saturating_add(RETRY)));
             }
-            match Path::open(self.home.addr, self.poll.registry()) {
+            match Path::open(&self.home, self.poll.registry()) {
                 Ok(path) => self.path = Some(path),
                 Err(error) => attempt.why = Some(error),
             }
@@ -437,9 +436,9 @@ impl Attempt {
 }
 
 impl Path {
-    fn open(addr: SocketAddr, registry: &Registry) -> io::Result<Path> {
+    fn open(home: &Home, registry: &Registry) -> io::Result<Path> {
         Ok(Path {
-            link: Link::open(addr, registry, LINK)?,
+            link: Link::open(home.addr, home.connector.as_ref(), registry, LINK)?,
             asked: VecDeque::new(),
             is_home: false,
             is_fresh: true,

@@ -2,14 +2,16 @@
 //! dflock(1). It knows no command and no answer. Invariant: after an end or an error it stays ended; lines that had
 //! arrived can still be taken.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::{self, Shutdown, SocketAddr};
+use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use super::stream::{Got, Stream};
+use super::{Connector, TlsError};
 use crate::sys;
 use crate::wire::text::{SIGNAL_MAX, find_lf};
 
@@ -19,7 +21,7 @@ const CHUNK: usize = 4096;
 /// A connection, perhaps not established yet.
 #[derive(Debug)]
 pub struct Link {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     input: Vec<u8>,
     output: Vec<u8>,
     ended: bool,
@@ -28,15 +30,20 @@ pub struct Link {
 }
 
 impl Link {
-    /// Begins to connect.
+    /// Begins to connect; over TLS if there is a connector.
     ///
     /// # Errors
     /// The system refuses at once, for example because it has no route, or no descriptor for another socket.
-    pub fn open(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Link> {
-        let stream = TcpStream::connect(addr)?;
-        stream.set_nodelay(true)?;
-        sys::watch_peer(&stream)?;
-        Link::over(stream, Vec::new(), registry, token)
+    pub fn open(
+        addr: SocketAddr,
+        connector: Option<&Connector>,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Link> {
+        let socket = TcpStream::connect(addr)?;
+        socket.set_nodelay(true)?;
+        sys::watch_peer(&socket)?;
+        Link::over(Stream::new(socket, connector)?, Vec::new(), registry, token)
     }
 
     /// Goes on with a connection that was used by blocking calls; `input` has arrived on it and was not needed.
@@ -44,23 +51,26 @@ impl Link {
     /// # Errors
     /// The system refuses to watch it.
     pub fn resume(
-        stream: net::TcpStream,
+        stream: Stream<net::TcpStream>,
         input: Vec<u8>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Link> {
-        stream.set_nonblocking(true)?;
-        Link::over(TcpStream::from_std(stream), input, registry, token)
+        let stream = stream.map(|socket| {
+            socket.set_nonblocking(true)?;
+            Ok(TcpStream::from_std(socket))
+        })?;
+        Link::over(stream, input, registry, token)
     }
 
     fn over(
-        mut stream: TcpStream,
+        mut stream: Stream<TcpStream>,
         input: Vec<u8>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Link> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut stream, token, interest)?;
+        registry.register(stream.socket_mut(), token, interest)?;
         Ok(Link {
             stream,
             input,
@@ -74,9 +84,12 @@ impl Link {
     ///
     /// # Errors
     /// The system refuses to let it block.
-    pub fn into_blocking(self) -> io::Result<(net::TcpStream, Vec<u8>)> {
-        let stream = net::TcpStream::from(self.stream);
-        stream.set_nonblocking(false)?;
+    pub fn into_blocking(self) -> io::Result<(Stream<net::TcpStream>, Vec<u8>)> {
+        let stream = self.stream.map(|socket| {
+            let socket = net::TcpStream::from(socket);
+            socket.set_nonblocking(false)?;
+            Ok(socket)
+        })?;
         Ok((stream, self.input))
     }
 
@@ -85,14 +98,23 @@ impl Link {
         &mut self.output
     }
 
-    /// Whether the system has taken all bytes of the output.
+    /// Whether the system has taken all bytes of the output, over TLS in their records.
     pub fn has_sent(&self) -> bool {
         self.output.is_empty()
     }
 
-    /// Whether the peer has taken the connection; it may have closed it since.
+    /// Whether the peer has taken the connection, and agreed on TLS if that is wanted; it may have closed it since.
     pub fn is_connected(&self) -> bool {
-        self.stream.peer_addr().is_ok()
+        !self.stream.is_handshaking() && self.is_reached()
+    }
+
+    /// Whether the peer has taken the connection, but the handshake of TLS goes on.
+    pub fn is_handshaking(&self) -> bool {
+        self.stream.is_handshaking() && self.is_reached()
+    }
+
+    fn is_reached(&self) -> bool {
+        self.stream.socket().peer_addr().is_ok()
     }
 
     /// Whether a line has arrived.
@@ -102,8 +124,23 @@ impl Link {
 
     /// Sends and receives as much as goes without waiting. Call it after each event and after appending to the output.
     pub fn move_on(&mut self) {
-        while !self.ended && self.why.is_none() && !self.output.is_empty() {
-            match self.stream.write(&self.output) {
+        let was_handshaking = self.stream.is_handshaking();
+        self.send();
+        self.receive();
+        if was_handshaking && !self.stream.is_handshaking() {
+            // The output has waited for this, and no event may come for it.
+            self.send();
+        }
+        if self.why.is_some() {
+            self.ended = true;
+        }
+    }
+
+    fn send(&mut self) {
+        let mut is_owed = self.stream.has_own_words();
+        while !self.ended && self.why.is_none() && (is_owed || !self.output.is_empty()) {
+            is_owed = false;
+            match self.stream.send(&self.output) {
                 Ok(n) => drop(self.output.drain(..n)),
                 Err(e) if is_early(&e) => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -111,11 +148,15 @@ impl Link {
                 Err(e) => self.why = Some(e),
             }
         }
+    }
+
+    /// Until the socket has nothing more: what an event has announced is not announced again.
+    fn receive(&mut self) {
         let mut chunk = [0; CHUNK];
         while !self.ended {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => self.ended = true,
-                Ok(n) => self.input.extend_from_slice(&chunk[..n]),
+            match self.stream.receive(&mut chunk) {
+                Ok(Got { bytes: 0, .. }) => self.ended = true,
+                Ok(Got { bytes, .. }) => self.input.extend_from_slice(&chunk[..bytes]),
                 Err(e) if is_early(&e) => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => self.fail(e),
@@ -123,9 +164,6 @@ impl Link {
             if self.input.len() > SIGNAL_MAX && !self.has_line() {
                 self.fail(ErrorKind::InvalidData.into());
             }
-        }
-        if self.why.is_some() {
-            self.ended = true;
         }
     }
 
@@ -148,9 +186,15 @@ impl Link {
         self.ended
     }
 
-    /// The error that ended it, if one did; [`ErrorKind::InvalidData`] if a line was too long.
+    /// The error that ended it, if one did; [`ErrorKind::InvalidData`] if a line was too long, and with a [`TlsError`]
+    /// inside if there is no TLS.
     pub fn why(&self) -> Option<&io::Error> {
         self.why.as_ref()
+    }
+
+    /// Why there is no TLS, if that is what ended it.
+    pub fn tls_error(&self) -> Option<&TlsError> {
+        TlsError::within(self.why.as_ref()?)
     }
 
     /// Why it has ended; [`ErrorKind::UnexpectedEof`] if its peer has closed it.
@@ -158,23 +202,23 @@ impl Link {
         self.why.unwrap_or(ErrorKind::UnexpectedEof.into())
     }
 
-    /// Nothing more will be sent; what the peer still sends can be read. False if not even all of what there was could
+    /// Nothing more will be sent, which is said to the peer; what it still sends can be read. False if not even all of what there was could
     /// be sent: then the peer has no whole request, or none that it could answer.
     pub fn shut_down(&mut self) -> bool {
         self.move_on();
-        self.has_sent() && !self.ended && self.stream.shutdown(Shutdown::Write).is_ok()
+        self.has_sent() && !self.ended && self.stream.shut_down().is_ok()
     }
 
     /// Throws away what the system has not delivered yet, as soon as this value is dropped.
     pub fn reset_on_drop(&self) {
         // It fails for no socket; and if it did, the bytes would be sent, which is what happens without.
-        let _ = sys::reset_on_close(&self.stream);
+        let _ = sys::reset_on_close(self.stream.socket());
     }
 }
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.stream.socket().as_fd()
     }
 }
 
@@ -190,6 +234,7 @@ fn is_early(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use mio::{Events, Poll};
+    use std::io::Write;
     use std::net::TcpListener;
     use std::time::Duration;
 
@@ -198,7 +243,7 @@ mod tests {
     fn pair(poll: &Poll) -> (Link, net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let link = Link::open(addr, poll.registry(), Token(0)).unwrap();
+        let link = Link::open(addr, None, poll.registry(), Token(0)).unwrap();
         (link, listener.accept().unwrap().0)
     }
 
@@ -241,7 +286,7 @@ mod tests {
         let poll = Poll::new().unwrap();
         let (link, _peer) = pair(&poll);
         let (stream, _) = link.into_blocking().unwrap();
-        assert_eq!(sys::unacknowledged_max(&stream).unwrap(), 60_000);
-        assert!(stream.nodelay().unwrap());
+        assert_eq!(sys::unacknowledged_max(stream.socket()).unwrap(), 60_000);
+        assert!(stream.socket().nodelay().unwrap());
     }
 }

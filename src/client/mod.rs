@@ -36,13 +36,18 @@ mod keeper;
 pub mod lease;
 pub mod link;
 pub mod lock;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod owner;
 pub mod shard;
 pub mod signals;
+pub mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::command::{Bound, Command, Reply, SECOND, SECONDS_MAX, Space};
@@ -53,13 +58,19 @@ use crate::wire::text::{self, LIMIT_MAX, LINE_MAX, SIGNAL_MAX};
 
 use connect::Home;
 use dial::left;
-pub use error::{Error, answered};
+pub use error::{Error, TlsError, answered};
 use lease::is_sharp;
 pub use lock::Lock;
+#[cfg(not(feature = "tls"))]
+use no_tls as tls;
 pub use owner::Owner;
 pub use shard::Servers;
 use signals::Heard;
 pub use signals::Signal;
+use stream::Stream;
+#[cfg(feature = "tls")]
+pub use tls::{BadTls, TlsFiles, TlsPart};
+pub use tls::{Connector, Tls};
 
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 16 * 1024;
@@ -78,17 +89,20 @@ pub struct Options {
     /// same owner to this connection. With None the connection is an owner by itself. A server that knows no owners is
     /// used without one.
     pub id: Option<Owner>,
-    /// How long a connect may take, with the lookup of the name, all addresses, secret and owner, and then how long
-    /// each answer may take, beyond the wait that was asked for.
+    /// How to use TLS, for a server that speaks it. With None secret, keys and tokens are sent in the clear.
+    pub tls: Option<Tls>,
+    /// How long a connect may take, with the lookup of the name, all addresses, the handshake of TLS, secret and owner,
+    /// and then how long each answer may take, beyond the wait that was asked for.
     pub patience: Duration,
 }
 
 impl Default for Options {
-    /// No secret, no owner, and a patience of 10 s.
+    /// No secret, no owner, no TLS, and a patience of 10 s.
     fn default() -> Options {
         Options {
             secret: None,
             id: None,
+            tls: None,
             patience: Duration::from_secs(10),
         }
     }
@@ -166,7 +180,7 @@ pub enum Place {
 /// The next call returns that as [`Refusal::Error`], the call after it [`Error::Io`].
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     home: Home,
     /// Bytes that have arrived and were not needed yet.
     input: Vec<u8>,
@@ -366,7 +380,7 @@ impl Client {
     /// nobody, at a server that releases nothing at the end of a connection. Returns the error.
     fn leave(&mut self, key: &Key<'_>, error: Error) -> Error {
         let is_late = matches!(&error, Error::Io(e) if e.kind() == ErrorKind::TimedOut);
-        if !is_late || self.stream.shutdown(Shutdown::Write).is_err() {
+        if !is_late || self.stream.shut_down().is_err() {
             return error;
         }
         // The server answers what it has granted before it heard of the end, and then closes.
@@ -446,12 +460,15 @@ impl Client {
         Ok(())
     }
 
-    /// The refusal that a server may have sent before it closed.
+    /// The refusal that a server may have sent before it closed, or its last word in TLS.
     fn last_word(&mut self, until: Us) -> Option<Error> {
-        let line = self.answer(LINE_MAX, until).ok()?;
-        match ask::answer(&line)? {
-            Reply::Refused(refusal) => Some(Error::Refused(refusal)),
-            _ => None,
+        match self.answer(LINE_MAX, until) {
+            Ok(line) => match ask::answer(&line)? {
+                Reply::Refused(refusal) => Some(Error::Refused(refusal)),
+                _ => None,
+            },
+            Err(error @ Error::Tls(_)) => Some(error),
+            Err(_) => None,
         }
     }
 
@@ -486,7 +503,7 @@ impl Client {
         let mut chunk = [0; CHUNK];
         loop {
             let nap = left(until)?.min(NAP);
-            self.stream.set_read_timeout(Some(nap))?;
+            self.stream.socket().set_read_timeout(Some(nap))?;
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
@@ -538,62 +555,4 @@ fn micros(duration: Duration) -> Us {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_has_1_to_256_bytes_and_no_blank() {
-        for name in [&b"k"[..], &[0xff; 256], b"\x00{}"] {
-            assert!(Key::lock(name).is_ok(), "{name:?}");
-            assert!(Key::semaphore(name, 1).is_ok(), "{name:?}");
-        }
-        for name in [&b""[..], &[b'k'; 257], b"a b", b"a\tb", b"a\r", b"a\n"] {
-            assert!(matches!(Key::lock(name), Err(Error::Key(_))), "{name:?}");
-            assert!(
-                matches!(Key::semaphore(name, 1), Err(Error::Key(_))),
-                "{name:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_limit_is_1_to_1_048_576() {
-        for limit in [1, 1_048_576] {
-            assert!(Key::semaphore(b"k", limit).is_ok());
-        }
-        for limit in [0, 1_048_577, u32::MAX] {
-            assert!(matches!(Key::semaphore(b"k", limit), Err(Error::Key(_))));
-        }
-    }
-
-    #[test]
-    fn a_span_is_what_the_protocol_can_say_and_never_shorter_than_asked() {
-        assert_eq!(span(Duration::ZERO), 0);
-        assert_eq!(span(Duration::from_nanos(1)), 1);
-        assert_eq!(span(Duration::from_millis(1500)), 1_500_000);
-        assert_eq!(span(Duration::MAX), SECONDS_MAX * SECOND);
-    }
-
-    #[test]
-    fn every_error_says_what_it_is() {
-        let errors = [
-            (
-                Error::Key("a key is 1 to 256 bytes"),
-                "a key is 1 to 256 bytes",
-            ),
-            (Error::Io(ErrorKind::TimedOut.into()), "timed out"),
-            (Error::Timeout, "the wait is over"),
-            (
-                Error::Refused(Refusal::Draining),
-                "the server is about to stop",
-            ),
-            (
-                Error::Protocol(answered(b"HTTP/1.1")),
-                "the server is not a dflockd server: it answered \"HTTP/1.1\"",
-            ),
-        ];
-        for (error, text) in errors {
-            assert_eq!(error.to_string(), text);
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use dflockd::client::Refusal;
+use dflockd::client::{Refusal, TlsError};
 use dflockd::sys::{self, process};
 
 use crate::names::pasted;
@@ -141,8 +141,25 @@ impl Failure {
         )
     }
 
+    /// The server and dflock agree on no TLS.
+    pub fn no_tls(server: &str, error: &TlsError) -> Failure {
+        let (status, option) = match error {
+            TlsError::WantsCertificate | TlsError::Refused(_) => (NO_PERMISSION, "--tls-cert"),
+            TlsError::UnknownIssuer => (PROTOCOL, "--tls-ca"),
+            TlsError::WrongName { .. } => (PROTOCOL, "--tls-server-name"),
+            _ => (PROTOCOL, "--tls"),
+        };
+        Failure::new(
+            status,
+            format!("no TLS with {server}: {error}, see {option}"),
+        )
+    }
+
     /// A connection to the server failed with this error.
     pub fn unreachable(server: &str, error: &io::Error) -> Failure {
+        if let Some(error) = TlsError::within(error) {
+            return Failure::no_tls(server, error);
+        }
         if is_own(error) {
             return Failure::refused_by_system(error);
         }
@@ -169,6 +186,8 @@ pub fn is_own(error: &io::Error) -> bool {
 /// Why a server was not reached or a connection was lost, in words.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
+        // It has a text of ours.
+        _ if error.get_ref().is_some() => error.to_string(),
         // A blocking socket reports WouldBlock when its time is over.
         ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer".to_string(),
         ErrorKind::UnexpectedEof => ENDED.to_string(),

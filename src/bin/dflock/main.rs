@@ -6,11 +6,13 @@
 mod bench;
 mod failure;
 mod guard;
+mod help;
 mod names;
 mod options;
 mod print;
 mod run;
 mod steps;
+mod tls;
 mod values;
 mod witness;
 
@@ -20,7 +22,8 @@ use std::process::ExitCode;
 
 use dflockd::sys::process;
 use failure::{Failure, NOT_FOUND, USAGE, say};
-use options::{HELP, Task};
+use help::HELP;
+use options::Task;
 
 fn main() -> ExitCode {
     let result = options::parse(std::env::args_os().skip(1), |name| std::env::var_os(name))

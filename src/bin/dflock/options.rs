@@ -3,15 +3,17 @@
 //! step has no command, and its options may stand anywhere.
 
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use lexopt::Arg;
 
 use dflockd::client::signals::checked;
-use dflockd::client::{Error, Key, Owner, Servers, Signal};
+use dflockd::client::{Connector, Error, Key, Owner, Servers, Signal, Tls};
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
 use dflockd::wire::text::{LIMIT_MAX, LINE_MAX};
 
+use crate::tls;
 use crate::values::{addresses, fence, number, owner, secret, span, unread, want};
 
 /// The host to ask if nobody names a server.
@@ -22,43 +24,6 @@ const STEPS: [&[u8]; 12] = [
     b"hold", b"acquire", b"renew", b"release", b"ls", b"stat", b"break", b"ping", b"signal",
     b"listen", b"version", b"help",
 ];
-
-pub const HELP: &str = "\
-Usage: dflock [options] KEY [--] COMMAND [ARG...]
-       dflock [options] KEY -c 'shell text'
-       dflock [options] hold KEY
-       dflock [options] acquire KEY | renew KEY TOKEN | release KEY TOKEN
-       dflock [options] ls [PREFIX] | stat KEY | break KEY [FENCE] | ping | version | help
-       dflock [options] signal CHANNEL PAYLOAD | listen PATTERN [--group GROUP]
-       dflock [options] bench [bench options]
-
-Runs a command while holding a lock that spans hosts. hold runs nothing: it keeps the lock until stdin ends.
-
-  -n, --nonblock               do not wait
-  -w, --wait SECONDS           wait at most this long; with ls, stat, break and ping: for the answers (10)
-  -E, --conflict-exit-code N   exit status when the lock is not free in time (1)
-  -q, --skip-ok                exit 0 then, and say nothing
-  -l, --limit N                a semaphore that N may hold at once
-      --lease SECONDS          how long the lock outlives a failure (the server's default)
-      --min-hold SECONDS       hold the lock at least this long
-      --max-hold SECONDS       stop the command after this long
-      --on-lost kill|term|ignore
-                               what to do with the command when the lock is lost (kill)
-      --left stop|wait         what to do with processes that the command leaves behind (stop)
-      --kill-after SECONDS     from TERM to KILL (5, for a lost lock at most a quarter of the lease)
-      --id OWNER               the owner of the lock, for deadlocks and lost connections (unique)
-      --group GROUP            with listen: listeners of one group take turns
-      --server HOST[:PORT][,HOST[:PORT]...]
-                               the server; the key picks one of several (127.0.0.1:6388)
-      --token-file FILE        the token for a server that wants one
-  -o, --output sh|json         how to print the result
-  -v, --verbose                tell on stderr what happens
-  -h, --help                   this
-  -V, --version
-
-The spellings of flock(1) are taken too: --nb, --timeout, --command, and -x, -e, --exclusive and --close, which change
-nothing. Environment: DFLOCK_SERVER, DFLOCK_TOKEN_FILE, DFLOCK_ID. Exit status and examples: man dflock.
-";
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +123,8 @@ pub struct Options {
     pub servers: Vec<String>,
     /// The content of the token file.
     pub secret: Option<Vec<u8>>,
+    /// None stands for a connection in the clear.
+    pub tls: Option<Tls>,
     pub output: Output,
     pub verbose: bool,
 }
@@ -167,6 +134,12 @@ impl Options {
     pub fn home(&self, key: &[u8]) -> String {
         let servers = Servers::new(self.servers.clone()).expect("there is one at least");
         servers.pick(key).to_string()
+    }
+
+    /// TLS with one of the servers, if it is to be.
+    pub fn connector(&self, server: &str) -> Option<Connector> {
+        let connector = self.tls.as_ref().map(|tls| tls.to(server));
+        connector.map(|connector| connector.expect("each server was tried"))
     }
 }
 
@@ -179,6 +152,7 @@ struct Said<'a> {
     servers: (&'a str, OsString),
     token_file: Option<(&'a str, OsString)>,
     id: Option<(&'a str, OsString)>,
+    tls: tls::Said,
 }
 
 /// Reads arguments, without the program's name, and the environment.
@@ -261,6 +235,7 @@ impl<'a> Said<'a> {
                 group: None,
                 servers: Vec::new(),
                 secret: None,
+                tls: None,
                 output: Output::Plain,
                 verbose: false,
             },
@@ -268,6 +243,7 @@ impl<'a> Said<'a> {
             servers: from("DFLOCK_SERVER").unwrap_or_else(|| ("--server", HOST.into())),
             token_file: from("DFLOCK_TOKEN_FILE"),
             id: from("DFLOCK_ID"),
+            tls: tls::Said::by(&env),
         }
     }
 
@@ -281,12 +257,11 @@ impl<'a> Said<'a> {
             "-n" | "--nonblock" | "--nb" => options.wait = 0,
             "-w" | "--wait" | "--timeout" => options.wait = span(&name, &value()?, 0)?,
             "-E" | "--conflict-exit-code" => {
-                options.conflict = number(&name, &value()?, "a whole number", 0..=255)? as u8;
+                options.conflict = count(&name, &value()?, 0..=255)? as u8;
             }
             "-q" | "--skip-ok" => options.conflict = 0,
             "-l" | "--limit" => {
-                let limit = number(&name, &value()?, "a whole number", 1..=LIMIT_MAX)?;
-                options.limit = Some(limit as u32);
+                options.limit = Some(count(&name, &value()?, 1..=LIMIT_MAX)? as u32);
             }
             "--lease" => {
                 let lease = number(&name, &value()?, "whole seconds", 1..=SECONDS_MAX)?;
@@ -327,6 +302,7 @@ impl<'a> Said<'a> {
             "-v" | "--verbose" => options.verbose = true,
             // As under flock(1): what they ask for is so in any case.
             "-x" | "-e" | "--exclusive" | "--close" => {}
+            _ if self.tls.take(&name, &mut value)? => {}
             _ => return Err(no_option(&name)),
         }
         self.names.push(name);
@@ -401,11 +377,18 @@ impl<'a> Said<'a> {
         options.servers = addresses(name, &list)?;
         let secret = self.token_file.map(|(name, path)| secret(name, &path));
         options.secret = secret.transpose()?;
+        options.tls = self.tls.read()?;
+        if let Some(tls) = &options.tls {
+            let mut tried = options.servers.iter().map(|server| tls.to(server));
+            tried
+                .try_for_each(|tried| tried.map(drop))
+                .map_err(|e| format!("{name}: {e}"))?;
+        }
         Ok(options)
     }
 }
 
-/// Whether a task accepts an option. Options for the server, the token and `-v` fit every task. `--id` fits every task
+/// Whether a task accepts an option. Options for the server, the token, TLS and `-v` fit every task. `--id` fits every task
 /// with a lock, even where it changes nothing, so that all steps of a job can share their options.
 fn serves(name: &str, task: &Task) -> bool {
     let runs = matches!(task, Task::Run { .. });
@@ -580,6 +563,10 @@ fn bare(key: &[u8]) -> String {
     format!(
         "{what}: write 'dflock KEY -- COMMAND', or, to hold a lock until stdin ends, 'dflock hold KEY'"
     )
+}
+
+fn count(name: &str, value: &OsStr, range: RangeInclusive<u64>) -> Result<u64, String> {
+    number(name, value, "a whole number", range)
 }
 
 fn key(word: OsString) -> Result<Vec<u8>, String> {

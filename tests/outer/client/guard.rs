@@ -430,6 +430,7 @@ fn a_guard_is_given_back_over_a_new_connection_if_the_old_one_is_gone() {
         secret: Some(b"open sesame".to_vec()),
         id: Some(Owner::new(b"me").unwrap()),
         patience: 4 * ONE,
+        ..Options::default()
     };
     let client = Client::connect(&addr, &options).unwrap();
     let lock = Lock::acquire(client, key("k"), TRY, Some(1000 * ONE)).unwrap();

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::net::TcpStream;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -17,7 +16,7 @@ use dflockd::sys::{self, process};
 use super::answer::{Answer, Asked, Heard};
 use super::figures::Figures;
 use super::lane::{Key, Lane, Step};
-use super::peer::Peer;
+use super::peer::{Peer, connect};
 use super::plan::{Clocked, Habit, Keys, Plan};
 use super::proto::{Acquire, Target};
 
@@ -67,9 +66,7 @@ struct Load<'a> {
 /// One run. `progress` gets the number of pairs that are done, now and then, and when all keys that are kept are held.
 pub fn run(plan: &Plan, target: &Target, progress: &mut impl FnMut(u64)) -> io::Result<Figures> {
     let mut load = Load::new(plan, target)?;
-    let idle: Result<Vec<TcpStream>, _> = (0..plan.idle)
-        .map(|_| TcpStream::connect(target.addr))
-        .collect();
+    let idle: Result<Vec<_>, _> = (0..plan.idle).map(|_| connect(target)).collect();
     let idle = idle?;
     load.start();
     load.turn_until_over(progress)?;
@@ -86,7 +83,7 @@ impl<'a> Load<'a> {
         let poll = Poll::new()?;
         let mut peers = Vec::with_capacity(plan.peers);
         for at in 0..plan.peers {
-            peers.push(Peer::connect(target.addr, poll.registry(), mio::Token(at))?);
+            peers.push(Peer::connect(target, poll.registry(), mio::Token(at))?);
         }
         let count = plan.peers * plan.lanes;
         let keys = match plan.keys {
@@ -414,7 +411,7 @@ impl<'a> Load<'a> {
         let began = sys::now();
         let registry = self.poll.registry();
         self.asked[peer].clear();
-        match self.peers[peer].reopen(self.target.addr, registry, mio::Token(peer)) {
+        match self.peers[peer].reopen(self.target, registry, mio::Token(peer)) {
             Ok(()) => {
                 self.greet(peer);
                 self.begin(at);
@@ -430,7 +427,7 @@ impl<'a> Load<'a> {
     /// The server will read nothing more on this connection: what it has not read goes out on another.
     fn open_again(&mut self, peer: usize) -> io::Result<()> {
         let registry = self.poll.registry();
-        self.peers[peer].reopen(self.target.addr, registry, mio::Token(peer))?;
+        self.peers[peer].reopen(self.target, registry, mio::Token(peer))?;
         for _ in 0..self.asked[peer].len() {
             let (lane, _) = self.asked[peer].pop_front().expect("they were counted");
             let at = lane as usize;

@@ -56,7 +56,8 @@ pub fn bench(options: &Options, words: &[OsString]) -> Result<u8, Failure> {
     let made_ns = sys::unix_now_ns();
     let mut targets = Vec::new();
     for server in &settings.servers {
-        targets.push(Target::reach(server, settings.secret.as_deref())?);
+        let (secret, tls) = (settings.secret.as_deref(), settings.tls(server));
+        targets.push(Target::reach(server, secret, tls)?);
     }
     let mut outcomes = Vec::new();
     for &scenario in &settings.scenarios {

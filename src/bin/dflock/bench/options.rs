@@ -6,11 +6,13 @@ use std::ffi::OsString;
 
 use lexopt::Arg;
 
+use dflockd::client::Tls;
 use dflockd::command::{SECOND, Us};
 
 use super::plan::{Clocked, Habit, Keys, Plan};
-use super::proto::{Protocol, split};
+use super::proto::{Protocol, Security, split};
 use crate::options::Options;
+use crate::tls::Said;
 use crate::values::{PORT, address, number, secret, span, unread, want};
 
 pub const HELP: &str = "\
@@ -32,14 +34,14 @@ Measures a lock server, alone or beside others, and checks that it grants no loc
       --clients N                connections of many (100)
       --locks N                  keys of many (10), and of held (1000)
       --iterations N             as --rounds; each of these three alone means many
-      --against HOST:PORT | http://HOST:PORT | redis://HOST:PORT | distlockd://HOST:PORT
-                                 another server; may be repeated
+      --against HOST:PORT | http[s]://HOST:PORT | redis://HOST:PORT | distlockd://HOST:PORT
+                                 another server; may be repeated; dflockd://HOST:PORT is one without TLS in any case
       --repeat N                 runs of each, in turn; the medians are shown (1; with --against 3)
       --pause MS                 pause before a server without a queue is asked again (1)
       --server-pid PID           show the server's CPU time and memory; a second one is for the first --against
       --json                     one JSON object
       --report FILE              write a page of HTML
-      --server, --token-file     as in front of bench
+      --server, --token-file     as in front of bench, where the options for TLS go
   -h, --help                     this
 
 Exit status: 0; 1 if there was an error or a lock was given wrongly; 64 usage; 69 no server. More: man dflock.
@@ -73,6 +75,9 @@ pub struct Settings {
     /// The first is measured, the others are what it is compared with.
     pub servers: Vec<String>,
     pub secret: Option<Vec<u8>>,
+    /// How to use TLS, if an option says so; and with a server that speaks HTTPS.
+    tls: Option<Tls>,
+    https: Option<Tls>,
     pub scenarios: Vec<Scenario>,
     pub workers: usize,
     pub rounds: u64,
@@ -103,6 +108,8 @@ impl Settings {
             // Filled in later from the options in front of `bench`, unless --server is given.
             servers: vec![String::new()],
             secret: options.secret.clone(),
+            tls: options.tls.clone(),
+            https: None,
             scenarios: Vec::new(),
             workers: 10,
             rounds: 1000,
@@ -157,6 +164,11 @@ pub fn parse(options: &Options, words: &[OsString]) -> Result<Option<Settings>, 
         };
         settings.servers[0].clone_from(server);
     }
+    settings.https.clone_from(&settings.tls);
+    let is_https = |server: &String| split(server).1 == Security::Tls;
+    if settings.tls.is_none() && settings.servers.iter().any(is_https) {
+        settings.https = Said::on("https://").read()?;
+    }
     settings.finish(is_shared, is_older)?;
     Ok(Some(settings))
 }
@@ -195,6 +207,9 @@ impl Settings {
             "--token-file" => self.secret = Some(secret(name, &value()?)?),
             "--report" => self.report = Some(value()?),
             "--key" => self.key = prefix(&value()?)?,
+            _ if name.starts_with("--tls") => {
+                return Err(format!("bench: {name} goes in front of bench"));
+            }
             _ => return Err(format!("bench: there is no option {name}")),
         }
         Ok(())
@@ -235,6 +250,15 @@ impl Settings {
             return Err("--connections: want as many as --workers at least".to_string());
         }
         Ok(())
+    }
+
+    /// How to use TLS with one of the servers; None stands for a connection in the clear.
+    pub fn tls(&self, server: &str) -> Option<&Tls> {
+        match split(server).1 {
+            Security::Plain => None,
+            Security::AsSaid => self.tls.as_ref(),
+            Security::Tls => self.https.as_ref(),
+        }
     }
 
     /// What the plans of all scenarios have in common.
@@ -352,11 +376,11 @@ fn whole_seconds(name: &str, value: &OsString, least: u64) -> Result<Us, String>
 
 fn server(name: &str, value: &OsString) -> Result<String, String> {
     let wanted = || {
-        let forms = "HOST:PORT, http://HOST:PORT, redis://HOST:PORT or distlockd://HOST:PORT";
+        let forms = "HOST:PORT, http://HOST:PORT, https://HOST:PORT, redis://HOST:PORT or distlockd://HOST:PORT";
         want(name, value.as_encoded_bytes(), forms)
     };
     let server = value.to_str().ok_or_else(wanted)?;
-    let (protocol, place) = split(server);
+    let (protocol, _, place) = split(server);
     let port = (protocol == Protocol::Dflockd).then_some(PORT);
     let address = address(place, port).ok_or_else(wanted)?;
     // The scheme stays in front of it.

@@ -2,19 +2,27 @@
 //! dflock allocates for each line, which a load must not.) Invariant: after an end or an error it stays ended until it
 //! is opened again, and then nothing is left of the former connection.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
+use std::net;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use dflockd::client::dial::dial;
+use dflockd::client::stream::{Got, Stream};
+use dflockd::command::{SECOND, Us};
+use dflockd::sys;
+
+use super::proto::Target;
+
 /// Answers are short, and a pipeline of a thousand fits.
 const ROOM: usize = 64 * 1024;
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may take, with the handshake of TLS.
+const PATIENCE: Us = 5 * SECOND;
 
 pub struct Peer {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     input: Vec<u8>,
     /// The bytes of `input` that were not taken.
     head: usize,
@@ -25,14 +33,19 @@ pub struct Peer {
 
 impl Peer {
     /// Connects, and waits until that is done.
-    pub fn connect(addr: SocketAddr, registry: &Registry, token: Token) -> io::Result<Peer> {
-        let stream = std::net::TcpStream::connect_timeout(&addr, PATIENCE)?;
-        stream.set_nonblocking(true)?;
+    pub fn connect(target: &Target, registry: &Registry, token: Token) -> io::Result<Peer> {
+        let (stream, unasked) = connect(target)?;
+        let stream = stream.map(|socket| {
+            socket.set_nonblocking(true)?;
+            Ok(TcpStream::from_std(socket))
+        })?;
+        let mut input = vec![0; ROOM.max(unasked.len())];
+        input[..unasked.len()].copy_from_slice(&unasked);
         let mut peer = Peer {
-            stream: TcpStream::from_std(stream),
-            input: vec![0; ROOM],
+            stream,
+            input,
             head: 0,
-            tail: 0,
+            tail: unasked.len(),
             output: Vec::with_capacity(ROOM),
             ended: false,
         };
@@ -41,28 +54,27 @@ impl Peer {
     }
 
     /// Hangs up and begins to connect anew.
-    pub fn reopen(
-        &mut self,
-        addr: SocketAddr,
-        registry: &Registry,
-        token: Token,
-    ) -> io::Result<()> {
-        self.stream = TcpStream::connect(addr)?;
+    pub fn reopen(&mut self, target: &Target, registry: &Registry, token: Token) -> io::Result<()> {
+        let socket = TcpStream::connect(target.addr)?;
+        self.stream = Stream::new(socket, target.connector.as_ref())?;
         self.output.clear();
         (self.head, self.tail, self.ended) = (0, 0, false);
         self.register(registry, token)
     }
 
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
+        let socket = self.stream.socket_mut();
+        socket.set_nodelay(true)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut self.stream, token, interest)
+        registry.register(socket, token, interest)
     }
 
     /// Sends what can be sent without waiting.
     pub fn flush(&mut self) {
-        while !self.ended && !self.output.is_empty() {
-            match self.stream.write(&self.output) {
+        let mut is_owed = self.stream.has_own_words();
+        while !self.ended && (is_owed || !self.output.is_empty()) {
+            is_owed = false;
+            match self.stream.send(&self.output) {
                 Ok(n) if n == self.output.len() => self.output.clear(),
                 Ok(n) => drop(self.output.drain(..n)),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -72,7 +84,7 @@ impl Peer {
         }
     }
 
-    /// Reads once, and says whether there may be more. A short read has emptied the socket, see epoll(7).
+    /// Reads once, and says whether there may be more. Without TLS a short read has emptied the socket, see epoll(7).
     pub fn receive(&mut self, is_last: bool) -> bool {
         if self.head == self.tail {
             (self.head, self.tail) = (0, 0);
@@ -86,11 +98,11 @@ impl Peer {
             self.ended = true;
             return false;
         }
-        match self.stream.read(&mut self.input[self.tail..]) {
-            Ok(0) => self.ended = true,
-            Ok(n) => {
-                self.tail += n;
-                return n == room || is_last;
+        match self.stream.receive(&mut self.input[self.tail..]) {
+            Ok(Got { bytes: 0, .. }) => self.ended = true,
+            Ok(Got { bytes, is_drained }) => {
+                self.tail += bytes;
+                return !is_drained || is_last;
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => return true,
             Err(e) if is_later(&e) => {}
@@ -107,6 +119,21 @@ impl Peer {
     /// Takes the first `count` of them.
     pub fn take(&mut self, count: usize) {
         self.head += count;
+    }
+}
+
+/// A connection to the server that is established, over TLS if that is wanted, and what the server has said unasked.
+pub fn connect(target: &Target) -> io::Result<(Stream<net::TcpStream>, Vec<u8>)> {
+    match &target.connector {
+        Some(connector) => {
+            let until = sys::now().saturating_add(PATIENCE);
+            dial(&target.addr.to_string(), Some(connector), until)
+        }
+        None => {
+            let patience = Duration::from_micros(PATIENCE);
+            let socket = net::TcpStream::connect_timeout(&target.addr, patience)?;
+            Ok((Stream::new(socket, None)?, Vec::new()))
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use dflockd::client::dial::dial;
+use dflockd::client::stream::Stream;
+use dflockd::client::{Connector, Tls};
 use dflockd::command::{Bound, Command, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::{ask, text};
@@ -35,6 +37,8 @@ pub struct Target {
     pub name: String,
     pub protocol: Protocol,
     pub addr: SocketAddr,
+    /// If it is measured over TLS.
+    pub connector: Option<Connector>,
     /// The greeting of each connection, if there is one; the answer to it is `ok`.
     pub hello: Vec<u8>,
     /// The words of a redis release up to the key; the lines that all requests of HTTP have.
@@ -76,28 +80,51 @@ impl Protocol {
     }
 }
 
+/// Whether a server is measured over TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    Plain,
+    Tls,
+    /// Over TLS if an option says so.
+    AsSaid,
+}
+
 /// Splits `redis://HOST:PORT` and its like; without a scheme it is dflockd's line protocol.
-pub fn split(server: &str) -> (Protocol, &str) {
-    if let Some(rest) = server.strip_prefix("http://") {
-        (Protocol::Http, rest.trim_end_matches('/'))
-    } else if let Some(rest) = server.strip_prefix("redis://") {
-        (Protocol::Redis, rest.trim_end_matches('/'))
-    } else if let Some(rest) = server.strip_prefix("distlockd://") {
-        (Protocol::Distlockd, rest.trim_end_matches('/'))
-    } else {
-        (Protocol::Dflockd, server)
+pub fn split(server: &str) -> (Protocol, Security, &str) {
+    const SCHEMES: [(&str, Protocol, Security); 5] = [
+        ("dflockd://", Protocol::Dflockd, Security::Plain),
+        ("http://", Protocol::Http, Security::Plain),
+        ("https://", Protocol::Http, Security::Tls),
+        ("redis://", Protocol::Redis, Security::Plain),
+        ("distlockd://", Protocol::Distlockd, Security::Plain),
+    ];
+    for (scheme, protocol, security) in SCHEMES {
+        if let Some(rest) = server.strip_prefix(scheme) {
+            return (protocol, security, rest.trim_end_matches('/'));
+        }
     }
+    (Protocol::Dflockd, Security::AsSaid, server)
 }
 
 impl Target {
     /// Finds out whether the server is there and speaks its protocol.
-    pub fn reach(server: &str, secret: Option<&[u8]>) -> Result<Target, Failure> {
-        let (protocol, address) = split(server);
-        let (stream, addr) = connect(address).map_err(|e| Failure::unreachable(server, &e))?;
+    pub fn reach(
+        server: &str,
+        secret: Option<&[u8]>,
+        tls: Option<&Tls>,
+    ) -> Result<Target, Failure> {
+        let (protocol, _, address) = split(server);
+        let connector = tls.map(|tls| tls.to(address)).transpose();
+        let reached = connector.and_then(|connector| {
+            let (stream, addr) = connect(address, connector.as_ref())?;
+            Ok((stream, addr, connector))
+        });
+        let (stream, addr, connector) = reached.map_err(|e| Failure::unreachable(server, &e))?;
         let mut target = Target {
             name: server.to_string(),
             protocol,
             addr,
+            connector,
             hello: Vec::new(),
             common: Vec::new(),
         };
@@ -110,7 +137,7 @@ impl Target {
         target.greet(stream).map_err(|e| match e.kind() {
             ErrorKind::PermissionDenied => Failure::unwelcome(server, secret.is_some()),
             ErrorKind::Unsupported => Failure::no_token(server),
-            ErrorKind::InvalidData => Failure::new(
+            ErrorKind::InvalidData if e.get_ref().is_none() => Failure::new(
                 PROTOCOL,
                 format!("{server} does not speak {}", protocol.name()),
             ),
@@ -120,7 +147,7 @@ impl Target {
         Ok(target)
     }
 
-    fn greet(&mut self, stream: TcpStream) -> io::Result<()> {
+    fn greet(&mut self, stream: Stream<TcpStream>) -> io::Result<()> {
         let other = || io::Error::from(ErrorKind::InvalidData);
         let mut stream = BufReader::new(stream);
         match self.protocol {
@@ -288,14 +315,23 @@ impl Target {
     }
 }
 
-fn connect(address: &str) -> io::Result<(TcpStream, SocketAddr)> {
-    let stream = dial(address, sys::now().saturating_add(PATIENCE))?;
-    stream.set_read_timeout(Some(Duration::from_micros(PATIENCE)))?;
-    let addr = stream.peer_addr()?;
+fn connect(
+    address: &str,
+    connector: Option<&Connector>,
+) -> io::Result<(Stream<TcpStream>, SocketAddr)> {
+    let until = sys::now().saturating_add(PATIENCE);
+    let (stream, unasked) = dial(address, connector, until)?;
+    if !unasked.is_empty() {
+        let text = String::from_utf8_lossy(&unasked);
+        return Err(io::Error::other(format!("it says {:?}", text.trim_end())));
+    }
+    let socket = stream.socket();
+    socket.set_read_timeout(Some(Duration::from_micros(PATIENCE)))?;
+    let addr = socket.peer_addr()?;
     Ok((stream, addr))
 }
 
-fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+fn line(stream: &mut BufReader<Stream<TcpStream>>) -> io::Result<String> {
     let mut line = String::new();
     match stream.read_line(&mut line)? {
         0 => Err(ErrorKind::UnexpectedEof.into()),

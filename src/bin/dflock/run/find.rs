@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use dflockd::client::dial::resolve;
 use dflockd::client::link::Link;
-use dflockd::client::{self, Client, Key, Owner, answered};
+use dflockd::client::{self, Client, Connector, Key, Owner, Tls, answered};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
 use super::news::News;
 use super::release::{Peer, leave};
-use super::world::{LINK, World};
+use super::world::World;
 use crate::failure::{ENDED, Failure, is_own, reason};
 use crate::options::Options;
 
@@ -94,6 +94,7 @@ pub struct Search<'a> {
     pub options: &'a Options,
     pub key: (Space, &'a [u8]),
     pub server: String,
+    connector: Option<Connector>,
     pub news: News,
     /// A lookup that was not over in time goes on for the next attempt.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
@@ -105,11 +106,13 @@ impl<'a> Search<'a> {
             Some(_) => Space::Semaphore,
             None => Space::Lock,
         };
+        let server = options.home(key);
         Search {
             world,
             options,
             key: (space, key),
-            server: options.home(key),
+            connector: options.connector(&server),
+            server,
             news: News::new(options.verbose),
             lookup: None,
         }
@@ -183,7 +186,7 @@ impl<'a> Search<'a> {
             }
             let end = match (open.is_empty(), left.is_empty()) {
                 (true, true) => return Err(last),
-                _ if now >= until => Err(Unheard::unreached("no answer")),
+                _ if now >= until => Err(Unheard::unreached(silence(&open))),
                 (true, false) => continue,
                 _ => self.sleep(until.min(next)).map_err(Unheard::from),
             };
@@ -198,6 +201,7 @@ impl<'a> Search<'a> {
     fn greet(&self, addr: SocketAddr, owner: &Owner, more: &[u8]) -> Result<Handshake, Unheard> {
         let peer = Peer {
             addr,
+            connector: self.connector.clone(),
             secret: self.options.secret.clone(),
             owner: Some(owner.clone()),
         };
@@ -226,6 +230,9 @@ impl<'a> Search<'a> {
 
     /// Why a connection has ended.
     pub fn end_of(&self, link: &Link) -> Unheard {
+        if let Some(error) = link.tls_error() {
+            return Failure::no_tls(&self.server, error).into();
+        }
         match link.why() {
             Some(e) if e.kind() == ErrorKind::InvalidData => {
                 self.not_dflockd("it sent a line without an end").into()
@@ -240,6 +247,8 @@ impl<'a> Search<'a> {
         let limit = || {
             let settings = client::Options {
                 secret: self.options.secret.clone(),
+                // The address is not the name that the certificate is for.
+                tls: self.connector.clone().map(Tls::from),
                 patience: SOON,
                 ..client::Options::default()
             };
@@ -281,10 +290,18 @@ pub struct Handshake {
     is_older: bool,
 }
 
+/// What is said when the time is over for these.
+fn silence(open: &[Handshake]) -> &'static str {
+    match open.iter().any(|one| one.link.is_handshaking()) {
+        true => "no answer in the TLS handshake: perhaps it speaks no TLS",
+        false => "no answer",
+    }
+}
+
 impl Handshake {
     fn begin(world: &World, peer: Peer, more: &[u8]) -> Result<Handshake, Unheard> {
         let start = sys::now();
-        let mut link = match Link::open(peer.addr, world.registry(), LINK) {
+        let mut link = match peer.connect(world) {
             Ok(link) => link,
             Err(e) if is_own(&e) => return Err(Unheard::Failure(e.into())),
             Err(e) => return Err(Unheard::unreached(reason(&e))),

@@ -20,7 +20,7 @@ use super::find::Search;
 use super::news::News;
 use super::release::{Peer, give_back, is_full, say_last};
 use super::times::spare;
-use super::world::{LINK, World};
+use super::world::World;
 use crate::failure::{ENDED, Failure, reason};
 use crate::print::digits;
 
@@ -259,7 +259,7 @@ impl Keeper {
 
     /// Begins another connection; the next [`Keeper::move_on`] speaks on it.
     fn connect(&mut self, world: &World) {
-        let link = Link::open(self.peer.addr, world.registry(), LINK);
+        let link = self.peer.connect(world);
         self.lease.reconnecting(sys::now());
         self.fresh = link.is_ok();
         match link {

@@ -3,10 +3,11 @@
 //! keeps the holds of connections that have ended would otherwise keep that one for the rest of its lease. Invariant:
 //! giving back takes no longer than [`GOODBYE`], and so does leaving.
 
+use std::io;
 use std::net::SocketAddr;
 
-use dflockd::client::Owner;
 use dflockd::client::link::Link;
+use dflockd::client::{Connector, Owner};
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
@@ -26,12 +27,19 @@ const RETRY: Us = SECOND / 10;
 #[derive(Clone)]
 pub struct Peer {
     pub addr: SocketAddr,
+    /// If it is reached over TLS.
+    pub connector: Option<Connector>,
     pub secret: Option<Vec<u8>>,
     /// None if the server knows no owners.
     pub owner: Option<Owner>,
 }
 
 impl Peer {
+    /// Begins another connection.
+    pub fn connect(&self, world: &World) -> io::Result<Link> {
+        Link::open(self.addr, self.connector.as_ref(), world.registry(), LINK)
+    }
+
     /// Appends the secret and the owner. Returns how many answers that makes.
     pub fn greet(&self, out: &mut Vec<u8>) -> usize {
         if let Some(secret) = &self.secret {
@@ -103,7 +111,7 @@ pub fn say_last(
         }
         (next, mute_at) = (now.saturating_add(RETRY), now.saturating_add(MUTE));
         // If it cannot be opened, the next attempt may.
-        if let Ok(mut link) = Link::open(peer.addr, world.registry(), LINK) {
+        if let Ok(mut link) = peer.connect(world) {
             let before = peer.greet(link.output());
             ask::command(command, link.output());
             links.push((link, before));

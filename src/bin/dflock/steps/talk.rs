@@ -24,10 +24,11 @@ pub struct Talk {
     has_secret: bool,
 }
 
-/// How a step connects: with the secret, without an owner. A step that only asks has the patience that `--wait` says.
+/// How a step connects: with the secret, over TLS if it is to be, without an owner. A step that only asks has the patience that `--wait` says.
 pub fn settings(options: &Options) -> client::Options {
     let mut settings = client::Options {
         secret: options.secret.clone(),
+        tls: options.tls.clone(),
         ..client::Options::default()
     };
     if let Some(wait) = bound(options) {
@@ -176,6 +177,7 @@ fn failure(server: &str, has_secret: bool, error: Error) -> Failure {
     match error {
         Error::Refused(refusal) => Failure::refused(server, refusal, has_secret),
         Error::Io(e) => Failure::unreachable(server, &e),
+        Error::Tls(e) => Failure::no_tls(server, &e),
         Error::Protocol(what) => Failure::not_dflockd(server, &what),
         error => Failure::new(USAGE, error.to_string()),
     }
