@@ -73,6 +73,7 @@ fn an_event_is_seen_however_it_is_named() {
         }
         fn b(kind: Kind, log: &mut Log) {
             let event = match kind {
+                #[cfg(feature = "f")]
                 Kind::One => "one",
                 Kind::More => return log.error(0, "more", &[("of", &1)]),
                 Kind::Two => { "two" }
@@ -163,9 +164,10 @@ fn names(event: &str, before: &str, files: &[(&str, String)]) -> Vec<String> {
         all(&format!(" {last}: "))
     } else if let Some((_, body)) = function.rsplit_once(&format!("let {event} = match ")) {
         let (body, _) = body.split_once("};").expect("a match ends");
-        // Behind a parenthesis it is the name of a field.
+        // Behind a parenthesis it is the name of a field, and behind an equals sign that of a feature.
         let parts: Vec<&str> = body.split('"').collect();
-        let literals = parts.chunks_exact(2).filter(|part| !part[0].ends_with('('));
+        let literals = parts.chunks_exact(2);
+        let literals = literals.filter(|part| !part[0].trim_end().ends_with(['(', '=']));
         literals.map(|part| part[1].to_string()).collect()
     } else {
         let (name, rest) = function.split_once('(').expect("a function has parameters");
