@@ -32,7 +32,10 @@ pub fn run_dialogues(blocks: &[String]) -> usize {
             || block.contains("2$ dflock ")
             || has_curl(block)
     });
-    let is_playable = |block: &str| !has_curl(block) || tools::has("curl", "curl");
+    let is_playable = |block: &str| {
+        (!has_curl(block) || tools::has("curl", "curl"))
+            && (!block.contains("$ openssl ") || tools::has("openssl", "openssl"))
+    };
     let dialogues = dialogues.inspect(|dialogue| {
         if is_playable(dialogue) {
             run_dialogue(dialogue);

@@ -35,7 +35,22 @@ fn the_readme_begins_with_a_build_of_both_programs() {
 
 #[test]
 fn the_examples_of_the_servers_page_are_true() {
-    assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflockd.8"))), 9);
+    assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflockd.8"))), 10);
+}
+
+/// The page plays it.
+#[test]
+fn the_certificate_of_the_readme_is_made_as_in_the_servers_page() {
+    let made = |blocks: Vec<String>| -> BTreeSet<String> {
+        let text = blocks.join("\n").replace("\\\n1", " ").replace("\\\n", " ");
+        let (_, command) = text.split_once("$ openssl req ").expect("it is there");
+        let words = command.lines().next().expect("a line").split_whitespace();
+        let words = words.filter(|word| !word.starts_with("2>"));
+        words.map(str::to_string).collect()
+    };
+    let readme = made(markdown_blocks(&read("README.md")));
+    assert_eq!(readme, made(mdoc_blocks(&read("man/dflockd.8"))));
+    assert!(readme.len() > 10, "{readme:?}");
 }
 
 #[test]
