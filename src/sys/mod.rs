@@ -233,14 +233,26 @@ pub fn can_log() -> bool {
 
 /// Whether something can be written to a file without waiting; see poll(2) and, for pipes, pipe(7).
 fn has_room(file: &impl AsRawFd) -> bool {
+    state(file, libc::POLLOUT) & libc::POLLOUT != 0
+}
+
+/// Whether the peer of a connection has closed it, or there is none; unread bytes before its end do not matter. See
+/// poll(2).
+pub fn is_hung_up(socket: &impl AsRawFd) -> bool {
+    let over = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+    state(socket, libc::POLLRDHUP) & over != 0
+}
+
+/// What of this is so at the moment, and whether there is an error or an end.
+fn state(file: &impl AsRawFd, of: libc::c_short) -> libc::c_short {
     let mut asked = libc::pollfd {
         fd: file.as_raw_fd(),
-        events: libc::POLLOUT,
+        events: of,
         revents: 0,
     };
     // SAFETY: one structure, of which the kernel changes one field; no time to wait.
     let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
-    ready == 1 && asked.revents & libc::POLLOUT != 0
+    if ready == 1 { asked.revents } else { 0 }
 }
 
 /// Whether the system has no more descriptors or memory for another socket; see accept(2).
@@ -390,6 +402,25 @@ mod tests {
         ] {
             assert_eq!(option(socket, libc::IPPROTO_TCP, name), value);
         }
+    }
+
+    #[test]
+    fn a_connection_is_hung_up_when_its_peer_has_closed_it_whatever_is_unread() {
+        use std::io::Write;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        peer.write_all(b"last words").unwrap();
+        socket.peek(&mut [0]).unwrap();
+        assert!(!is_hung_up(&socket));
+        drop(peer);
+        // The end needs a moment; nothing tells of it but the question itself.
+        let until = now() + 60_000_000;
+        while !is_hung_up(&socket) {
+            assert!(now() < until, "it has an end, in time");
+            std::thread::yield_now();
+        }
+        assert_eq!(socket.peek(&mut [0; 20]).unwrap(), 10);
     }
 
     #[test]

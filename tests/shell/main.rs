@@ -31,5 +31,7 @@ mod parents;
 mod steps;
 mod storm;
 mod table;
+#[cfg(feature = "tls")]
+mod tls;
 mod waiting;
 mod ways;

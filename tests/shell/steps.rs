@@ -50,6 +50,25 @@ fn list(servers: &[&str], args: &[&str]) -> End {
     run(dflock(&[&["--server", &servers.join(",")], args].concat()))
 }
 
+/// Also the variable, which is read before anybody is asked.
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_refuses_each_of_its_options() {
+    for args in [
+        &["--tls"][..],
+        &["--tls-ca", "f"],
+        &["--tls-cert", "f"],
+        &["--tls-key", "f"],
+        &["--tls-server-name", "n"],
+    ] {
+        let text = format!("{}: this build has no TLS", args[0]);
+        fails(dflock(&[args, &["ping"]].concat()), 64, &text);
+    }
+    let mut command = dflock(&["ping"]);
+    command.env("DFLOCK_TLS_CA", "f");
+    fails(command, 64, "DFLOCK_TLS_CA: this build has no TLS");
+}
+
 // Output that cannot be written.
 
 #[test]

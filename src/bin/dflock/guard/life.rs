@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use dflockd::command::{SECOND, Us};
 use dflockd::sys::handover::Channel;
 use dflockd::sys::process::{self, Children, Fork, Pid};
-use dflockd::sys::{self, Signals, Timer};
+use dflockd::sys::{self, Signals, Timer, is_hung_up};
 
 use super::tree::{self, LOOKS};
 use super::{MESSAGE, Order, Report, Start, Times};
@@ -129,14 +129,6 @@ fn become_command(channel: &Channel, start: Start<'_>, mut gate: PipeReader, gua
     process::exit_copy(libc::EXIT_FAILURE)
 }
 
-/// Whether a connection is established and its peer has not closed it.
-fn is_open(connection: &TcpStream) -> bool {
-    match connection.peek(&mut [0]) {
-        Ok(n) => n > 0,
-        Err(e) => matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
-    }
-}
-
 impl Life<'_> {
     fn run(&mut self) -> io::Result<()> {
         let (mut poll, timer) = (Poll::new()?, Timer::new()?);
@@ -203,7 +195,9 @@ impl Life<'_> {
             Order::Keep => {
                 // Attempts that came to nothing. The newest may not be established yet.
                 let newest = self.connections.pop();
-                self.connections.retain(is_open);
+                // Over TLS the last bytes of a server are always left: dflock does not read here any more.
+                self.connections
+                    .retain(|connection| !is_hung_up(connection));
                 self.connections.extend(newest);
                 self.keep_connections(CONNECTIONS_MAX);
             }
