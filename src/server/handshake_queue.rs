@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::command::{SECOND, SessionId, Us};
+use crate::command::{SECOND, SessionId, Us, earlier};
 
 /// How long a handshake may take.
 const PATIENCE: Us = 5 * SECOND;
@@ -23,6 +23,8 @@ pub(super) struct Queue {
     ready: VecDeque<SessionId>,
     /// The time of the turn.
     now: Us,
+    /// Until when others come first.
+    rests: Us,
 }
 
 impl Queue {
@@ -61,14 +63,19 @@ impl Queue {
         self.ready.push_back(id);
     }
 
-    /// Takes the next that has work to do.
+    /// Takes the next that has work to do, unless others come first.
     pub fn next_ready(&mut self) -> Option<SessionId> {
-        self.ready.pop_front()
+        (self.now >= self.rests).then(|| self.ready.pop_front())?
     }
 
-    /// Whether some have work to do.
+    /// A step of one has taken so long while others had work to do: they have as long for that now.
+    pub fn rest(&mut self, span: Us) {
+        self.rests = self.now.saturating_add(span.saturating_mul(2));
+    }
+
+    /// Whether some have work to do now.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() && self.now >= self.rests
     }
 
     /// Whether more clients must wait.
@@ -76,9 +83,10 @@ impl Queue {
         self.ready.len() >= READY_MAX
     }
 
-    /// When the next one must have ended, if it has not.
+    /// When the next one goes on after a rest, or must have ended.
     pub fn deadline(&self) -> Option<Us> {
-        self.due.front().map(|&(due, _)| due)
+        let rests = (!self.ready.is_empty()).then_some(self.rests);
+        earlier(self.due.front().map(|&(due, _)| due), rests)
     }
 }
 
@@ -122,5 +130,20 @@ mod tests {
         assert!(queue.has_work() && queue.is_pressed());
         assert_eq!(queue.next_ready(), Some(id(0)));
         assert!(queue.has_work() && !queue.is_pressed());
+    }
+
+    #[test]
+    fn after_a_step_others_have_as_long() {
+        let mut queue = Queue::default();
+        queue.begin_turn(1_000);
+        (0..2).for_each(|at| queue.push_ready(id(at)));
+        assert_eq!(queue.next_ready(), Some(id(0)));
+        // The turn goes on for as long as the step, and they for as long after that.
+        queue.rest(300);
+        assert!(!queue.has_work());
+        assert_eq!((queue.next_ready(), queue.deadline()), (None, Some(1_600)));
+        queue.begin_turn(1_600);
+        assert!(queue.has_work());
+        assert_eq!((queue.next_ready(), queue.deadline()), (Some(id(1)), None));
     }
 }

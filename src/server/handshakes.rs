@@ -1,5 +1,5 @@
-//! The handshakes of TLS, which cost a thousand times what a request does: a few a turn, within 5 s each, and so many at
-//! once. Invariant: a session is given nothing of what its peer sends before its handshake is over.
+//! The handshakes of TLS, each of which costs as much as a hundred requests: one step of one a turn, within 5 s each, so many
+//! at once, and while others have work to do no more than half of the time. Invariant: a session is given nothing of what its peer sends before its handshake is over.
 
 use std::io::ErrorKind;
 
@@ -7,21 +7,21 @@ use super::refusals::Refusals;
 use super::socket::Sockets;
 use crate::command::{SessionId, Us};
 use crate::hub::Hub;
+use crate::sys;
 use crate::tls::told;
 
-/// Handshakes that go on in a turn: up to 1 ms each, with a key of RSA.
-const STEPS_A_TURN: usize = 2;
-
 impl Sockets {
-    /// Goes on with a few of those of which something has come, and ends those that take too long.
+    /// Goes on with one of which something has come, and ends those that take too long.
     pub fn shake_hands(&mut self, now: Us, hub: &mut Hub, refusals: &mut Refusals) {
         self.handshakes.begin_turn(now);
         self.end_late_handshakes(hub, refusals);
-        for _ in 0..STEPS_A_TURN {
-            let Some(id) = self.handshakes.next_ready() else {
-                return;
-            };
+        let has_others = std::mem::take(&mut self.has_others);
+        if let Some(id) = self.handshakes.next_ready() {
+            let begin = sys::now();
             self.go_on(id, hub, refusals);
+            if has_others {
+                self.handshakes.rest(sys::now() - begin);
+            }
         }
     }
 

@@ -160,6 +160,9 @@ pub(super) struct Sockets {
     buffer: Vec<u8>,
     #[cfg(feature = "tls")]
     pub handshakes: Queue,
+    /// Clients that have shaken hands have sent something in this turn.
+    #[cfg(feature = "tls")]
+    pub has_others: bool,
 }
 
 impl Sockets {
@@ -171,6 +174,8 @@ impl Sockets {
             buffer: vec![0; INPUT_MAX],
             #[cfg(feature = "tls")]
             handshakes: Queue::default(),
+            #[cfg(feature = "tls")]
+            has_others: false,
         }
     }
 
@@ -192,6 +197,10 @@ impl Sockets {
                     self.handshakes.push_ready(id);
                 }
                 return;
+            }
+            #[cfg(feature = "tls")]
+            {
+                self.has_others = true;
             }
             if socket.event(event, &mut self.buffer, hub) == Left::More {
                 self.read_next_turn(id);

@@ -17,6 +17,8 @@ pub struct Secure {
     session: Connection,
     /// Plaintext that has arrived and was not taken.
     held: usize,
+    /// The close_notify of the peer has arrived: behind what is held, a read brings no bytes.
+    is_ended: bool,
     /// Bytes of the caller's output that are encrypted, and that the socket has not taken to their end.
     under_way: usize,
 }
@@ -54,6 +56,7 @@ impl Secure {
         Secure {
             session,
             held: 0,
+            is_ended: false,
             under_way: 0,
         }
     }
@@ -80,7 +83,7 @@ impl Secure {
             match self.session.reader().read(buffer) {
                 Ok(bytes) => {
                     self.held = self.held.saturating_sub(bytes);
-                    let is_drained = is_drained && self.held == 0;
+                    let is_drained = is_drained && self.held == 0 && !self.is_ended;
                     return Ok(Got { bytes, is_drained });
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
@@ -123,6 +126,7 @@ impl Secure {
         match self.session.process_new_packets() {
             Ok(state) => {
                 self.held = state.plaintext_bytes_to_read();
+                self.is_ended = state.peer_has_closed();
                 // The answers of a handshake.
                 self.flush(socket)?;
                 Ok(Got { bytes, is_drained })

@@ -246,7 +246,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("server/handshake_queue", "command"),
     (
         "server/handshakes",
-        "command hub super::refusals super::socket tls",
+        "command hub super::refusals super::socket sys tls",
     ),
     ("server/limits", "base"),
     ("server/manager", "command sys"),

@@ -352,6 +352,27 @@ fn an_end_without_close_notify_is_a_disconnect() {
     }
 }
 
+/// The end of TLS in the segment of the last request: no edge tells of it, and the connection stays open.
+#[test]
+fn a_close_notify_that_comes_with_a_request_is_an_end() {
+    let Some(pki) = pki() else { return };
+    let daemon = serve(pki, "server.pem", "server.key", &[]);
+    for version in VERSIONS {
+        let mut holder = As { version, ..ANYBODY }.connect(pki, &daemon);
+        holder.takes("k");
+        let mut waiter = ANYBODY.connect(pki, &daemon);
+        waiter.send("l\nk\n100\n");
+        let stream = holder.stream();
+        stream.conn.writer().write_all(b"ping\n_\n_\n").unwrap();
+        stream.conn.send_close_notify();
+        send(&mut stream.conn, &mut stream.sock);
+        holder.hears("ok");
+        holder.is_closed();
+        let token = waiter.is_granted(33);
+        waiter.says("r", "k", &token, "ok");
+    }
+}
+
 #[test]
 fn a_server_that_stops_says_so_and_closes_in_order() {
     let Some(pki) = pki() else { return };
