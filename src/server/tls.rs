@@ -6,7 +6,7 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
 use super::unix_us;
 use crate::base::date::Date;
@@ -87,7 +87,12 @@ impl Tls {
     /// Reads the files. With `at_once` it does not wait for one that is no regular file.
     fn load(files: config::Tls, at_once: bool) -> Result<Tls, NoTls> {
         let read = |file: &File| {
-            content(OsStr::new(&file.path), FILE_MAX, at_once).map_err(|e| NoTls::of(file, e))
+            let text = content(OsStr::new(&file.path), FILE_MAX + 1, at_once);
+            let text = text.map_err(|e| NoTls::of(file, e))?;
+            match text.len() as u64 > FILE_MAX {
+                true => Err(NoTls::of(file, "it has more than 1 MiB")),
+                false => Ok(text),
+            }
         };
         let pair = files.cert.as_ref().zip(files.key.as_ref());
         let (cert, key) = pair.expect("a certificate has its key");
@@ -109,9 +114,14 @@ impl Tls {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let config = builder
+        let mut config = builder
             .with_single_cert(chain, private)
             .map_err(|e| told(&e, cert, key))?;
+        if files.client_ca.is_some() {
+            // A session that goes on would not ask whether the certificate of its client still counts.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         #[cfg(feature = "http")]
         let http = {
             let mut http = config.clone();
@@ -207,7 +217,10 @@ fn told(error: &rustls::Error, cert: &File, key: &File) -> NoTls {
     match error {
         rustls::Error::InconsistentKeys(_) => NoTls::of(
             key,
-            format!("it is not the key of the certificate in {:?}", cert.path),
+            format!(
+                "it is not the key of the first certificate in {:?}, which must be the server's own",
+                cert.path
+            ),
         ),
         // Of OpenSSL's the ones without any extension.
         rustls::Error::InvalidCertificate(why)
@@ -219,6 +232,11 @@ fn told(error: &rustls::Error, cert: &File, key: &File) -> NoTls {
             )
         }
         rustls::Error::InvalidCertificate(_) => NoTls::of(cert, error),
+        // The provider's, of any key that it does not know.
+        rustls::Error::General(_) => NoTls::of(
+            key,
+            "want a key of RSA with 2048 to 8192 bits, of ECDSA on P-256 or P-384, or of Ed25519",
+        ),
         _ => NoTls::of(key, error),
     }
 }

@@ -29,19 +29,19 @@ pub fn name(certificate: &CertificateDer) -> Option<String> {
     let attributes = certificate.subject.0.iter().flat_map(|part| part.0.iter());
     let mut common = attributes.filter(|attribute| attribute.oid == CN);
     let name = common
-        .find_map(|attribute| text(&attribute.value))
+        .find_map(|attribute| text(&attribute.value).filter(|name| !name.is_empty()))
         .or_else(|| {
             let (_, names) = certificate.get::<SubjectAltName>().ok()??;
             names.0.iter().find_map(other_name)
         });
-    name.map(|name| cut(&name)).filter(|name| !name.is_empty())
+    name.map(|name| cut(&name))
 }
 
 fn other_name(name: &GeneralName) -> Option<String> {
     match name {
         GeneralName::DnsName(name)
         | GeneralName::UniformResourceIdentifier(name)
-        | GeneralName::Rfc822Name(name) => Some(name.to_string()),
+        | GeneralName::Rfc822Name(name) => Some(name.to_string()).filter(|name| !name.is_empty()),
         _ => None,
     }
 }

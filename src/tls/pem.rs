@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// There is none, or it is no PEM.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     const WANT: &str = "want PEM with BEGIN CERTIFICATE";
-    let all: Result<Vec<_>, Error> = CertificateDer::pem_slice_iter(text).collect();
+    let all: Result<Vec<_>, Error> = CertificateDer::pem_slice_iter(plain(text)).collect();
     match all {
         Ok(all) if all.is_empty() => Err(format!("it has no certificate; {WANT}")),
         all => all.map_err(|e| format!("{}; {WANT}", told(&e))),
@@ -24,8 +24,8 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String>
 /// There is none, or it is no PEM, or a passphrase protects it.
 pub fn key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     const WANT: &str = "want PEM with BEGIN PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY";
-    match PrivateKeyDer::from_pem_slice(text) {
-        Err(Error::NoItemsFound) if is_encrypted(text) => Err(
+    match PrivateKeyDer::from_pem_slice(plain(text)) {
+        Err(_) if is_encrypted(text) => Err(
             "its key is encrypted, and there is nobody to ask for the passphrase; decrypt it with openssl pkey"
                 .to_string(),
         ),
@@ -46,6 +46,11 @@ pub fn authorities(text: &[u8]) -> Result<RootCertStore, String> {
             .map_err(|e| format!("its certificate {}: {e}", at + 1))?;
     }
     Ok(roots)
+}
+
+/// Without the mark that some editors put in front of a text; RFC 3629, 6.
+fn plain(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
 }
 
 /// The library's text may show bytes of the file, which may be those of a key.

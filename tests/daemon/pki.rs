@@ -76,7 +76,9 @@ const SCRIPTS: [(&str, &str); 6] = [
          openssl ecparam -name prime256v1 -genkey -out server.key
          openssl pkcs8 -topk8 -nocrypt -in server.key -out server.pk8.key
          openssl pkcs8 -topk8 -passout pass:secret -in server.key -out locked.key
+         openssl ec -aes128 -passout pass:secret -in server.key -out locked.sec1.key
          openssl genrsa -traditional -out rsa.key 2048
+         openssl genrsa -traditional -out small.key 1024
          openssl ecparam -name prime256v1 -genkey -noout -out client.key",
     ),
     (
@@ -95,7 +97,9 @@ END",
          sh -eu sign rsa rsa.key /CN=server DNS:localhost,IP:127.0.0.1 ca -days 365
          sh -eu sign second rsa.key /CN=second DNS:localhost,IP:127.0.0.1 ca -days 200
          sh -eu sign short server.key /CN=server DNS:localhost,IP:127.0.0.1 ca -days 12
-         cat server.pem ca.pem >chain.pem",
+         cat server.pem ca.pem >chain.pem; cat ca.pem server.pem >upside-down.pem
+         printf '\\357\\273\\277' | cat - server.pem >mark.pem; printf '\\357\\273\\277' | cat - server.key >mark.key
+         head -c 1048577 /dev/zero | tr '\\0' '\\n' >long.pem",
     ),
     (
         "clients",

@@ -1,10 +1,10 @@
 //! Clients with certificates of their own. Invariant: as in main.rs.
 
-use rustls::{AlertDescription, SupportedProtocolVersion};
+use rustls::{AlertDescription, HandshakeKind, StreamOwned, SupportedProtocolVersion};
 
-use super::{ANYBODY, As, Secure, VERSIONS, is_alert, serve, tcp};
-use crate::daemon::Daemon;
+use super::{ANYBODY, As, Secure, VERSIONS, is_alert, serve, session, tcp};
 use crate::daemon::pki::{Pki, pki};
+use crate::daemon::{Daemon, Talk};
 
 /// A client that shows this certificate.
 fn shows<'a>(cert: Option<&'a str>, version: &'static SupportedProtocolVersion) -> As<'a> {
@@ -32,6 +32,30 @@ fn with_a_client_ca_strangers_are_refused_by_an_alert_that_says_why() {
             (Some("stranger.pem"), AlertDescription::UnknownCA),
         ] {
             is_alert(&mut shows(cert, version).connect(pki, &daemon), alert);
+        }
+    }
+}
+
+/// One that goes on would not be asked for a certificate, which may have ended.
+#[test]
+fn with_a_client_ca_no_session_goes_on_in_another_connection() {
+    let Some(pki) = pki() else { return };
+    let known = serve_known(pki);
+    let open = serve(pki, "server.pem", "server.key", &[]);
+    for (daemon, kind) in [
+        (&known, HandshakeKind::Full),
+        (&open, HandshakeKind::Resumed),
+    ] {
+        for version in VERSIONS {
+            let config = shows(Some("client.pem"), version).config(pki);
+            let connect = || {
+                let stream = StreamOwned::new(session(config.clone()), tcp(daemon.addr));
+                let mut client: Secure = Talk::with(stream);
+                client.says("ping", "_", "_", "ok");
+                client.stream().conn.handshake_kind()
+            };
+            assert_eq!(connect(), Some(HandshakeKind::Full));
+            assert_eq!(connect(), Some(kind), "{version:?}");
         }
     }
 }

@@ -38,7 +38,7 @@ fn sighup_shows_newcomers_the_new_certificate_and_a_bad_one_changes_nothing() {
     daemon.signal("HUP");
     let line = daemon.event("reload-failed");
     assert!(
-        line.contains(&key) && line.contains("not the key of the certificate"),
+        line.contains(&key) && line.contains("not the key of the first certificate"),
         "{line}"
     );
     assert_eq!(name(&daemon), "server");
@@ -78,10 +78,14 @@ fn files_that_cannot_be_used_stop_the_start_and_are_named() {
         (&["old.pem", key], "old.pem", "want 3"),
         (&[cert, cert], cert, "no private key"),
         (&[cert, "locked.key"], "locked.key", "encrypted"),
+        (&[cert, "locked.sec1.key"], "locked.sec1.key", "encrypted"),
+        (&[cert, "small.key"], "small.key", "2048 to 8192 bits"),
+        (&["upside-down.pem", key], key, "must be the server's own"),
+        (&[cert, key, "long.pem"], "long.pem", "more than 1 MiB"),
         (
             &[cert, "rsa.key"],
             "rsa.key",
-            "not the key of the certificate",
+            "not the key of the first certificate",
         ),
         (&[cert, key, key], key, "no certificate"),
         (&[cert, key, none], none, "No such file"),

@@ -39,7 +39,7 @@ const ANYBODY: As = As {
 };
 
 impl As<'_> {
-    fn session(self, pki: &Pki) -> ClientConnection {
+    fn config(self, pki: &Pki) -> Arc<ClientConfig> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[self.version])
             .unwrap()
@@ -57,8 +57,11 @@ impl As<'_> {
             .iter()
             .map(|name| name.as_bytes().to_vec())
             .collect();
-        let name = ServerName::try_from("localhost").unwrap();
-        ClientConnection::new(Arc::new(config), name).unwrap()
+        Arc::new(config)
+    }
+
+    fn session(self, pki: &Pki) -> ClientConnection {
+        session(self.config(pki))
     }
 
     fn over<S: Read + Write>(self, pki: &Pki, stream: S) -> Secure<S> {
@@ -68,6 +71,11 @@ impl As<'_> {
     fn connect(self, pki: &Pki, daemon: &Daemon) -> Secure {
         self.over(pki, tcp(daemon.addr))
     }
+}
+
+fn session(config: Arc<ClientConfig>) -> ClientConnection {
+    let name = ServerName::try_from("localhost").unwrap();
+    ClientConnection::new(config, name).unwrap()
 }
 
 fn tcp(addr: std::net::SocketAddr) -> TcpStream {
@@ -115,6 +123,7 @@ fn openssl_is_served_by_each_kind_of_key_with_tls_1_2_and_1_3() {
             ("server.pem", "server.key"),
             ("chain.pem", "server.pk8.key"),
             ("rsa.pem", "rsa.key"),
+            ("mark.pem", "mark.key"),
         ],
         |(cert, key)| {
             let daemon = serve(pki, cert, key, &[]);
