@@ -2,6 +2,7 @@
 //! bytes is in `crate::tls`; how its errors read is in `error`. Invariant: there is no session with a server whose
 //! certificate was not verified, down to its name.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::tls::{Secure, VERSIONS, pem, provider};
 const FILE_MAX: u64 = 16 << 20;
 
 /// How to use TLS. A clone is cheap and shares what it has learned, so that a second session with a server is faster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tls {
     config: Arc<ClientConfig>,
     /// None stands for the host of each server's address.
@@ -61,8 +62,8 @@ pub struct BadTls {
     why: String,
 }
 
-impl std::fmt::Display for BadTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for BadTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
     }
 }
@@ -70,10 +71,25 @@ impl std::fmt::Display for BadTls {
 impl std::error::Error for BadTls {}
 
 /// TLS with one server: its certificate must be for one name.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connector {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+}
+
+/// Without its configuration, which is long and nobody's business.
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Tls");
+        shown.field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Connector");
+        shown.field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A session with a server.

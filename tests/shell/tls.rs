@@ -85,6 +85,12 @@ fn each_form_goes_over_tls() {
     hold.line();
     assert_eq!(scene.prints(&["break", "k"]), "1\n");
     hold.close();
+    // The limit of others is asked for over a connection of its own.
+    let taken = scene.prints(&["acquire", "-l", "2", "s"]);
+    let end = run(scene.dflock(&["-l", "3", "s", "true"]));
+    assert_eq!(end.err, "dflock: others use the key with --limit 2\n");
+    let token = taken.split(' ').next().unwrap();
+    scene.prints(&["release", "-l", "2", "s", token]);
     // The variable says it too, and a name is verified as well as an address.
     let mut command = dflock(&["ping"]);
     command.env(

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use mio::{Events, Poll, Token};
+use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use super::peer::{LONG, Peer, config, file, serve, shake};
@@ -280,20 +281,43 @@ fn link(addr: &str, poll: &Poll) -> Link {
 
 #[test]
 fn no_line_is_left_in_the_session_while_the_loop_sleeps() {
+    leaves_nothing(&TLS12);
+    leaves_nothing(&TLS13);
+}
+
+fn leaves_nothing(version: &'static SupportedProtocolVersion) {
     let line = format!("{}\n", "x".repeat(30_000));
-    let (addr, server) = serve(config("server", VERSIONS, false), move |mut peer| {
+    let (said, says) = mpsc::channel();
+    let (addr, server) = serve(config("server", &[version], false), move |mut peer| {
         peer.frame();
         // One write, several records, and many reads of the client.
         peer.say(&line.repeat(4));
+        peer.frame();
+        // Many records, more than the library takes from the socket at a time.
+        (0..300).for_each(|_| peer.say("a line of its own record\n"));
+        said.send(()).unwrap();
         peer.frame()
     });
     let mut poll = Poll::new().unwrap();
     let mut link = link(&addr, &poll);
     link.output().extend_from_slice(b"ping\n_\n_\n");
+    let mut events = Events::with_capacity(1);
+    while !link.is_connected() {
+        poll.poll(&mut events, Some(LONG)).unwrap();
+        link.move_on();
+    }
+    // The output has waited for the end of the handshake, for which no other event may come.
+    assert!(link.has_sent());
     for _ in 0..4 {
         assert_eq!(hear(&mut poll, &mut link).unwrap().len(), 30_000);
     }
     assert!(link.has_sent());
+    link.output().extend_from_slice(b"ping\n_\n_\n");
+    link.move_on();
+    // All of it is in the socket, and no event comes any more.
+    says.recv().unwrap();
+    link.move_on();
+    assert_eq!(std::iter::from_fn(|| link.line()).count(), 300);
     link.output().extend_from_slice(b"a\nb\nc\n");
     assert_eq!(hear(&mut poll, &mut link), None);
     assert!(link.why().is_none());
