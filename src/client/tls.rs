@@ -19,6 +19,25 @@ use crate::tls::{Secure, VERSIONS, pem, provider};
 const FILE_MAX: u64 = 16 << 20;
 
 /// How to use TLS. A clone is cheap and shares what it has learned, so that a second session with a server is faster.
+/// The server's certificate is always verified, and so is its name.
+///
+/// ```no_run
+/// use dflockd::client::{Client, Options, Tls, TlsFiles};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let files = TlsFiles {
+///     ca: Some("/etc/dflock/ca.pem".into()),
+///     ..TlsFiles::default()
+/// };
+/// let options = Options {
+///     tls: Some(Tls::new(&files)?),
+///     ..Options::default()
+/// };
+/// let mut client = Client::connect("locks.example.com:6388", &options)?;
+/// client.ping()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ClientConfig>,
