@@ -10,13 +10,13 @@
 //! |   |   +--------------------------------------------------+  |   |
 //! |   |   wire/: requests in, replies out                       |   |
 //! |   +---------------------------------------------------------+   |
-//! |   sys/   config/   log.rs                                       |
+//! |   sys/   tls/   config/   log.rs                                |
 //! +-----------------------------------------------------------------+
 //!
 //! main -> server -> hub -> locks, signals -> base -> command
 //!           |        +---> wire -> command
-//!           +----> sys, config, log
-//! client -> wire, sys                            for other programs
+//!           +----> sys, tls, config, log
+//! client -> wire, sys, tls                       for other programs
 //! ```
 //!
 //! Only the outer ring may block, read the clock, draw randomness, log, or see an `io::Error`. The inner two are plain
@@ -47,23 +47,29 @@
 //!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs`,
 //!   `show.rs` and `status.rs` write one each from what `view.rs` lets them look at; `rest` carries HTTP requests out;
 //!   `post.rs` is signals on their way; `counts.rs` is the snapshot of all counts, `metrics.rs` gives it to a scraper,
-//!   `answer_counts.rs` counts answers to HTTP requests, `refusals.rs` is what the log is to be told of refusals. Here
+//!   `answer_counts.rs` counts answers to HTTP requests, `refusals.rs` and `event.rs` are what the log is to be told. Here
 //!   and in both tables `check.rs` has the invariants, for tests.
 //! - **[`wire`]** is the faces. `mod.rs` has the one table of what they differ in; [`wire::text`], [`wire::distlockd`]
 //!   and [`wire::http`] are their bytes, and the status page and the description of the REST face lie beside the last.
 //!   [`wire::json`] is what listings write, [`wire::metrics`] what a scraper reads, [`wire::ask`] is the client's end
 //!   of the line protocol.
-//! - **[`server`]** is the loop. `doors.rs` listens and accepts, `limits.rs` counts connections, `socket.rs` reads and
-//!   writes, `turns.rs` notices a turn that comes too late, `reload.rs` reads token files again, `manager.rs` tells a
-//!   service manager how the server is; `refusals.rs` and `trail.rs` log what was refused and what happened to locks.
+//! - **[`server`]** is the loop. `doors.rs` listens and accepts with what `world.rs` has of the rest; `limits.rs` counts
+//!   connections, `socket.rs` reads and writes when an edge says so, over the plain or TLS `stream.rs`. `tls.rs` is the
+//!   certificate in force, `handshakes.rs` and `handshake_queue.rs` let clients agree on it without holding up others.
+//!   `turns.rs` notices a turn that comes too late, `reload.rs` reads token files again, `manager.rs` tells a service
+//!   manager how the server is; `refusals.rs` and `trail.rs` log what was refused and what happened to locks.
+//! - **`tls`**, in a build that has it, is TLS over any socket, for both ends: `secure.rs` one session, `pem.rs` the files,
+//!   `certificate.rs` what a certificate says.
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`
 //!   hold bytes, `histogram` counts, `date` is the calendar.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
-//!   the one table of options; `config/given.rs` takes what a service manager hands over. **[`log`]** writes lines, and
+//!   the one table of options; `config/given.rs` takes what a service manager hands over, `config/tls.rs` knows which files of TLS
+//!   belong together. **[`log`]** writes lines, and
 //!   waits for nobody.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
-//!   that does not block. `connect.rs` begins a connection, `stream.rs` finds the address that answers.
+//!   that does not block. `connect.rs` begins a connection, `dial.rs` finds the address that answers, `stream.rs` is plain
+//!   or TLS.
 //!   `src/bin/dflock` is dflock(1).
 //!
 //! To read it all, take that order; `locks/grant.rs` and `hub/execute.rs` are the heart.
