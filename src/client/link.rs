@@ -167,9 +167,12 @@ impl Link {
         }
     }
 
+    /// The first error stays, unless this one is that of TLS, which says more.
     fn fail(&mut self, error: io::Error) {
         self.ended = true;
-        self.why = Some(error);
+        if self.why.is_none() || error.kind() == ErrorKind::InvalidData {
+            self.why = Some(error);
+        }
     }
 
     /// Takes a line that has arrived, without its LF.

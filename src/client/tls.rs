@@ -252,7 +252,7 @@ impl Session {
         let is_early = self.is_handshaking();
         let got = read.map_err(|e| told(e, is_early))?;
         if got.bytes == 0 && is_early {
-            let why = "it closed the connection in the TLS handshake: perhaps it speaks no TLS";
+            let why = "it closed the connection in the TLS handshake: perhaps it speaks no TLS, or is full";
             return Err(io::Error::new(ErrorKind::UnexpectedEof, why));
         }
         Ok(got)
@@ -310,6 +310,10 @@ fn distrust(wrong: &CertificateError) -> TlsError {
                 "it is that of an authority, which has to sign another for it".into(),
             )
         }
+        // An authority of this name is trusted, with another key.
+        Wrong::BadSignature
+        | Wrong::UnsupportedSignatureAlgorithmContext { .. }
+        | Wrong::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => TlsError::UnknownIssuer,
         wrong => TlsError::Unusable(wrong.to_string()),
     }
 }

@@ -96,8 +96,13 @@ impl Secure {
                 }
                 Err(e) => return Err(e),
             }
-            self.flush(socket)?;
-            is_drained = self.receive(socket)?.is_drained;
+            // A socket that takes nothing may still have an alert, which says more.
+            let stuck = self.flush(socket).err();
+            match (self.receive(socket), stuck) {
+                (Ok(Got { bytes: 0, .. }), Some(stuck)) => return Err(stuck),
+                (Err(e), Some(stuck)) if e.kind() != ErrorKind::InvalidData => return Err(stuck),
+                (got, _) => is_drained = got?.is_drained,
+            }
         }
     }
 
@@ -127,8 +132,8 @@ impl Secure {
             Ok(state) => {
                 self.held = state.plaintext_bytes_to_read();
                 self.is_ended = state.peer_has_closed();
-                // The answers of a handshake.
-                self.flush(socket)?;
+                // The answers of a handshake. If they cannot go, the next flush says so.
+                let _ = self.flush(socket);
                 Ok(Got { bytes, is_drained })
             }
             Err(e) => {

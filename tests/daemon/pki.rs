@@ -68,7 +68,9 @@ const SCRIPTS: [(&str, &str); 6] = [
              openssl ecparam -name prime256v1 -genkey -noout -out $ca.key
              openssl req -x509 -new -key $ca.key -subj \"/CN=$ca\" -days 3650 -out $ca.pem \
                  -addext basicConstraints=critical,CA:TRUE
-         done",
+         done
+         openssl req -x509 -newkey rsa:2048 -nodes -keyout twin.key -subj /CN=ca -days 365 -out twin.pem \
+             -addext basicConstraints=CA:FALSE -addext subjectAltName=DNS:localhost,IP:127.0.0.1",
     ),
     (
         "keys",

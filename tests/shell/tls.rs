@@ -1,6 +1,7 @@
 //! `dflock` over TLS, at the real server. Not here: what the client library does with the bytes, which has its own tests.
 //! Invariant: as in main.rs; without openssl(1) nothing is tested, and that is said.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use crate::daemon::Daemon;
@@ -156,8 +157,42 @@ fn a_server_without_tls_is_asked_in_vain() {
     let ca = pki.path("ca.pem");
     let end = run(at(daemon.addr, &["-n", "--tls-ca", &ca, "k", "true"]));
     end.complains(69);
-    let hint = "it closed the connection in the TLS handshake: perhaps it speaks no TLS\n";
+    let hint =
+        "it closed the connection in the TLS handshake: perhaps it speaks no TLS, or is full\n";
     assert!(end.err.ends_with(hint), "{end:?}");
+}
+
+#[test]
+fn a_port_that_is_closed_is_told_as_without_tls() {
+    let Some(pki) = pki() else { return };
+    let addr = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let end = run(at(
+        addr,
+        &["-n", "--tls-ca", &pki.path("ca.pem"), "k", "true"],
+    ));
+    end.complains(69);
+    assert!(end.err.contains("Connection refused"), "{end:?}");
+}
+
+/// Another authority of the name that is trusted, and with a key of another kind.
+#[test]
+fn an_authority_that_only_has_the_same_name_is_not_trusted() {
+    let Some(pki) = pki() else { return };
+    let options = pki.options("twin.pem", "twin.key");
+    let daemon = Daemon::start(&[&options[0], &options[1]]);
+    let end = run(at(
+        daemon.addr,
+        &["-n", "--tls-ca", &pki.path("ca.pem"), "k", "true"],
+    ));
+    end.complains(76);
+    assert!(
+        end.err
+            .contains("signed by no authority that is trusted here"),
+        "{end:?}"
+    );
 }
 
 #[test]
