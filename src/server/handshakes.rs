@@ -12,6 +12,7 @@ use crate::tls::told;
 
 impl Sockets {
     /// Goes on with one of which something has come, and ends those that take too long.
+    #[inline(never)]
     pub fn shake_hands(&mut self, now: Us, hub: &mut Hub, refusals: &mut Refusals) {
         self.handshakes.begin_turn(now);
         self.end_late_handshakes(hub, refusals);

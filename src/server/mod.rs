@@ -223,7 +223,13 @@ impl Server {
         let told = earlier(self.doors.deadline(), self.refusals.deadline());
         let told = earlier(told, self.manager.deadline());
         #[cfg(feature = "tls")]
-        let told = earlier(told, self.tls_deadline());
+        let told = match &self.tls {
+            Some(tls) => earlier(
+                told,
+                earlier(self.sockets.handshakes.deadline(), Some(tls.deadline())),
+            ),
+            None => told,
+        };
         let deadline = earlier(self.hub.deadline(), told);
         let busy = self.doors.may_accept()
             || self.sockets.have_work()
@@ -282,8 +288,11 @@ impl Server {
         }
         self.sockets.read_again(to_read, &mut self.hub);
         #[cfg(feature = "tls")]
-        self.sockets
-            .shake_hands(self.now, &mut self.hub, &mut self.refusals);
+        if let Some(tls) = &mut self.tls {
+            self.sockets
+                .shake_hands(self.now, &mut self.hub, &mut self.refusals);
+            tls.report(self.now, &mut self.log);
+        }
         self.advance_heard(asked, events.iter().count());
         if self.hub.wants_vitals() {
             self.hub.set_vitals(self.vitals());
@@ -301,10 +310,6 @@ impl Server {
         }
         if self.has_news() {
             self.report();
-        }
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &mut self.tls {
-            tls.report(self.now, &mut self.log);
         }
         if self.manager.is_there() {
             self.manager.turned(self.now, self.load());
@@ -444,13 +449,6 @@ impl Server {
             waiters: locks.counts().waiting,
             connections: self.doors.connections(),
         }
-    }
-
-    /// When TLS needs the next turn: a handshake may take too long, or the log is to be told of the certificate's end.
-    #[cfg(feature = "tls")]
-    fn tls_deadline(&self) -> Option<Us> {
-        let tls = self.tls.as_ref()?;
-        earlier(self.sockets.handshakes.deadline(), Some(tls.deadline()))
     }
 
     /// The counts of the outer ring, for the metrics.

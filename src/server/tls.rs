@@ -176,6 +176,7 @@ impl Tls {
     }
 
     /// Warns the log once a day, and of a new certificate at once.
+    #[inline(never)]
     pub(super) fn report(&mut self, now: Us, log: &mut Log) {
         if now < self.tell {
             return;
