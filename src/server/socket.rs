@@ -71,7 +71,7 @@ impl Socket {
             hub.writable(self.id);
         }
         #[cfg(feature = "tls")]
-        if event.is_writable() && self.stream.flush().is_err() {
+        if event.is_writable() && self.stream.speak().is_err() {
             hub.closed(self.id);
         }
         left

@@ -107,9 +107,9 @@ impl Stream {
     }
 
     /// Sends what TLS has to say for itself.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub fn speak(&mut self) -> io::Result<()> {
         match self {
-            Stream::Tls(socket, Some(secure)) => secure.flush(socket).map(drop),
+            Stream::Tls(socket, Some(secure)) => secure.speak(socket),
             _ => Ok(()),
         }
     }

@@ -35,6 +35,7 @@ pub struct Tls {
     http: Arc<ServerConfig>,
     /// From when to when the certificate counts, in seconds since 1970; None if it does not say so.
     span: Option<(u64, u64)>,
+    is_authority: bool,
     /// When the log is told of the end next.
     tell: Us,
 }
@@ -80,6 +81,7 @@ impl Tls {
         let mut tls = Tls::load(files.clone(), false)?;
         warnings.extend(key.exposure());
         warnings.extend(tls.warning(unix_us() / SECOND));
+        warnings.extend(tls.authority());
         tls.tell = sys::now().saturating_add(DAY_S * SECOND);
         Ok(Some(tls))
     }
@@ -98,6 +100,7 @@ impl Tls {
         let (cert, key) = pair.expect("a certificate has its key");
         let chain = pem::certificates(&read(cert)?).map_err(|e| NoTls::of(cert, e))?;
         let span = certificate::span_s(&chain[0]);
+        let is_authority = certificate::is_authority(&chain[0]);
         let private = pem::key(&read(key)?).map_err(|e| NoTls::of(key, e))?;
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder
@@ -134,6 +137,7 @@ impl Tls {
             http,
             config: Arc::new(config),
             span,
+            is_authority,
             tell: 0,
         })
     }
@@ -186,6 +190,14 @@ impl Tls {
         if let Some(warning) = self.warning(unix_us / SECOND) {
             log.warn(unix_us, "warning", &[("text", &warning)]);
         }
+    }
+
+    /// A warning if the certificate is that of an authority, as openssl(1) makes them unless it is told otherwise.
+    fn authority(&self) -> Option<String> {
+        let File { path, from } = self.files.cert.as_ref().filter(|_| self.is_authority)?;
+        Some(format!(
+            "{from}: the certificate in {path:?} is that of an authority, which dflock(1) and others refuse: make one with basicConstraints=CA:FALSE"
+        ))
     }
 
     /// What is wrong with the time of the certificate, by this wall clock, or will be soon.

@@ -7,8 +7,8 @@ use x509_cert::attr::AttributeValue;
 use x509_cert::der::Decode;
 use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, TeletexStringRef, Utf8StringRef};
 use x509_cert::der::oid::db::rfc4519::CN;
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName};
 use x509_cert::time::Time;
 
 /// A name that is longer is cut, so that lines with it stay readable; in characters.
@@ -20,6 +20,13 @@ pub fn span_s(certificate: &CertificateDer) -> Option<(u64, u64)> {
     let validity = certificate.tbs_certificate.validity;
     let seconds = |time: Time| time.to_unix_duration().as_secs();
     Some((seconds(validity.not_before), seconds(validity.not_after)))
+}
+
+/// Whether it is the certificate of an authority. Many clients refuse it as that of a server, those by rustls among them.
+pub fn is_authority(certificate: &CertificateDer) -> bool {
+    let certificate = Certificate::from_der(certificate).ok();
+    let basic = certificate.and_then(|it| it.tbs_certificate.get::<BasicConstraints>().ok()?);
+    basic.is_some_and(|(_, basic)| basic.ca)
 }
 
 /// Whose certificate it is: the common name of its subject, or else the first of its other names that is a host, a URI or

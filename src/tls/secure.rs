@@ -1,6 +1,7 @@
 //! One TLS session over a socket, which may block or not; a timeout of one that blocks is "would block". The caller keeps
 //! what it has to send until it is counted, so nothing is in two buffers but the record under way.
-//! Invariant: it asks the socket for more only when all that has arrived was taken.
+//! Invariants: it asks the socket for more only when all that has arrived was taken; of a record under way nothing is sent
+//! but by a write, which counts it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -97,7 +98,7 @@ impl Secure {
                 Err(e) => return Err(e),
             }
             // A socket that takes nothing may still have an alert, which says more.
-            let stuck = self.flush(socket).err();
+            let stuck = self.speak(socket).err();
             match (self.receive(socket), stuck) {
                 (Ok(Got { bytes: 0, .. }), Some(stuck)) => return Err(stuck),
                 (Err(e), Some(stuck)) if e.kind() != ErrorKind::InvalidData => return Err(stuck),
@@ -111,7 +112,7 @@ impl Secure {
     /// # Errors
     /// As for [`Secure::read`], and [`ErrorKind::UnexpectedEof`] if the peer has finished before.
     pub fn shake_hands(&mut self, socket: &mut (impl Read + Write)) -> io::Result<()> {
-        self.flush(socket)?;
+        self.speak(socket)?;
         while self.is_handshaking() {
             if self.receive(socket)?.bytes == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -132,13 +133,13 @@ impl Secure {
             Ok(state) => {
                 self.held = state.plaintext_bytes_to_read();
                 self.is_ended = state.peer_has_closed();
-                // The answers of a handshake. If they cannot go, the next flush says so.
-                let _ = self.flush(socket);
+                // The answers of a handshake. If they cannot go, the next call says so.
+                let _ = self.speak(socket);
                 Ok(Got { bytes, is_drained })
             }
             Err(e) => {
                 // The alert. An error of the socket says less.
-                let _ = self.flush(socket);
+                let _ = self.speak(socket);
                 Err(io::Error::new(ErrorKind::InvalidData, e))
             }
         }
@@ -167,11 +168,20 @@ impl Secure {
         Ok(sent)
     }
 
-    /// Sends what is encrypted, and what TLS itself has to say: answers of the handshake, alerts. Whether all of it is out.
+    /// Sends what TLS itself has to say: answers of the handshake, alerts. Behind a record under way it waits for the write
+    /// that sends the rest of that.
     ///
     /// # Errors
     /// Those of the socket but [`ErrorKind::WouldBlock`].
-    pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
+    pub fn speak(&mut self, socket: &mut impl Write) -> io::Result<()> {
+        match self.under_way {
+            0 => self.flush(socket).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what is encrypted. Whether all of it is out.
+    fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         while self.session.wants_write() {
             match self.session.write_tls(socket) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -184,11 +194,12 @@ impl Secure {
         Ok(true)
     }
 
-    /// Tells the peer by close_notify that nothing more comes, as far as the socket takes it.
+    /// Tells the peer by close_notify that nothing more comes, as far as the socket takes it. Behind a record under way
+    /// nothing can be told.
     pub fn finish(&mut self, socket: &mut impl Write) {
         self.session.send_close_notify();
         // Whoever has gone does not miss it.
-        let _ = self.flush(socket);
+        let _ = self.speak(socket);
     }
 }
 

@@ -163,6 +163,30 @@ fn a_server_without_tls_is_asked_in_vain() {
 }
 
 #[test]
+fn a_holder_is_listed_by_the_name_in_its_certificate() {
+    let Some(pki) = pki() else { return };
+    let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|name| pki.path(name));
+    let Some(scene) = Scene::with("server.pem", &["--tls-client-ca", &ca]) else {
+        return;
+    };
+    let known = |args: &[&str]| {
+        let own = ["--tls-cert", &cert, "--tls-key", &key];
+        scene.prints(&[&own, args].concat())
+    };
+    let dflock = env!("CARGO_BIN_EXE_dflock");
+    let server = scene.daemon.addr.to_string();
+    let options = format!("--server {server} --tls-ca {ca} --tls-cert {cert} --tls-key {key}");
+    let listed = known(&["k", "-c", &format!("'{dflock}' {options} ls")]);
+    assert!(listed.contains(" 'worker 7'@127.0.0.1:"), "{listed}");
+    let json = known(&["k", "-c", &format!("'{dflock}' {options} -o json stat k")]);
+    assert_eq!(
+        json.matches(r#""peer_name":"worker 7""#).count(),
+        2,
+        "{json}"
+    );
+}
+
+#[test]
 fn a_port_that_is_closed_is_told_as_without_tls() {
     let Some(pki) = pki() else { return };
     let addr = TcpListener::bind("127.0.0.1:0")

@@ -122,6 +122,13 @@ fn a_certificate_that_ends_and_a_key_that_all_may_read_are_warned_of_at_the_star
             "{line}"
         );
     }
+    let line = serve(pki, "ca.pem", "ca.key", &[]).said.clone();
+    assert!(line.contains("is that of an authority"), "{line}");
+    assert!(
+        !serve(pki, "server.pem", "server.key", &[])
+            .said
+            .contains(" warn ")
+    );
     let open = format!("{}-open", pki.path("server.key"));
     fs::copy(pki.path("server.key"), &open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();

@@ -3,6 +3,7 @@
 
 mod clients;
 mod files;
+mod session;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

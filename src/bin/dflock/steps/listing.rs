@@ -37,6 +37,8 @@ pub struct Hold {
     pub owner: Option<String>,
     /// The address of its connection.
     pub from: Option<String>,
+    /// The name in the certificate that it has shown.
+    pub name: Option<String>,
     /// Seconds since it began.
     pub age: Option<f64>,
     /// Seconds until its lease ends.
@@ -171,6 +173,7 @@ impl Hold {
             connection: id.filter(|&id| id > 0),
             owner: text("owner"),
             from: text("peer"),
+            name: text("peer_name"),
             age: seconds("held_s").or_else(|| seconds("waited_s")),
             left: seconds("lease_expires_in_s"),
             fence: fence.and_then(|fence| u64::from_str_radix(fence, 16).ok()),
@@ -183,13 +186,23 @@ impl Hold {
         dashed(self.owner.as_deref().map(|owner| pasted(owner.as_bytes())))
     }
 
-    /// The address, as a cell of a table. Without a connection a hold has none.
+    /// The address, and the name in the certificate if there is one, as a cell of a table. Without a connection a hold has none.
     pub fn whence(&self) -> String {
-        let from = self
-            .from
-            .clone()
-            .or_else(|| self.detached.then(|| "(detached)".to_string()));
-        dashed(from)
+        let named = |from: &String| match &self.name {
+            Some(name) => format!("{}@{from}", pasted(name.as_bytes())),
+            None => from.clone(),
+        };
+        let from = self.from.as_ref().map(named);
+        dashed(from.or_else(|| self.detached.then(|| "(detached)".to_string())))
+    }
+}
+
+impl Hold {
+    /// Adds the name in the certificate of its connection, if there is one.
+    pub fn insert_name(&self, members: &mut Map<String, Value>) {
+        if let Some(name) = &self.name {
+            members.insert("peer_name".into(), name.clone().into());
+        }
     }
 }
 
@@ -210,6 +223,7 @@ impl Row {
         row.insert("holder".into(), self.hold.connection.into());
         row.insert("owner".into(), self.hold.owner.clone().into());
         row.insert("from".into(), self.hold.from.clone().into());
+        self.hold.insert_name(&mut row);
         row.insert("seconds_held".into(), self.hold.age.into());
         row.insert("seconds_left".into(), self.hold.left.into());
         let fence = self.hold.fence.map(|fence| fence.to_string());

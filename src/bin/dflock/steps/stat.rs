@@ -180,6 +180,7 @@ fn ticket(hold: &Hold) -> Value {
     ticket.insert("connection".into(), hold.connection.into());
     ticket.insert("owner".into(), hold.owner.clone().into());
     ticket.insert("from".into(), hold.from.clone().into());
+    hold.insert_name(&mut ticket);
     match hold.fence {
         Some(fence) => {
             ticket.insert("fence".into(), fence.to_string().into());
