@@ -4,6 +4,7 @@
 
 pub mod buffer;
 pub mod date;
+pub mod got;
 pub mod grid;
 pub mod histogram;
 pub mod list;

@@ -155,8 +155,9 @@ impl Link {
         let mut chunk = [0; CHUNK];
         while !self.ended {
             match self.stream.receive(&mut chunk) {
-                Ok(Got { bytes: 0, .. }) => self.ended = true,
-                Ok(Got { bytes, .. }) => self.input.extend_from_slice(&chunk[..bytes]),
+                Ok(Got::End) => self.ended = true,
+                Ok(Got::Nothing) => {}
+                Ok(Got::Bytes { count, .. }) => self.input.extend_from_slice(&chunk[..count]),
                 Err(e) if is_early(&e) => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => self.fail(e),

@@ -3,14 +3,7 @@
 
 use std::io::{self, Read, Write};
 
-/// What a read has brought.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Got {
-    /// So many bytes; none if the peer has finished.
-    pub bytes: usize,
-    /// The socket has nothing more, as far as is known.
-    pub is_drained: bool,
-}
+use crate::base::got::Got;
 
 /// How to use TLS: this build does not know.
 #[derive(Clone, Debug)]

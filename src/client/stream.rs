@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, Shutdown};
 
 use super::TlsError;
-pub use super::tls::Got;
 use super::tls::{Connector, Session};
+pub use crate::base::got::Got;
 
 /// The first byte of an alert of TLS (RFC 8446, 5.1). No answer of a dflockd begins with it.
 const ALERT: u8 = 21;
@@ -89,8 +89,7 @@ impl<S: Read + Write> Stream<S> {
                     return Err(TlsError::OnlyTls.into());
                 }
                 *is_mute &= bytes == 0;
-                let is_drained = bytes < buffer.len();
-                Ok(Got { bytes, is_drained })
+                Ok(Got::plain(bytes, buffer.len()))
             }
             Layer::Tls(session) => session.read(&mut self.socket, buffer),
         }
@@ -145,7 +144,12 @@ impl Stream<mio::net::TcpStream> {
 
 impl<S: Read + Write> Read for Stream<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer).map(|got| got.bytes)
+        match self.receive(buffer)? {
+            Got::Bytes { count, .. } => Ok(count),
+            // The caller looks at its clock, and asks again.
+            Got::Nothing => Err(ErrorKind::Interrupted.into()),
+            Got::End => Ok(0),
+        }
     }
 }
 

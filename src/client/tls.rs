@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
 use super::TlsError;
-pub use crate::tls::Got;
+use crate::base::got::Got;
 use crate::tls::{Secure, VERSIONS, pem, provider};
 
 /// No file of certificates is longer, in bytes.
@@ -251,7 +251,7 @@ impl Session {
         let read = self.0.read(socket, buffer);
         let is_early = self.is_handshaking();
         let got = read.map_err(|e| told(e, is_early))?;
-        if got.bytes == 0 && is_early {
+        if got == Got::End && is_early {
             let why = "it closed the connection in the TLS handshake: perhaps it speaks no TLS, or is full";
             return Err(io::Error::new(ErrorKind::UnexpectedEof, why));
         }

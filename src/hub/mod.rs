@@ -334,6 +334,7 @@ impl Hub {
         self.sessions[slot]
             .outlet
             .clear(slot, &mut self.pool, &mut self.budget);
+        self.mark_dirty(slot);
     }
 
     /// The kernel has room again for what a peer is to be sent.

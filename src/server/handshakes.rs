@@ -51,7 +51,8 @@ impl Sockets {
         };
         socket.again = false;
         match socket.stream.shake_hands() {
-            Ok(name) => {
+            Ok(true) => {
+                let name = socket.stream.peer_name();
                 self.handshakes.end();
                 if let Some(name) = name {
                     hub.named(id, &name);
@@ -59,6 +60,11 @@ impl Sockets {
                 // What was to be sent before could not be.
                 hub.writable(id);
                 self.read_now(id, hub);
+            }
+            Ok(false) => {
+                // No edge tells of what is left.
+                socket.again = true;
+                self.handshakes.push_ready(id);
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(e) if e.kind() == ErrorKind::InvalidData => {

@@ -10,7 +10,8 @@ use mio::{Interest, Registry, Token};
 
 #[cfg(feature = "tls")]
 use super::handshake_queue::Queue;
-use super::stream::{Got, Stream};
+use super::stream::Stream;
+use crate::base::got::Got;
 use crate::base::grid::Grid;
 use crate::command::SessionId;
 use crate::hub::{Hub, INPUT_MAX, Next, Wrote};
@@ -106,13 +107,19 @@ impl Socket {
                 return Left::Nothing;
             }
             match self.stream.read(&mut buffer[..room]) {
-                Ok(Got { bytes: 0, .. }) => hub.finished(self.id),
-                Ok(Got { bytes, is_drained }) => {
+                Ok(Got::End) => hub.finished(self.id),
+                Ok(Got::Nothing) => return Left::More,
+                Ok(Got::Bytes {
+                    count,
+                    is_drained,
+                    is_last,
+                }) => {
+                    self.fin |= is_last;
                     if self.fin {
                         // A peer that has sent its last bytes may not be there to hear of a grant.
                         hub.hung_up(self.id);
                     }
-                    hub.received(self.id, &buffer[..bytes]);
+                    hub.received(self.id, &buffer[..count]);
                     if !is_drained {
                         return Left::More;
                     }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
+use crate::base::got::Got;
 #[cfg(feature = "tls")]
 use crate::tls::{Secure, certificate};
 
@@ -17,14 +18,6 @@ pub(super) enum Stream {
     /// Without a session once TLS has failed: nothing that comes can be understood.
     #[cfg(feature = "tls")]
     Tls(TcpStream, Option<Box<Secure>>),
-}
-
-/// What a read has brought.
-pub(super) struct Got {
-    /// So many bytes; none if the peer has finished.
-    pub bytes: usize,
-    /// There is nothing more, as far as is known: an edge will tell of it.
-    pub is_drained: bool,
 }
 
 impl Stream {
@@ -45,13 +38,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(socket, None) => take(socket, buffer),
             #[cfg(feature = "tls")]
-            Stream::Tls(socket, Some(secure)) => {
-                let got = secure.read(socket, buffer)?;
-                Ok(Got {
-                    bytes: got.bytes,
-                    is_drained: got.is_drained,
-                })
-            }
+            Stream::Tls(socket, Some(secure)) => secure.read(socket, buffer),
         }
     }
 
@@ -92,13 +79,20 @@ impl Stream {
         matches!(self, Stream::Tls(_, Some(secure)) if secure.is_handshaking())
     }
 
-    /// Moves the handshake on. Returns what the peer's certificate calls it, if it has shown one.
-    pub fn shake_hands(&mut self) -> io::Result<Option<String>> {
-        let Stream::Tls(socket, Some(secure)) = self else {
-            return Ok(None);
+    /// Moves the handshake on by a step. Whether it is over.
+    pub fn shake_hands(&mut self) -> io::Result<bool> {
+        match self {
+            Stream::Tls(socket, Some(secure)) => secure.shake_hands(socket),
+            _ => Ok(true),
+        }
+    }
+
+    /// What the peer's certificate calls it, if it has shown one.
+    pub fn peer_name(&self) -> Option<String> {
+        let Stream::Tls(_, Some(secure)) = self else {
+            return None;
         };
-        secure.shake_hands(socket)?;
-        Ok(secure.peer_certificate().and_then(certificate::name))
+        secure.peer_certificate().and_then(certificate::name)
     }
 
     /// Where the peer is, if it still is there.
@@ -122,10 +116,9 @@ impl Stream {
     }
 }
 
-/// A short read has emptied the socket.
 #[inline(always)]
 fn take(socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Got> {
-    let bytes = socket.read(buffer)?;
-    let is_drained = bytes < buffer.len();
-    Ok(Got { bytes, is_drained })
+    socket
+        .read(buffer)
+        .map(|count| Got::plain(count, buffer.len()))
 }

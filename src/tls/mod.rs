@@ -14,7 +14,7 @@ use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::version::{TLS12, TLS13};
 
-pub use secure::{Got, Secure};
+pub use secure::Secure;
 
 /// The versions that both ends speak: 1.2 (RFC 5246) and 1.3 (RFC 8446).
 pub static VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];

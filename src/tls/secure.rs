@@ -9,6 +9,8 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
+use crate::base::got::Got;
+
 /// Plaintext that is encrypted before the socket is written to again: two records of the largest size; RFC 8446, 5.1.
 const CHUNK: usize = 32 * 1024;
 
@@ -22,15 +24,6 @@ pub struct Secure {
     is_ended: bool,
     /// Bytes of the caller's output that are encrypted, and that the socket has not taken to their end.
     under_way: usize,
-}
-
-/// What a read has brought.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Got {
-    /// So many bytes; none if the peer has finished.
-    pub bytes: usize,
-    /// The socket has nothing more, as far as is known.
-    pub is_drained: bool,
 }
 
 impl Secure {
@@ -72,57 +65,54 @@ impl Secure {
         self.session.peer_certificates()?.first()
     }
 
-    /// Takes plaintext that has arrived, and moves the handshake on. Without any bytes the peer has finished, whether or not
-    /// it said so by close_notify.
+    /// Takes plaintext that has arrived, and moves the handshake on: receives once if there is none yet. The end may have
+    /// come with or without close_notify.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] if nothing more has arrived, [`ErrorKind::InvalidData`] with the library's error if it is no
     /// TLS that is agreed upon: then the alert is sent as far as the socket takes it. Any other is the socket's.
     pub fn read(&mut self, socket: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<Got> {
         let mut is_drained = false;
-        loop {
-            match self.session.reader().read(buffer) {
-                Ok(bytes) => {
-                    self.held = self.held.saturating_sub(bytes);
-                    let is_drained = is_drained && self.held == 0 && !self.is_ended;
-                    return Ok(Got { bytes, is_drained });
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                // No close_notify: many clients just close.
-                Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
-                    return Ok(Got {
-                        bytes: 0,
-                        is_drained: true,
-                    });
-                }
-                Err(e) => return Err(e),
-            }
+        if self.held == 0 && !self.is_ended {
             // A socket that takes nothing may still have an alert, which says more.
             let stuck = self.speak(socket).err();
             match (self.receive(socket), stuck) {
-                (Ok(Got { bytes: 0, .. }), Some(stuck)) => return Err(stuck),
+                (Ok(Received { bytes: 0, .. }), Some(stuck)) => return Err(stuck),
                 (Err(e), Some(stuck)) if e.kind() != ErrorKind::InvalidData => return Err(stuck),
-                (got, _) => is_drained = got?.is_drained,
+                (received, _) => is_drained = received?.is_drained,
             }
+        }
+        match self.session.reader().read(buffer) {
+            Ok(0) => Ok(Got::End),
+            Ok(count) => {
+                self.held = self.held.saturating_sub(count);
+                Ok(Got::Bytes {
+                    count,
+                    is_drained: is_drained && self.held == 0,
+                    is_last: self.is_ended,
+                })
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(Got::Nothing),
+            // No close_notify: many clients just close.
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(Got::End),
+            Err(e) => Err(e),
         }
     }
 
-    /// Moves the handshake on, to its end if the peer's part of it is here.
+    /// Moves the handshake on: receives once. Whether it is over; if not, there may be more of it to come.
     ///
     /// # Errors
     /// As for [`Secure::read`], and [`ErrorKind::UnexpectedEof`] if the peer has finished before.
-    pub fn shake_hands(&mut self, socket: &mut (impl Read + Write)) -> io::Result<()> {
+    pub fn shake_hands(&mut self, socket: &mut (impl Read + Write)) -> io::Result<bool> {
         self.speak(socket)?;
-        while self.is_handshaking() {
-            if self.receive(socket)?.bytes == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
+        if self.is_handshaking() && self.receive(socket)?.bytes == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
         }
-        Ok(())
+        Ok(!self.is_handshaking())
     }
 
-    /// Receives once, and decrypts. Returns how many bytes came, none if the peer has finished.
-    fn receive(&mut self, socket: &mut (impl Read + Write)) -> io::Result<Got> {
+    /// Receives once, and decrypts.
+    fn receive(&mut self, socket: &mut (impl Read + Write)) -> io::Result<Received> {
         let mut tap = Tap {
             socket: &mut *socket,
             is_drained: false,
@@ -135,7 +125,7 @@ impl Secure {
                 self.is_ended = state.peer_has_closed();
                 // The answers of a handshake. If they cannot go, the next call says so.
                 let _ = self.speak(socket);
-                Ok(Got { bytes, is_drained })
+                Ok(Received { bytes, is_drained })
             }
             Err(e) => {
                 // The alert. An error of the socket says less.
@@ -201,6 +191,14 @@ impl Secure {
         // Whoever has gone does not miss it.
         let _ = self.speak(socket);
     }
+}
+
+/// What came from a socket.
+struct Received {
+    /// So many bytes, none if the peer has finished.
+    bytes: usize,
+    /// The socket had fewer than it might.
+    is_drained: bool,
 }
 
 /// A socket that is watched for a read that brings less than it might.

@@ -99,9 +99,12 @@ impl Peer {
             return false;
         }
         match self.stream.receive(&mut self.input[self.tail..]) {
-            Ok(Got { bytes: 0, .. }) => self.ended = true,
-            Ok(Got { bytes, is_drained }) => {
-                self.tail += bytes;
+            Ok(Got::End) => self.ended = true,
+            Ok(Got::Nothing) => return true,
+            Ok(Got::Bytes {
+                count, is_drained, ..
+            }) => {
+                self.tail += count;
                 return !is_drained || is_last;
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => return true,
