@@ -13,13 +13,15 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertSt
 
 use super::TlsError;
 use crate::base::got::Got;
-use crate::tls::{Secure, VERSIONS, pem, provider};
+use crate::tls::pem::{self, Mismatch};
+use crate::tls::{Secure, VERSIONS, alert_name, provider};
 
 /// No file of certificates is longer, in bytes.
 const FILE_MAX: u64 = 16 << 20;
 
 /// How to use TLS. A clone is cheap and shares what it has learned, so that a second session with a server is faster.
-/// The server's certificate is always verified, and so is its name.
+/// The server's certificate is always verified, and so is its name; a second session with the same server goes on from
+/// the first, which did that.
 ///
 /// ```no_run
 /// use dflockd::client::{Client, Options, Tls, TlsFiles};
@@ -198,14 +200,18 @@ fn read<T>(
     of: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<T, BadTls> {
     let mut text = Vec::new();
-    let file = File::open(path).and_then(|file| file.take(FILE_MAX).read_to_end(&mut text));
+    let file = File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text));
     file.map_err(|e| {
         bad(
             part,
             format!("cannot read {path:?}: {e}; want a file in PEM"),
         )
     })?;
-    of(&text).map_err(|why| bad(part, format!("bad file {path:?}: {why}")))
+    let read = match text.len() as u64 > FILE_MAX {
+        true => Err("it has more than 16 MiB".to_string()),
+        false => of(&text),
+    };
+    read.map_err(|why| bad(part, format!("bad file {path:?}: {why}")))
 }
 
 /// The authorities that the system trusts.
@@ -221,13 +227,11 @@ fn system() -> Result<RootCertStore, BadTls> {
 }
 
 fn mismatch(error: &Error, certificate: &Path, key: &Path) -> BadTls {
-    let why = match error {
-        Error::InconsistentKeys(_) => {
-            format!("bad file {key:?}: it is not the key of the certificate in {certificate:?}")
-        }
-        error => format!("bad file {key:?}: {error}"),
+    let (part, path, why) = match pem::mismatch(error, &certificate.to_string_lossy()) {
+        Mismatch::Certificate(why) => (TlsPart::Certificate, certificate, why),
+        Mismatch::Key(why) => (TlsPart::Key, key, why),
     };
-    bad(TlsPart::Key, why)
+    bad(part, format!("bad file {path:?}: {why}"))
 }
 
 impl Connector {
@@ -339,7 +343,7 @@ fn refused(alert: AlertDescription) -> TlsError {
         | Alert::CertificateExpired
         | Alert::CertificateUnknown
         | Alert::UnknownCA
-        | Alert::AccessDenied => TlsError::Refused(format!("{alert:?}")),
+        | Alert::AccessDenied => TlsError::Refused(alert_name(alert)),
         // Before TLS 1.3 some servers say no more when they miss a certificate.
         Alert::HandshakeFailure => TlsError::Other(
             "the server refused the handshake: perhaps it wants a certificate of the client"

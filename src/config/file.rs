@@ -18,6 +18,14 @@ pub struct File {
 }
 
 impl File {
+    /// What has named it, for somebody who looks for it: a credential has no option.
+    pub(super) fn name(&self) -> String {
+        match self.from.as_str() {
+            "CREDENTIALS_DIRECTORY" => format!("the credential {:?}", self.path),
+            from => from.to_string(),
+        }
+    }
+
     /// A warning if every user may read the file.
     pub fn exposure(&self) -> Option<String> {
         exposure(&self.from, &self.path)

@@ -524,14 +524,23 @@ fn exposure(config: &Config) -> Option<String> {
         port.map(|_| host.clone()).filter(|host| !is_loopback(host))
     };
     let distlockd = host(distlockd.port, &distlockd.host);
-    let http = host(http.port, &http.host);
+    let http_host = host(http.port, &http.host);
     let lines = host(Some(config.port), &None);
     let is_distlockd = distlockd.is_some();
-    let host = lines.or(distlockd).or(http)?;
+    let host = lines.or(distlockd).or(http_host.clone())?;
     let mut open = Vec::new();
-    if !config.has_auth() {
+    let is_plain = config.tls.cert.is_some() && !config.tls.http && http_host.is_some();
+    if is_plain {
+        open.push(
+            "HTTP is without TLS there: --http-host=127.0.0.1 lets only a proxy in".to_string(),
+        );
+    }
+    // Nobody comes in without a certificate.
+    let are_known =
+        config.tls.client_ca.is_some() && !is_plain && (!is_distlockd || config.tls.distlockd);
+    if !config.has_auth() && !are_known {
         open.push("without --auth-token-file any client can take any lock".to_string());
-    } else if is_distlockd {
+    } else if config.has_auth() && is_distlockd {
         open.push("with --distlockd-no-auth any distlockd client can take any lock".to_string());
     }
     let limits = [

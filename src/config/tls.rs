@@ -44,8 +44,7 @@ impl Reading {
         }
     }
 
-    /// Who asks for TLS must get it: a certificate is of no use without its key, and the rest of no use without a
-    /// certificate.
+    /// A certificate is of no use without its key, and the rest is of no use without a certificate.
     pub(super) fn check_tls(&self) -> Result<(), String> {
         let Tls {
             cert,
@@ -57,7 +56,7 @@ impl Reading {
             let from = self.settings.from(name);
             (is_on && from != "default").then(|| from.to_string())
         };
-        let from = |file: &Option<File>| file.as_ref().map(|file| file.from.clone());
+        let from = |file: &Option<File>| file.as_ref().map(File::name);
         let tls = &self.config.tls;
         let asks = from(client_ca)
             .or_else(|| switch("http-tls", tls.http))

@@ -225,6 +225,11 @@ impl Hub {
         Some(id)
     }
 
+    /// Where the session's peer is.
+    pub fn peer(&self, id: SessionId) -> Option<SocketAddr> {
+        self.sessions[self.find(id)?].peer
+    }
+
     /// The peer has shown a certificate with this name.
     pub fn named(&mut self, id: SessionId, name: &str) {
         if let Some(slot) = self.find(id) {

@@ -29,6 +29,8 @@ const FIRST: Token = Token(usize::MAX - 2);
 const ACCEPTS_A_TURN: usize = 32;
 /// How often a free port is looked for that is free on all addresses of a host.
 const PORT_TRIES: usize = 64;
+/// When to try again to accept, if there are too many handshakes.
+const PRESSED: Us = 5_000;
 /// When to try again to accept, if the system has no more files and nothing closes.
 const RETRY: Us = 100_000;
 
@@ -215,7 +217,8 @@ impl Doors {
         self.may_accept = false;
         for at in 0..self.doors.len() {
             if world.is_pressed(self.doors[at].face) {
-                self.may_accept |= self.doors[at].accept;
+                // Nothing tells when that is over.
+                self.retry.get_or_insert(now.saturating_add(PRESSED));
             } else if std::mem::take(&mut self.doors[at].accept) {
                 self.accept_at(at, now, world);
             }

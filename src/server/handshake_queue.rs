@@ -28,9 +28,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A turn begins.
+    /// A turn begins. If it comes much too late the process has stood still: what has come meanwhile is to be heard first.
     pub fn begin_turn(&mut self, now: Us) {
         self.now = now;
+        if let Some(&(due, _)) = self.due.front()
+            && due.saturating_add(SECOND) < now
+        {
+            let span = now - due + PATIENCE;
+            self.due.iter_mut().for_each(|(due, _)| *due += span);
+        }
     }
 
     /// A handshake begins.
@@ -71,6 +77,11 @@ impl Queue {
     /// A step of one has taken so long while others had work to do: they have as long for that now.
     pub fn rest(&mut self, span: Us) {
         self.rests = self.now.saturating_add(span.saturating_mul(2));
+    }
+
+    /// Whether bytes that have come are still in their sockets.
+    pub fn is_behind(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Whether some have work to do now.
@@ -120,6 +131,16 @@ mod tests {
             queue.end();
         }
         assert_eq!((queue.next_late(), queue.deadline()), (None, None));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_hears_its_clients_before_it_ends_their_handshakes() {
+        let mut queue = Queue::default();
+        queue.begin(id(0));
+        queue.begin_turn(PATIENCE + SECOND + 1);
+        assert_eq!(queue.next_late(), None);
+        queue.begin_turn(2 * PATIENCE + SECOND + 1);
+        assert_eq!(queue.next_late(), Some((id(0), "it took too long")));
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! The handshakes of TLS, each of which costs as much as a hundred requests: one step of one a turn, within 5 s each, so many
-//! at once, and while others have work to do no more than half of the time. Invariant: a session is given nothing of what its peer sends before its handshake is over.
+//! The handshakes of TLS. One costs as much processor time as some thirty requests with a key of ECDSA, and several times
+//! that with one of RSA. So a turn takes one step of one, and while others have work to do handshakes have no more than
+//! half of the time. Each has 5 s, and there are no more than so many at once. Invariant: a session is given nothing of
+//! what its peer sends before its handshake is over.
 
 use std::io::ErrorKind;
 
@@ -37,7 +39,7 @@ impl Sockets {
             if let Some(socket) = self.of(id)
                 && socket.stream.is_handshaking()
             {
-                refusals.add_failed(why.to_string(), socket.stream.peer());
+                refusals.add_failed(why.to_string(), hub.peer(id));
                 socket.stream.give_up();
                 self.handshakes.end();
                 hub.closed(id);
@@ -68,11 +70,11 @@ impl Sockets {
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(e) if e.kind() == ErrorKind::InvalidData => {
-                refusals.add_failed(told(&e), socket.stream.peer());
+                refusals.add_failed(told(&e), hub.peer(id));
                 socket.garbled(hub);
                 self.handshakes.end();
             }
-            // The client has thought better of it.
+            // The client has disconnected.
             Err(_) => {
                 socket.stream.give_up();
                 self.handshakes.end();

@@ -4,6 +4,8 @@
 //!
 //! A turn: hear every event, let time pass, then settle, keep and flush until nothing is left to be sent.
 
+#[cfg(feature = "tls")]
+mod clients;
 mod doors;
 #[cfg(feature = "tls")]
 mod handshake_queue;
@@ -358,7 +360,7 @@ impl Server {
     /// Notes until when everything that arrived has been heard: until poll was asked, unless this turn has left something
     /// for the next. Then leases wait, because a renewal may be among it, but not for ever.
     fn advance_heard(&mut self, asked: Us, events: usize) {
-        let all = events < EVENTS_A_TURN && self.sockets.to_read() == 0 && !self.hub.is_behind();
+        let all = events < EVENTS_A_TURN && !self.sockets.is_behind() && !self.hub.is_behind();
         if all {
             self.behind = None;
         } else {
@@ -405,7 +407,11 @@ impl Server {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             match tls.reload() {
-                Ok(read) => files.add(read),
+                Ok(read) => {
+                    // That a certificate has expired is to be read before that all is well.
+                    tls.report(self.now, &mut self.log);
+                    files.add(read);
+                }
                 Err(e) => files.fails(&e.path, &e.why, &mut self.log),
             }
         }
@@ -563,6 +569,7 @@ fn http_settings(config: &Config) -> http::Settings {
         max_wait,
         metrics_public,
         is_https: config.tls.has(Face::Http),
+        knows_clients: config.tls.has(Face::Http) && config.tls.client_ca.is_some(),
         host: host.unwrap_or_else(|| config.host.clone()),
         origins,
     }

@@ -167,7 +167,7 @@ pub(super) struct Sockets {
     buffer: Vec<u8>,
     #[cfg(feature = "tls")]
     pub handshakes: Queue,
-    /// Clients that have shaken hands have sent something in this turn.
+    /// There were events in this turn of sockets that have no handshake.
     #[cfg(feature = "tls")]
     pub has_others: bool,
 }
@@ -236,6 +236,16 @@ impl Sockets {
     /// How many sockets are to be read although no event says so.
     pub fn to_read(&self) -> usize {
         self.again.len()
+    }
+
+    /// Whether sockets have bytes that have come and are left for another turn.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.handshakes.is_behind() {
+            return true;
+        }
+        self.to_read() > 0
     }
 
     /// Whether there is work of which no event says so.

@@ -3,8 +3,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-#[cfg(feature = "tls")]
-use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
@@ -93,11 +91,6 @@ impl Stream {
             return None;
         };
         secure.peer_certificate().and_then(certificate::name)
-    }
-
-    /// Where the peer is, if it still is there.
-    pub fn peer(&mut self) -> Option<SocketAddr> {
-        self.source().peer_addr().ok()
     }
 
     /// Sends what TLS has to say for itself.

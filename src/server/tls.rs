@@ -6,15 +6,17 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 
+use super::clients::Verifier;
 use super::unix_us;
 use crate::base::date::Date;
 use crate::command::{SECOND, Us};
 use crate::config::{self, File, content};
 use crate::log::Log;
 use crate::sys;
-use crate::tls::{Secure, VERSIONS, certificate, pem, provider};
+use crate::tls::pem::{self, Mismatch};
+use crate::tls::{Secure, VERSIONS, certificate, provider};
 use crate::wire::Face;
 
 /// How much of a file is read: hundreds of certificates.
@@ -33,9 +35,10 @@ pub struct Tls {
     config: Arc<ServerConfig>,
     #[cfg(feature = "http")]
     http: Arc<ServerConfig>,
-    /// From when to when the certificate counts, in seconds since 1970; None if it does not say so.
+    /// From when to when the certificate is valid, in seconds since 1970; None if it does not say so.
     span: Option<(u64, u64)>,
-    is_authority: bool,
+    /// Why clients would refuse the certificate.
+    doubt: Option<&'static str>,
     /// When the log is told of the end next.
     tell: Us,
 }
@@ -81,7 +84,7 @@ impl Tls {
         let mut tls = Tls::load(files.clone(), false)?;
         warnings.extend(key.exposure());
         warnings.extend(tls.warning(unix_us() / SECOND));
-        warnings.extend(tls.authority());
+        warnings.extend(tls.doubt());
         tls.tell = sys::now().saturating_add(DAY_S * SECOND);
         Ok(Some(tls))
     }
@@ -100,7 +103,7 @@ impl Tls {
         let (cert, key) = pair.expect("a certificate has its key");
         let chain = pem::certificates(&read(cert)?).map_err(|e| NoTls::of(cert, e))?;
         let span = certificate::span_s(&chain[0]);
-        let is_authority = certificate::is_authority(&chain[0]);
+        let doubt = certificate::doubt(&chain[0]);
         let private = pem::key(&read(key)?).map_err(|e| NoTls::of(key, e))?;
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder
@@ -110,11 +113,8 @@ impl Tls {
             None => builder.with_no_client_auth(),
             Some(file) => {
                 let roots = pem::authorities(&read(file)?).map_err(|e| NoTls::of(file, e))?;
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-                        .build()
-                        .map_err(|e| NoTls::of(file, e))?;
-                builder.with_client_cert_verifier(verifier)
+                let verifier = Verifier::new(roots).map_err(|e| NoTls::of(file, e))?;
+                builder.with_client_cert_verifier(Arc::new(verifier))
             }
         };
         let mut config = builder
@@ -137,7 +137,7 @@ impl Tls {
             http,
             config: Arc::new(config),
             span,
-            is_authority,
+            doubt,
             tell: 0,
         })
     }
@@ -192,12 +192,11 @@ impl Tls {
         }
     }
 
-    /// A warning if the certificate is that of an authority, as openssl(1) makes them unless it is told otherwise.
-    fn authority(&self) -> Option<String> {
-        let File { path, from } = self.files.cert.as_ref().filter(|_| self.is_authority)?;
-        Some(format!(
-            "{from}: the certificate in {path:?} is that of an authority, which dflock(1) and others refuse: make one with basicConstraints=CA:FALSE"
-        ))
+    /// A warning if clients such as dflock(1) refuse the certificate, whoever has signed it.
+    fn doubt(&self) -> Option<String> {
+        let File { path, from } = self.files.cert.as_ref()?;
+        let doubt = self.doubt?;
+        Some(format!("{from}: the certificate in {path:?} {doubt}"))
     }
 
     /// What is wrong with the time of the certificate, by this wall clock, or will be soon.
@@ -210,13 +209,13 @@ impl Tls {
             format!("{year:04}-{month:02}-{day:02}")
         });
         let what = if now_s < begin {
-            format!("counts only from {} on", day(begin))
+            format!("is not valid before {}: clients refuse it", day(begin))
         } else if now_s >= end {
-            format!("has ended on {}: clients refuse it", day(end))
+            format!("has expired on {}: clients refuse it", day(end))
         } else if end - now_s <= WARN_S {
             let days = (end - now_s).div_ceil(DAY_S);
             let word = if days == 1 { "day" } else { "days" };
-            format!("ends on {}, in {days} {word}", day(end))
+            format!("expires on {}, in {days} {word}", day(end))
         } else {
             return None;
         };
@@ -225,31 +224,10 @@ impl Tls {
     }
 }
 
-/// What the library says of a certificate and its key, in words for who has to mend it.
+/// What is wrong with a pair, at the file that somebody has to mend.
 fn told(error: &rustls::Error, cert: &File, key: &File) -> NoTls {
-    match error {
-        rustls::Error::InconsistentKeys(_) => NoTls::of(
-            key,
-            format!(
-                "it is not the key of the first certificate in {:?}, which must be the server's own",
-                cert.path
-            ),
-        ),
-        // Of OpenSSL's the ones without any extension.
-        rustls::Error::InvalidCertificate(why)
-            if format!("{why:?}").contains("UnsupportedCertVersion") =>
-        {
-            NoTls::of(
-                cert,
-                "its X.509 version is 1; want 3, with the names of the server in subjectAltName",
-            )
-        }
-        rustls::Error::InvalidCertificate(_) => NoTls::of(cert, error),
-        // The provider's, of any key that it does not know.
-        rustls::Error::General(_) => NoTls::of(
-            key,
-            "want a key of RSA with 2048 to 8192 bits, of ECDSA on P-256 or P-384, or of Ed25519",
-        ),
-        _ => NoTls::of(key, error),
+    match pem::mismatch(error, &cert.path) {
+        Mismatch::Certificate(why) => NoTls::of(cert, why),
+        Mismatch::Key(why) => NoTls::of(key, why),
     }
 }

@@ -1,4 +1,4 @@
-//! What a certificate says (RFC 5280): its name, and when it counts. Whether it is to be trusted is decided elsewhere.
+//! What a certificate says (RFC 5280): its name, and when it is valid. Whether it is to be trusted is decided elsewhere.
 //! Invariant: a certificate that cannot be read has neither.
 
 use rustls::pki_types::CertificateDer;
@@ -14,7 +14,7 @@ use x509_cert::time::Time;
 /// A name that is longer is cut, so that lines with it stay readable; in characters.
 const NAME_MAX: usize = 128;
 
-/// From when to when the certificate counts, in seconds since 1970.
+/// From when to when the certificate is valid, in seconds since 1970.
 pub fn span_s(certificate: &CertificateDer) -> Option<(u64, u64)> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let validity = certificate.tbs_certificate.validity;
@@ -22,11 +22,20 @@ pub fn span_s(certificate: &CertificateDer) -> Option<(u64, u64)> {
     Some((seconds(validity.not_before), seconds(validity.not_after)))
 }
 
-/// Whether it is the certificate of an authority. Many clients refuse it as that of a server, those by rustls among them.
-pub fn is_authority(certificate: &CertificateDer) -> bool {
-    let certificate = Certificate::from_der(certificate).ok();
-    let basic = certificate.and_then(|it| it.tbs_certificate.get::<BasicConstraints>().ok()?);
-    basic.is_some_and(|(_, basic)| basic.ca)
+/// Why clients refuse it as that of a server, whoever has signed it; those by rustls do in any case.
+pub fn doubt(certificate: &CertificateDer) -> Option<&'static str> {
+    let certificate = Certificate::from_der(certificate).ok()?.tbs_certificate;
+    let basic = certificate.get::<BasicConstraints>().ok()?;
+    let names = certificate.get::<SubjectAltName>().ok()?;
+    if basic.is_some_and(|(_, basic)| basic.ca) {
+        Some(
+            "is that of an authority, which clients refuse: make one with basicConstraints=CA:FALSE",
+        )
+    } else if names.is_none() {
+        Some("names no server, so clients refuse it: make one with subjectAltName")
+    } else {
+        None
+    }
 }
 
 /// Whose certificate it is: the common name of its subject, or else the first of its other names that is a host, a URI or

@@ -10,9 +10,9 @@ mod secure;
 use std::io;
 use std::sync::Arc;
 
-use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::version::{TLS12, TLS13};
+use rustls::{AlertDescription, SupportedProtocolVersion};
 
 pub use secure::Secure;
 
@@ -24,9 +24,25 @@ pub fn told(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|e| e.downcast_ref());
     match inner {
         Some(rustls::Error::InvalidMessage(_)) => "the peer speaks no TLS".to_string(),
-        Some(rustls::Error::AlertReceived(alert)) => format!("the peer refuses: {alert:?}"),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            format!("the peer refuses: {}", alert_name(*alert))
+        }
         _ => error.to_string(),
     }
+}
+
+/// The name of an alert as RFC 8446, 6 spells it.
+pub fn alert_name(alert: AlertDescription) -> String {
+    let mut name = String::new();
+    let mut was_small = false;
+    for c in format!("{alert:?}").chars() {
+        if c.is_ascii_uppercase() && was_small {
+            name.push('_');
+        }
+        was_small = c.is_ascii_lowercase();
+        name.push(c.to_ascii_lowercase());
+    }
+    name
 }
 
 /// The ciphers, key exchanges and signatures that both ends offer: those that rustls deems safe.

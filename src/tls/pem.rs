@@ -53,6 +53,40 @@ fn plain(text: &[u8]) -> &[u8] {
     text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
 }
 
+/// What is wrong with a certificate and its key, told of the file that has to be mended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mismatch {
+    /// The certificate cannot be used.
+    Certificate(String),
+    /// The key cannot, or it is another's.
+    Key(String),
+}
+
+/// What the library says of a pair, in words for who has to mend it. `certificate` is the path of its file.
+pub fn mismatch(error: &rustls::Error, certificate: &str) -> Mismatch {
+    match error {
+        rustls::Error::InconsistentKeys(_) => Mismatch::Key(format!(
+            "it is not the key of the first certificate in {certificate:?}, which must be the own one"
+        )),
+        // Of OpenSSL's the ones without any extension. The library has no other name for the fault.
+        rustls::Error::InvalidCertificate(why)
+            if format!("{why:?}").contains("UnsupportedCertVersion") =>
+        {
+            Mismatch::Certificate(
+                "its X.509 version is 1; want 3, with the owner's names in subjectAltName"
+                    .to_string(),
+            )
+        }
+        rustls::Error::InvalidCertificate(_) => Mismatch::Certificate(error.to_string()),
+        // The provider's, of any key that it does not know.
+        rustls::Error::General(_) => Mismatch::Key(
+            "want a key of RSA with 2048 to 8192 bits, of ECDSA on P-256 or P-384, or of Ed25519"
+                .to_string(),
+        ),
+        _ => Mismatch::Key(error.to_string()),
+    }
+}
+
 /// The library's text may show bytes of the file, which may be those of a key.
 fn told(error: &Error) -> &'static str {
     match error {

@@ -107,7 +107,8 @@ END",
         "clients",
         "sh -eu sign client client.key '/O=ops/CN=worker 7' DNS:w7.example ca -days 365
          sh -eu sign unnamed client.key /O=ops DNS:w8.example ca -days 365
-         sh -eu sign stranger client.key /CN=stranger DNS:localhost other-ca -days 365",
+         sh -eu sign stranger client.key /CN=stranger DNS:localhost other-ca -days 365
+         cat client.pem ca.pem ca.pem ca.pem >three.pem; cat three.pem ca.pem >four.pem",
     ),
     // `openssl ca` alone sets dates that are over.
     (

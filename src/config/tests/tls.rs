@@ -39,6 +39,28 @@ fn each_file_is_known_by_what_has_named_it() {
 }
 
 #[test]
+fn an_address_of_others_is_warned_of_unless_certificates_keep_strangers_out() {
+    let warning = |more: &[&str]| {
+        let args = [&PAIR[..], &["--host=0.0.0.0"], more].concat();
+        run(&args, &[]).1.join(" ")
+    };
+    let anybody = "without --auth-token-file any client can take any lock";
+    assert!(warning(&[]).contains(anybody));
+    assert!(!warning(&["--tls-client-ca=a"]).contains(anybody));
+    assert!(warning(&["--tls-client-ca=a", "--distlockd-port=0"]).contains(anybody));
+    #[cfg(feature = "http")]
+    {
+        let open = ["--tls-client-ca=a", "--http-port=0", "--no-http-tls"];
+        let text = warning(&open);
+        assert!(
+            text.contains(anybody) && text.contains("HTTP is without TLS there"),
+            "{text}"
+        );
+        assert!(!warning(&[&open[..], &["--http-host=::1"]].concat()).contains("HTTP"));
+    }
+}
+
+#[test]
 fn half_of_tls_is_refused_by_what_is_missing() {
     for (args, text) in [
         (&["--tls-cert=c"][..], "--tls-cert needs --tls-key"),

@@ -32,6 +32,8 @@ pub fn is_allowed_host(exchange: &Exchange, settings: &Settings, has_auth: bool)
     let host = host_of(&exchange.host);
     let is = |name: &[u8]| !name.is_empty() && host.eq_ignore_ascii_case(name);
     has_auth
+        // A page of another name would need a certificate for it, and its reader's.
+        || settings.knows_clients
         || (exchange.is_old && exchange.host.is_empty())
         || is(b"localhost")
         || is(settings.host.as_bytes())
@@ -140,6 +142,10 @@ mod tests {
             );
         }
         assert!(is_allowed_host(&request("1.0", ""), &settings(), false));
+        let mut known = settings();
+        known.knows_clients = true;
+        let named = request("1.1", "Host: locks.of.others\r\n");
+        assert!(is_allowed_host(&named, &known, false));
         assert!(!is_allowed_host(
             &request("1.0", "Host: evil.example\r\n"),
             &settings(),
@@ -154,6 +160,27 @@ mod tests {
             &unnamed,
             false
         ));
+    }
+
+    #[test]
+    fn over_tls_the_faces_own_pages_are_of_https() {
+        let mut secure = settings();
+        secure.is_https = true;
+        for (host, origin, is_allowed) in [
+            ("localhost:5000", "https://localhost:5000", true),
+            ("localhost", "https://localhost:443", true),
+            ("localhost:443", "https://LOCALHOST", true),
+            ("localhost:80", "https://localhost", false),
+            ("localhost:5000", "http://localhost:5000", false),
+            ("localhost:5000", "https://evil.example", false),
+        ] {
+            let exchange = request("1.1", &format!("Host: {host}\r\nOrigin: {origin}\r\n"));
+            assert_eq!(
+                is_allowed_origin(&exchange, &secure),
+                is_allowed,
+                "{origin}"
+            );
+        }
     }
 
     #[test]

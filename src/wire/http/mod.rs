@@ -42,6 +42,8 @@ pub struct Settings {
     pub metrics_public: bool,
     /// Whether the face is over TLS, so that its own pages are of `https`.
     pub is_https: bool,
+    /// Whether it asks clients for certificates.
+    pub knows_clients: bool,
     /// The name of the host that the face listens on, as configured: allowed in `Host`.
     pub host: String,
     /// Origins whose pages may use the face, as `scheme://host[:port]`.
@@ -58,6 +60,7 @@ impl Default for Settings {
             max_wait: 300 * SECOND,
             metrics_public: false,
             is_https: false,
+            knows_clients: false,
             host: String::new(),
             origins: Vec::new(),
         }

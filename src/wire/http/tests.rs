@@ -19,6 +19,7 @@ pub(super) fn settings() -> Settings {
         max_wait: 300 * SECOND,
         metrics_public: false,
         is_https: false,
+        knows_clients: false,
         host: "locks.example".to_string(),
         origins: vec!["https://ops.example".to_string()],
     }

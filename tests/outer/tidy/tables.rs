@@ -240,6 +240,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("locks/view", "base command super::ticket"),
     ("log", "base command sys"),
     ("main", "config log server sys wire"),
+    ("server/clients", "tls"),
     (
         "server/doors",
         "command config hub log super::limits super::refusals super::world sys wire",
@@ -259,7 +260,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
         "base command hub super::handshake_queue super::stream",
     ),
     ("server/stream", "base tls"),
-    ("server/tls", "base command config log sys tls wire"),
+    (
+        "server/tls",
+        "base command config log super::clients sys tls wire",
+    ),
     ("server/trail", "command hub locks log"),
     ("server/turns", "command"),
     (

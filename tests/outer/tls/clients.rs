@@ -2,7 +2,7 @@
 
 use rustls::{AlertDescription, HandshakeKind, StreamOwned, SupportedProtocolVersion};
 
-use super::{ANYBODY, As, Secure, VERSIONS, is_alert, serve, session, tcp};
+use super::{ANYBODY, As, Secure, VERSIONS, failure, is_alert, serve, session, tcp};
 use crate::daemon::pki::{Pki, pki};
 use crate::daemon::{Daemon, Talk};
 
@@ -34,6 +34,23 @@ fn with_a_client_ca_strangers_are_refused_by_an_alert_that_says_why() {
             is_alert(&mut shows(cert, version).connect(pki, &daemon), alert);
         }
     }
+}
+
+/// A stranger chooses how many there are, and to check each takes time.
+#[test]
+fn a_client_may_show_three_certificates_behind_its_own_and_no_more() {
+    let Some(pki) = pki() else { return };
+    let mut daemon = serve_known(pki);
+    for version in VERSIONS {
+        let connect = |cert| shows(Some(cert), version).connect(pki, &daemon);
+        connect("three.pem").says("ping", "_", "_", "ok");
+        failure(&mut connect("four.pem"));
+    }
+    assert!(
+        daemon
+            .event("handshake-failed")
+            .contains("more than 3 certificates")
+    );
 }
 
 /// One that goes on would not be asked for a certificate, which may have ended.

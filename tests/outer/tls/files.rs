@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use dflockd::tls::{certificate, pem};
+use rustls::AlertDescription;
 
-use super::{ANYBODY, serve, tcp};
+use super::{ANYBODY, As, is_alert, serve, tcp};
 use crate::daemon::pki::{Pki, pki};
 use crate::daemon::{Client, Daemon, dflockd};
 
@@ -46,6 +47,20 @@ fn sighup_shows_newcomers_the_new_certificate_and_a_bad_one_changes_nothing() {
     daemon.signal("HUP");
     assert!(daemon.event("reloaded").ends_with(" files=2\n"));
     assert_eq!(name(&daemon), "second");
+    // What is wrong with the new one is said before that all is well.
+    copy("ended.pem", &cert);
+    copy("server.key", &key);
+    daemon.signal("HUP");
+    assert!(
+        daemon
+            .event("warning")
+            .contains("has expired on 2021-01-01")
+    );
+    daemon.event("reloaded");
+    copy("second.pem", &cert);
+    copy("rsa.key", &key);
+    daemon.signal("HUP");
+    daemon.event("reloaded");
     fs::write(&cert, "no PEM").unwrap();
     daemon.signal("HUP");
     let line = daemon.event("reload-failed");
@@ -80,7 +95,7 @@ fn files_that_cannot_be_used_stop_the_start_and_are_named() {
         (&[cert, "locked.key"], "locked.key", "encrypted"),
         (&[cert, "locked.sec1.key"], "locked.sec1.key", "encrypted"),
         (&[cert, "small.key"], "small.key", "2048 to 8192 bits"),
-        (&["upside-down.pem", key], key, "must be the server's own"),
+        (&["upside-down.pem", key], key, "must be the own one"),
         (&[cert, key, "long.pem"], "long.pem", "more than 1 MiB"),
         (
             &[cert, "rsa.key"],
@@ -114,7 +129,7 @@ fn a_certificate_that_ends_and_a_key_that_all_may_read_are_warned_of_at_the_star
     let Some(pki) = pki() else { return };
     for (cert, text) in [
         ("short.pem", ", in 12 days"),
-        ("ended.pem", "has ended on 2021-01-01"),
+        ("ended.pem", "has expired on 2021-01-01"),
     ] {
         let line = serve(pki, cert, "server.key", &[]).said.clone();
         assert!(
@@ -138,6 +153,28 @@ fn a_certificate_that_ends_and_a_key_that_all_may_read_are_warned_of_at_the_star
         line.contains("--tls-key: every user of this host may read"),
         "{line}"
     );
+}
+
+#[test]
+fn sighup_with_another_client_ca_keeps_the_clients_of_the_old_one_out() {
+    let Some(pki) = pki() else { return };
+    let ca = format!("{}-changes", pki.path("ca.pem"));
+    fs::copy(pki.path("ca.pem"), &ca).unwrap();
+    let mut daemon = serve(pki, "server.pem", "server.key", &["--tls-client-ca", &ca]);
+    let client = As {
+        cert: Some("client.pem"),
+        ..ANYBODY
+    };
+    let mut old = client.connect(pki, &daemon);
+    old.says("ping", "_", "_", "ok");
+    fs::copy(pki.path("other-ca.pem"), &ca).unwrap();
+    daemon.signal("HUP");
+    assert!(daemon.event("reloaded").ends_with(" files=3\n"));
+    is_alert(
+        &mut client.connect(pki, &daemon),
+        AlertDescription::UnknownCA,
+    );
+    old.says("ping", "_", "_", "ok");
 }
 
 #[cfg(feature = "http")]
