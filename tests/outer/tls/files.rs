@@ -11,16 +11,18 @@ use super::{ANYBODY, As, is_alert, serve, tcp};
 use crate::daemon::pki::{Pki, pki};
 use crate::daemon::{Client, Daemon, dflockd};
 
+/// The path of a file that a test makes.
+fn fresh(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("tls-reload-{}-{name}", std::process::id()));
+    path.to_str().unwrap().to_string()
+}
+
 #[test]
 fn sighup_shows_newcomers_the_new_certificate_and_a_bad_one_changes_nothing() {
     let Some(pki) = pki() else { return };
     let copy = |name: &str, to: &str| fs::copy(pki.path(name), to).map(drop).unwrap();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let path = |name: &str| {
-        let path = folder.join(format!("tls-reload-{}-{name}", std::process::id()));
-        path.to_str().unwrap().to_string()
-    };
-    let (cert, key) = (path("cert"), path("key"));
+    let (cert, key) = (fresh("cert"), fresh("key"));
     copy("server.pem", &cert);
     copy("server.key", &key);
     let mut daemon = Daemon::start(&["--tls-cert", &cert, "--tls-key", &key]);
