@@ -218,6 +218,13 @@ impl Net {
         }
     }
 
+    /// What the client sends is no TLS, or none that is agreed upon.
+    pub fn garble_only(&mut self, client: usize) {
+        self.begin_turn();
+        let id = self.clients[client].id;
+        self.hub.garbled(id);
+    }
+
     /// The rest of a turn, as the server makes it.
     pub fn turn(&mut self) {
         if !self.hub.is_behind() {
