@@ -320,7 +320,7 @@ fn without_chance(word: &str) -> String {
         if is_id || is_time(part) { "" } else { part }
     });
     let mut text = parts.collect::<Vec<_>>().join("\"");
-    for name in ["\"peer\":\"127.0.0.1:", "\"conn_id\":"] {
+    for name in ["\"peer\":\"127.0.0.1:", "\"conn_id\":", "@127.0.0.1:"] {
         let parts = text.split(name).enumerate();
         let parts = parts.map(|(at, part)| match at {
             0 => part,
@@ -414,16 +414,23 @@ impl Terminal {
         let args = command.strip_prefix("dflockd");
         let command = match args {
             Some(args) => format!("dflockd --port 0{args}"),
-            None => command.replace(" 6388", &format!(" {port}")),
+            None => command
+                .replace(" 6388", &format!(" {port}"))
+                .replace("localhost:6388", &format!("localhost:{port}")),
         };
         assert!(
             !command.contains("nc ") || command.contains(" 127.0.0.1 "),
             "{command:?} leaves the host"
         );
         let asks = command.starts_with("curl ") && command.contains("waitTimeout");
-        // exec, so that killing the child kills nc and not a shell around it.
+        // Killing the child has to kill nc and not a shell around it; a loop has only commands that end.
+        let exec = if command.starts_with("for ") {
+            ""
+        } else {
+            "exec "
+        };
         let mut child = room
-            .shell("sh", &format!("exec 2>&1; exec {command}"))
+            .shell("sh", &format!("exec 2>&1; {exec}{command}"))
             .env("DFLOCK_SERVER", format!("127.0.0.1:{port}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -35,7 +35,7 @@ fn the_readme_begins_with_a_build_of_both_programs() {
 
 #[test]
 fn the_examples_of_the_servers_page_are_true() {
-    assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflockd.8"))), 10);
+    assert_eq!(run_dialogues(&mdoc_blocks(&read("man/dflockd.8"))), 11);
 }
 
 /// The page plays it.
