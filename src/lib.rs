@@ -63,9 +63,8 @@
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`
 //!   hold bytes, `histogram` counts, `date` is the calendar.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
-//!   the one table of options; `config/given.rs` takes what a service manager hands over, `config/tls.rs` knows which files of TLS
-//!   belong together. **[`log`]** writes lines, and
-//!   waits for nobody.
+//!   the one table of options; `config/given.rs` takes what a service manager hands over, `config/tls.rs` knows which
+//!   files of TLS belong together. **[`log`]** writes lines, and waits for nobody.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
 //!   that does not block. `connect.rs` begins a connection, `dial.rs` finds the address that answers, `stream.rs` is plain

@@ -51,8 +51,8 @@ impl Home {
 impl Client {
     /// Connects to `HOST:PORT`, and sends the secret and the owner if you gave them. If the host has several addresses,
     /// the first that answers is taken: an address that refuses is passed over at once, and one that says nothing has
-    /// a quarter of a second before the next is tried beside it. Over TLS the handshake belongs to it. A name is looked up by a thread, which may outlive
-    /// this call if the system finds no answer within the patience.
+    /// a quarter of a second before the next is tried beside it. Over TLS the handshake belongs to it. A name is looked
+    /// up by a thread, which may outlive this call if the system finds no answer within the patience.
     ///
     /// A server that knows no owners answers `error` to one; then this connects again, without.
     ///

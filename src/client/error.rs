@@ -11,8 +11,8 @@ const QUOTE_MAX: usize = 80;
 const FENCE: u32 = 16;
 const HIDDEN: u32 = FENCE + 1;
 
-/// What can go wrong. After [`Error::Io`], [`Error::Tls`] and [`Error::Protocol`] the connection is of no use: every further call fails
-/// at once, and you have to connect again. After the others it goes on.
+/// What can go wrong. After [`Error::Io`], [`Error::Tls`] and [`Error::Protocol`] the connection is of no use: every
+/// further call fails at once, and you have to connect again. After the others it goes on.
 #[derive(Debug)]
 pub enum Error {
     /// This cannot be a key, and why. Nothing was sent.

@@ -206,8 +206,8 @@ impl Link {
         self.why.unwrap_or(ErrorKind::UnexpectedEof.into())
     }
 
-    /// Nothing more will be sent, which is said to the peer; what it still sends can be read. False if not even all of what there was could
-    /// be sent: then the peer has no whole request, or none that it could answer.
+    /// Nothing more will be sent, which is said to the peer; what it still sends can be read. False if not even all of
+    /// what there was could be sent: then the peer has no whole request, or none that it could answer.
     pub fn shut_down(&mut self) -> bool {
         self.move_on();
         self.has_sent() && !self.ended && self.stream.shut_down().is_ok()

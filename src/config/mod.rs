@@ -2,7 +2,8 @@
 //!
 //! One table, `OPTIONS`, has a row for each option. The parser, `--help` and the man page's tests all read it, so an
 //! option cannot exist in one of them only. Not here: acting on the values; no
-//! clock, no socket, and of files only those that have the secrets (`secret.rs`).
+//! clock, no socket, and of files only what is in those with tokens (`secret.rs`), or in any that an option names
+//! (`file.rs`).
 //! Invariant: a `Config` from `parse` has every value in its range, and so has every default.
 
 mod file;

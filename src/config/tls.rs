@@ -1,5 +1,5 @@
-//! The options of TLS together: which files there are, and whose connections they are for. Invariant: who asks for any part
-//! of TLS gets TLS, or an error.
+//! The options of TLS together: which files there are, and whose connections they are for. Invariant: a part of TLS without
+//! the rest is an error.
 
 use super::{File, Reading};
 use crate::wire::Face;

@@ -1,5 +1,5 @@
-//! SIGHUP: files are read again, those with tokens here, those of TLS in `tls.rs`. Not here: what a token allows. Invariant: a file that brings no token changes
-//! nothing, and connections stay as they are.
+//! SIGHUP: files are read again, those with tokens here, those of TLS in `tls.rs`. Not here: what a token allows.
+//! Invariant: a file that brings no token changes nothing, and connections stay as they are.
 
 use super::unix_us;
 use crate::config::{Auth, Config, Secrets};

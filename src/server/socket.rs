@@ -1,6 +1,6 @@
 //! One connection's socket, and its edges. epoll tells of a change once, so what an edge has announced and the turn did not
-//! take is remembered here. It knows nothing of what the bytes mean. Invariant: bytes are read and written only as the hub
-//! says, once a turn.
+//! take is remembered here. It knows nothing of what the bytes mean. Invariant: bytes of sessions are read and written only
+//! as the hub says, once a turn; TLS has a few of its own.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

@@ -135,7 +135,7 @@ impl Secure {
         }
     }
 
-    /// Encrypts and sends. Returns how many more bytes of the output the socket has taken, whole records only. Call it
+    /// Encrypts and sends. Returns how many more bytes of the output the socket has taken, in whole records. Call it
     /// again with those that were not counted, unchanged and at the front. If it is fewer than all, the socket has no
     /// room, or the handshake goes on.
     ///

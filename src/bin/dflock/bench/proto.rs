@@ -1,6 +1,6 @@
 //! The protocols that bench speaks: how each says acquire and release, and what its answers mean. They are the line
-//! protocol of dflockd, its REST (in `http`), RESP of redis, and the frames of distlockd. The only socket here is the one that finds out
-//! whether a server is there. Invariant: nothing is allocated to write a request or to read an answer.
+//! protocol of dflockd, its REST (in `http`), RESP of redis, and the frames of distlockd. The only socket here is the one
+//! that finds out whether a server is there. Invariant: nothing is allocated to write a request or to read an answer.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -24,7 +24,8 @@ pub struct Talk {
     has_secret: bool,
 }
 
-/// How a step connects: with the secret, over TLS if it is to be, without an owner. A step that only asks has the patience that `--wait` says.
+/// How a step connects: with the secret, over TLS if it is to be, without an owner. A step that only asks has the patience
+/// that `--wait` says.
 pub fn settings(options: &Options) -> client::Options {
     let mut settings = client::Options {
         secret: options.secret.clone(),
