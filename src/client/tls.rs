@@ -256,7 +256,7 @@ impl Session {
         let is_early = self.is_handshaking();
         let got = read.map_err(|e| told(e, is_early))?;
         if got == Got::End && is_early {
-            let why = "it closed the connection in the TLS handshake: perhaps it speaks no TLS, or is full";
+            let why = "it closed the connection in the TLS handshake: perhaps the server speaks no TLS, or is full";
             return Err(io::Error::new(ErrorKind::UnexpectedEof, why));
         }
         Ok(got)
@@ -343,6 +343,8 @@ fn refused(alert: AlertDescription) -> TlsError {
         | Alert::CertificateExpired
         | Alert::CertificateUnknown
         | Alert::UnknownCA
+        // It knows an authority of this name, with another key.
+        | Alert::DecryptError
         | Alert::AccessDenied => TlsError::Refused(alert_name(alert)),
         // Before TLS 1.3 some servers say no more when they miss a certificate.
         Alert::HandshakeFailure => TlsError::Other(

@@ -33,6 +33,8 @@ pub struct Vitals {
     pub memory: Option<u64>,
     /// Files that are open, if that is known.
     pub files: Option<u64>,
+    /// Handshakes of TLS that have failed.
+    pub failed_handshakes: u64,
     /// When the certificate ends, in seconds since 1970; 0 if there is none.
     pub certificate_end_s: u64,
 }

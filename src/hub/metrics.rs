@@ -54,6 +54,7 @@ impl Hub {
                 server.over_limit_per_ip,
                 server.out_of_files,
                 counts.untrusted,
+                server.failed_handshakes,
             ],
             accept_stalls: server.accept_stalls,
             answers: &answers,

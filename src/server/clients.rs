@@ -2,18 +2,37 @@
 //! signature takes up to a millisecond, and a stranger chooses how many there are. Invariant: what the library refuses is
 //! refused.
 
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
 
 use crate::tls::provider;
 
 /// Certificates between that of a client and that of the authority. With more, false ones could be tried in each order.
 const BETWEEN_MAX: usize = 3;
+
+/// There are more than [`BETWEEN_MAX`].
+#[derive(Debug)]
+struct TooMany;
+
+impl Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "more than {BETWEEN_MAX} certificates behind that of the client"
+        )
+    }
+}
+
+impl std::error::Error for TooMany {}
 
 /// The library's verifier, of short chains alone.
 #[derive(Debug)]
@@ -44,8 +63,8 @@ impl ClientCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         if between.len() > BETWEEN_MAX {
-            let why = format!("more than {BETWEEN_MAX} certificates behind that of the client");
-            return Err(Error::General(why));
+            let why = OtherError(Arc::new(TooMany));
+            return Err(Error::InvalidCertificate(CertificateError::Other(why)));
         }
         self.0.verify_client_cert(end_entity, between, now)
     }

@@ -471,6 +471,7 @@ impl Server {
         self.doors.count(&mut vitals);
         #[cfg(feature = "tls")]
         {
+            vitals.failed_handshakes = self.refusals.failed_handshakes();
             vitals.certificate_end_s = self.tls.as_ref().map_or(0, Tls::end_s);
         }
         vitals

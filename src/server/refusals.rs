@@ -42,6 +42,9 @@ pub(super) struct Refusals {
     tallies: [Tally; KINDS.len()],
     /// One of them has a count.
     any: bool,
+    /// Handshakes that have failed since the start.
+    #[cfg(feature = "tls")]
+    failed_handshakes: u64,
     /// The options that set limits, and their values.
     limits: [(&'static str, u64); 4],
 }
@@ -60,6 +63,8 @@ impl Refusals {
         Refusals {
             tallies: Default::default(),
             any: false,
+            #[cfg(feature = "tls")]
+            failed_handshakes: 0,
             limits: [
                 ("max-connections", config.max_connections.into()),
                 (
@@ -83,8 +88,15 @@ impl Refusals {
     /// The handshake of a client at this address has failed.
     #[cfg(feature = "tls")]
     pub fn add_failed(&mut self, why: String, peer: Option<SocketAddr>) {
+        self.failed_handshakes += 1;
         self.add(Kind::Handshake, 1, peer);
         self.tallies[Kind::Handshake as usize].why = Some(why);
+    }
+
+    /// How many handshakes have failed since the start.
+    #[cfg(feature = "tls")]
+    pub fn failed_handshakes(&self) -> u64 {
+        self.failed_handshakes
     }
 
     /// Takes what the hub has counted.

@@ -187,8 +187,11 @@ impl Tls {
         }
         self.tell = now.saturating_add(DAY_S * SECOND);
         let unix_us = unix_us();
-        if let Some(warning) = self.warning(unix_us / SECOND) {
-            log.warn(unix_us, "warning", &[("text", &warning)]);
+        for warning in [self.warning(unix_us / SECOND), self.doubt()]
+            .iter()
+            .flatten()
+        {
+            log.warn(unix_us, "warning", &[("text", warning)]);
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::version::{TLS12, TLS13};
-use rustls::{AlertDescription, SupportedProtocolVersion};
+use rustls::{AlertDescription, CertificateError, SupportedProtocolVersion};
 
 pub use secure::Secure;
 
@@ -26,6 +26,9 @@ pub fn told(error: &io::Error) -> String {
         Some(rustls::Error::InvalidMessage(_)) => "the peer speaks no TLS".to_string(),
         Some(rustls::Error::AlertReceived(alert)) => {
             format!("the peer refuses: {}", alert_name(*alert))
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) => {
+            format!("invalid peer certificate: {why}")
         }
         _ => error.to_string(),
     }

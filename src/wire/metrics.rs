@@ -28,11 +28,12 @@ pub const WAIT_RESULTS: [&str; 6] = [
 pub const LEASE_ENDS: [&str; 4] = ["release", "expiry", "close", "break"];
 
 /// Why a connection can be rejected, as labels have it. Also the order of [`Metrics::rejected`].
-pub const REJECTIONS: [&str; 4] = [
+pub const REJECTIONS: [&str; 5] = [
     "max-connections",
     "max-connections-per-ip",
     "descriptors",
     "token",
+    "handshake",
 ];
 
 /// Counts of spans between bounds.

@@ -157,8 +157,7 @@ fn a_server_without_tls_is_asked_in_vain() {
     let ca = pki.path("ca.pem");
     let end = run(at(daemon.addr, &["-n", "--tls-ca", &ca, "k", "true"]));
     end.complains(69);
-    let hint =
-        "it closed the connection in the TLS handshake: perhaps it speaks no TLS, or is full\n";
+    let hint = "in the TLS handshake: perhaps the server speaks no TLS, or is full\n";
     assert!(end.err.ends_with(hint), "{end:?}");
 }
 

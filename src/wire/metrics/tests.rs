@@ -132,7 +132,7 @@ fn no_series_is_there_twice_and_labels_are_those_of_the_contract() {
         ("dflockd_wait_results_total", 6),
         ("dflockd_lease_ends_total", 4),
         ("dflockd_connections", 3),
-        ("dflockd_connections_rejected_total", 4),
+        ("dflockd_connections_rejected_total", 5),
         ("dflockd_http_requests_total", 2),
     ] {
         assert_eq!(families[name].samples.len(), samples, "{name}");
@@ -154,7 +154,7 @@ fn each_number_is_written_where_it_belongs() {
         renewals: 90,
         searches_cut: 91,
         connections: [101, 102, 103],
-        rejected: [111, 112, 113, 114],
+        rejected: [111, 112, 113, 114, 115],
         accept_stalls: 120,
         clock_gaps: 130,
         fence: u64::MAX,
@@ -208,6 +208,10 @@ fn each_number_is_written_where_it_belongs() {
         (
             r#"dflockd_connections_rejected_total{reason="token"}"#,
             "114",
+        ),
+        (
+            r#"dflockd_connections_rejected_total{reason="handshake"}"#,
+            "115",
         ),
         ("dflockd_accept_stalls_total", "120"),
         ("dflockd_clock_gaps_total", "130"),

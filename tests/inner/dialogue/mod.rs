@@ -10,6 +10,7 @@ mod detach;
 mod distlockd;
 mod draining;
 mod framing;
+mod garbled;
 mod groups;
 mod idle;
 mod leases;

@@ -293,7 +293,7 @@ pub struct Handshake {
 /// What is said when the time is over for these.
 fn silence(open: &[Handshake]) -> &'static str {
     match open.iter().any(|one| one.link.is_handshaking()) {
-        true => "no answer in the TLS handshake: perhaps it speaks no TLS",
+        true => "no answer in the TLS handshake: perhaps the server speaks no TLS",
         false => "no answer",
     }
 }
