@@ -92,7 +92,6 @@ fn given(
         let text = hinted(text);
         mistakes.push(Mistake { status: 2, text });
     }
-    #[cfg(feature = "tls")]
     let tls = server::Tls::read(&config.tls, warnings).unwrap_or_else(|e| {
         let text = hinted(&e.to_string());
         mistakes.push(Mistake { status: 2, text });
@@ -104,7 +103,6 @@ fn given(
     Ok(Given {
         secrets,
         sockets,
-        #[cfg(feature = "tls")]
         tls,
     })
 }

@@ -276,7 +276,6 @@ impl Doors {
         };
         self.limits.enter(id.slot(), peer.ip());
         let stream = world.stream(socket, face);
-        #[cfg(feature = "tls")]
         if stream.is_handshaking() {
             let (sockets, refusals) = (&mut *world.sockets, &mut *world.refusals);
             sockets.begin_handshake(id, world.hub, refusals);

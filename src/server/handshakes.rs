@@ -7,10 +7,10 @@ use std::io::ErrorKind;
 
 use super::refusals::Refusals;
 use super::socket::Sockets;
+use super::tls::told;
 use crate::command::{SessionId, Us};
 use crate::hub::Hub;
 use crate::sys;
-use crate::tls::told;
 
 impl Sockets {
     /// Goes on with one of which something has come, and ends those that take too long.

@@ -7,12 +7,12 @@
 #[cfg(feature = "tls")]
 mod clients;
 mod doors;
-#[cfg(feature = "tls")]
 mod handshake_queue;
-#[cfg(feature = "tls")]
 mod handshakes;
 mod limits;
 mod manager;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod refusals;
 mod reload;
 mod socket;
@@ -44,10 +44,11 @@ use crate::wire::Face;
 use crate::wire::http;
 use doors::Doors;
 use manager::{Load, Manager};
+#[cfg(not(feature = "tls"))]
+use no_tls as tls;
 use refusals::Refusals;
 use reload::{Files, Tokens};
 use socket::Sockets;
-#[cfg(feature = "tls")]
 pub use tls::{NoTls, Tls};
 use turns::Turns;
 use world::World;
@@ -77,7 +78,6 @@ pub struct Given {
     /// Sockets that a service manager has opened.
     pub sockets: Vec<(Face, Inherited)>,
     /// The certificate, if clients come over TLS.
-    #[cfg(feature = "tls")]
     pub tls: Option<Tls>,
 }
 
@@ -136,7 +136,6 @@ struct Server {
     log: Log,
     hub: Hub,
     tokens: Tokens,
-    #[cfg(feature = "tls")]
     tls: Option<Tls>,
     manager: Manager,
     poll: Poll,
@@ -194,7 +193,6 @@ impl Server {
             log,
             hub: Hub::new(settings(config, &given.secrets)?),
             tokens: Tokens::new(config, given.secrets),
-            #[cfg(feature = "tls")]
             tls: given.tls,
             manager,
             poll,
@@ -224,7 +222,6 @@ impl Server {
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let told = earlier(self.doors.deadline(), self.refusals.deadline());
         let told = earlier(told, self.manager.deadline());
-        #[cfg(feature = "tls")]
         let told = match &self.tls {
             Some(tls) => earlier(
                 told,
@@ -289,7 +286,6 @@ impl Server {
             }
         }
         self.sockets.read_again(to_read, &mut self.hub);
-        #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             self.sockets
                 .shake_hands(self.now, &mut self.hub, &mut self.refusals);
@@ -379,7 +375,6 @@ impl Server {
             registry: self.poll.registry(),
             refusals: &mut self.refusals,
             spare: self.timer.as_fd(),
-            #[cfg(feature = "tls")]
             tls: self.tls.as_ref(),
         };
         self.doors.accept(self.now, &mut world);
@@ -404,7 +399,6 @@ impl Server {
     fn reload(&mut self) {
         let mut files = Files::default();
         self.tokens.reload(&mut files, &mut self.hub, &mut self.log);
-        #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             match tls.reload() {
                 Ok(read) => {
@@ -412,7 +406,10 @@ impl Server {
                     tls.report(self.now, &mut self.log);
                     files.add(read);
                 }
-                Err(e) => files.fails(&e.path, &e.why, &mut self.log),
+                Err(e) => {
+                    let (path, why) = e.fault();
+                    files.fails(path, why, &mut self.log);
+                }
             }
         }
         files.report(&mut self.log);
@@ -469,11 +466,8 @@ impl Server {
             ..Vitals::default()
         };
         self.doors.count(&mut vitals);
-        #[cfg(feature = "tls")]
-        {
-            vitals.failed_handshakes = self.refusals.failed_handshakes();
-            vitals.certificate_end_s = self.tls.as_ref().map_or(0, Tls::end_s);
-        }
+        vitals.failed_handshakes = self.refusals.failed_handshakes();
+        vitals.certificate_end_s = self.tls.as_ref().map_or(0, Tls::end_s);
         vitals
     }
 

@@ -21,7 +21,6 @@ pub(super) enum Kind {
     Token,
     Break,
     Listener,
-    #[cfg(feature = "tls")]
     Handshake,
 }
 
@@ -33,7 +32,6 @@ const KINDS: &[Kind] = &[
     Kind::Token,
     Kind::Break,
     Kind::Listener,
-    #[cfg(feature = "tls")]
     Kind::Handshake,
 ];
 
@@ -43,7 +41,6 @@ pub(super) struct Refusals {
     /// One of them has a count.
     any: bool,
     /// Handshakes that have failed since the start.
-    #[cfg(feature = "tls")]
     failed_handshakes: u64,
     /// The options that set limits, and their values.
     limits: [(&'static str, u64); 4],
@@ -63,7 +60,6 @@ impl Refusals {
         Refusals {
             tallies: Default::default(),
             any: false,
-            #[cfg(feature = "tls")]
             failed_handshakes: 0,
             limits: [
                 ("max-connections", config.max_connections.into()),
@@ -86,7 +82,6 @@ impl Refusals {
     }
 
     /// The handshake of a client at this address has failed.
-    #[cfg(feature = "tls")]
     pub fn add_failed(&mut self, why: String, peer: Option<SocketAddr>) {
         self.failed_handshakes += 1;
         self.add(Kind::Handshake, 1, peer);
@@ -94,7 +89,6 @@ impl Refusals {
     }
 
     /// How many handshakes have failed since the start.
-    #[cfg(feature = "tls")]
     pub fn failed_handshakes(&self) -> u64 {
         self.failed_handshakes
     }
@@ -147,7 +141,6 @@ impl Refusals {
                 Kind::Token => "wrong-token",
                 Kind::Break => "break-refused",
                 Kind::Listener => "listener-cut",
-                #[cfg(feature = "tls")]
                 Kind::Handshake => "handshake-failed",
                 _ => {
                     let (limit, value) = self.limits[kind as usize];

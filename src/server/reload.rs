@@ -61,7 +61,6 @@ pub(super) struct Files {
 
 impl Files {
     /// So many were read again, and nothing was wrong with them.
-    #[cfg(feature = "tls")]
     pub fn add(&mut self, read: u64) {
         self.read += read;
     }

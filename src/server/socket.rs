@@ -8,7 +8,6 @@ use std::io::{self, ErrorKind};
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
 
-#[cfg(feature = "tls")]
 use super::handshake_queue::Queue;
 use super::stream::Stream;
 use crate::base::got::Got;
@@ -71,7 +70,6 @@ impl Socket {
             // Every edge says that there is room. The write itself has to wait for its turn.
             hub.writable(self.id);
         }
-        #[cfg(feature = "tls")]
         if event.is_writable() && self.stream.speak().is_err() {
             hub.closed(self.id);
         }
@@ -79,7 +77,6 @@ impl Socket {
     }
 
     /// Notes an event while the handshake goes on. Whether there is work to do that was not known before.
-    #[cfg(feature = "tls")]
     fn noted(&mut self, event: &Event, hub: &mut Hub) -> bool {
         self.fin |= event.is_error() || event.is_read_closed();
         if event.is_error() {
@@ -90,7 +87,6 @@ impl Socket {
     }
 
     /// TLS has failed, and its alert is on the way.
-    #[cfg(feature = "tls")]
     pub fn garbled(&mut self, hub: &mut Hub) {
         self.stream.give_up();
         hub.garbled(self.id);
@@ -129,7 +125,6 @@ impl Socket {
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                #[cfg(feature = "tls")]
                 Err(e) if e.kind() == ErrorKind::InvalidData => self.garbled(hub),
                 Err(_) => hub.closed(self.id),
             }
@@ -165,10 +160,8 @@ pub(super) struct Sockets {
     again: VecDeque<SessionId>,
     /// The bytes of one read, until the hub takes them.
     buffer: Vec<u8>,
-    #[cfg(feature = "tls")]
     pub handshakes: Queue,
     /// There were events in this turn of sockets that have no handshake.
-    #[cfg(feature = "tls")]
     pub has_others: bool,
 }
 
@@ -179,9 +172,7 @@ impl Sockets {
             sockets: Grid::new(),
             again: VecDeque::new(),
             buffer: vec![0; INPUT_MAX],
-            #[cfg(feature = "tls")]
             handshakes: Queue::default(),
-            #[cfg(feature = "tls")]
             has_others: false,
         }
     }
@@ -198,17 +189,13 @@ impl Sockets {
     pub fn event(&mut self, slot: usize, event: &Event, hub: &mut Hub) {
         if let Some(Some(socket)) = self.sockets.get_mut(slot) {
             let id = socket.id;
-            #[cfg(feature = "tls")]
             if socket.stream.is_handshaking() {
                 if socket.noted(event, hub) {
                     self.handshakes.push_ready(id);
                 }
                 return;
             }
-            #[cfg(feature = "tls")]
-            {
-                self.has_others = true;
-            }
+            self.has_others = true;
             if socket.event(event, &mut self.buffer, hub) == Left::More {
                 self.read_next_turn(id);
             }
@@ -216,14 +203,12 @@ impl Sockets {
     }
 
     /// The socket of a session, if there still is one.
-    #[cfg(feature = "tls")]
     pub fn of(&mut self, id: SessionId) -> Option<&mut Socket> {
         let at = self.sockets.get_mut(id.slot() as usize);
         at.filter(|at| is_of(at, id))?.as_mut()
     }
 
     /// Reads a session's socket now: of what has come with the last of the handshake no edge tells.
-    #[cfg(feature = "tls")]
     pub fn read_now(&mut self, id: SessionId, hub: &mut Hub) {
         let at = self.sockets.get_mut(id.slot() as usize);
         if let Some(Some(socket)) = at
@@ -241,21 +226,13 @@ impl Sockets {
     /// Whether sockets have bytes that have come and are left for another turn.
     #[inline]
     pub fn is_behind(&self) -> bool {
-        #[cfg(feature = "tls")]
-        if self.handshakes.is_behind() {
-            return true;
-        }
-        self.to_read() > 0
+        self.to_read() > 0 || self.handshakes.is_behind()
     }
 
     /// Whether there is work of which no event says so.
     #[inline]
     pub fn have_work(&self) -> bool {
-        #[cfg(feature = "tls")]
-        if self.handshakes.has_work() {
-            return true;
-        }
-        self.to_read() > 0
+        self.to_read() > 0 || self.handshakes.has_work()
     }
 
     /// Reads up to `most` of them.
@@ -302,7 +279,6 @@ impl Sockets {
                 }
                 Next::Close => {
                     socket.stream.say_goodbye();
-                    #[cfg(feature = "tls")]
                     if socket.stream.is_handshaking() {
                         self.handshakes.end();
                     }

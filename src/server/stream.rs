@@ -6,15 +6,13 @@ use std::net::Shutdown;
 
 use mio::net::TcpStream;
 
+use super::tls::Secure;
 use crate::base::got::Got;
-#[cfg(feature = "tls")]
-use crate::tls::{Secure, certificate};
 
 /// A connection's way to its peer.
 pub(super) enum Stream {
     Plain(TcpStream),
     /// Without a session once TLS has failed: nothing that comes can be understood.
-    #[cfg(feature = "tls")]
     Tls(TcpStream, Option<Box<Secure>>),
 }
 
@@ -23,7 +21,6 @@ impl Stream {
     pub fn source(&mut self) -> &mut TcpStream {
         match self {
             Stream::Plain(socket) => socket,
-            #[cfg(feature = "tls")]
             Stream::Tls(socket, _) => socket,
         }
     }
@@ -33,9 +30,7 @@ impl Stream {
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
         match self {
             Stream::Plain(socket) => take(socket, buffer),
-            #[cfg(feature = "tls")]
             Stream::Tls(socket, None) => take(socket, buffer),
-            #[cfg(feature = "tls")]
             Stream::Tls(socket, Some(secure)) => secure.read(socket, buffer),
         }
     }
@@ -45,10 +40,8 @@ impl Stream {
     pub fn write(&mut self, output: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(socket) => socket.write(output),
-            #[cfg(feature = "tls")]
             Stream::Tls(socket, Some(secure)) => secure.write(socket, output),
             // Nobody could read it.
-            #[cfg(feature = "tls")]
             Stream::Tls(_, None) => Ok(output.len()),
         }
     }
@@ -62,7 +55,6 @@ impl Stream {
 
     /// Tells the peer that this end is meant, where it would otherwise look like an accident.
     pub fn say_goodbye(&mut self) {
-        #[cfg(feature = "tls")]
         if let Stream::Tls(socket, Some(secure)) = self {
             secure.finish(socket);
         }
@@ -70,7 +62,6 @@ impl Stream {
 }
 
 /// What there is of TLS beyond bytes in and out.
-#[cfg(feature = "tls")]
 impl Stream {
     /// Whether the peers have not agreed yet.
     pub fn is_handshaking(&self) -> bool {
@@ -87,10 +78,10 @@ impl Stream {
 
     /// What the peer's certificate calls it, if it has shown one.
     pub fn peer_name(&self) -> Option<String> {
-        let Stream::Tls(_, Some(secure)) = self else {
-            return None;
-        };
-        secure.peer_certificate().and_then(certificate::name)
+        match self {
+            Stream::Tls(_, Some(secure)) => secure.peer_name(),
+            _ => None,
+        }
     }
 
     /// Sends what TLS has to say for itself.

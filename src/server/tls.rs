@@ -16,7 +16,8 @@ use crate::config::{self, File, content};
 use crate::log::Log;
 use crate::sys;
 use crate::tls::pem::{self, Mismatch};
-use crate::tls::{Secure, VERSIONS, certificate, provider};
+pub(super) use crate::tls::{Secure, told};
+use crate::tls::{VERSIONS, certificate, provider};
 use crate::wire::Face;
 
 /// How much of a file is read: hundreds of certificates.
@@ -61,6 +62,13 @@ impl NoTls {
             path: file.path.clone(),
             why: why.to_string(),
         }
+    }
+}
+
+impl NoTls {
+    /// The path of the file, and what is wrong with it.
+    pub(super) fn fault(&self) -> (&str, &str) {
+        (&self.path, &self.why)
     }
 }
 
@@ -119,7 +127,7 @@ impl Tls {
         };
         let mut config = builder
             .with_single_cert(chain, private)
-            .map_err(|e| told(&e, cert, key))?;
+            .map_err(|e| fault_of(&e, cert, key))?;
         if files.client_ca.is_some() {
             // A session that goes on would not ask whether the certificate of its client still counts.
             config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -228,7 +236,7 @@ impl Tls {
 }
 
 /// What is wrong with a pair, at the file that somebody has to mend.
-fn told(error: &rustls::Error, cert: &File, key: &File) -> NoTls {
+fn fault_of(error: &rustls::Error, cert: &File, key: &File) -> NoTls {
     match pem::mismatch(error, &cert.path) {
         Mismatch::Certificate(why) => NoTls::of(cert, why),
         Mismatch::Key(why) => NoTls::of(key, why),

@@ -9,7 +9,6 @@ use mio::net::TcpStream;
 use super::refusals::Refusals;
 use super::socket::Sockets;
 use super::stream::Stream;
-#[cfg(feature = "tls")]
 use super::tls::Tls;
 use crate::hub::Hub;
 use crate::wire::Face;
@@ -22,43 +21,25 @@ pub(super) struct World<'a> {
     pub refusals: &'a mut Refusals,
     /// A descriptor to copy for the reserve.
     pub spare: BorrowedFd<'a>,
-    #[cfg(feature = "tls")]
     pub tls: Option<&'a Tls>,
 }
 
 impl World<'_> {
     /// The way to a peer that has just connected.
-    #[cfg_attr(
-        not(feature = "tls"),
-        expect(unused_variables, reason = "all are plain")
-    )]
     pub fn stream(&self, socket: TcpStream, face: Face) -> Stream {
-        #[cfg(feature = "tls")]
-        if let Some(secure) = self.tls.and_then(|tls| tls.session(face)) {
-            return Stream::Tls(socket, Some(Box::new(secure)));
+        match self.tls.and_then(|tls| tls.session(face)) {
+            Some(secure) => Stream::Tls(socket, Some(Box::new(secure))),
+            None => Stream::Plain(socket),
         }
-        Stream::Plain(socket)
     }
 
     /// Whether clients of this face come over TLS.
-    #[cfg(feature = "tls")]
     pub fn has_tls(&self, face: Face) -> bool {
         self.tls.is_some_and(|tls| tls.has(face))
     }
 
-    #[cfg(not(feature = "tls"))]
-    pub fn has_tls(&self, _: Face) -> bool {
-        false
-    }
-
     /// Whether clients of this face must wait at the door, for handshakes that have come before.
-    #[cfg(feature = "tls")]
     pub fn is_pressed(&self, face: Face) -> bool {
         self.has_tls(face) && self.sockets.handshakes.is_pressed()
-    }
-
-    #[cfg(not(feature = "tls"))]
-    pub fn is_pressed(&self, _: Face) -> bool {
-        false
     }
 }

@@ -6,9 +6,10 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
+use super::certificate;
 use crate::base::got::Got;
 
 /// Plaintext that is encrypted before the socket is written to again: two records of the largest size; RFC 8446, 5.1.
@@ -60,9 +61,9 @@ impl Secure {
         self.session.is_handshaking()
     }
 
-    /// The certificate that the peer has shown, once the handshake is over.
-    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.session.peer_certificates()?.first()
+    /// What the certificate calls the peer that has shown it, once the handshake is over.
+    pub fn peer_name(&self) -> Option<String> {
+        certificate::name(self.session.peer_certificates()?.first()?)
     }
 
     /// Takes plaintext that has arrived, and moves the handshake on: receives once if there is none yet. The end may have

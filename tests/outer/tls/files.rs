@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use dflockd::tls::{certificate, pem};
+use dflockd::tls::certificate;
 use rustls::AlertDescription;
 
-use super::{ANYBODY, As, is_alert, serve, tcp};
+use super::{ANYBODY, As, is_alert, serve};
 use crate::daemon::pki::{Pki, pki};
-use crate::daemon::{Client, Daemon, dflockd};
+use crate::daemon::{Daemon, dflockd};
 
 /// The path of a file that a test makes.
 fn fresh(name: &str) -> String {
@@ -182,6 +182,10 @@ fn sighup_with_another_client_ca_keeps_the_clients_of_the_old_one_out() {
 #[cfg(feature = "http")]
 #[test]
 fn the_end_of_the_certificate_is_a_metric() {
+    use super::tcp;
+    use crate::daemon::Client;
+    use dflockd::tls::pem;
+
     let Some(pki) = pki() else { return };
     let chain = pem::certificates(&pki.read("server.pem")).unwrap();
     let (_, end) = certificate::span_s(&chain[0]).unwrap();
