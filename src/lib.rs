@@ -55,16 +55,17 @@
 //!   of the line protocol.
 //! - **[`server`]** is the loop. `doors.rs` listens and accepts with what `world.rs` has of the rest; `limits.rs` counts
 //!   connections, `socket.rs` reads and writes when an edge says so, over the plain or TLS `stream.rs`. `tls.rs` is the
-//!   certificate in force, `handshakes.rs` and `handshake_queue.rs` let clients agree on it without holding up others.
-//!   `turns.rs` notices a turn that comes too late, `reload.rs` reads token files again, `manager.rs` tells a service
-//!   manager how the server is; `refusals.rs` and `trail.rs` log what was refused and what happened to locks.
+//!   certificate in force, `clients.rs` says which certificates of clients are good, `handshakes.rs` and
+//!   `handshake_queue.rs` let clients agree on them without holding up others. `turns.rs` notices a turn that comes too
+//!   late, `reload.rs` reads token files again, `manager.rs` tells a service manager how the server is; `refusals.rs`
+//!   and `trail.rs` log what was refused and what happened to locks.
 //! - **`tls`**, in a build that has it, is TLS over any socket, for both ends: `secure.rs` one session, `pem.rs` the files,
 //!   `certificate.rs` what a certificate says.
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`
-//!   hold bytes, `histogram` counts, `date` is the calendar.
+//!   hold bytes, `histogram` counts, `date` is the calendar, `got` is what a read brings.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
-//!   the one table of options; `config/given.rs` takes what a service manager hands over, `config/tls.rs` knows which
-//!   files of TLS belong together. **[`log`]** writes lines, and waits for nobody.
+//!   the one table of options; `config/given.rs` takes what a service manager hands over, `config/file.rs` reads files,
+//!   `config/tls.rs` knows which files of TLS belong together. **[`log`]** writes lines, and waits for nobody.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
 //!   that does not block. `connect.rs` begins a connection, `dial.rs` finds the address that answers, `stream.rs` is plain

@@ -1,5 +1,5 @@
-//! What stands for TLS in a build without it, so that the rest of the client is the same. Invariant: there is no value of
-//! these types.
+//! Stand-ins for TLS in a build without it, so that the rest of the client is the same. Invariant: these types have no
+//! values.
 
 use std::io::{self, Read, Write};
 

@@ -1,12 +1,10 @@
 //! Tests of the options: every flag and variable, good and bad, and which of them wins.
 
+#[cfg(not(all(feature = "http", feature = "tls")))]
+mod absent;
 mod given;
 #[cfg(feature = "http")]
 mod http;
-#[cfg(not(feature = "http"))]
-mod lean;
-#[cfg(not(feature = "tls"))]
-mod no_tls;
 #[cfg(feature = "tls")]
 mod tls;
 

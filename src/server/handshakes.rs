@@ -59,7 +59,7 @@ impl Sockets {
                 if let Some(name) = name {
                     hub.named(id, &name);
                 }
-                // What was to be sent before could not be.
+                // Its output has waited for the end of the handshake.
                 hub.writable(id);
                 self.read_now(id, hub);
             }

@@ -71,7 +71,7 @@ const SIGNALS: Token = Token(usize::MAX - 1);
 const STILL_HELD: &str = "still-held";
 const CUT_HOLD: &str = "cut-hold";
 
-/// What the server is given once its options are known to be good.
+/// The inputs of the server beside its options, once those are known to be good.
 pub struct Given {
     /// The tokens that clients may say.
     pub secrets: Secrets,
@@ -441,6 +441,7 @@ impl Server {
             }
         }
         self.doors.close_lines(self.poll.registry());
+        self.sockets.handshakes.hurry();
         self.settle();
     }
 

@@ -1,5 +1,5 @@
-//! What stands for TLS in a build without it, so that the rest of the server is the same. Invariant: there is no value of
-//! these types.
+//! Stand-ins for TLS in a build without it, so that the rest of the server is the same. Invariant: these types have no
+//! values.
 
 use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use crate::config;
 use crate::log::Log;
 use crate::wire::Face;
 
-/// What newcomers over TLS are shown: this build has nothing to show.
+/// The certificate that newcomers are shown: this build has none.
 #[derive(Debug)]
 pub enum Tls {}
 
@@ -99,7 +99,7 @@ impl Secure {
     }
 }
 
-/// What went wrong in a handshake, for people.
+/// The text of an error of a handshake, for people.
 pub(super) fn told(error: &io::Error) -> String {
     error.to_string()
 }

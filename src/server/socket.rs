@@ -21,7 +21,7 @@ pub(super) struct Socket {
     id: SessionId,
     /// The peer has finished sending: a short read does not mean that all was read.
     fin: bool,
-    /// It is to be read in the next turn, event or not.
+    /// It stands in a queue: it is to be read in the next turn, event or not, or its handshake is to go on.
     pub again: bool,
     /// It did not take all of the last write: an edge will say when there is room.
     full: bool,

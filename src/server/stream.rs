@@ -41,7 +41,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.write(output),
             Stream::Tls(socket, Some(secure)) => secure.write(socket, output),
-            // Nobody could read it.
+            // The peer could not read it.
             Stream::Tls(_, None) => Ok(output.len()),
         }
     }

@@ -30,7 +30,7 @@ const DAY_S: u64 = 24 * 60 * 60;
 #[cfg(feature = "http")]
 const ALPN: &[u8] = b"http/1.1";
 
-/// What newcomers over TLS are shown.
+/// The certificate that newcomers are shown, and how they are asked for theirs.
 pub struct Tls {
     files: config::Tls,
     config: Arc<ServerConfig>,

@@ -1,4 +1,4 @@
-//! What takes in a connection: whatever a door needs of the rest of the server. Invariant: a face that has TLS is never
+//! The parts of the server that a door needs to take in a connection. Invariant: a face that has TLS is never
 //! spoken in plain text.
 
 use std::os::fd::BorrowedFd;

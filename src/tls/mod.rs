@@ -19,7 +19,7 @@ pub use secure::Secure;
 /// The versions that both ends speak: 1.2 (RFC 5246) and 1.3 (RFC 8446).
 pub static VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
-/// What went wrong, for people. Errors that are not the library's keep their text.
+/// The text of an error, for people. Errors that are not the library's keep their text.
 pub fn told(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|e| e.downcast_ref());
     match inner {

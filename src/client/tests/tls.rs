@@ -15,7 +15,7 @@ use super::peer::{LONG, Peer, config, file, serve, shake};
 use crate::client::dial::race;
 use crate::client::link::Link;
 use crate::client::{Client, Error, Key, Lock, Options, Tls, TlsError, TlsFiles, TlsPart};
-use crate::command::{SECOND, Us};
+use crate::command::SECOND;
 use crate::sys;
 use crate::tls::VERSIONS;
 
@@ -379,23 +379,23 @@ fn the_end_is_said_before_it_comes() {
 fn a_lock_outlives_its_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
+    let (moved, has_moved) = mpsc::channel();
     let server = thread::spawn(move || {
         let config = config("server", VERSIONS, false);
         let accept = || Peer::over(listener.accept().unwrap().0, &config, false);
         let granted = format!("ok {TOKEN} 33\n");
         let mut heard = accept().answer(&["ok\n", &granted]);
         heard += &accept().answer(&["ok\n", "ok 33\n"]);
-        heard += &accept().answer(&["ok\n", "ok 33\n", "ok\n"]);
-        heard
+        let mut third = accept();
+        heard += &third.answer(&["ok\n", "ok 33\n"]);
+        moved.send(()).unwrap();
+        heard + &third.answer(&["ok\n"])
     });
     let client = Client::connect(&addr, &good()).unwrap();
-    let before: Us = sys::now();
     let key = Key::lock(b"k").unwrap();
     let lock = Lock::acquire(client, key, Duration::ZERO, None).unwrap();
     // The server ends two connections by itself, and waits for the release on the third.
-    while !lock.is_lost() && sys::now() < before + SECOND {
-        thread::sleep(Duration::from_millis(10));
-    }
+    has_moved.recv_timeout(Duration::from_secs(60)).unwrap();
     lock.release().unwrap();
     let heard = server.join().unwrap();
     assert_eq!(
