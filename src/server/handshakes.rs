@@ -1,4 +1,4 @@
-//! The handshakes of TLS. One costs as much processor time as some thirty requests with a key of ECDSA, and several times
+//! The handshakes of TLS. One costs as much processor time as some forty requests with a key of ECDSA, and several times
 //! that with one of RSA. So a turn takes one step of one, and while others have work to do handshakes have no more than
 //! half of the time. Each has 5 s, and there are no more than so many at once. Invariant: a session is given nothing of
 //! what its peer sends before its handshake is over.
