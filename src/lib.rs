@@ -6,7 +6,7 @@
 //! +------- server/: sockets, clock, dice, unix signals -------------+
 //! |   +--- hub/: sessions and faces; bytes in, bytes out -------+   |
 //! |   |   +--- locks/, signals/: commands in, replies out ---+  |   |
-//! |   |   |    command.rs: the words of both                 |  |   |
+//! |   |   |    command.rs, facts.rs: the words of both       |  |   |
 //! |   |   +--------------------------------------------------+  |   |
 //! |   |   wire/: requests in, replies out                       |   |
 //! |   +---------------------------------------------------------+   |
@@ -29,7 +29,8 @@
 //!
 //! # The files
 //!
-//! - **[`command`]** is the vocabulary of commands, replies, notices and tokens.
+//! - **[`command`]** is the vocabulary of commands, replies, notices and tokens. **[`facts`]** are what must outlive the
+//!   process, as bytes.
 //! - **[`locks`]** is the lock table. `mod.rs` has `apply`, the one way in. A request for a key begins in `acquire.rs`,
 //!   in two phases in `phases.rs`, without a session in `claim.rs`. `attempt.rs` has requests that can be repeated,
 //!   `ended.rs` those that their client has ended, `extra.rs` kept places and holds that renew themselves. A hold
@@ -126,6 +127,7 @@ pub mod base;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod facts;
 pub mod hub;
 pub mod locks;
 pub mod log;

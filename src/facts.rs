@@ -1,0 +1,520 @@
+//! Facts: what the lock table says of its holds to a store that outlives the process. They are written as bytes at once,
+//! in the order in which things happened, so that a store only has to copy them. Invariant: the facts of a table, read
+//! back from its beginning or from a restatement of all its holds, give exactly the holds that it has.
+//!
+//! A record is its length without these four bytes, a byte for its kind, and its fields, all little-endian. Names follow
+//! the fields that have a fixed length.
+
+use crate::command::{Bound, Realm, Renewal, Space, Token, Us};
+
+/// Something that happened to a hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fact<'a> {
+    /// It began, or is as follows from now on.
+    Held(Held<'a>),
+    /// Its lease was renewed, and its token has been told.
+    Renewed {
+        /// The fence of the hold.
+        fence: u64,
+        /// How long the lease lasts.
+        lease: Us,
+        /// When it ends.
+        end: Us,
+    },
+    /// It ended.
+    Ended {
+        /// The fence of the hold.
+        fence: u64,
+    },
+}
+
+/// A hold, whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held<'a> {
+    /// Proves it.
+    pub token: Token,
+    /// The space of its key.
+    pub space: Space,
+    /// How many may hold its key at once.
+    pub limit: u32,
+    /// The name of its key, at most 65,535 bytes.
+    pub key: &'a [u8],
+    /// The declared owner, at most 65,535 bytes, if it has one.
+    pub owner: Option<(Realm, &'a [u8])>,
+    /// How long its lease was when it was granted.
+    pub lease: Us,
+    /// When its lease ends.
+    pub end: Us,
+    /// Since when it is held.
+    pub since: Us,
+    /// Whether a client may know its token.
+    pub told: bool,
+    /// What ends it besides its release.
+    pub bound: Bound,
+    /// The name of the attempt that it is part of, as a hash.
+    pub attempt: Option<[u32; 4]>,
+    /// How it renews itself, if it does.
+    pub renews: Option<Renews>,
+    /// The note of its client.
+    pub note: Option<&'a [u8]>,
+}
+
+/// How a hold renews itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renews {
+    /// What its client asked for.
+    pub renewal: Renewal,
+    /// For how long with each step.
+    pub step: Us,
+    /// Until when.
+    pub until: Us,
+}
+
+/// The facts that no store has taken yet. Nothing is written before somebody keeps them.
+#[derive(Debug, Default)]
+pub struct Facts {
+    bytes: Vec<u8>,
+    count: u32,
+    longest: Us,
+    last_fence: u64,
+    on: bool,
+}
+
+/// Bytes that are no facts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unfit;
+
+const HELD: u8 = 1;
+const RENEWED: u8 = 2;
+const ENDED: u8 = 3;
+
+/// The length of a record is written in so many bytes.
+const LEN: usize = 4;
+/// Up to the names of a `Held`, with its length.
+const FIXED: usize = 56;
+
+const SEMAPHORE: u8 = 1;
+const TOLD: u8 = 2;
+const LEASED: u8 = 4;
+const OWNED: u8 = 8;
+const DISTLOCKD: u8 = 16;
+const ATTEMPT: u8 = 32;
+const RENEWS: u8 = 64;
+const NOTED: u8 = 128;
+
+impl Facts {
+    /// Facts for somebody who keeps them.
+    pub fn kept() -> Facts {
+        Facts {
+            on: true,
+            ..Facts::default()
+        }
+    }
+
+    /// Whether somebody keeps them.
+    #[inline(always)]
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// All records, one behind the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// For how long the longest promise among them lasts.
+    pub fn longest(&self) -> Us {
+        self.longest
+    }
+
+    /// The last fence of a grant among them, 0 if there is none.
+    pub fn last_fence(&self) -> u64 {
+        self.last_fence
+    }
+
+    /// They are kept.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(ROOM);
+        (self.count, self.longest, self.last_fence) = (0, 0, 0);
+    }
+
+    /// A client is promised that its hold lasts for so long.
+    pub fn promise(&mut self, span: Us) {
+        self.longest = self.longest.max(span);
+    }
+
+    /// A hold began, or is as follows from now on.
+    pub fn held(&mut self, held: &Held) {
+        let (name, owner) = (held.key, held.owner.map_or(&[][..], |(_, name)| name));
+        let mut flags = 0;
+        let mut flag = |bit, is_set| flags |= if is_set { bit } else { 0 };
+        flag(SEMAPHORE, held.space == Space::Semaphore);
+        flag(TOLD, held.told);
+        flag(LEASED, held.bound == Bound::Lease);
+        flag(OWNED, held.owner.is_some());
+        let is_distlockd = matches!(held.owner, Some((Realm::Distlockd, _)));
+        flag(DISTLOCKD, is_distlockd);
+        flag(ATTEMPT, held.attempt.is_some());
+        flag(RENEWS, held.renews.is_some());
+        flag(NOTED, held.note.is_some());
+        let length = |bytes: &[u8]| {
+            let length = u16::try_from(bytes.len());
+            length.expect("no face takes a longer name").to_le_bytes()
+        };
+        let mut fixed = [0; FIXED];
+        let at = self.bytes.len();
+        (fixed[4], fixed[5]) = (HELD, flags);
+        fixed[6..8].copy_from_slice(&length(name));
+        fixed[8..10].copy_from_slice(&length(owner));
+        fixed[12..16].copy_from_slice(&held.limit.to_le_bytes());
+        fixed[16..24].copy_from_slice(&held.token.fence.to_le_bytes());
+        fixed[24..32].copy_from_slice(&held.token.salt.to_le_bytes());
+        fixed[32..40].copy_from_slice(&held.lease.to_le_bytes());
+        fixed[40..48].copy_from_slice(&held.end.to_le_bytes());
+        fixed[48..56].copy_from_slice(&held.since.to_le_bytes());
+        self.bytes.extend_from_slice(&fixed);
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(owner);
+        for word in held.attempt.iter().flatten() {
+            self.bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        if let Some(Renews {
+            renewal,
+            step,
+            until,
+        }) = held.renews
+        {
+            for span in [renewal.every, renewal.within, step, until] {
+                self.bytes.extend_from_slice(&span.to_le_bytes());
+            }
+        }
+        self.bytes.extend_from_slice(held.note.unwrap_or_default());
+        let length = (self.bytes.len() - at - LEN) as u32;
+        self.bytes[at..at + LEN].copy_from_slice(&length.to_le_bytes());
+        self.count += 1;
+        self.last_fence = self.last_fence.max(held.token.fence);
+    }
+
+    /// The lease of a hold was renewed.
+    pub fn renewed(&mut self, fence: u64, lease: Us, end: Us) {
+        let mut record = [0; LEN + 25];
+        record[..4].copy_from_slice(&25_u32.to_le_bytes());
+        record[4] = RENEWED;
+        record[5..13].copy_from_slice(&fence.to_le_bytes());
+        record[13..21].copy_from_slice(&lease.to_le_bytes());
+        record[21..29].copy_from_slice(&end.to_le_bytes());
+        self.bytes.extend_from_slice(&record);
+        self.count += 1;
+    }
+
+    /// A hold ended.
+    pub fn ended(&mut self, fence: u64) {
+        let mut record = [0; LEN + 9];
+        record[..4].copy_from_slice(&9_u32.to_le_bytes());
+        record[4] = ENDED;
+        record[5..13].copy_from_slice(&fence.to_le_bytes());
+        self.bytes.extend_from_slice(&record);
+        self.count += 1;
+    }
+}
+
+/// Room for facts that is kept between two turns.
+const ROOM: usize = 64 * 1024;
+
+/// The length of the first record, with its own bytes.
+///
+/// # Errors
+/// The bytes are not a whole record, or say no sensible length.
+pub fn record_len(bytes: &[u8]) -> Result<usize, Unfit> {
+    let length = bytes.first_chunk().ok_or(Unfit)?;
+    let length = LEN + u32::from_le_bytes(*length) as usize;
+    let is_sound = length > LEN && length <= bytes.len();
+    is_sound.then_some(length).ok_or(Unfit)
+}
+
+impl Fact<'_> {
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// The bytes are not exactly one record of a known kind.
+    pub fn read(record: &[u8]) -> Result<Fact<'_>, Unfit> {
+        if record_len(record)? != record.len() {
+            return Err(Unfit);
+        }
+        let mut rest = Reader(&record[LEN + 1..]);
+        let fact = match record[LEN] {
+            HELD => Fact::Held(rest.held()?),
+            RENEWED => Fact::Renewed {
+                fence: rest.fence()?,
+                lease: rest.word()?,
+                end: rest.word()?,
+            },
+            ENDED => Fact::Ended {
+                fence: rest.fence()?,
+            },
+            _ => return Err(Unfit),
+        };
+        rest.0.is_empty().then_some(fact).ok_or(Unfit)
+    }
+}
+
+/// What is left of a record.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Unfit> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Unfit)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unfit> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Unfit)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn word(&mut self) -> Result<u64, Unfit> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn fence(&mut self) -> Result<u64, Unfit> {
+        self.word().and_then(|fence| match fence {
+            0 => Err(Unfit),
+            fence => Ok(fence),
+        })
+    }
+
+    fn held(&mut self) -> Result<Held<'a>, Unfit> {
+        let [flags] = self.array()?;
+        let has = |bit| flags & bit != 0;
+        let [name, owner, _unused] = [self.array()?, self.array()?, self.array()?]
+            .map(|length| usize::from(u16::from_le_bytes(length)));
+        let limit = u32::from_le_bytes(self.array()?);
+        let (fence, salt) = (self.fence()?, self.word()?);
+        let (lease, end, since) = (self.word()?, self.word()?, self.word()?);
+        let (key, owner) = (self.take(name)?, self.take(owner)?);
+        let space = match has(SEMAPHORE) {
+            true => Space::Semaphore,
+            false => Space::Lock,
+        };
+        let is_sound = limit > 0 && !key.is_empty() && (limit == 1 || space == Space::Semaphore);
+        let is_owned = has(OWNED) || owner.is_empty() && !has(DISTLOCKD);
+        if !is_sound || !is_owned {
+            return Err(Unfit);
+        }
+        let realm = match has(DISTLOCKD) {
+            true => Realm::Distlockd,
+            false => Realm::Declared,
+        };
+        let attempt = match has(ATTEMPT) {
+            true => Some(self.attempt()?),
+            false => None,
+        };
+        let renews = match has(RENEWS) {
+            true => Some(self.renews()?),
+            false => None,
+        };
+        let note = std::mem::take(&mut self.0);
+        if !has(NOTED) && !note.is_empty() {
+            return Err(Unfit);
+        }
+        Ok(Held {
+            token: Token { fence, salt },
+            space,
+            limit,
+            key,
+            owner: has(OWNED).then_some((realm, owner)),
+            lease,
+            end,
+            since,
+            told: has(TOLD),
+            bound: match has(LEASED) {
+                true => Bound::Lease,
+                false => Bound::Session,
+            },
+            attempt,
+            renews,
+            note: has(NOTED).then_some(note),
+        })
+    }
+
+    fn attempt(&mut self) -> Result<[u32; 4], Unfit> {
+        let mut attempt = [0; 4];
+        for word in &mut attempt {
+            *word = u32::from_le_bytes(self.array()?);
+        }
+        Ok(attempt)
+    }
+
+    fn renews(&mut self) -> Result<Renews, Unfit> {
+        let renewal = Renewal {
+            every: self.word()?,
+            within: self.word()?,
+        };
+        Ok(Renews {
+            renewal,
+            step: self.word()?,
+            until: self.word()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Held = Held {
+        token: Token {
+            fence: 7,
+            salt: 0x0123_4567_89ab_cdef,
+        },
+        space: Space::Semaphore,
+        limit: 3,
+        key: b"a key",
+        owner: Some((Realm::Distlockd, b"me")),
+        lease: 33,
+        end: 40,
+        since: 7,
+        told: true,
+        bound: Bound::Lease,
+        attempt: Some([1, 2, 3, 4]),
+        renews: Some(Renews {
+            renewal: Renewal {
+                every: 5,
+                within: 300,
+            },
+            step: 33,
+            until: 333,
+        }),
+        note: Some(b"a note"),
+    };
+
+    const PLAIN: Held = Held {
+        space: Space::Lock,
+        limit: 1,
+        owner: None,
+        told: false,
+        bound: Bound::Session,
+        attempt: None,
+        renews: None,
+        note: None,
+        ..HOLD
+    };
+
+    fn all() -> Facts {
+        let mut facts = Facts::kept();
+        facts.held(&HOLD);
+        facts.held(&PLAIN);
+        facts.held(&Held {
+            owner: Some((Realm::Declared, b"")),
+            note: Some(b""),
+            ..PLAIN
+        });
+        facts.renewed(7, 50, 60);
+        facts.ended(7);
+        facts
+    }
+
+    fn records(mut bytes: &[u8]) -> Vec<&[u8]> {
+        let mut records = Vec::new();
+        while !bytes.is_empty() {
+            let (record, rest) = bytes.split_at(record_len(bytes).expect("whole"));
+            records.push(record);
+            bytes = rest;
+        }
+        records
+    }
+
+    #[test]
+    fn a_fact_is_read_as_it_was_written() {
+        let facts = all();
+        let read: Vec<_> = records(facts.bytes()).into_iter().map(Fact::read).collect();
+        let named = Held {
+            owner: Some((Realm::Declared, b"")),
+            note: Some(b""),
+            ..PLAIN
+        };
+        let renewed = Fact::Renewed {
+            fence: 7,
+            lease: 50,
+            end: 60,
+        };
+        let wanted = [
+            Fact::Held(HOLD),
+            Fact::Held(PLAIN),
+            Fact::Held(named),
+            renewed,
+            Fact::Ended { fence: 7 },
+        ];
+        assert_eq!(read, wanted.map(Ok));
+        assert_eq!((facts.count(), facts.last_fence()), (5, 7));
+    }
+
+    #[test]
+    fn a_record_that_is_cut_anywhere_is_unfit() {
+        let facts = all();
+        for record in records(facts.bytes()) {
+            for length in 0..record.len() {
+                assert_eq!(Fact::read(&record[..length]), Err(Unfit));
+                // It says a length that it has.
+                let mut shorter = record[..length].to_vec();
+                if let Some(first) = shorter.first_chunk_mut() {
+                    *first = (length as u32 - 4).to_le_bytes();
+                    let read = Fact::read(&shorter);
+                    let is_note = matches!(read, Ok(Fact::Held(held)) if held.note.is_some());
+                    assert!(read == Err(Unfit) || is_note);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_is_unfit() {
+        for kind in (0..=255).filter(|kind| !(HELD..=ENDED).contains(kind)) {
+            let mut facts = all();
+            facts.bytes[LEN] = kind;
+            assert_eq!(Fact::read(records(facts.bytes())[0]), Err(Unfit));
+        }
+    }
+
+    #[test]
+    fn any_byte_may_change_without_a_panic() {
+        let facts = all();
+        for record in records(facts.bytes()) {
+            for at in 0..record.len() {
+                for value in [0, 1, 0x7f, 0x80, 0xff] {
+                    let mut record = record.to_vec();
+                    record[at] = value;
+                    let read = Fact::read(&record);
+                    assert!(at >= LEN || read.is_err() || record[at] == value);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn facts_that_are_kept_leave_nothing() {
+        let mut facts = all();
+        facts.promise(9);
+        assert_eq!(facts.longest(), 9);
+        facts.clear();
+        assert!(facts.is_empty() && facts.is_on());
+        assert_eq!(
+            (facts.count(), facts.longest(), facts.last_fence()),
+            (0, 0, 0)
+        );
+    }
+}
