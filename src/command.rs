@@ -3,7 +3,6 @@
 //! the faces have checked the form of every value; only the lock table decides whether a command is granted.
 
 use core::net::SocketAddr;
-use std::collections::VecDeque;
 use std::fmt::{self, Display};
 
 /// Microseconds of the server's clock (CLOCK_BOOTTIME): an instant or a span. A span that a client asks for is at most
@@ -175,6 +174,9 @@ pub enum Command<'a> {
         token: Token,
         /// The new lease; the server's default if not said.
         lease: Option<Us>,
+        /// With [`Bound::Session`] a hold of the session's owner becomes this session's, and so does one that has been
+        /// nobody's since the server was started again.
+        bound: Bound,
     },
     /// The session speaks for this owner from now on. All sessions that declare the same name count as one sequential
     /// actor: their waits and holds count together when deadlocks are looked for, and a renewal moves a hold to the
@@ -451,31 +453,5 @@ impl Display for WaitEdge {
             Space::Semaphore => "semaphore ",
         };
         write!(f, ":{space}{}", String::from_utf8_lossy(&self.key))
-    }
-}
-
-/// The only way out of the lock table; the hub empties it after each command.
-#[derive(Debug, Default)]
-pub struct Outbox {
-    /// Answers to requests, oldest first.
-    pub replies: VecDeque<(SessionId, Reply)>,
-    /// Notices for the hub, oldest first.
-    pub notices: VecDeque<(SessionId, Notice)>,
-}
-
-impl Outbox {
-    /// Answers the request of this session.
-    pub fn reply(&mut self, to: SessionId, reply: Reply) {
-        self.replies.push_back((to, reply));
-    }
-
-    /// Tells the hub something about this session.
-    pub fn notice(&mut self, of: SessionId, notice: Notice) {
-        self.notices.push_back((of, notice));
-    }
-
-    /// Whether the hub has taken everything.
-    pub fn is_empty(&self) -> bool {
-        self.replies.is_empty() && self.notices.is_empty()
     }
 }

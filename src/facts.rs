@@ -1,11 +1,42 @@
-//! Facts: what the lock table says of its holds to a store that outlives the process. They are written as bytes at once,
+//! What the lock table says: answers, notices and facts. Facts are what it says of its holds to a store that outlives
+//! the process. They are written as bytes at once,
 //! in the order in which things happened, so that a store only has to copy them. Invariant: the facts of a table, read
 //! back from its beginning or from a restatement of all its holds, give exactly the holds that it has.
 //!
 //! A record is its length without these four bytes, a byte for its kind, and its fields, all little-endian. Names follow
 //! the fields that have a fixed length.
 
-use crate::command::{Bound, Realm, Renewal, Space, Token, Us};
+use std::collections::VecDeque;
+
+use crate::command::{Bound, Notice, Realm, Renewal, Reply, SessionId, Space, Token, Us};
+
+/// The only way out of the lock table; the hub empties it after each command, but for the facts, which a store takes.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Answers to requests, oldest first.
+    pub replies: VecDeque<(SessionId, Reply)>,
+    /// Notices for the hub, oldest first.
+    pub notices: VecDeque<(SessionId, Notice)>,
+    /// What happened to holds.
+    pub facts: Facts,
+}
+
+impl Outbox {
+    /// Answers the request of this session.
+    pub fn reply(&mut self, to: SessionId, reply: Reply) {
+        self.replies.push_back((to, reply));
+    }
+
+    /// Tells the hub something about this session.
+    pub fn notice(&mut self, of: SessionId, notice: Notice) {
+        self.notices.push_back((of, notice));
+    }
+
+    /// Whether the hub has taken everything that is for it.
+    pub fn is_empty(&self) -> bool {
+        self.replies.is_empty() && self.notices.is_empty()
+    }
+}
 
 /// Something that happened to a hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

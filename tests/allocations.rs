@@ -9,7 +9,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use dflockd::command::{Bound, Command, Outbox, SessionId, Space, Terms};
+use dflockd::command::{Bound, Command, SessionId, Space, Terms};
+use dflockd::facts::Outbox;
 use dflockd::hub::{Hub, Next, Wrote};
 use dflockd::locks::Locks;
 use dflockd::wire::Face;

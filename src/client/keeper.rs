@@ -15,7 +15,7 @@ use super::lease::{Lease, Step};
 use super::link::Link;
 use super::{Client, Error, Grant, Key, NAP, Owner, Refusal, Token};
 use super::{Us, answered, micros};
-use crate::command::{Command, Reply, SECOND, Space};
+use crate::command::{Bound, Command, Reply, SECOND, Space};
 use crate::sys;
 use crate::wire::ask;
 
@@ -297,6 +297,7 @@ impl Keeper {
             key: &self.name,
             token: self.token,
             lease: Some(self.wish),
+            bound: Bound::Session,
         };
         {
             let mut lease = self.shared.lease();

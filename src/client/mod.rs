@@ -347,6 +347,7 @@ impl Client {
             key: key.name,
             token,
             lease: lease.map(span),
+            bound: Bound::Session,
         };
         match self.ask(&command, within)? {
             (sent, Reply::Renewed { lease }) => Ok(Grant::new(token, lease, sent)),

@@ -246,7 +246,7 @@ impl Hub {
     pub(super) fn route(&mut self) {
         while !self.outbox.is_empty() {
             while let Some((id, reply)) = self.outbox.replies.pop_front() {
-                let slot = self.kept(id);
+                let slot = self.slot_of(id);
                 let session = &self.sessions[slot];
                 if session.phase.is_open() {
                     assert!(!session.is_idle(), "one answer for one request");
@@ -254,13 +254,13 @@ impl Hub {
                 }
             }
             if let Some((id, notice)) = self.outbox.notices.pop_front() {
-                self.notice(self.kept(id), notice);
+                self.notice(self.slot_of(id), notice);
             }
         }
     }
 
     /// The slot of a session that the lock table has named.
-    fn kept(&self, id: SessionId) -> u32 {
+    fn slot_of(&self, id: SessionId) -> u32 {
         let slot = id.slot();
         assert!(
             self.sessions[slot].id == id,

@@ -35,7 +35,8 @@ use core::net::SocketAddr;
 use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
-use crate::command::{Command, Outbox, SessionId, Us, WaitEdge, earlier};
+use crate::command::{Command, SessionId, Us, WaitEdge, earlier};
+use crate::facts::{Facts, Held, Outbox, Unfit};
 use crate::locks::{self, Locks};
 use crate::signals::Signals;
 #[cfg(feature = "http")]
@@ -62,6 +63,8 @@ pub const INPUT_MAX: usize = 16 * 1024;
 pub struct Settings {
     /// For the lock table.
     pub locks: locks::Settings,
+    /// Whether somebody keeps the facts.
+    pub keeps_facts: bool,
     /// Subscriptions that a session may have; 0 sets no limit.
     pub max_subscriptions: u32,
     /// Bytes of signals that may wait for all sessions together; 0 sets no limit.
@@ -155,7 +158,13 @@ impl Hub {
             posts: Posts::default(),
             budget: Budget::new(settings.max_backlog),
             locks: Locks::new(settings.locks),
-            outbox: Outbox::default(),
+            outbox: Outbox {
+                facts: match settings.keeps_facts {
+                    true => Facts::kept(),
+                    false => Facts::default(),
+                },
+                ..Outbox::default()
+            },
             sessions: Slab::new(),
             connections: Connections::default(),
             lines: 0,
@@ -475,6 +484,26 @@ impl Hub {
                 self.extend_deadline(slot);
             }
         }
+    }
+
+    /// Makes a hold of a former life of the server again; see [`Locks::recover`]. To be called before the first turn, for each
+    /// hold in the order of their fences.
+    ///
+    /// # Errors
+    /// The lock table cannot have had the hold.
+    pub fn recover(&mut self, now: Us, held: &Held) -> Result<(), Unfit> {
+        self.locks.recover(now, held)
+    }
+
+    /// What has happened to holds since [`Hub::kept`]. No byte of [`Hub::next_write`] may leave before it is kept.
+    #[inline(always)]
+    pub fn facts(&self) -> &Facts {
+        &self.outbox.facts
+    }
+
+    /// The facts are kept.
+    pub fn kept(&mut self) {
+        self.outbox.facts.clear();
     }
 
     /// Takes a session that had no room for input and has some now: bytes may be in its socket of which no edge will tell.

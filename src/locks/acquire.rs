@@ -7,7 +7,8 @@ use super::secret::Name;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Bound, Outbox, Realm, Refusal, Reply, SessionId, Space, Terms, Us};
+use crate::command::{Bound, Realm, Refusal, Reply, SessionId, Space, Terms, Us};
+use crate::facts::Outbox;
 
 /// What an acquire, an enqueue and a claim have in common.
 #[derive(Clone, Copy)]
@@ -38,10 +39,11 @@ impl Locks {
         if free {
             let lease = wish.lease;
             let place = self.add_ticket(from, key, lease, true);
-            let token = self.grant(place);
+            let token = self.grant(place, out);
             return Some(Reply::Granted { token, lease });
         }
         if wait == 0 {
+            self.retire_if_unused(key);
             return Some(Reply::Timeout);
         }
         let member = self.ensure_member(from);
@@ -96,12 +98,13 @@ impl Locks {
             Err(refusal) => return Some(Reply::Refused(refusal)),
         };
         if !free && wait == 0 && terms.is_none_or(|terms| terms.keep == 0) {
+            self.retire_if_unused(key);
             return Some(Reply::Timeout);
         }
         let owner = owner.map_or(NIL, |name| self.owner_by_name(Realm::Declared, name));
         if free {
             self.counts.leased += 1;
-            return Some(self.grant_to_owner(owner, key, wish.lease, (name, terms)));
+            return Some(self.grant_to_owner(owner, key, wish.lease, (name, terms), out));
         }
         let member = self.ensure_member(from);
         let Member { bound, tickets, .. } = &mut self.members[member as usize];
@@ -131,21 +134,22 @@ impl Locks {
         key: u32,
         lease: Us,
         (name, terms): (Option<Name>, Option<&Terms>),
+        out: &mut Outbox,
     ) -> Reply {
         let place = self.tickets.insert(Ticket::new(self.now, key, NIL, lease));
         self.keys[key].tickets.push_back(&mut self.tickets, place);
         let attempt = self.begin_attempt(owner, place, name, terms);
         self.give_to_owner((owner, attempt), place, Bound::Lease);
-        let token = self.grant(place);
+        let token = self.grant(place, out);
         if attempt != NIL {
             self.index_attempt(attempt);
-            self.begin_renewal(place, lease);
+            self.begin_renewal(place, lease, out);
         }
         Reply::Granted { token, lease }
     }
 
     /// Finds the key or makes it. True if a slot is free for this request: expired holds are ended first, and nobody
-    /// may be in the queue. False if there is room in the queue.
+    /// may be in the queue. False if there is room in the queue; the key may be unused then, in a quarantine.
     pub(super) fn enter(
         &mut self,
         hash: u32,
@@ -163,19 +167,19 @@ impl Locks {
                 .keys
                 .insert(Key::new(wish.space, wish.name, wish.limit));
             self.table.insert(hash, key);
-            return Ok((key, true));
+            return Ok((key, self.is_open()));
         };
         if self.keys[key].idle().is_some() {
             self.unlink_idle(key);
             self.keys[key].set_limit(wish.limit);
-            return Ok((key, true));
+            return Ok((key, self.is_open()));
         }
         if self.keys[key].limit() != wish.limit {
             return Err(Refusal::LimitMismatch);
         }
         self.evict(key, out);
         let Key { held, waiting, .. } = self.keys[key];
-        let free = waiting == 0 && held < wish.limit;
+        let free = waiting == 0 && held < wish.limit && self.is_open();
         let full = self.settings.max_waiters > 0 && waiting >= self.settings.max_waiters;
         if !free && full {
             Err(Refusal::MaxWaiters)

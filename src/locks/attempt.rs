@@ -15,7 +15,8 @@ use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Bound, Outbox, Refusal, Reply, SessionId, Space, Terms, Us};
+use crate::command::{Bound, Refusal, Reply, SessionId, Space, Terms, Us};
+use crate::facts::Outbox;
 
 /// All attempts of requests that ask for more than a hold.
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub(super) struct Attempt {
     pub extra: u32,
     /// A repeat has found the hold.
     repeated: bool,
+    /// It was granted while its client was not there, and no repeat has come since.
+    pub untold: bool,
 }
 
 const _: () = assert!(size_of::<Attempt>() == 32);
@@ -47,7 +50,25 @@ impl Default for Attempt {
             ticket: NIL,
             extra: NIL,
             repeated: false,
+            untold: false,
         }
+    }
+}
+
+impl Attempt {
+    /// The attempt of a hold that outlived the process.
+    pub fn recovered(owner: u32, ticket: u32, name: Name) -> Attempt {
+        Attempt {
+            name,
+            owner,
+            ticket,
+            ..Attempt::default()
+        }
+    }
+
+    /// Its name, if its client has given it one.
+    pub fn given_name(&self) -> Option<Name> {
+        (self.name != Name::default()).then_some(self.name)
     }
 }
 
@@ -90,10 +111,8 @@ impl Locks {
         if self.tickets[place].waits() {
             return Some(self.take_over(from, place, terms, wait, out));
         }
-        let lease = self.extend(place);
-        let Ticket { token, member, .. } = self.tickets[place];
-        let attempt = self.attempt_of(member);
-        self.attempts.slab[attempt].repeated = true;
+        let lease = self.extend(place, out);
+        let Ticket { token, .. } = self.tickets[place];
         Some(Some(Reply::Granted { token, lease }))
     }
 
@@ -216,10 +235,15 @@ impl Locks {
     }
 
     /// A repeat has found its hold: the lease is the request's, unless it lasts longer. Returns how long it lasts.
-    fn extend(&mut self, place: u32) -> Us {
-        let Ticket { lease, due, .. } = self.tickets[place];
-        self.set_due(place, due.max(self.now.saturating_add(lease)));
-        self.begin_renewal(place, lease);
+    fn extend(&mut self, place: u32, out: &mut Outbox) -> Us {
+        let Ticket {
+            lease, due, member, ..
+        } = self.tickets[place];
+        let attempt = self.attempt_of(member);
+        self.attempts.slab[attempt].repeated = true;
+        self.attempts.slab[attempt].untold = false;
+        self.set_due(place, due.max(self.now.saturating_add(lease)), lease, out);
+        self.begin_renewal(place, lease, out);
         self.terms_of(place).0 - self.now
     }
 

@@ -6,7 +6,8 @@ use super::crowd::FEW;
 use super::event::{End, Event};
 use super::key::Key;
 use super::slices::BREAK_SLICE;
-use crate::command::{Outbox, Reply, SessionId, Space};
+use crate::command::{Reply, SessionId, Space};
+use crate::facts::Outbox;
 
 /// A break that is under way.
 pub(super) struct Breaking {

@@ -32,12 +32,14 @@ impl Locks {
         }
         assert_eq!((seen, self.table.len()), (self.keys.len(), self.keys.len()));
         assert_eq!((idle, crowded), (self.idle.count, self.crowd.len()));
-        assert!(self.keys.len() <= self.settings.max_locks, "S10");
+        let most = self.settings.max_locks.max(self.counts.adopted as usize);
+        assert!(self.keys.len() <= most, "S10");
         assert_eq!(held, self.counts().held, "S11");
         self.check_members();
         self.check_owners();
         self.check_records();
         self.check_attempts();
+        self.check_spans();
     }
 
     fn check_queue(&self, place: u32) {
@@ -46,7 +48,7 @@ impl Locks {
         assert_eq!(all.len(), (key.held + key.waiting) as usize);
         assert!(!all.is_empty(), "a key without tickets is idle");
         assert!(key.held <= key.limit(), "S1: no more holds than slots");
-        let served = key.held == key.limit() || key.waiting == 0 || self.is_draining();
+        let served = key.held == key.limit() || key.waiting == 0 || !self.serves(place);
         assert!(served, "a free slot is granted");
         assert_eq!(key.next, all.get(key.held as usize).copied().unwrap_or(NIL));
         for (at, &ticket) in all.iter().enumerate() {
@@ -69,9 +71,10 @@ impl Locks {
             let all: Vec<u32> = member.tickets.places(&self.tickets).collect();
             assert_eq!(all.len(), member.count as usize);
             assert_eq!(member.closing, self.closing.contains(&(slot as u32)));
-            // A hold that a renewal moved here from another session of the same owner stands last.
+            // A hold that a renewal moved here from another session of the same owner, or from a former life of the server,
+            // stands last.
             let order = |&t: &u32| match member.owner {
-                NIL => self.tickets[t].token.fence,
+                NIL if self.counts.adopted == 0 => self.tickets[t].token.fence,
                 _ => self.tickets[t].token.fence.min(1),
             };
             assert!(

@@ -5,7 +5,8 @@ use super::Locks;
 use super::acquire::Wish;
 use super::event::End;
 use super::ticket::Ticket;
-use crate::command::{Outbox, Realm, Refusal, Reply, SessionId, Space};
+use crate::command::{Realm, Refusal, Reply, SessionId, Space};
+use crate::facts::Outbox;
 
 impl Locks {
     /// Takes a slot of the key for the owner, if one is free or the owner holds the key already.
@@ -22,18 +23,21 @@ impl Locks {
             Ok((key, true)) => key,
             Err(refusal) if refusal != Refusal::MaxWaiters => return Reply::Refused(refusal),
             // The owner's own hold is granted again, with a new lease: the first answer may have been lost.
-            _ => {
+            entered => {
                 let Some(place) = self.find_claim(wish.space, wish.name, realm, owner) else {
+                    if let Ok((key, _)) = entered {
+                        self.retire_if_unused(key);
+                    }
                     return Reply::Timeout;
                 };
-                self.set_due(place, self.now.saturating_add(lease));
+                self.set_due(place, self.now.saturating_add(lease), lease, out);
                 let Ticket { token, .. } = self.tickets[place];
                 return Reply::Granted { token, lease };
             }
         };
         let owner = self.owner_by_name(realm, owner);
         self.counts.claimed += 1;
-        self.grant_to_owner(owner, key, lease, (None, None))
+        self.grant_to_owner(owner, key, lease, (None, None), out)
     }
 
     /// Gives the owner's hold back.

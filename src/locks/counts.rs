@@ -1,5 +1,5 @@
-//! What the lock table counts, and how it is read. Invariant (S11): granted = released + expired + closed + broken +
-//! held, between any two commands.
+//! What the lock table counts, and how it is read. Invariant (S11): granted + adopted = released + expired + closed +
+//! broken + held, between any two commands.
 
 use super::Locks;
 use crate::base::histogram::Histogram;
@@ -29,6 +29,8 @@ pub const WAIT_BOUNDS: [Us; 15] = [
 pub struct Counts {
     /// Holds that began.
     pub granted: u64,
+    /// Holds of a former life of the server.
+    pub adopted: u64,
     /// Grants whose hold was bound by its lease alone from the beginning, except claims.
     pub leased: u64,
     /// Grants of claims.
@@ -126,7 +128,7 @@ impl Locks {
     /// How many holds there are.
     pub(super) fn held(&self) -> u64 {
         let c = &self.counts;
-        c.granted - c.released - c.expired - c.closed - c.broken
+        c.granted + c.adopted - c.released - c.expired - c.closed - c.broken
     }
 
     /// The fence of the last grant; before the first, one less than it will have.

@@ -5,6 +5,7 @@ use super::Locks;
 use super::ticket::Ticket;
 use crate::base::slab::NIL;
 use crate::command::{Renewal, Terms, Us};
+use crate::facts::{Held, Outbox, Renews};
 
 /// What few attempts ask for.
 #[derive(Default)]
@@ -54,7 +55,7 @@ impl Locks {
 
     /// The hold begins, or its client was heard of: if it renews itself, the time for that begins anew, with steps of
     /// this lease.
-    pub(super) fn begin_renewal(&mut self, place: u32, lease: Us) {
+    pub(super) fn begin_renewal(&mut self, place: u32, lease: Us, out: &mut Outbox) {
         let Ticket { member, .. } = self.tickets[place];
         let (attempt, now) = (self.attempt_of(member), self.now);
         let Some(extra) = self.extra_mut(attempt) else {
@@ -65,7 +66,7 @@ impl Locks {
         extra.until = extra.end.max(now.saturating_add(renewal.within));
         extra.step = lease;
         let due = extra.next_step(now);
-        self.set_due(place, due);
+        self.set_due(place, due, lease, out);
     }
 
     /// A place that was kept is a hold now: it renews itself from the next repeat on, if it does.
@@ -78,21 +79,21 @@ impl Locks {
     }
 
     /// A client renews a hold: its lease ends so much later than now.
-    pub(super) fn renew_hold(&mut self, place: u32, lease: Us) {
+    pub(super) fn renew_hold(&mut self, place: u32, lease: Us, out: &mut Outbox) {
         let end = self.now.saturating_add(lease);
         let attempt = self.attempt_of(self.tickets[place].member);
         match self.extra_mut(attempt) {
             Some(extra) if extra.renewal.is_some() => {
                 extra.end = end;
-                self.begin_renewal(place, lease);
+                self.begin_renewal(place, lease, out);
             }
-            _ => self.set_due(place, end),
+            _ => self.set_due(place, end, lease, out),
         }
     }
 
     /// The hold is due. If it renews itself and its lease has not ended by `heard`, it takes a step: true. Its timer is
     /// to be filed again.
-    pub(super) fn renews_itself(&mut self, place: u32, heard: Us) -> bool {
+    pub(super) fn renews_itself(&mut self, place: u32, heard: Us, out: &mut Outbox) -> bool {
         let Ticket { member, .. } = self.tickets[place];
         let (attempt, now) = (super::owner::attempt_of_orphan(member), self.now);
         let Some(extra) = self.extra_mut(attempt) else {
@@ -104,10 +105,39 @@ impl Locks {
         extra.end = extra
             .end
             .max(now.saturating_add(extra.step).min(extra.until));
-        let due = extra.next_step(now);
+        let (due, step) = (extra.next_step(now), extra.step);
         self.counts.renewals += 1;
-        self.set_due(place, due);
+        self.set_due(place, due, step, out);
         true
+    }
+
+    /// The hold of this attempt had these terms in a former life of the server. If it renews itself and missed steps
+    /// meanwhile, it takes one now. Returns when it is due.
+    pub(super) fn recover_extra(&mut self, attempt: u32, held: &Held) -> Us {
+        let (now, end) = (self.now, held.end);
+        let mut extra = Extra {
+            note: held.note.map(Box::from),
+            end,
+            ..Extra::default()
+        };
+        if let Some(Renews {
+            renewal,
+            step,
+            until,
+        }) = held.renews
+        {
+            extra.renewal = Some(renewal);
+            (extra.step, extra.until) = (step, until.max(end));
+            if now < until {
+                extra.end = end.max(now.saturating_add(step).min(until));
+            }
+        }
+        let due = match extra.renewal {
+            Some(_) => extra.next_step(now),
+            None => end,
+        };
+        self.attempts.slab[attempt].extra = self.attempts.extras.insert(extra);
+        due
     }
 
     /// When the lease of a hold ends, until when it renews itself, and its note.
@@ -125,6 +155,16 @@ impl Locks {
 }
 
 impl Extra {
+    /// How the hold renews itself, if it does.
+    pub fn renews(&self) -> Option<Renews> {
+        let (step, until) = (self.step, self.until);
+        self.renewal.map(|renewal| Renews {
+            renewal,
+            step,
+            until,
+        })
+    }
+
     /// When the hold takes its next step; at the last one its lease ends.
     fn next_step(&self, now: Us) -> Us {
         if self.end >= self.until {

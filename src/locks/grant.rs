@@ -7,7 +7,8 @@ use super::event::End;
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Bound, Notice, Outbox, Refusal, Reply, SessionId, Space, Token, Us};
+use crate::command::{Bound, Notice, Refusal, Reply, SessionId, Space, Token, Us};
+use crate::facts::Outbox;
 
 /// Holds with an expired lease that one acquire may end, of a semaphore with many slots.
 const EVICTED: u32 = 50;
@@ -44,7 +45,7 @@ impl Locks {
         space: Space,
         name: &[u8],
         token: Token,
-        lease: Us,
+        (lease, bound): (Us, Bound),
         out: &mut Outbox,
     ) -> Reply {
         let Some(place) = self.find_hold(space, name, token) else {
@@ -52,8 +53,10 @@ impl Locks {
             return Reply::Refused(Refusal::Error);
         };
         self.counts.renewals += 1;
-        self.renew_hold(place, lease);
-        self.move_hold(place, from, out);
+        self.renew_hold(place, lease, out);
+        if bound == Bound::Session {
+            self.move_hold(place, from, out);
+        }
         Reply::Renewed { lease }
     }
 
@@ -80,20 +83,34 @@ impl Locks {
             }
             None => self.bind_to_lease(place),
         }
+        self.state_hold(place, out);
         Reply::Done
     }
 
     /// Makes a hold of this ticket, the first of its key that does not hold yet. Its lease begins now.
-    pub(super) fn grant(&mut self, place: u32) -> Token {
+    pub(super) fn grant(&mut self, place: u32, out: &mut Outbox) -> Token {
+        let due = self.now.saturating_add(self.tickets[place].lease);
+        self.grant_until(place, due, out)
+    }
+
+    fn grant_until(&mut self, place: u32, due: Us, out: &mut Outbox) -> Token {
         let token = self.mint();
-        let Ticket {
-            key,
-            member,
-            lease,
-            since,
-            ..
-        } = self.tickets[place];
-        let due = self.now.saturating_add(lease);
+        let since = self.tickets[place].since;
+        self.begin_hold(place, token, (self.now, due));
+        self.counts.granted += 1;
+        if since != self.now {
+            self.counts.waits.note_time(self.now - since);
+        }
+        self.note_grant(place, since);
+        if out.facts.is_on() {
+            self.state_hold(place, out);
+        }
+        token
+    }
+
+    /// The ticket, the first of its key that does not hold yet, holds it from now on.
+    pub(super) fn begin_hold(&mut self, place: u32, token: Token, (since, due): (Us, Us)) {
+        let Ticket { key, member, .. } = self.tickets[place];
         assert!(
             self.keys[key].held < self.keys[key].limit(),
             "a grant needs a free slot"
@@ -106,25 +123,30 @@ impl Locks {
         self.wheel.cancel(&mut self.tickets, place);
         self.tickets[place].token = token;
         self.tickets[place].due = due;
-        self.tickets[place].since = self.now;
+        self.tickets[place].since = since;
         self.wheel.insert(&mut self.tickets, place);
         self.count_hold(member, true);
-        self.counts.granted += 1;
-        if since != self.now {
-            self.counts.waits.note_time(self.now - since);
-        }
-        self.note_grant(place, since);
-        token
     }
 
-    /// Grants the free slots of a key to the first in its queue. A ticket whose session is closing is dropped. A grant
+    /// Grants the free slots of a key to the first in its queue, unless nothing is granted now. A ticket whose session is closing is dropped. A grant
     /// that its session does not wait for yet, after an enqueue, is sent when the session waits.
     pub(super) fn serve(&mut self, key: u32, out: &mut Outbox) {
-        while !self.is_draining() && self.keys[key].held < self.keys[key].limit() {
+        if self.serves(key) {
+            self.serve_up_to(key, u32::MAX, out);
+        }
+    }
+
+    /// The same for up to `most` free slots, now. Returns whether none is left, or nobody is.
+    pub(super) fn serve_up_to(&mut self, key: u32, mut most: u32, out: &mut Outbox) -> bool {
+        while self.keys[key].held < self.keys[key].limit() {
             let place = self.keys[key].next;
             if place == NIL {
                 break;
             }
+            if most == 0 {
+                return false;
+            }
+            most -= 1;
             let Ticket {
                 member, lease, due, ..
             } = self.tickets[place];
@@ -155,12 +177,12 @@ impl Locks {
                 self.unrecord(place, None);
             }
             self.end_wait(place);
-            let token = self.grant(place);
+            let token = self.grant(place, out);
             self.counts.waits.granted += 1;
             if bound == Bound::Lease {
                 self.make_orphan(place, bound);
                 self.counts.leased += 1;
-                self.begin_renewal(place, lease);
+                self.begin_renewal(place, lease, out);
                 self.granted_to_owner(place, out);
                 self.forget_wait_owner(member);
             }
@@ -171,16 +193,18 @@ impl Locks {
                 self.refuse_if_stuck(member, out);
             }
         }
+        true
     }
 
     /// Grants a slot to a place that was kept. The lease ends when the place would have, and does not renew itself: its
     /// client is not there. A repeat of the request makes it longer.
     fn grant_kept(&mut self, place: u32, out: &mut Outbox) {
-        let Ticket { due, .. } = self.tickets[place];
-        self.grant(place);
-        self.counts.leased += 1;
-        self.set_due(place, due);
+        let Ticket { due, member, .. } = self.tickets[place];
         self.put_off_renewal(place);
+        let attempt = self.attempt_of(member);
+        self.attempts.slab[attempt].untold = true;
+        self.grant_until(place, due, out);
+        self.counts.leased += 1;
         self.granted_to_owner(place, out);
     }
 
@@ -219,7 +243,7 @@ impl Locks {
                 && steps > 0
                 && let Some(place) = self.crowd.past_due(key, self.now)
             {
-                if self.renews_itself(place, self.now) {
+                if self.renews_itself(place, self.now, out) {
                     steps -= 1;
                     continue;
                 }
@@ -230,7 +254,8 @@ impl Locks {
             let mut place = self.keys[key].tickets.first;
             for _ in 0..self.keys[key].held {
                 let behind = self.tickets[place].behind();
-                if self.tickets[place].due <= self.now && !self.renews_itself(place, self.now) {
+                if self.tickets[place].due <= self.now && !self.renews_itself(place, self.now, out)
+                {
                     self.drop_hold(place, End::Expired, SessionId::NOBODY, out);
                 }
                 place = behind;
@@ -239,8 +264,8 @@ impl Locks {
         self.serve(key, out);
     }
 
-    /// Moves the end of a hold.
-    pub(super) fn set_due(&mut self, place: u32, due: Us) {
+    /// Moves the end of a hold, by a lease of this length.
+    pub(super) fn set_due(&mut self, place: u32, due: Us, lease: Us, out: &mut Outbox) {
         let Ticket {
             key, due: before, ..
         } = self.tickets[place];
@@ -252,6 +277,9 @@ impl Locks {
         if due < before {
             self.wheel.cancel(&mut self.tickets, place);
             self.wheel.insert(&mut self.tickets, place);
+        }
+        if out.facts.is_on() {
+            self.state_renewal(place, lease, out);
         }
     }
 
@@ -300,6 +328,9 @@ impl Locks {
             End::Broken => self.counts.broken += 1,
         }
         self.note_end(place, end, by);
+        if out.facts.is_on() {
+            self.state_end(place, out);
+        }
         self.keys[key].held -= 1;
         if self.keys[key].limit() > FEW {
             self.crowd

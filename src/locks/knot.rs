@@ -8,7 +8,8 @@ use super::Locks;
 use super::key::Key;
 use super::owner::Actor;
 use super::ticket::Ticket;
-use crate::command::{Outbox, Refusal, Reply, SessionId, WaitEdge};
+use crate::command::{Refusal, Reply, SessionId, WaitEdge};
+use crate::facts::Outbox;
 
 /// Holds that one search looks at. A search of a larger graph is cut: it finds no deadlock, and the wait goes on.
 const HOLDS_A_SEARCH: u32 = 1000;

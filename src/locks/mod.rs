@@ -22,8 +22,11 @@ mod key;
 mod knot;
 mod owner;
 mod phases;
+mod quarantine;
+mod recover;
 mod secret;
 mod slices;
+mod spans;
 mod ticket;
 mod view;
 
@@ -34,9 +37,8 @@ use crate::base::list::List;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
 use crate::base::wheel::Wheel;
-use crate::command::{
-    Bound, Command, Outbox, Refusal, Reply, SessionId, Space, Us, WaitEdge, earlier,
-};
+use crate::command::{Bound, Command, Refusal, Reply, SessionId, Space, Us, WaitEdge, earlier};
+use crate::facts::Outbox;
 use acquire::Wish;
 use attempt::Attempts;
 use breaking::Breaking;
@@ -50,6 +52,7 @@ use owner::Owners;
 use phases::{Lost, Records};
 use secret::Secret;
 use slices::Drain;
+use spans::Spans;
 use ticket::{OF_MEMBER, Ticket};
 
 /// The options of a table, fixed when it is made.
@@ -75,8 +78,13 @@ pub struct Settings {
     pub log: bool,
     /// The fence of the first grant.
     pub first_fence: u64,
+    /// When the table begins to grant. Until then requests queue.
+    pub opens: Us,
     /// 32 random bytes: keys of the hash table and of the tokens' salts.
     pub secret: [u8; 32],
+    /// 16 bytes that nobody can guess, and that a table which recovers holds shares with the former one: the key of the
+    /// names of attempts.
+    pub attempt_secret: [u8; 16],
 }
 
 /// The lock table.
@@ -109,6 +117,9 @@ pub struct Locks {
     events: VecDeque<Event>,
     /// In a drain: how far that is.
     drained: Option<Drain>,
+    /// The keys below this place are served.
+    served: u32,
+    spans: Spans,
     /// Holds without a session.
     loose: u64,
     next_fence: u64,
@@ -157,8 +168,10 @@ impl Locks {
     pub fn new(settings: Settings) -> Locks {
         assert!(settings.max_locks > 0 && settings.first_fence > 0);
         Locks {
-            secret: Secret::new(&settings.secret),
+            secret: Secret::new(&settings.secret, &settings.attempt_secret),
             next_fence: settings.first_fence,
+            served: if settings.opens == 0 { u32::MAX } else { 0 },
+            spans: Spans::default(),
             settings,
             keys: Slab::new(),
             tickets: Slab::new(),
@@ -233,7 +246,7 @@ impl Locks {
                     out,
                 ))
             }
-            Command::Wait { space, key, wait } => self.wait(from, space, key, wait),
+            Command::Wait { space, key, wait } => self.wait(from, (space, key), wait, out),
             Command::Claim {
                 space,
                 key: name,
@@ -269,9 +282,10 @@ impl Locks {
                 key,
                 token,
                 lease,
+                bound,
             } => {
                 let lease = lease.unwrap_or(default);
-                Some(self.renew(from, space, key, token, lease, out))
+                Some(self.renew(from, space, key, token, (lease, bound), out))
             }
             Command::Detach { space, key, token } => {
                 Some(self.detach(from, (space, key), token, out))
@@ -310,6 +324,9 @@ impl Locks {
             !self.closing.is_empty() || !self.breaking.is_empty() || self.is_turning_away();
         if put_off {
             return Some(0);
+        }
+        if self.served < u32::MAX {
+            return self.opening_deadline();
         }
         earlier(self.wheel.next(), self.idle_deadline())
     }
@@ -367,8 +384,7 @@ impl Locks {
 
     /// A number that is given once for each `count`, and that nobody can guess.
     pub fn unique(&self, count: u64) -> u64 {
-        let [low, high, ..] = self.secret.attempt(b"", b"", &count.to_le_bytes());
-        u64::from(high) << 32 | u64::from(low)
+        self.secret.unique(count)
     }
 
     fn is_draining(&self) -> bool {

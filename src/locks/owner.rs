@@ -9,7 +9,8 @@ use crate::base::list::List;
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Bound, Outbox, Owner, Realm, Refusal, Reply, SessionId};
+use crate::command::{Bound, Owner, Realm, Refusal, Reply, SessionId};
+use crate::facts::Outbox;
 
 /// Set in [`Ticket::member`] above the place of an owner: the hold is the owner's, and no session's.
 const ORPHAN: u32 = 1 << 31;
@@ -17,6 +18,9 @@ const ORPHAN: u32 = 1 << 31;
 const LEASED: u32 = 1 << 30;
 /// Added to both if the place is that of an attempt, which knows its owner.
 const ATTEMPT: u32 = 1 << 29;
+/// In [`Ticket::member`]: the hold is nobody's since the server was started again, and passes to the session that renews
+/// it.
+const UNCLAIMED: u32 = NIL - 1;
 
 /// All declared owners, found by name.
 #[derive(Default)]
@@ -198,12 +202,35 @@ impl Locks {
         orphans.push_back(&mut self.tickets, place);
     }
 
+    /// A hold of a former life of the server, of a session that had declared nothing.
+    pub(super) fn give_to_nobody(&mut self, place: u32) {
+        self.tickets[place].member = UNCLAIMED;
+    }
+
     /// A hold without a session: a renewal gives it to no session of its owner from now on.
     pub(super) fn bind_to_lease(&mut self, place: u32) {
         let Ticket { member, .. } = &mut self.tickets[place];
-        if *member != NIL {
-            *member |= LEASED;
+        // For NIL, and for what was nobody's, that is NIL.
+        *member |= LEASED;
+        if *member == UNCLAIMED {
+            *member = NIL;
         }
+    }
+
+    /// What ends the holds of this member besides their release.
+    pub(super) fn bound_of(&self, member: u32) -> Bound {
+        match self.members.get(member as usize) {
+            Some(member) => member.bound,
+            None if member == NIL || is_leased(member) => Bound::Lease,
+            None => Bound::Session,
+        }
+    }
+
+    /// The declared owner of this member's tickets.
+    pub(super) fn named_owner(&self, member: u32) -> Option<(Realm, &[u8])> {
+        let place = self.owner_of(member);
+        let owner = (place != NIL).then(|| &self.owners.slab[place])?;
+        Some((owner.realm, owner.name.bytes()))
     }
 
     /// Takes a ticket out of the list of its session or, if it has none, of its owner.
@@ -221,29 +248,48 @@ impl Locks {
         }
     }
 
-    /// A hold that was renewed by another session of its owner moves to that session.
+    /// A hold that was renewed by another session of its owner moves to that session. So does one that is nobody's since
+    /// the server was started again.
     pub(super) fn move_hold(&mut self, place: u32, by: SessionId, out: &mut Outbox) {
+        let Ticket { member: former, .. } = self.tickets[place];
+        if former == UNCLAIMED {
+            let slot = self.ensure_member(by);
+            return self.move_to(slot, place, by, out);
+        }
         let Some(member) = self.members.get(by.slot() as usize) else {
             return;
         };
-        let Ticket { member: former, .. } = self.tickets[place];
         let stays = former == by.slot() || is_leased(former);
         if member.id != by || member.owner == NIL || stays || self.owner_of(former) != member.owner
         {
             return;
         }
+        self.move_to(by.slot(), place, by, out);
+    }
+
+    fn move_to(&mut self, slot: u32, place: u32, by: SessionId, out: &mut Outbox) {
+        let Ticket { member: former, .. } = self.tickets[place];
         let was_ending = self.holder(place) == Actor::Nobody;
         self.unrecord(place, None);
         self.loose -= u64::from(self.members.get(former as usize).is_none());
         self.unlink_member(place);
-        self.tickets[place].member = by.slot();
-        let Member { tickets, count, .. } = &mut self.members[by.slot() as usize];
+        self.tickets[place].member = slot;
+        let Member {
+            tickets,
+            count,
+            owner,
+            ..
+        } = &mut self.members[slot as usize];
         tickets.push_back(&mut self.tickets, place);
         *count += 1;
+        // The owner's count of holds does not change, unless nobody's becomes its own.
+        if former == UNCLAIMED && *owner != NIL {
+            self.owners.slab[*owner].holds += 1;
+        }
         self.tell_if_freed(former, by, out);
         // The hold would have ended with its session. Now its owner must release it, so this may close a deadlock.
         if was_ending {
-            self.refuse_if_stuck(by.slot(), out);
+            self.refuse_if_stuck(slot, out);
         }
     }
 
@@ -390,7 +436,7 @@ impl Locks {
     /// The place of the owner of a hold without a session; NIL if it has none.
     fn owner_of_orphan(&self, member: u32) -> u32 {
         match attempt_of_orphan(member) {
-            NIL if member == NIL => NIL,
+            NIL if member >= UNCLAIMED => NIL,
             NIL => member & !(ORPHAN | LEASED),
             attempt => self.attempt(attempt).owner,
         }
@@ -422,12 +468,12 @@ impl Declared {
 /// The attempt that a hold without a session is part of; NIL if there is none.
 pub(super) fn attempt_of_orphan(member: u32) -> u32 {
     match member {
-        member if member == NIL || member & ORPHAN == 0 || member & ATTEMPT == 0 => NIL,
+        member if member >= UNCLAIMED || member & ORPHAN == 0 || member & ATTEMPT == 0 => NIL,
         member => member & !(ORPHAN | LEASED | ATTEMPT),
     }
 }
 
 /// Whether a hold is bound by its lease alone.
 fn is_leased(member: u32) -> bool {
-    member != NIL && member & ORPHAN != 0 && member & LEASED != 0
+    member < UNCLAIMED && member & ORPHAN != 0 && member & LEASED != 0
 }

@@ -14,7 +14,8 @@ use super::ticket::Ticket;
 use crate::base::name::Name;
 use crate::base::slab::{NIL, Slab};
 use crate::base::table::Table;
-use crate::command::{Bound, Outbox, Refusal, Reply, SessionId, Space, Us};
+use crate::command::{Bound, Refusal, Reply, SessionId, Space, Us};
+use crate::facts::Outbox;
 
 /// Marks of lost leases that a session may have. One more, and the oldest is forgotten.
 const LOST_MAX: usize = 1024;
@@ -78,7 +79,7 @@ impl Locks {
         if !free {
             return Reply::Queued;
         }
-        let token = self.grant(place);
+        let token = self.grant(place, out);
         Reply::Acquired {
             token,
             lease: wish.lease,
@@ -89,9 +90,9 @@ impl Locks {
     pub(super) fn wait(
         &mut self,
         from: SessionId,
-        space: Space,
-        name: &[u8],
+        (space, name): (Space, &[u8]),
         wait: Us,
+        out: &mut Outbox,
     ) -> Option<Reply> {
         let hash = self.secret.hash(space, name);
         let record = self.find_record(from.slot(), hash, space, name);
@@ -112,7 +113,7 @@ impl Locks {
         } = self.tickets[place];
         if !self.tickets[place].waits() {
             self.forget_record(record, hash);
-            self.set_due(place, self.now.saturating_add(lease));
+            self.set_due(place, self.now.saturating_add(lease), lease, out);
             return Some(Reply::Granted { token, lease });
         }
         if wait == 0 {

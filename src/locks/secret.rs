@@ -20,13 +20,17 @@ pub(super) struct Secret {
 }
 
 impl Secret {
-    pub fn new(bytes: &[u8; 32]) -> Secret {
-        let word =
-            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    pub fn new(bytes: &[u8; 32], attempts: &[u8; 16]) -> Secret {
+        let words = |bytes: &[u8]| {
+            let words = bytes.chunks_exact(8);
+            let words = words.map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")));
+            words.collect::<Vec<_>>()
+        };
+        let (own, shared) = (words(bytes), words(attempts));
         Secret {
-            table: SipHasher13::new_with_keys(word(0), word(8)),
-            salt: SipHasher24::new_with_keys(word(16), word(24)),
-            attempt: sip128::SipHasher24::new_with_keys(word(0), word(8)),
+            table: SipHasher13::new_with_keys(own[0], own[1]),
+            salt: SipHasher24::new_with_keys(own[2], own[3]),
+            attempt: sip128::SipHasher24::new_with_keys(shared[0], shared[1]),
         }
     }
 
@@ -59,6 +63,14 @@ impl Secret {
 
     pub fn place(&self, fence: u64) -> u32 {
         self.table.hash(&fence.to_le_bytes()) as u32
+    }
+
+    /// A number for each count that nobody can guess, and that is no salt.
+    pub fn unique(&self, count: u64) -> u64 {
+        let mut hasher = self.salt;
+        hasher.write(b"unique");
+        hasher.write(&count.to_le_bytes());
+        hasher.finish()
     }
 
     pub fn salt(&self, fence: u64) -> u64 {

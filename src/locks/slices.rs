@@ -6,7 +6,8 @@ use super::event::{End, KEPT_NOTED};
 use super::ticket::Ticket;
 use super::{Locks, Member};
 use crate::base::slab::NIL;
-use crate::command::{Bound, Notice, Outbox, Refusal, Reply, SessionId, Us};
+use crate::command::{Bound, Notice, Refusal, Reply, SessionId, Us};
+use crate::facts::Outbox;
 
 /// Budget of a turn for ends by time or by the close of a session, in units of some 100 ns.
 const ENDS_A_TURN: u32 = 4_000;
@@ -35,6 +36,9 @@ impl Locks {
     pub(super) fn tick(&mut self, heard: Us, out: &mut Outbox) {
         if self.is_draining() {
             self.drain_some(out);
+        }
+        if self.served < u32::MAX {
+            self.open_some(out);
         }
         // Expiries and breaks have a fifth of the budget each for themselves, and closes come before the rest of them.
         self.expire_some(heard, self.ends + ENDS_A_TURN / 5, out);
@@ -136,7 +140,7 @@ impl Locks {
             && let Some(place) = self.wheel.pop(&mut self.tickets, heard, &mut fuel)
         {
             let is_over = self.tickets[place].due <= heard;
-            if !is_over || !self.tickets[place].waits() && self.renews_itself(place, heard) {
+            if !is_over || !self.tickets[place].waits() && self.renews_itself(place, heard, out) {
                 self.wheel.insert(&mut self.tickets, place);
                 self.ends += u32::from(is_over) * END_COST;
                 continue;

@@ -515,9 +515,9 @@ impl Display for Waits<'_> {
 }
 
 fn settings(config: &Config, secrets: &Secrets) -> io::Result<Settings> {
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret)
-        .map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
+    let (mut secret, mut attempt_secret) = ([0; 32], [0; 16]);
+    fill(&mut secret)?;
+    fill(&mut attempt_secret)?;
     let locks = locks::Settings {
         max_locks: config.max_locks,
         max_waiters: config.max_waiters,
@@ -530,10 +530,13 @@ fn settings(config: &Config, secrets: &Secrets) -> io::Result<Settings> {
         log: config.log_locks,
         // A server that starts later has later fences, as long as nobody sets the clock back in between.
         first_fence: sys::unix_now_ns().max(1),
+        opens: 0,
         secret,
+        attempt_secret,
     };
     Ok(Settings {
         locks,
+        keeps_facts: false,
         max_subscriptions: config.max_subscriptions,
         max_backlog: config.max_backlog,
         secret: secrets.auth.clone(),
@@ -569,6 +572,11 @@ fn http_settings(config: &Config) -> http::Settings {
         host: host.unwrap_or_else(|| config.host.clone()),
         origins,
     }
+}
+
+/// Fills it with bytes that nobody can guess.
+fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    getrandom::fill(bytes).map_err(|e| io::Error::other(format!("no random numbers: {e}")))
 }
 
 fn unix_us() -> u64 {

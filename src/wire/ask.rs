@@ -71,6 +71,7 @@ pub fn command(command: &Command, out: &mut Vec<u8>) {
             key,
             token,
             lease,
+            bound: _,
         } => {
             head(space, b"n", key, out);
             write_token(token, out);
@@ -277,6 +278,7 @@ mod tests {
                         key,
                         token,
                         lease,
+                        bound: Bound::Session,
                     },
                 ];
                 for asked in asked {

@@ -190,6 +190,7 @@ fn judge<'a>([command, key, argument]: [&'a [u8]; 3]) -> Option<Request<'a>> {
             key,
             token: token(words.next()?)?,
             lease: lease(words)?,
+            bound: Bound::Session,
         },
         b'r' => Command::Release {
             space,

@@ -122,6 +122,7 @@ impl Hub {
                     key: &name,
                     token: hold.token,
                     lease: Some(asked.lease.unwrap_or(hold.lease)),
+                    bound: Bound::Lease,
                 };
                 exchange.named = vec![(fence, hold.client.unwrap_or_default())];
                 exchange.asked = Ok(Asked::Renew(asked));

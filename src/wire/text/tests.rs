@@ -51,6 +51,7 @@ fn every_command_is_read() {
             key,
             token,
             lease,
+            bound: Bound::Session,
         }))
     };
     assert_eq!(request(format!("n\nk\n{TOKEN}\n").as_bytes()), renew(None));

@@ -1,6 +1,7 @@
 //! The only place where tests call the lock table.
 
-use dflockd::command::{Command, Outbox, SessionId, Us};
+use dflockd::command::{Command, SessionId, Us};
+use dflockd::facts::Outbox;
 use dflockd::locks::Locks;
 
 /// Has the table carry out a command, and returns what that led to.

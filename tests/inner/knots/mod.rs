@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 
 use crate::harness::{apply, settings};
 use dflockd::command::{
-    Bound, Command, Notice, Outbox, Owner, Refusal, Reply, SECOND, SessionId, Space, Token, Us,
+    Bound, Command, Notice, Owner, Refusal, Reply, SECOND, SessionId, Space, Token, Us,
 };
+use dflockd::facts::Outbox;
 use dflockd::locks::{Locks, Settings};
 
 /// Longer than any of these tests.
@@ -189,6 +190,7 @@ fn renew(key: &str, token: Token) -> Command<'_> {
         key: key.as_bytes(),
         token,
         lease: Some(AGES),
+        bound: Bound::Session,
     }
 }
 

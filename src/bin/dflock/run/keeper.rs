@@ -12,7 +12,7 @@ use std::time::Duration;
 use dflockd::client::Grant;
 use dflockd::client::lease::{Lease, Step, is_sharp};
 use dflockd::client::link::Link;
-use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
+use dflockd::command::{Bound, Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
@@ -250,6 +250,7 @@ impl Keeper {
             key: &self.key,
             token: self.token,
             lease: Some(span),
+            bound: Bound::Session,
         };
         ask::command(&command, link.output());
         self.sent = sys::now();

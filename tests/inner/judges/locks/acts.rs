@@ -200,6 +200,7 @@ impl Act {
                     key,
                     token,
                     lease,
+                    bound: Bound::Session,
                 }
             }
             Act::Declare { name } => Command::Declare { owner: NAMES[name] },

@@ -17,9 +17,8 @@ pub use acts::Act;
 pub use attempts::{ATTEMPTS, Attempt};
 use attempts::{Cancel, Ended, Steps};
 pub use claims::CLAIMANTS;
-use dflockd::command::{
-    Notice, Outbox, Refusal, Reply, SessionId, Space, Terms, Token, Us, WaitEdge,
-};
+use dflockd::command::{Notice, Refusal, Reply, SessionId, Space, Terms, Token, Us, WaitEdge};
+use dflockd::facts::Outbox;
 use dflockd::locks::{Locks, Settings};
 use flow::Flow;
 use force::Breaking;
@@ -228,6 +227,7 @@ impl Judge {
         let Outbox {
             mut replies,
             notices,
+            facts: _,
         } = out;
         let own = match replies.back() {
             Some(&(id, reply)) if asks && id == from => Some(reply),

@@ -72,6 +72,7 @@ fn a_renewal_and_a_repeat_give_a_hold_that_renews_itself_all_its_time_again() {
                         key: b"k",
                         token: mine,
                         lease: Some(lease),
+                        bound: Bound::Session,
                     };
                     assert_eq!(table.answer(a, renew), Some(Reply::Renewed { lease }));
                 }
@@ -101,6 +102,7 @@ fn a_renewal_may_make_a_hold_that_renews_itself_shorter() {
         key: b"k",
         token: mine,
         lease: Some(lease),
+        bound: Bound::Session,
     };
     assert_eq!(table.answer(a, renew), Some(Reply::Renewed { lease }));
     assert_eq!(table.views("k", 0).0[0].lease_left, lease);

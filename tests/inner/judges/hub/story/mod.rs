@@ -8,7 +8,8 @@ mod search;
 
 use std::collections::{HashSet, VecDeque};
 
-use dflockd::command::{Outbox, Reply, SessionId, Token, Us};
+use dflockd::command::{Reply, SessionId, Token, Us};
+use dflockd::facts::Outbox;
 use dflockd::locks::{Locks, Settings};
 use dflockd::wire::Face;
 

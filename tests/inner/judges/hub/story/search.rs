@@ -3,7 +3,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use dflockd::command::{Outbox, Reply, SessionId};
+use dflockd::command::{Reply, SessionId};
+use dflockd::facts::Outbox;
 
 use super::{Asked, Hint, KEPT, Part, Progress, Step, Story, UNSEEN_MAX, latest};
 use crate::harness::{Entry, Glance, looks, number};

@@ -1,0 +1,189 @@
+//! The holds of a table as facts, and a table from facts. What happened to a hold is stated where it happens; a
+//! restatement goes over all holds, so that older facts can be forgotten. Invariant: a recovered hold has the token and
+//! the end that its client was told of.
+//!
+//! Sessions do not outlive the process. A recovered hold of a declared owner is that owner's, as if its session had left
+//! it. Any other one that was bound by its session is nobody's: it passes to the session that renews it.
+
+use super::Locks;
+use super::attempt::Attempt;
+use super::extra::Extra;
+use super::key::Key;
+use super::ticket::Ticket;
+use crate::base::slab::NIL;
+use crate::command::{Bound, Us};
+use crate::facts::{Facts, Held, Outbox, Unfit};
+
+impl Locks {
+    /// Makes the hold again, at the time `now`. To be called before the first command, for each hold in the order of
+    /// their fences. A hold of which no client knows is dropped. The key is made even if there are too many.
+    ///
+    /// # Errors
+    /// No table can have had the hold, beside those that were recovered before.
+    pub fn recover(&mut self, now: Us, held: &Held) -> Result<(), Unfit> {
+        self.now = self.now.max(now);
+        if !held.told {
+            return Ok(());
+        }
+        let is_attempt = held.attempt.is_some() || held.renews.is_some() || held.note.is_some();
+        let owner = match held.owner {
+            Some((realm, name)) => self.owner_by_name(realm, name),
+            None if is_attempt => return Err(Unfit),
+            None => NIL,
+        };
+        let key = self.key_for(held);
+        let last = self.keys[key].tickets.last;
+        let follows = last == NIL || self.tickets[last].token.fence < held.token.fence;
+        let fits = self.keys[key].held < held.limit && self.keys[key].limit() == held.limit;
+        if !follows || !fits || held.token.fence >= self.next_fence {
+            return Err(Unfit);
+        }
+        let ticket = Ticket::new(held.since, key, NIL, held.lease);
+        let place = self.tickets.insert(ticket);
+        self.keys[key].tickets.push_back(&mut self.tickets, place);
+        let (attempt, due) = match is_attempt {
+            true => self.recover_attempt(owner, place, held),
+            false => (NIL, held.end),
+        };
+        match (owner, held.bound) {
+            (NIL, Bound::Session) => self.give_to_nobody(place),
+            _ => self.give_to_owner((owner, attempt), place, held.bound),
+        }
+        self.begin_hold(place, held.token, (held.since, due));
+        if attempt != NIL {
+            self.index_attempt(attempt);
+        }
+        self.spans.set(place, self.promised(place) - self.now);
+        self.counts.adopted += 1;
+        Ok(())
+    }
+
+    /// States up to `count` holds again, from this place of a ticket on. Returns the place to go on from, None at the end.
+    pub fn restate(&self, from: u32, count: u32, facts: &mut Facts) -> Option<u32> {
+        let end = from.saturating_add(count).min(self.tickets.places());
+        for place in from..end {
+            if !self.tickets[place].is_vacant() && !self.tickets[place].waits() {
+                facts.held(&self.held_at(place));
+            }
+        }
+        (end < self.tickets.places()).then_some(end)
+    }
+
+    /// For how long the holds last at most that clients have been told of. Looks at all of them.
+    pub fn left(&self, now: Us) -> Us {
+        let places = (0..self.tickets.places()).filter(|&place| {
+            let ticket = &self.tickets[place];
+            !ticket.is_vacant() && !ticket.waits() && self.is_told(place)
+        });
+        let ends = places.map(|place| self.promised(place));
+        ends.max().map_or(0, |end| end.saturating_sub(now))
+    }
+
+    /// The hold is as it is now.
+    pub(super) fn state_hold(&mut self, place: u32, out: &mut Outbox) {
+        if out.facts.is_on() {
+            self.note_promise(place, &mut out.facts);
+            out.facts.held(&self.held_at(place));
+        }
+    }
+
+    /// The lease of the hold was renewed, for so long.
+    pub(super) fn state_renewal(&mut self, place: u32, lease: Us, out: &mut Outbox) {
+        let Ticket {
+            token, due, member, ..
+        } = self.tickets[place];
+        let renews = self
+            .extra(self.attempt_of(member))
+            .is_some_and(|extra| extra.renews().is_some());
+        if renews {
+            return self.state_hold(place, out);
+        }
+        self.note_promise(place, &mut out.facts);
+        out.facts.renewed(token.fence, lease, due);
+    }
+
+    /// The hold ends.
+    pub(super) fn state_end(&mut self, place: u32, out: &mut Outbox) {
+        self.spans.end(place);
+        out.facts.ended(self.tickets[place].token.fence);
+    }
+
+    fn note_promise(&mut self, place: u32, facts: &mut Facts) {
+        let span = self.promised(place).saturating_sub(self.now);
+        self.spans.set(place, span);
+        facts.promise(span);
+    }
+
+    /// Until when a client may count on the hold.
+    fn promised(&self, place: u32) -> Us {
+        let (end, until, _) = self.terms_of(place);
+        end.max(until.unwrap_or(0)).max(self.tickets[place].due)
+    }
+
+    fn held_at(&self, place: u32) -> Held<'_> {
+        let Ticket {
+            token,
+            due,
+            since,
+            lease,
+            key,
+            member,
+            ..
+        } = self.tickets[place];
+        let key = &self.keys[key];
+        let (end, _, note) = self.terms_of(place);
+        let attempt = self.attempt_of(member);
+        Held {
+            token,
+            space: key.space(),
+            limit: key.limit(),
+            key: key.name(),
+            owner: self.named_owner(member),
+            lease,
+            // Until the first step of a hold that renews itself, its lease ends when it is due.
+            end: end.max(due),
+            since,
+            told: self.is_told(place),
+            bound: self.bound_of(member),
+            attempt: (attempt != NIL)
+                .then(|| self.attempt(attempt).given_name())
+                .flatten(),
+            renews: self.extra(attempt).and_then(Extra::renews),
+            note,
+        }
+    }
+
+    /// Whether a client may know the token of the hold.
+    fn is_told(&self, place: u32) -> bool {
+        let attempt = self.attempt_of(self.tickets[place].member);
+        if attempt != NIL {
+            return !self.attempt(attempt).untold;
+        }
+        !self.is_untold(place)
+    }
+
+    /// The key of the hold, which is made if there is none.
+    fn key_for(&mut self, held: &Held) -> u32 {
+        let hash = self.secret.hash(held.space, held.key);
+        if let Some(key) = self.find(hash, held.space, held.key) {
+            return key;
+        }
+        let key = Key::new(held.space, held.key, held.limit);
+        let key = self.keys.insert(key);
+        self.table.insert(hash, key);
+        key
+    }
+
+    fn recover_attempt(&mut self, owner: u32, place: u32, held: &Held) -> (u32, Us) {
+        let attempt = self.attempts.slab.insert(Attempt::recovered(
+            owner,
+            place,
+            held.attempt.unwrap_or_default(),
+        ));
+        let due = match (held.renews, held.note) {
+            (None, None) => held.end,
+            _ => self.recover_extra(attempt, held),
+        };
+        (attempt, due)
+    }
+}
