@@ -366,6 +366,8 @@ pub enum Refusal {
     MaxConnections,
     /// The server is about to stop.
     Draining,
+    /// To a health check: the server grants nothing yet, because leases of its former life may not be over.
+    Quarantine,
     /// The wait would close a circle of waiting holders, and never end.
     Deadlock,
 }

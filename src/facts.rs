@@ -10,6 +10,29 @@ use std::collections::VecDeque;
 
 use crate::command::{Bound, Notice, Realm, Renewal, Reply, SessionId, Space, Token, Us};
 
+/// How well what the server has granted is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Protection {
+    /// Not at all: a server that starts again has forgotten it.
+    #[default]
+    Nothing,
+    /// A server that starts again waits until all that was granted has ended.
+    Ledger,
+    /// A server that starts again has the same holds, unless the machine was started again: then it waits.
+    Journal,
+}
+
+impl Protection {
+    /// Its name, as people see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protection::Nothing => "none",
+            Protection::Ledger => "ledger",
+            Protection::Journal => "journal",
+        }
+    }
+}
+
 /// The only way out of the lock table; the hub empties it after each command, but for the facts, which a store takes.
 #[derive(Debug, Default)]
 pub struct Outbox {

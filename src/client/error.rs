@@ -184,6 +184,7 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::MaxConnections => "the server has as many connections as it may",
         Refusal::Deadlock => "deadlock: the holders of the key wait for a lock that is held here",
         Refusal::Draining => "the server is about to stop",
+        Refusal::Quarantine => "the server grants nothing yet",
     }
 }
 

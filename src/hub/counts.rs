@@ -6,6 +6,7 @@ use super::Hub;
 use super::answer_counts::AnswerCounts;
 use crate::base::histogram::Histogram;
 use crate::command::Us;
+use crate::facts::Protection;
 use crate::locks;
 use crate::wire::Face;
 
@@ -91,6 +92,10 @@ pub struct Snapshot {
     pub untrusted: u64,
     /// Signals that were sent on to all who listened.
     pub signals: u64,
+    /// What a restart leaves.
+    pub protection: Protection,
+    /// For how long nothing is granted yet.
+    pub opens_in: Us,
     /// The server's.
     pub server: Vitals,
 }
@@ -130,6 +135,8 @@ impl Hub {
             connections: self.connections,
             untrusted: self.refusals.untrusted(),
             signals: self.signals.emitted(),
+            protection: self.protection,
+            opens_in: self.locks.opens_in(self.now),
             server: self.tally.vitals,
         }
     }

@@ -186,6 +186,9 @@ impl Hub {
             Request::Health | Request::Listen { .. } | Request::Signal { .. } if is_draining => {
                 self.answer(slot, Reply::Refused(Refusal::Draining));
             }
+            Request::Health if self.locks.opens_in(self.now) > 0 => {
+                self.answer(slot, Reply::Refused(Refusal::Quarantine));
+            }
             Request::Health => self.answer(slot, Reply::Done),
             Request::Stats => {
                 let out = self.sessions[slot].outlet.tail(&mut self.pool);

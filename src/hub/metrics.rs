@@ -3,7 +3,7 @@
 
 use super::Hub;
 use crate::base::histogram::Histogram;
-use crate::command::Us;
+use crate::command::{SECOND, Us};
 use crate::wire::Face;
 use crate::wire::http::{self, Method, Route};
 use crate::wire::metrics::{self, Metrics, Spans};
@@ -63,9 +63,8 @@ impl Hub {
             clock_gaps: server.clock_gaps,
             fence: counts.fence,
             certificate_end_s: server.certificate_end_s,
-            // No lock outlives the server yet.
-            quarantine_s: 0,
-            outlives_restart: false,
+            quarantine_s: counts.opens_in.div_ceil(SECOND),
+            protection: counts.protection as u64,
             memory: server.memory,
             files: server.files,
             started_unix_us: server.started_unix_us,
@@ -86,8 +85,7 @@ impl Hub {
             ("totalExpired", table.expired),
             ("totalClosed", table.closed),
             ("totalForced", table.broken),
-            // No hold of a former life is carried on yet.
-            ("totalAdopted", 0),
+            ("totalAdopted", table.adopted),
             ("totalWaitTimeouts", waits.timeouts),
             ("totalCancelled", waits.cancelled),
             ("renewals", table.renewals),

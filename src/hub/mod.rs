@@ -36,7 +36,7 @@ use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::command::{Command, SessionId, Us, WaitEdge, earlier};
-use crate::facts::{Facts, Held, Outbox, Unfit};
+use crate::facts::{Facts, Held, Outbox, Protection, Unfit};
 use crate::locks::{self, Locks};
 use crate::signals::Signals;
 #[cfg(feature = "http")]
@@ -63,8 +63,8 @@ pub const INPUT_MAX: usize = 16 * 1024;
 pub struct Settings {
     /// For the lock table.
     pub locks: locks::Settings,
-    /// Whether somebody keeps the facts.
-    pub keeps_facts: bool,
+    /// How well the holds are kept. If they are, the facts of each turn must be.
+    pub protection: Protection,
     /// Subscriptions that a session may have; 0 sets no limit.
     pub max_subscriptions: u32,
     /// Bytes of signals that may wait for all sessions together; 0 sets no limit.
@@ -134,6 +134,7 @@ pub struct Hub {
     /// Slots that are free from the next turn on.
     removed: Vec<u32>,
     drain: Option<Drain>,
+    protection: Protection,
     secrets: Secrets,
     /// Sessions whose breaks are not over, and where they are.
     breakers: Vec<(SessionId, Somebody)>,
@@ -159,9 +160,9 @@ impl Hub {
             budget: Budget::new(settings.max_backlog),
             locks: Locks::new(settings.locks),
             outbox: Outbox {
-                facts: match settings.keeps_facts {
-                    true => Facts::kept(),
-                    false => Facts::default(),
+                facts: match settings.protection {
+                    Protection::Nothing => Facts::default(),
+                    _ => Facts::kept(),
                 },
                 ..Outbox::default()
             },
@@ -183,6 +184,7 @@ impl Hub {
             resumed: Vec::new(),
             removed: Vec::new(),
             drain: None,
+            protection: settings.protection,
             secrets: Secrets {
                 client: settings.secret,
                 admin: settings.admin,
@@ -499,6 +501,11 @@ impl Hub {
     #[inline(always)]
     pub fn facts(&self) -> &Facts {
         &self.outbox.facts
+    }
+
+    /// From now on holds are kept less well.
+    pub fn set_protection(&mut self, protection: Protection) {
+        self.protection = protection;
     }
 
     /// The facts are kept.

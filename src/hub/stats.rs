@@ -90,12 +90,15 @@ impl Stats {
             };
         }
         let tail = format!(
-            ",\"deadlocks\":{},\"deadlock_searches_cut\":{},\"auto_release\":{}}}\n",
+            ",\"deadlocks\":{},\"deadlock_searches_cut\":{},\"auto_release\":{},\"restart\":{{\"protection\":\"{}\"",
             counts.locks.deadlocks,
             counts.locks.searches_cut,
-            locks.auto_release()
+            locks.auto_release(),
+            counts.protection.name()
         );
         out.extend_from_slice(tail.as_bytes());
+        json::write_seconds("opens_in_s", counts.opens_in, out);
+        out.extend_from_slice(b"}}\n");
         cost
     }
 

@@ -70,6 +70,8 @@ pub struct Settings {
     pub default_lease: Us,
     /// The lease of a claim, at least 1 s.
     pub claim_lease: Us,
+    /// The longest lease that a request may ask for; [`Us::MAX`] sets no limit.
+    pub max_lease: Us,
     /// Whether the holds of a session end with it.
     pub auto_release: bool,
     /// Whether a wait that would never end is refused.
@@ -206,6 +208,15 @@ impl Locks {
         self.now = self.now.max(now);
         let default = self.settings.default_lease;
         let reply = match command {
+            Command::Acquire {
+                lease: Some(lease), ..
+            }
+            | Command::Enqueue {
+                lease: Some(lease), ..
+            }
+            | Command::Renew {
+                lease: Some(lease), ..
+            } if lease > self.settings.max_lease => Some(Reply::Refused(Refusal::Error)),
             Command::Acquire {
                 space,
                 key: name,

@@ -525,6 +525,7 @@ fn settings(config: &Config, secrets: &Secrets) -> io::Result<Settings> {
         max_idle: config.max_idle,
         default_lease: config.default_lease,
         claim_lease: config.distlockd.lease,
+        max_lease: Us::MAX,
         auto_release: config.auto_release,
         deadlock_detection: config.deadlock_detection,
         log: config.log_locks,
@@ -536,7 +537,7 @@ fn settings(config: &Config, secrets: &Secrets) -> io::Result<Settings> {
     };
     Ok(Settings {
         locks,
-        keeps_facts: false,
+        protection: crate::facts::Protection::Nothing,
         max_subscriptions: config.max_subscriptions,
         max_backlog: config.max_backlog,
         secret: secrets.auth.clone(),

@@ -168,7 +168,8 @@ fn write_count(member: &str, value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(format!(",\"{member}\":{value}").as_bytes());
 }
 
-fn write_seconds(member: &str, span: Us, out: &mut Vec<u8>) {
+/// Appends a member with seconds, three decimals of them.
+pub fn write_seconds(member: &str, span: Us, out: &mut Vec<u8>) {
     let (seconds, ms) = (span / SECOND, span % SECOND / 1000);
     out.extend_from_slice(format!(",\"{member}\":{seconds}.{ms:03}").as_bytes());
 }

@@ -105,8 +105,8 @@ pub struct Metrics<'a> {
     pub certificate_end_s: u64,
     /// For how many seconds no grant is made after a restart; 0 if there is no such time.
     pub quarantine_s: u64,
-    /// Whether locks outlive a restart.
-    pub outlives_restart: bool,
+    /// What outlives a restart: 0 nothing, 1 the knowledge of how long to wait, 2 the locks.
+    pub protection: u64,
     /// Bytes of memory that the process uses, if the system says so.
     pub memory: Option<u64>,
     /// Files that the process has open, if the system says so.
@@ -276,8 +276,8 @@ fn write_process(metrics: &Metrics, page: &mut Page) {
     );
     page.gauge(
         "dflockd_restart_protection",
-        "1 if locks outlive a restart of the server, 0 if not.",
-        metrics.outlives_restart.into(),
+        "What a restart of the server leaves: 0 nothing, 1 locks are waited for, 2 locks go on.",
+        metrics.protection,
     );
     let name = "dflockd_build_info";
     page.begin((name, "gauge"), "1, with the version as a label.");

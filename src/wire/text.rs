@@ -386,6 +386,7 @@ pub(super) fn name_of(refusal: Refusal) -> &'static str {
         Refusal::NotEnqueued => "error_not_enqueued",
         Refusal::LeaseExpired => "error_lease_expired",
         Refusal::Draining => "error_draining",
+        Refusal::Quarantine => "error_quarantine",
         Refusal::Deadlock => "error_deadlock",
         Refusal::Auth => "error_auth",
         Refusal::MaxConnections => "error_max_connections",

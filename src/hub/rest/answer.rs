@@ -82,6 +82,10 @@ impl Hub {
             kept,
         };
         let cycle;
+        let timeout = match self.locks.opens_in(self.now) {
+            0 => "timeout",
+            _ => "quarantine",
+        };
         let answer = match reply {
             Reply::Granted { token, lease } => {
                 let space = asked.limit.map_or(Space::Lock, |_| Space::Semaphore);
@@ -102,8 +106,8 @@ impl Hub {
                     renews: renews.flatten(),
                 })
             }
-            Reply::Timeout => not("timeout", None),
-            Reply::Kept { span } => not("timeout", Some(span)),
+            Reply::Timeout => not(timeout, None),
+            Reply::Kept { span } => not(timeout, Some(span)),
             Reply::Superseded => not("superseded", None),
             Reply::Cancelled => not("cancelled", None),
             Reply::Refused(Refusal::Deadlock) => {

@@ -12,6 +12,7 @@ use super::listing::Listing;
 use super::refusals::Refused;
 use super::session::{Busy, Rest};
 use super::status::Status;
+use crate::command::SECOND;
 use crate::wire::http::route::{self, Access};
 use crate::wire::http::{self, Asked, Clock, Exchange, JSON, Method, Problem, Route, stored};
 use crate::wire::text::write_number;
@@ -112,7 +113,18 @@ impl Hub {
                 let problem = Problem::new("draining", "the server is about to stop");
                 self.refuse(slot, &exchange, &problem);
             }
-            Route::Ready => self.give_json(slot, &exchange, b"{\"status\":\"ready\"}"),
+            Route::Ready if self.locks.opens_in(self.now) > 0 => {
+                let seconds = self.locks.opens_in(self.now).div_ceil(SECOND);
+                let why = format!(
+                    "leases of before the restart may not be over: nothing is granted for {seconds} s"
+                );
+                self.refuse(slot, &exchange, &Problem::new("quarantine", why));
+            }
+            Route::Ready => {
+                let protection = self.protection.name();
+                let text = format!("{{\"status\":\"ready\",\"protection\":\"{protection}\"}}");
+                self.give_json(slot, &exchange, text.as_bytes());
+            }
             Route::Stats => {
                 let mut text = Vec::new();
                 self.write_stats(&mut text);

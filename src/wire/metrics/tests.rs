@@ -160,7 +160,7 @@ fn each_number_is_written_where_it_belongs() {
         fence: u64::MAX,
         certificate_end_s: 140,
         quarantine_s: 150,
-        outlives_restart: true,
+        protection: 2,
         memory: Some(160),
         files: None,
         started_unix_us: 1_700_000_000_250_000,

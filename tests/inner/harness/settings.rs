@@ -1,6 +1,7 @@
 //! The settings that tests over the inner rings begin with.
 
-use dflockd::command::SECOND;
+use dflockd::command::{SECOND, Us};
+use dflockd::facts::Protection;
 use dflockd::hub::Settings;
 use dflockd::locks;
 #[cfg(feature = "http")]
@@ -16,6 +17,7 @@ pub fn settings() -> Settings {
             max_idle: 60 * SECOND,
             default_lease: 33 * SECOND,
             claim_lease: 10 * SECOND,
+            max_lease: Us::MAX,
             auto_release: true,
             deadlock_detection: true,
             log: false,
@@ -24,7 +26,7 @@ pub fn settings() -> Settings {
             secret: [7; 32],
             attempt_secret: [8; 16],
         },
-        keeps_facts: false,
+        protection: Protection::Nothing,
         max_subscriptions: 0,
         max_backlog: 64 * 1024 * 1024,
         secret: None,

@@ -85,6 +85,7 @@ fn name(refusal: Refusal) -> &'static str {
         Refusal::NotEnqueued => "error_not_enqueued",
         Refusal::LeaseExpired => "error_lease_expired",
         Refusal::Auth => "error_auth",
+        Refusal::Quarantine => "error_quarantine",
         Refusal::Draining => "error_draining",
         Refusal::Deadlock => "error_deadlock",
         Refusal::MaxConnections => "error_max_connections",
