@@ -1,13 +1,15 @@
 //! System calls of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals as a file, the
 //! limit of open files, options of sockets, and standard error without a wait, in `output`; what this process uses, in
-//! `figures`; the sockets that it inherits, in `activation`; for dflock(1) processes, in `process`, and a socket between
-//! them, in `handover`. Not here: any decision.
-//! Invariant: unsafe code is in this folder alone, and each block makes one system call on values of its own.
+//! `figures`; the sockets that it inherits, in `activation`; a file as memory, in `map`; for dflock(1) processes, in
+//! `process`, and a socket between them, in `handover`. Not here: any decision.
+//! Invariant: unsafe code is in this folder alone, and each block makes one system call on values of its own, or writes
+//! to a map.
 #![allow(unsafe_code, reason = "system calls")]
 
 pub mod activation;
 pub mod figures;
 pub mod handover;
+pub mod map;
 pub mod output;
 pub mod process;
 

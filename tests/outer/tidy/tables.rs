@@ -277,6 +277,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("sys/activation", ""),
     ("sys/figures", ""),
     ("sys/handover", ""),
+    ("sys/map", ""),
     ("sys/mod", "command"),
     ("sys/output", ""),
     ("sys/process", "command"),
