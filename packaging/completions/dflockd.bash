@@ -6,7 +6,7 @@ _dflockd() {
     # Bash splits words at =, which then stands between an option and its value.
     [[ $word == = ]] && word=${COMP_WORDS[COMP_CWORD - 2]}
     case $word in
-    --auth-token-file | --admin-token-file | --tls-cert | --tls-key | --tls-client-ca)
+    --*-file | --tls-cert | --tls-key | --tls-client-ca | --*-dir)
         compopt -o filenames 2>/dev/null
         # A quote or a backslash that was typed is no part of the name.
         case $cur in
@@ -15,11 +15,14 @@ _dflockd() {
         esac
         cur=${cur/#\~\//$HOME/}
         set -- compgen -f
+        [[ $word == --*-dir ]] && set -- compgen -d
         ;;
     --host | --distlockd-host | --http-host) set -- compgen -A hostname ;;
     *)
         [[ $cur == -* ]] || return 0
         set -- compgen -W '--host --port --distlockd-port --distlockd-host --default-lease-ttl --distlockd-lease
+        --max-lease --state-dir --run-dir --fence-state-file --restart-grace --reset-state --no-reset-state
+        --handover --no-handover
         --http-port --http-host --http-default-timeout --http-max-timeout --http-renewal-interval --http-max-wait
         --http-cors-allowed-origins --metrics-public --no-metrics-public
         --tls-cert --tls-key --tls-client-ca --http-tls --no-http-tls --distlockd-tls --no-distlockd-tls

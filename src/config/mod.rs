@@ -8,16 +8,18 @@
 
 mod file;
 mod given;
+mod leases;
 mod options;
 mod secret;
 mod settings;
+mod state;
 mod tls;
 mod values;
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::command::{SECOND, Us};
+use crate::command::Us;
 use crate::wire::Face;
 pub use file::{File, content};
 pub use given::face_of;
@@ -25,6 +27,7 @@ use options::{FOREIGN, REDIS};
 pub use options::{Flag, Group, OPTIONS};
 pub use secret::{Auth, NoSecret, Secrets, secret_in};
 pub use settings::{Setting, Settings};
+pub use state::State;
 pub use tls::Tls;
 
 /// How many unknown variables a warning names.
@@ -45,6 +48,10 @@ pub struct Config {
     pub tls: Tls,
     /// Lease of an acquire or a renewal that names none, in microseconds; at least a second.
     pub default_lease: Us,
+    /// The longest lease that a client may have, in microseconds; at least a second.
+    pub max_lease: Option<Us>,
+    /// What outlives the process.
+    pub state: State,
     /// Whether a wait that could never end is refused.
     pub deadlock_detection: bool,
     /// How many keys may be held or waited for at once; at least 1.
@@ -134,6 +141,8 @@ impl Default for Config {
             http: Http::default(),
             tls: Tls::default(),
             default_lease: 0,
+            max_lease: None,
+            state: State::default(),
             max_locks: 0,
             deadlock_detection: true,
             max_waiters: 0,
@@ -212,8 +221,11 @@ pub fn parse(
         bare_names(&mut reading, &env)?;
         warnings.extend(redis(&env));
     }
-    reading.check_timeouts()?;
+    reading.folders(&env)?;
+    reading.check_leases()?;
     reading.check_tls()?;
+    reading.check_state()?;
+    warnings.extend(reading.long_leases());
     let Reading {
         config,
         mut settings,
@@ -491,27 +503,6 @@ impl Reading {
             return Err(format!("{source}: bad value: {why}"));
         }
         Err(format!("{source}: bad value {value:?}: {why}"))
-    }
-
-    /// The lease that an acquire over HTTP has by default must be one that it may name.
-    fn check_timeouts(&self) -> Result<(), String> {
-        let Http {
-            default_timeout,
-            max_timeout,
-            ..
-        } = self.config.http;
-        if default_timeout <= max_timeout {
-            return Ok(());
-        }
-        let said = |name: &str, value: Us| {
-            let from = self.settings.from(name);
-            format!("--{name} {} s ({from})", value / SECOND)
-        };
-        Err(format!(
-            "{} is above {}",
-            said("http-default-timeout", default_timeout),
-            said("http-max-timeout", max_timeout)
-        ))
     }
 }
 

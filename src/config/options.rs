@@ -1,9 +1,11 @@
 //! The options: one table. The parser, `--help` and the tests of the documents
 //! read this table and no other. Invariant: every default is in its own range.
 
-use super::Config;
 use super::secret::secret;
-use super::values::{boolean, bytes, count, file, host, integer, origins, seconds, secret_file};
+use super::values::{
+    boolean, bytes, count, file, folder, host, integer, origins, seconds, secret_file,
+};
+use super::{Config, State};
 
 /// One option: everything that is known about it.
 pub struct Flag {
@@ -35,6 +37,8 @@ pub enum Group {
     Tls,
     /// How long locks last, and what ends them.
     Locks,
+    /// What outlives the process.
+    Restart,
     /// How much of the server clients may use.
     Limits,
     /// Which clients are let in.
@@ -56,6 +60,7 @@ impl Group {
         #[cfg(feature = "tls")]
         Group::Tls,
         Group::Locks,
+        Group::Restart,
         Group::Limits,
         Group::Security,
         Group::Logging,
@@ -70,6 +75,7 @@ impl Group {
             Group::Http => "HTTP",
             Group::Tls => "TLS",
             Group::Locks => "Locks and leases",
+            Group::Restart => "Restart safety",
             Group::Limits => "Limits",
             Group::Security => "Security",
             Group::Logging => "Logging",
@@ -283,6 +289,17 @@ pub static OPTIONS: &[Flag] = &[
         set: |config, text| seconds(text, 1).map(|value| config.distlockd.lease = value),
     },
     Flag {
+        name: "max-lease",
+        env: &["DFLOCKD_MAX_LEASE_S"],
+        value: "SECONDS",
+        default: "",
+        group: Group::Locks,
+        help: "The longest lease that a client may ask for, in whole seconds, 1 to\n\
+               9223372036. A longer one is answered error. Without this option there\n\
+               is no limit.",
+        set: |config, text| seconds(text, 1).map(|value| config.max_lease = Some(value)),
+    },
+    Flag {
         name: "auto-release-on-disconnect",
         env: &["DFLOCKD_AUTO_RELEASE_ON_DISCONNECT"],
         value: "",
@@ -322,6 +339,72 @@ pub static OPTIONS: &[Flag] = &[
                stay before it is closed, in whole seconds, 0 to 9223372036; 0 sets no\n\
                limit.",
         set: |config, text| seconds(text, 0).map(|value| config.shutdown_timeout = value),
+    },
+    Flag {
+        name: "state-dir",
+        env: &["DFLOCKD_STATE_DIR"],
+        value: "DIR",
+        default: "",
+        group: Group::Restart,
+        help: "Keep a ledger in this folder: then fences rise over every restart, and\n\
+               after a loss of power nothing is granted until all leases from before\n\
+               have ended. Without this option it is the first folder that the\n\
+               variable STATE_DIRECTORY of systemd names, if there is one.",
+        set: |config, text| {
+            folder(text).map(|value| config.state.ledger = Some(State::ledger_in(&value)))
+        },
+    },
+    Flag {
+        name: "run-dir",
+        env: &["DFLOCKD_RUN_DIR"],
+        value: "DIR",
+        default: "",
+        group: Group::Restart,
+        help: "Keep a journal of all locks in this folder, best one in memory as /run\n\
+               is: then locks outlive a crash and an upgrade. Without this option it is\n\
+               the first folder that the variable RUNTIME_DIRECTORY of systemd names,\n\
+               otherwise that of --state-dir.",
+        set: |config, text| folder(text).map(|value| config.state.journal = Some(value)),
+    },
+    Flag {
+        name: "fence-state-file",
+        env: &["DFLOCKD_FENCE_STATE_FILE"],
+        value: "FILE",
+        default: "",
+        group: Group::Restart,
+        help: "Keep the ledger in this file, in place of a folder. Then there is a\n\
+               journal only with --run-dir.",
+        set: |config, text| secret_file(text).map(|value| config.state.ledger = Some(value.into())),
+    },
+    Flag {
+        name: "restart-grace",
+        env: &["DFLOCKD_RESTART_GRACE_S"],
+        value: "SECONDS",
+        default: "0",
+        group: Group::Restart,
+        help: "Without a ledger, how long the server grants nothing after its start,\n\
+               so that leases from before can end, in whole seconds, 0 to 9223372036.",
+        set: |config, text| seconds(text, 0).map(|value| config.state.restart_grace = value),
+    },
+    Flag {
+        name: "reset-state",
+        env: &["DFLOCKD_RESET_STATE"],
+        value: "",
+        default: "false",
+        group: Group::Restart,
+        help: "Overwrite a ledger that is damaged, is of an unknown version or is no\n\
+               ledger. For one start, when no lease from before can still run.",
+        set: |config, text| boolean(text).map(|value| config.state.reset = value),
+    },
+    Flag {
+        name: "handover",
+        env: &["DFLOCKD_HANDOVER"],
+        value: "",
+        default: "false",
+        group: Group::Restart,
+        help: "At SIGTERM, stop at once instead of waiting for those who hold locks:\n\
+               the next server finds their locks in the journal.",
+        set: |config, text| boolean(text).map(|value| config.state.handover = value),
     },
     Flag {
         name: "max-locks",
@@ -549,7 +632,6 @@ pub(super) static REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB"];
 
 /// Variables by which other servers that read `DFLOCKD_` act, and this one cannot; `*` stands for any ending.
 pub(super) static FOREIGN: &[&str] = &[
-    "DFLOCKD_FENCE_STATE_FILE",
     "DFLOCKD_HTTP_MAX_SESSIONS*",
     "DFLOCKD_HTTP_SESSION_*",
     "DFLOCKD_TLS_*",

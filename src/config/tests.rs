@@ -5,6 +5,7 @@ mod absent;
 mod given;
 #[cfg(feature = "http")]
 mod http;
+mod state;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -54,7 +55,7 @@ fn bad_values(option: &Flag) -> &'static [&'static str] {
             &["-1", "65536", "x", " 1", "1 ", "0x10", "1.0", "+", "-", "٣"]
         }
         "max-locks" => &["0", "-1", "1000000001", "99999999999999999999", "1e3"],
-        "shutdown-timeout" | "write-timeout" | "gc-max-idle" => {
+        "shutdown-timeout" | "write-timeout" | "gc-max-idle" | "restart-grace" => {
             &["-1", "9223372037", "1s", "1_000", "99999999999999999999"]
         }
         _ if option.value == "COUNT" => &["-1", "1000000001", "x", "1.0"],
@@ -99,6 +100,8 @@ fn nothing_said_gives_the_documented_defaults() {
                 ..Tls::default()
             },
             default_lease: 33 * SECOND,
+            max_lease: None,
+            state: State::default(),
             max_locks: 1024,
             deadlock_detection: true,
             max_waiters: 0,
@@ -268,6 +271,8 @@ fn each_variable_reaches_its_setting() {
             http: Config::default().http,
             tls: Config::default().tls,
             default_lease: 9_223_372_036 * SECOND,
+            max_lease: None,
+            state: State::default(),
             max_locks: 1_000_000_000,
             deadlock_detection: false,
             max_waiters: 3,
@@ -533,7 +538,6 @@ fn unknown_variables_are_named_in_one_warning() {
 #[test]
 fn variables_that_another_make_would_act_on_stop_the_start() {
     for name in [
-        "DFLOCKD_FENCE_STATE_FILE",
         "DFLOCKD_HTTP_MAX_SESSIONS",
         "DFLOCKD_HTTP_MAX_SESSIONS_PER_IP",
         "DFLOCKD_HTTP_SESSION_TTL_S",

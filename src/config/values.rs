@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 use std::num::IntErrorKind;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use super::File;
 use crate::command::{SECOND, SECONDS_MAX, Us};
@@ -121,5 +122,13 @@ pub(super) fn secret_file(text: &str) -> Result<String, String> {
         Err("want the path of a file".to_string())
     } else {
         Ok(text.to_string())
+    }
+}
+
+pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        Err("want the path of a folder".to_string())
+    } else {
+        Ok(text.into())
     }
 }

@@ -297,6 +297,7 @@ fn the_servers_page_has_each_option_with_its_names_and_default() {
         "NOTIFY_SOCKET",
         "LISTEN_PID",
         "CREDENTIALS_DIRECTORY",
+        "STATE_DIRECTORY",
         "JOURNAL_STREAM",
     ];
     assert_eq!(others, managers, "variables of a service manager");

@@ -1,0 +1,100 @@
+//! The options of restart safety together: where the ledger is, and where the journal. Invariant: what only counts with a
+//! ledger or a journal is an error without it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::{OPTIONS, Reading};
+use crate::command::Us;
+
+/// The name of the ledger in the folder of `--state-dir`.
+const LEDGER: &str = "ledger";
+
+/// What outlives the process, and where. Without a ledger nothing does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The file that survives a loss of power.
+    pub ledger: Option<PathBuf>,
+    /// The folder with the journal, which survives the process. It is never there without a ledger.
+    pub journal: Option<PathBuf>,
+    /// Without a ledger: how long after the start nothing is granted, in microseconds.
+    pub restart_grace: Us,
+    /// Whether a ledger that cannot be used is begun anew.
+    pub reset: bool,
+    /// Whether SIGTERM stops the server without a drain.
+    pub handover: bool,
+}
+
+impl State {
+    /// The ledger of a folder.
+    pub(super) fn ledger_in(folder: &Path) -> PathBuf {
+        folder.join(LEDGER)
+    }
+}
+
+impl Reading {
+    /// Uses the folders that a service manager hands over (`StateDirectory=` and `RuntimeDirectory=` in systemd.exec(5)),
+    /// where no setting names one. A journal without a ledger would be of no use.
+    pub(super) fn folders(&mut self, env: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
+        if self.config.state.ledger.is_none() {
+            self.folder("state-dir", "STATE_DIRECTORY", &env)?;
+        }
+        if self.config.state.ledger.is_some() && self.config.state.journal.is_none() {
+            self.folder("run-dir", "RUNTIME_DIRECTORY", &env)?;
+        }
+        Ok(())
+    }
+
+    /// Gives an option the first of the folders in a variable, which have colons between.
+    fn folder(
+        &mut self,
+        option: &str,
+        variable: &str,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(), String> {
+        let Some(folders) = env(variable).filter(|value| !value.is_empty()) else {
+            return Ok(());
+        };
+        let option = OPTIONS.iter().find(|known| known.name == option);
+        let option = option.expect("each folder is an option");
+        let first = match folders.to_str().and_then(|text| text.split_once(':')) {
+            Some((first, _)) => first.into(),
+            None => folders,
+        };
+        self.apply(option, variable, &first)
+    }
+
+    /// Finds a place for the journal, and what does not fit together.
+    pub(super) fn check_state(&mut self) -> Result<(), String> {
+        let said = |name| Some(self.settings.from(name)).filter(|from| *from != "default");
+        let (folder, file) = (said("state-dir"), said("fence-state-file"));
+        if let (Some(folder), Some(file)) = (folder, file) {
+            return Err(format!(
+                "{file} and {folder} both name a ledger: leave one of them out"
+            ));
+        }
+        if let (Some(grace), Some(ledger)) = (said("restart-grace"), folder.or(file)) {
+            return Err(format!(
+                "{grace}: with {ledger} the server knows itself how long it has to wait: leave one of them out"
+            ));
+        }
+        let state = &self.config.state;
+        let is_on = |name, is_on: bool| said(name).filter(|_| is_on);
+        let handover = is_on("handover", state.handover);
+        if state.ledger.is_none() {
+            let reset = is_on("reset-state", state.reset);
+            return match said("run-dir").or(handover).or(reset) {
+                Some(from) => Err(format!("{from} needs --state-dir")),
+                None => Ok(()),
+            };
+        }
+        if folder.is_some() && state.journal.is_none() {
+            let ledger = state.ledger.as_deref();
+            let beside = ledger.and_then(Path::parent).map(Path::to_path_buf);
+            self.config.state.journal = beside;
+        } else if let (None, Some(from)) = (&state.journal, handover) {
+            return Err(format!("{from} needs --run-dir"));
+        }
+        Ok(())
+    }
+}
