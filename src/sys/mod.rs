@@ -1,14 +1,17 @@
 //! System calls of Linux that std and mio do not offer: the boot-time clock and its timer, unix signals as a file, the
 //! limit of open files, options of sockets, and standard error without a wait, in `output`; what this process uses, in
-//! `figures`; the sockets that it inherits, in `activation`; a file as memory, in `map`; for dflock(1) processes, in
-//! `process`, and a socket between them, in `handover`. Not here: any decision.
+//! `figures`; the sockets that it inherits, in `activation`; a file as memory, in `map`, or for one process alone, in
+//! `lock`; which boot of the machine this is, in `boot`; for dflock(1) processes, in `process`, and a socket between them,
+//! in `handover`. Not here: any decision.
 //! Invariant: unsafe code is in this folder alone, and each block makes one system call on values of its own, or writes
 //! to a map.
 #![allow(unsafe_code, reason = "system calls")]
 
 pub mod activation;
+pub mod boot;
 pub mod figures;
 pub mod handover;
+pub mod lock;
 pub mod map;
 pub mod output;
 pub mod process;
