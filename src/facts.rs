@@ -200,7 +200,9 @@ impl Facts {
     /// They are kept.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.bytes.shrink_to(ROOM);
+        if self.bytes.capacity() > ROOM {
+            self.bytes.shrink_to(ROOM);
+        }
         (self.count, self.longest, self.last_fence) = (0, 0, 0);
     }
 
@@ -209,8 +211,21 @@ impl Facts {
         self.longest = self.longest.max(span);
     }
 
+    /// The same for a hold that is part of no attempt.
+    #[inline(always)]
+    pub fn held_plainly(&mut self, held: &Held) {
+        let is_plain = held.attempt.is_none() && held.renews.is_none() && held.note.is_none();
+        debug_assert!(is_plain);
+        self.write_held(held);
+    }
+
     /// A hold began, or is as follows from now on.
     pub fn held(&mut self, held: &Held) {
+        self.write_held(held);
+    }
+
+    #[inline(always)]
+    fn write_held(&mut self, held: &Held) {
         let (name, owner) = (held.key, held.owner.map_or(&[][..], |(_, name)| name));
         let mut flags = 0;
         let mut flag = |bit, is_set| flags |= if is_set { bit } else { 0 };

@@ -133,6 +133,7 @@ pub mod locks;
 pub mod log;
 pub mod server;
 pub mod signals;
+pub mod store;
 pub mod sys;
 #[cfg(feature = "tls")]
 pub mod tls;

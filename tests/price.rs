@@ -20,7 +20,7 @@ use daemon::{Client, Daemon, eventually, program};
 use dflockd::command::{SECOND, Us};
 use dflockd::sys;
 
-const PRICES: [Price; 11] = [
+const PRICES: [Price; 13] = [
     price("ping", "request", 2000, ping),
     price("acquire and release", "pair", 1000, acquire_and_release),
     // More than --max-locks: every further key makes the longest idle one go.
@@ -33,6 +33,13 @@ const PRICES: [Price; 11] = [
     price("pipelined", "pair", 20 * BATCH, pipelined),
     price("visit", "visit", 500, visit),
     price("acquire and release over HTTP", "pair", 300, over_http),
+    kept(
+        "acquire and release, kept",
+        "pair",
+        1000,
+        acquire_and_release,
+    ),
+    kept("renew, kept", "request", 2000, renew),
 ];
 
 /// How the table begins, here and in tests/README.md.
@@ -80,6 +87,8 @@ struct Price {
     /// How often it is done in the shorter of two runs.
     count: usize,
     drive: fn(&Meter, usize),
+    /// What is held outlives the server.
+    is_kept: bool,
 }
 
 const fn price(
@@ -93,6 +102,20 @@ const fn price(
         per,
         count,
         drive,
+        is_kept: false,
+    }
+}
+
+/// The same for a server with a ledger and a journal.
+const fn kept(
+    path: &'static str,
+    per: &'static str,
+    count: usize,
+    drive: fn(&Meter, usize),
+) -> Price {
+    Price {
+        is_kept: true,
+        ..price(path, per, count, drive)
     }
 }
 
@@ -116,6 +139,12 @@ impl Price {
         command.args([env!("CARGO_BIN_EXE_dflockd"), "--port", "0"]);
         // The line protocol is not to pay for a door of another face.
         command.args(["--http-port", "0"]);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("price");
+        if self.is_kept {
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir(&folder).expect("a folder");
+            command.arg("--state-dir").arg(folder);
+        }
         let meter = Meter(Daemon::launch(command).expect("it starts"));
         (self.drive)(&meter, count);
         meter.0.signal("TERM");

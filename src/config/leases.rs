@@ -7,10 +7,19 @@ use crate::command::{SECOND, Us};
 /// A longer lease is warned of where one is waited for after a loss of power.
 const LONG: Us = 3600 * SECOND;
 
+impl Config {
+    /// The longest lease that a client has which asks for none.
+    pub fn longest_lease(&self) -> Us {
+        let of_http = self.http.port.map_or(0, |_| self.http.default_timeout);
+        let of_distlockd = self.distlockd.port.map_or(0, |_| self.distlockd.lease);
+        self.default_lease.max(of_http).max(of_distlockd)
+    }
+}
+
 impl Reading {
     /// The lease that an acquire over HTTP has by default must be one that it may name, and none may be above
-    /// `--max-lease`.
-    pub(super) fn check_leases(&self) -> Result<(), String> {
+    /// `--max-lease`. The longest one over HTTP is no longer than that, if nobody has set it.
+    pub(super) fn check_leases(&mut self) -> Result<(), String> {
         let Http {
             default_timeout,
             max_timeout,
@@ -26,6 +35,9 @@ impl Reading {
         let Some(max_lease) = self.config.max_lease else {
             return Ok(());
         };
+        if self.settings.from("http-max-timeout") == "default" {
+            self.config.http.max_timeout = max_timeout.min(max_lease);
+        }
         let above = self.leases_above(max_lease);
         if above.is_empty() {
             return Ok(());

@@ -93,6 +93,7 @@ impl Locks {
         self.grant_until(place, due, out)
     }
 
+    #[inline]
     fn grant_until(&mut self, place: u32, due: Us, out: &mut Outbox) -> Token {
         let token = self.mint();
         let since = self.tickets[place].since;
@@ -102,13 +103,12 @@ impl Locks {
             self.counts.waits.note_time(self.now - since);
         }
         self.note_grant(place, since);
-        if out.facts.is_on() {
-            self.state_hold(place, out);
-        }
+        self.state_hold(place, out);
         token
     }
 
     /// The ticket, the first of its key that does not hold yet, holds it from now on.
+    #[inline(always)]
     pub(super) fn begin_hold(&mut self, place: u32, token: Token, (since, due): (Us, Us)) {
         let Ticket { key, member, .. } = self.tickets[place];
         assert!(

@@ -139,7 +139,12 @@ impl Locks {
 
     /// Whether no client knows the token of this hold: it was granted from the queue, and its session has not waited
     /// yet.
+    #[inline]
     pub(super) fn is_untold(&self, place: u32) -> bool {
+        !self.records.slab.is_empty() && self.has_untold(place)
+    }
+
+    fn has_untold(&self, place: u32) -> bool {
         let Ticket { key, member, .. } = self.tickets[place];
         let (space, name) = (self.keys[key].space(), self.keys[key].name());
         let record = self.find_record(member, self.hash_of(key), space, name);

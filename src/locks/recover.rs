@@ -63,7 +63,8 @@ impl Locks {
         let end = from.saturating_add(count).min(self.tickets.places());
         for place in from..end {
             if !self.tickets[place].is_vacant() && !self.tickets[place].waits() {
-                facts.held(&self.held_at(place));
+                let attempt = self.attempt_of(self.tickets[place].member);
+                facts.held(&self.held_at(place, attempt));
             }
         }
         (end < self.tickets.places()).then_some(end)
@@ -80,10 +81,26 @@ impl Locks {
     }
 
     /// The hold is as it is now.
+    #[inline]
     pub(super) fn state_hold(&mut self, place: u32, out: &mut Outbox) {
         if out.facts.is_on() {
-            self.note_promise(place, &mut out.facts);
-            out.facts.held(&self.held_at(place));
+            self.add_held(place, &mut out.facts);
+        }
+    }
+
+    #[inline(never)]
+    fn add_held(&mut self, place: u32, facts: &mut Facts) {
+        let Ticket { due, member, .. } = self.tickets[place];
+        // Most holds have no attempt, and a record of those is written in half the time.
+        match self.attempt_of(member) {
+            NIL => {
+                self.note_promise(place, due, facts);
+                facts.held_plainly(&self.held_at(place, NIL));
+            }
+            attempt => {
+                self.note_promise(place, self.promised(place), facts);
+                facts.held(&self.held_at(place, attempt));
+            }
         }
     }
 
@@ -98,7 +115,7 @@ impl Locks {
         if renews {
             return self.state_hold(place, out);
         }
-        self.note_promise(place, &mut out.facts);
+        self.note_promise(place, due, &mut out.facts);
         out.facts.renewed(token.fence, lease, due);
     }
 
@@ -108,19 +125,27 @@ impl Locks {
         out.facts.ended(self.tickets[place].token.fence);
     }
 
-    fn note_promise(&mut self, place: u32, facts: &mut Facts) {
-        let span = self.promised(place).saturating_sub(self.now);
+    /// A client may count on the hold until then.
+    #[inline(always)]
+    fn note_promise(&mut self, place: u32, until: Us, facts: &mut Facts) {
+        let span = until.saturating_sub(self.now);
         self.spans.set(place, span);
         facts.promise(span);
     }
 
     /// Until when a client may count on the hold.
     fn promised(&self, place: u32) -> Us {
+        let Ticket { due, member, .. } = self.tickets[place];
+        if self.attempt_of(member) == NIL {
+            return due;
+        }
         let (end, until, _) = self.terms_of(place);
-        end.max(until.unwrap_or(0)).max(self.tickets[place].due)
+        end.max(until.unwrap_or(0)).max(due)
     }
 
-    fn held_at(&self, place: u32) -> Held<'_> {
+    /// The hold of this ticket, with its attempt.
+    #[inline(always)]
+    fn held_at(&self, place: u32, attempt: u32) -> Held<'_> {
         let Ticket {
             token,
             due,
@@ -131,8 +156,13 @@ impl Locks {
             ..
         } = self.tickets[place];
         let key = &self.keys[key];
-        let (end, _, note) = self.terms_of(place);
-        let attempt = self.attempt_of(member);
+        let (end, note) = match attempt {
+            NIL => (due, None),
+            _ => {
+                let (end, _, note) = self.terms_of(place);
+                (end, note)
+            }
+        };
         Held {
             token,
             space: key.space(),
@@ -143,12 +173,18 @@ impl Locks {
             // Until the first step of a hold that renews itself, its lease ends when it is due.
             end: end.max(due),
             since,
-            told: self.is_told(place),
+            told: match attempt {
+                NIL => !self.is_untold(place),
+                attempt => !self.attempt(attempt).untold,
+            },
             bound: self.bound_of(member),
             attempt: (attempt != NIL)
                 .then(|| self.attempt(attempt).given_name())
                 .flatten(),
-            renews: self.extra(attempt).and_then(Extra::renews),
+            renews: match attempt {
+                NIL => None,
+                attempt => self.extra(attempt).and_then(Extra::renews),
+            },
             note,
         }
     }

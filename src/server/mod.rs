@@ -9,12 +9,14 @@ mod clients;
 mod doors;
 mod handshake_queue;
 mod handshakes;
+mod keep;
 mod limits;
 mod manager;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod refusals;
 mod reload;
+mod settings;
 mod socket;
 mod stream;
 #[cfg(feature = "tls")]
@@ -32,22 +34,22 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::command::{Us, WaitEdge, earlier};
+use crate::command::{SECOND, Us, WaitEdge, earlier};
 use crate::config::{self, Config, Secrets};
-use crate::hub::{Hub, Settings, Vitals};
-use crate::locks;
+use crate::facts::Protection;
+use crate::hub::{Hub, Vitals};
 use crate::log::{Fields, Log};
 use crate::sys::activation::Inherited;
 use crate::sys::{self, Signals, Timer};
 use crate::wire::Face;
-#[cfg(feature = "http")]
-use crate::wire::http;
 use doors::Doors;
+use keep::Keep;
 use manager::{Load, Manager};
 #[cfg(not(feature = "tls"))]
 use no_tls as tls;
 use refusals::Refusals;
 use reload::{Files, Tokens};
+use settings::settings;
 use socket::Sockets;
 pub use tls::{NoTls, Tls};
 use turns::Turns;
@@ -106,25 +108,10 @@ pub fn run(
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
-        server.turn(&events);
+        server.turn(&events)?;
     }
     server.last_turn(&mut events)?;
-    let Server {
-        doors,
-        refusals,
-        log,
-        hub,
-        ..
-    } = &mut *server;
-    doors.report(Us::MAX, log);
-    refusals.report(Us::MAX, log);
-    let (cut, holds) = (hub.lines(), hub.locks().held_by_sessions());
-    hub.note_kept();
-    trail::log_events(hub, CUT_HOLD, log);
-    let detached = hub.locks().held_without_session();
-    let fields: Fields = &[("cut", &cut), ("holds", &holds), ("detached", &detached)];
-    log.info(unix_us(), "stopped", fields);
-    Ok(())
+    server.stop()
 }
 
 /// A message for each configured host whose name has no address.
@@ -135,6 +122,9 @@ pub fn unknown_hosts(config: &Config) -> Vec<String> {
 struct Server {
     log: Log,
     hub: Hub,
+    keep: Keep,
+    /// A signal stops the server at once, because the next one goes on with its holds.
+    hands_over: bool,
     tokens: Tokens,
     tls: Option<Tls>,
     manager: Manager,
@@ -186,12 +176,18 @@ impl Server {
             poll.registry()
                 .register(&mut source, token, Interest::READABLE)?;
         }
-        doors.announce(&config.tls, &mut log);
         // The clock costs something, so turns are only timed for somebody who may look.
         let is_timed = log.is_debug() || config.http.port.is_some();
+        let now = sys::now();
+        let hub = |life| Ok(Hub::new(settings(config, &given.secrets, &life)?));
+        let (keep, hub) = Keep::start(config, now, hub, &mut log)?;
+        log_restart(&keep, &hub, now, &mut log);
+        doors.announce(&config.tls, &mut log);
         Ok(Server {
             log,
-            hub: Hub::new(settings(config, &given.secrets)?),
+            hub,
+            keep,
+            hands_over: config.state.handover,
             tokens: Tokens::new(config, given.secrets),
             tls: given.tls,
             manager,
@@ -204,7 +200,7 @@ impl Server {
             armed: Us::MAX,
             heard: 0,
             behind: None,
-            now: sys::now(),
+            now,
             turns: Turns::new(),
             is_timed,
             started_unix_us: unix_us(),
@@ -221,7 +217,7 @@ impl Server {
     /// Waits for an event or for the hub's deadline, unless there is work already.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let told = earlier(self.doors.deadline(), self.refusals.deadline());
-        let told = earlier(told, self.manager.deadline());
+        let told = earlier(told, earlier(self.manager.deadline(), self.keep.deadline()));
         let told = match &self.tls {
             Some(tls) => earlier(
                 told,
@@ -258,17 +254,37 @@ impl Server {
         }
     }
 
+    /// Says what is left, to people and to the next server.
+    fn stop(&mut self) -> io::Result<()> {
+        let Server {
+            doors,
+            refusals,
+            log,
+            hub,
+            keep,
+            ..
+        } = self;
+        doors.report(Us::MAX, log);
+        refusals.report(Us::MAX, log);
+        let (cut, holds) = (hub.lines(), hub.locks().held_by_sessions());
+        hub.note_kept();
+        trail::log_events(hub, CUT_HOLD, log);
+        let detached = hub.locks().held_without_session();
+        let fields: Fields = &[("cut", &cut), ("holds", &holds), ("detached", &detached)];
+        log.info(unix_us(), "stopped", fields);
+        keep.stop(self.now, hub)
+    }
+
     /// Answers the requests that have come by now: their clients cannot know that the server has ended. Newcomers at the
     /// sockets of a service manager are left to the next process.
     fn last_turn(&mut self, events: &mut Events) -> io::Result<()> {
         self.doors.leave_to_others(self.poll.registry());
         self.poll(events, Some(Duration::ZERO))?;
-        self.turn(events);
-        Ok(())
+        self.turn(events)
     }
 
     /// Reads first, then the clock's work: a renewal that is already here comes before the end of its lease.
-    fn turn(&mut self, events: &Events) {
+    fn turn(&mut self, events: &Events) -> io::Result<()> {
         // Everything that had arrived when poll was asked is among the events. The process may have stood still since.
         let asked = std::mem::replace(&mut self.now, sys::now());
         self.turns.begin(self.now);
@@ -296,15 +312,15 @@ impl Server {
             self.hub.set_vitals(self.vitals());
         }
         self.hub.tick(self.heard);
-        self.settle();
+        self.settle()?;
         // After the closes, whose descriptors may be wanted.
         self.doors.retry(self.now);
         if self.doors.may_accept() {
             self.accept();
-            self.settle();
+            self.settle()?;
         }
         if self.hub.is_last_call() && self.doors.are_to_close() {
-            self.close_doors();
+            self.close_doors()?;
         }
         if self.has_news() {
             self.report();
@@ -312,8 +328,10 @@ impl Server {
         if self.manager.is_there() {
             self.manager.turned(self.now, self.load());
         }
+        self.keep.end_turn(self.now, &mut self.hub, &mut self.log)?;
         let took = self.is_timed.then(|| self.measure());
         self.hub.end_turn(took);
+        Ok(())
     }
 
     /// Whether the log is to be told of something, now or when the second of a count has passed. Most turns have nothing.
@@ -339,18 +357,30 @@ impl Server {
     }
 
     /// Lets the hub work, keeps what came of it and sends that, until neither leads to the other.
-    fn settle(&mut self) {
+    ///
+    /// # Errors
+    /// What came of it cannot be kept, so it was not sent either.
+    fn settle(&mut self) -> io::Result<()> {
         loop {
             self.hub.settle();
-            // Facts that must outlive the process are kept here, before any byte of it leaves. There is nothing yet.
-            let doors = &mut self.doors;
-            if !self.sockets.flush(&mut self.hub, |id| doors.closed(id)) {
+            let Server {
+                sockets,
+                hub,
+                keep,
+                doors,
+                log,
+                ..
+            } = self;
+            let now = self.now;
+            let kept = |hub: &mut Hub| keep.keep(now, hub, log);
+            if !sockets.flush(hub, kept, |id| doors.closed(id))? {
                 break;
             }
         }
         while let Some(id) = self.hub.next_resumed() {
             self.sockets.read_next_turn(id);
         }
+        Ok(())
     }
 
     /// Notes until when everything that arrived has been heard: until poll was asked, unless this turn has left something
@@ -388,6 +418,7 @@ impl Server {
                     self.reload();
                     self.manager.reloaded(self.now);
                 }
+                None if self.hands_over => self.hand_over(),
                 None => self.drain(),
                 Some(since) if self.now <= since.saturating_add(SAME_SIGNAL) => {}
                 Some(_) => self.cut = true,
@@ -415,6 +446,14 @@ impl Server {
         files.report(&mut self.log);
     }
 
+    /// The next server goes on with what is held, so nobody has to finish.
+    fn hand_over(&mut self) {
+        self.draining = Some(self.now);
+        self.log.info(unix_us(), "handing-over", &[]);
+        self.manager.stopping(self.now, self.load());
+        self.cut = true;
+    }
+
     fn drain(&mut self) {
         self.draining = Some(self.now);
         let (connections, holds) = (self.hub.lines(), self.hub.locks().held_by_sessions());
@@ -431,7 +470,7 @@ impl Server {
 
     /// Nothing is held any more: newcomers of the line protocol are not awaited. A client that has connected already is
     /// turned away like the others, not reset. At a socket that is the manager's it waits for the next process.
-    fn close_doors(&mut self) {
+    fn close_doors(&mut self) -> io::Result<()> {
         self.doors.leave_to_others(self.poll.registry());
         for _ in 0..LAST_ACCEPTS {
             self.doors.accept_again();
@@ -442,7 +481,7 @@ impl Server {
         }
         self.doors.close_lines(self.poll.registry());
         self.sockets.handshakes.hurry();
-        self.settle();
+        self.settle()
     }
 
     /// How much there is to do, for the service manager.
@@ -488,6 +527,22 @@ impl Server {
     }
 }
 
+/// Logs what the former life of the server has left, if anything is kept.
+fn log_restart(keep: &Keep, hub: &Hub, now: Us, log: &mut Log) {
+    let protection = keep.protection();
+    let (holds, opens_in) = (hub.locks().counts().adopted, hub.locks().opens_in(now));
+    if protection == Protection::Nothing && opens_in == 0 {
+        return;
+    }
+    let (name, seconds) = (protection.name(), opens_in.div_ceil(SECOND));
+    let fields: Fields = &[
+        ("protection", &name),
+        ("holds", &holds),
+        ("opens_in_s", &seconds),
+    ];
+    log.info(unix_us(), "restart", fields);
+}
+
 /// Logs the settings that are not as by default, if there are any.
 fn log_settings(shown: &config::Settings, log: &mut Log) {
     let changed = shown.changed().map(|setting| {
@@ -511,67 +566,6 @@ impl Display for Waits<'_> {
             write!(f, "{comma}{edge}")?;
         }
         Ok(())
-    }
-}
-
-fn settings(config: &Config, secrets: &Secrets) -> io::Result<Settings> {
-    let (mut secret, mut attempt_secret) = ([0; 32], [0; 16]);
-    fill(&mut secret)?;
-    fill(&mut attempt_secret)?;
-    let locks = locks::Settings {
-        max_locks: config.max_locks,
-        max_waiters: config.max_waiters,
-        max_holds: config.max_holds,
-        max_idle: config.max_idle,
-        default_lease: config.default_lease,
-        claim_lease: config.distlockd.lease,
-        max_lease: Us::MAX,
-        auto_release: config.auto_release,
-        deadlock_detection: config.deadlock_detection,
-        log: config.log_locks,
-        // A server that starts later has later fences, as long as nobody sets the clock back in between.
-        first_fence: sys::unix_now_ns().max(1),
-        opens: 0,
-        secret,
-        attempt_secret,
-    };
-    Ok(Settings {
-        locks,
-        protection: crate::facts::Protection::Nothing,
-        max_subscriptions: config.max_subscriptions,
-        max_backlog: config.max_backlog,
-        secret: secrets.auth.clone(),
-        admin: secrets.admin.clone(),
-        read_timeout: config.read_timeout,
-        write_timeout: config.write_timeout,
-        shutdown_timeout: config.shutdown_timeout,
-        #[cfg(feature = "http")]
-        http: http_settings(config),
-    })
-}
-
-#[cfg(feature = "http")]
-fn http_settings(config: &Config) -> http::Settings {
-    let config::Http {
-        port: _,
-        host,
-        default_timeout,
-        max_timeout,
-        renewal_interval,
-        max_wait,
-        metrics_public,
-        origins,
-    } = config.http.clone();
-    http::Settings {
-        default_timeout,
-        max_timeout,
-        renewal_interval,
-        max_wait,
-        metrics_public,
-        is_https: config.tls.has(Face::Http),
-        knows_clients: config.tls.has(Face::Http) && config.tls.client_ca.is_some(),
-        host: host.unwrap_or_else(|| config.host.clone()),
-        origins,
     }
 }
 

@@ -262,9 +262,24 @@ impl Sockets {
 
     /// Writes to every session whose turn it is, once, and does what the hub wants done with the socket then. `closed` is
     /// told of each that is closed. Whether there was any.
-    pub fn flush(&mut self, hub: &mut Hub, mut closed: impl FnMut(SessionId)) -> bool {
+    ///
+    /// `keep` comes first, and before each further write: one that has failed may have granted to others what it was to
+    /// tell.
+    ///
+    /// # Errors
+    /// Those of `keep`.
+    pub fn flush(
+        &mut self,
+        hub: &mut Hub,
+        mut keep: impl FnMut(&mut Hub) -> io::Result<()>,
+        mut closed: impl FnMut(SessionId),
+    ) -> io::Result<bool> {
         let mut any = false;
-        while let Some((id, output)) = hub.next_write() {
+        loop {
+            keep(hub)?;
+            let Some((id, output)) = hub.next_write() else {
+                return Ok(any);
+            };
             any = true;
             let slot = id.slot() as usize;
             let Some(Some(socket)) = self.sockets.get_mut(slot) else {
@@ -287,7 +302,6 @@ impl Sockets {
                 }
             }
         }
-        any
     }
 }
 

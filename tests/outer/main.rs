@@ -24,6 +24,7 @@ mod process;
 mod reload;
 #[cfg(feature = "http")]
 mod rest;
+mod restart;
 mod tidy;
 #[cfg(feature = "tls")]
 mod tls;

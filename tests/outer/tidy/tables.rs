@@ -277,6 +277,13 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("signals/emission", "base command"),
     ("signals/mod", "base command"),
     ("signals/patterns", "base"),
+    ("store/ledger", "command"),
+    ("store/ledger/disk", "super::fault sys"),
+    ("store/ledger/fault", ""),
+    ("store/ledger/tests", "command sys"),
+    ("store/ledger/tests/places", ""),
+    ("store/ledger/tests/plan", "store"),
+    ("store/mod", ""),
     ("sys/activation", ""),
     ("sys/boot", ""),
     ("sys/figures", ""),
@@ -397,6 +404,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
 ];
 
 /// Files and folders of the outer ring, which may read the clock and open files.
-pub const OUTER: [&str; 9] = [
-    "bin", "main", "lib", "server", "client", "sys", "config", "log", "tls",
+pub const OUTER: [&str; 10] = [
+    "bin", "main", "lib", "server", "client", "store", "sys", "config", "log", "tls",
 ];

@@ -1,0 +1,381 @@
+//! Keeps the facts of a turn before any byte that follows from them leaves: first the ledger, which survives the power,
+//! then the journal, which survives the process. It starts the lock table with what the former life of the server has
+//! left. Invariant: when `keep` returns, a server that is started after a crash grants nothing that a client still counts
+//! on.
+
+use std::fmt::Display;
+use std::io;
+
+use super::unix_us;
+use crate::command::{SECOND, Us};
+use crate::config::Config;
+use crate::facts::{Facts, Protection};
+use crate::hub::Hub;
+use crate::log::Log;
+use crate::store::journal::Fault;
+use crate::store::journal::{self, Identity, Journal, Recovered};
+use crate::store::ledger::{self, Ledger, Record};
+use crate::sys;
+
+/// Fences that are reserved at once: 2^32 grants are hours, so the disk is left alone between two starts.
+const FENCES: u64 = 1 << 32;
+/// The longest lease on record falls at most this often.
+const FALL: Us = 60 * SECOND;
+/// A lease that is longer makes a start without a journal wait for as long: that is said once.
+const LONG: Us = 3600 * SECOND;
+
+/// What a new lock table begins with.
+pub(super) struct Life {
+    /// When it begins to grant.
+    pub opens: Us,
+    pub first_fence: u64,
+    /// The key of the names of attempts.
+    pub attempt_secret: [u8; 16],
+    pub protection: Protection,
+}
+
+/// The files that outlive the process.
+pub(super) struct Keep {
+    ledger: Option<Ledger>,
+    journal: Option<Journal>,
+    /// The longest lease on record is never less.
+    floor: Us,
+    /// When the longest lease on record may fall.
+    falls: Us,
+    /// The sweep under way: the next place to state, and how many bytes were stated.
+    sweep: Option<(u32, u64)>,
+    restated: Facts,
+    has_warned: bool,
+}
+
+impl Keep {
+    /// Opens the files, and makes the hub with the holds of the former life. `hub` makes one that has none.
+    ///
+    /// # Errors
+    /// A file cannot be used, and what to do about it.
+    pub fn start(
+        config: &Config,
+        now: Us,
+        hub: impl Fn(Life) -> io::Result<Hub>,
+        log: &mut Log,
+    ) -> io::Result<(Keep, Hub)> {
+        let mut keep = Keep {
+            ledger: None,
+            journal: None,
+            floor: rounded(config.longest_lease()),
+            falls: now.saturating_add(FALL),
+            sweep: None,
+            restated: Facts::kept(),
+            has_warned: false,
+        };
+        let Some(path) = &config.state.ledger else {
+            let hub = hub(Life {
+                opens: later(now, config.state.restart_grace),
+                first_fence: sys::unix_now_ns().max(1),
+                attempt_secret: drawn()?,
+                protection: Protection::Nothing,
+            })?;
+            return Ok((keep, hub));
+        };
+        let (ledger, found) = Ledger::open(path, config.state.reset).map_err(failed)?;
+        let former = match found {
+            ledger::Found::Kept(record) => record,
+            // What the damaged one had promised is not known.
+            ledger::Found::Reset => Record {
+                id: drawn()?,
+                longest: config.max_lease.unwrap_or(keep.floor),
+                ..Record::default()
+            },
+            ledger::Found::New => Record {
+                id: drawn()?,
+                ..Record::default()
+            },
+        };
+        keep.ledger = Some(ledger);
+        let lock = match &config.state.journal {
+            None => None,
+            Some(dir) => {
+                let identity = identity(&former)?;
+                let (lock, found) = Journal::find(dir, &identity).map_err(failed)?;
+                match found {
+                    journal::Found::Whole(recovered) => {
+                        if let Some(hub) = recover(&recovered, former.id, now, &hub)? {
+                            keep.go_on(&former, &recovered)?;
+                            let journal = Journal::go_on(lock, &recovered).map_err(failed)?;
+                            keep.journal = Some(journal);
+                            return Ok((keep, hub));
+                        }
+                        let why = "its holds do not fit together";
+                        log.warn(unix_us(), "journal-unusable", &[("why", &why)]);
+                    }
+                    journal::Found::Unusable(why) => {
+                        log.warn(unix_us(), "journal-unusable", &[("why", &why)]);
+                    }
+                    journal::Found::Nothing => {}
+                }
+                Some(lock)
+            }
+        };
+        let (opens, first_fence) = keep.begin_epoch(&former, now)?;
+        if let Some(lock) = lock {
+            let identity = identity(keep.record())?;
+            let journal = Journal::begin(lock, identity, opens, first_fence - 1);
+            keep.journal = Some(journal.map_err(failed)?);
+        }
+        let hub = hub(Life {
+            opens,
+            first_fence,
+            attempt_secret: former.id,
+            protection: keep.protection(),
+        })?;
+        Ok((keep, hub))
+    }
+
+    /// The facts of the hub so far are kept when this returns.
+    ///
+    /// # Errors
+    /// The ledger cannot be written, or a journal neither written nor put aside: nothing may be sent any more.
+    #[inline]
+    pub fn keep(&mut self, now: Us, hub: &mut Hub, log: &mut Log) -> io::Result<()> {
+        if hub.facts().is_empty() {
+            return Ok(());
+        }
+        self.keep_facts(now, hub, log)
+    }
+
+    fn keep_facts(&mut self, now: Us, hub: &mut Hub, log: &mut Log) -> io::Result<()> {
+        let facts = hub.facts();
+        let record = self.record();
+        if facts.longest() > record.longest || facts.last_fence() >= record.ceiling {
+            self.raise(now, facts, log)?;
+        }
+        if let Some(journal) = &mut self.journal {
+            let last = hub.locks().fence();
+            let appended = journal.append(hub.facts().bytes(), last);
+            let sweeps = self.sweep.is_some() || journal.wants_sweep();
+            let swept = appended.and_then(|()| match sweeps {
+                true => self.sweep_on(hub),
+                false => Ok(()),
+            });
+            if let Err(fault) = swept {
+                self.abandon(fault, log)?;
+                hub.set_protection(self.protection());
+            }
+        }
+        hub.kept();
+        Ok(())
+    }
+
+    /// A turn is over: one segment that is not needed is dropped, and the longest lease on record falls if it can.
+    ///
+    /// # Errors
+    /// The ledger cannot be written.
+    #[inline]
+    pub fn end_turn(&mut self, now: Us, hub: &mut Hub, log: &mut Log) -> io::Result<()> {
+        match self.ledger {
+            None => Ok(()),
+            Some(_) => self.tidy_up(now, hub, log),
+        }
+    }
+
+    fn tidy_up(&mut self, now: Us, hub: &mut Hub, log: &mut Log) -> io::Result<()> {
+        self.keep(now, hub, log)?;
+        if let Some(journal) = &mut self.journal
+            && let Err(fault) = journal.drop_one()
+        {
+            log.warn(unix_us(), "journal-segment", &[("error", &fault)]);
+        }
+        if now >= self.falls {
+            self.falls = now.saturating_add(FALL);
+            self.fall(now, hub)?;
+        }
+        Ok(())
+    }
+
+    /// When there is something to do although no client wants anything.
+    #[inline]
+    pub fn deadline(&self) -> Option<Us> {
+        let ledger = self.ledger.as_ref()?;
+        (ledger.record().longest > self.floor).then_some(self.falls)
+    }
+
+    /// The server stops: the ledger has what is really left.
+    ///
+    /// # Errors
+    /// The ledger cannot be written. What it has serves as well, and means a longer wait.
+    pub fn stop(&mut self, now: Us, hub: &Hub) -> io::Result<()> {
+        if self.ledger.is_none() {
+            return Ok(());
+        }
+        let left = hub.locks().left(now).max(hub.locks().opens_in(now));
+        let record = self.record();
+        self.write(Record {
+            longest: left,
+            ..*record
+        })
+    }
+
+    /// How well holds are kept.
+    pub fn protection(&self) -> Protection {
+        match (&self.ledger, &self.journal) {
+            (None, _) => Protection::Nothing,
+            (Some(_), None) => Protection::Ledger,
+            (Some(_), Some(_)) => Protection::Journal,
+        }
+    }
+
+    fn record(&self) -> &Record {
+        let ledger = self.ledger.as_ref();
+        ledger.expect("facts are there only with a ledger").record()
+    }
+
+    fn write(&mut self, record: Record) -> io::Result<()> {
+        let ledger = self.ledger.as_mut();
+        let ledger = ledger.expect("facts are there only with a ledger");
+        ledger.write(record).map_err(failed)
+    }
+
+    /// Nothing of the former life is carried on: from now on its journal is an old one, and its leases are waited for.
+    /// Returns when that is over, and the first fence.
+    fn begin_epoch(&mut self, former: &Record, now: Us) -> io::Result<(Us, u64)> {
+        let first = former.ceiling.max(sys::unix_now_ns()).max(1);
+        let longest = former.longest;
+        self.write(Record {
+            epoch: former.epoch + 1,
+            ceiling: first.saturating_add(FENCES),
+            longest: longest.max(self.floor),
+            ..*former
+        })?;
+        // No two clocks go equally fast.
+        Ok((later(now, longest.saturating_add(longest / 100)), first))
+    }
+
+    /// All of the former life is carried on.
+    fn go_on(&mut self, former: &Record, recovered: &Recovered) -> io::Result<()> {
+        let is_reserved = recovered.first_fence <= former.ceiling;
+        if is_reserved && former.longest >= self.floor {
+            return Ok(());
+        }
+        self.write(Record {
+            ceiling: former
+                .ceiling
+                .max(recovered.first_fence.saturating_add(FENCES)),
+            longest: former.longest.max(self.floor),
+            ..*former
+        })
+    }
+
+    /// The ledger must have more, before a client is told.
+    #[cold]
+    fn raise(&mut self, now: Us, facts: &Facts, log: &mut Log) -> io::Result<()> {
+        let mut record = *self.record();
+        if facts.longest() > record.longest {
+            record.longest = rounded(facts.longest());
+            self.falls = now.saturating_add(FALL);
+        }
+        if facts.last_fence() >= record.ceiling {
+            record.ceiling = facts.last_fence().saturating_add(FENCES);
+        }
+        if record.longest > LONG && !std::mem::replace(&mut self.has_warned, true) {
+            let seconds = record.longest / SECOND;
+            log.warn(unix_us(), "long-lease", &[("seconds", &seconds)]);
+        }
+        self.write(record)
+    }
+
+    /// The longest lease on record becomes what is held, if that is less. In a quarantine others count on it.
+    #[cold]
+    fn fall(&mut self, now: Us, hub: &Hub) -> io::Result<()> {
+        if self.ledger.is_none() || hub.locks().opens_in(now) > 0 {
+            return Ok(());
+        }
+        let longest = hub.locks().longest_told().max(self.floor);
+        let record = self.record();
+        if longest >= record.longest {
+            return Ok(());
+        }
+        self.write(Record { longest, ..*record })
+    }
+
+    /// States some more holds again, two for each fact, so that the sweep ends although holds go on to begin.
+    #[cold]
+    fn sweep_on(&mut self, hub: &Hub) -> Result<(), Fault> {
+        let journal = self.journal.as_mut().expect("it was just appended to");
+        let (from, stated) = self.sweep.take().unwrap_or_else(|| {
+            journal.begin_sweep();
+            (0, 0)
+        });
+        let count = hub.facts().count().saturating_mul(2);
+        let next = hub.locks().restate(from, count, &mut self.restated);
+        journal.append(self.restated.bytes(), hub.locks().fence())?;
+        let stated = stated + self.restated.bytes().len() as u64;
+        self.restated.clear();
+        match next {
+            Some(next) => self.sweep = Some((next, stated)),
+            None => journal.end_sweep(stated)?,
+        }
+        Ok(())
+    }
+
+    /// The journal lacks a fact: it is put aside, so that nobody uses it, and the server goes on under the ledger alone.
+    #[cold]
+    fn abandon(&mut self, fault: Fault, log: &mut Log) -> io::Result<()> {
+        let journal = self.journal.take().expect("it has just failed");
+        self.sweep = None;
+        journal.abandon().map_err(failed)?;
+        log.error(unix_us(), "journal-lost", &[("error", &fault)]);
+        Ok(())
+    }
+}
+
+/// The hub with the holds of the former life; None if they do not fit together.
+fn recover(
+    recovered: &Recovered,
+    attempt_secret: [u8; 16],
+    now: Us,
+    hub: impl Fn(Life) -> io::Result<Hub>,
+) -> io::Result<Option<Hub>> {
+    let mut hub = hub(Life {
+        opens: recovered.opens,
+        first_fence: recovered.first_fence,
+        attempt_secret,
+        protection: Protection::Journal,
+    })?;
+    let fit = recovered
+        .holds()
+        .all(|held| hub.recover(now, &held).is_ok());
+    Ok(fit.then_some(hub))
+}
+
+fn identity(record: &Record) -> io::Result<Identity> {
+    Ok(Identity {
+        ledger: record.id,
+        epoch: record.epoch,
+        boot: sys::boot::id()?,
+        time_namespace: sys::boot::time_namespace(),
+    })
+}
+
+/// The time in so long, 0 if that is no time: then there is nothing to wait for.
+fn later(now: Us, span: Us) -> Us {
+    match span {
+        0 => 0,
+        span => now.saturating_add(span),
+    }
+}
+
+/// A power of two seconds, at least as long.
+fn rounded(span: Us) -> Us {
+    let seconds = span.div_ceil(SECOND).checked_next_power_of_two();
+    seconds.map_or(Us::MAX, |seconds| seconds.saturating_mul(SECOND))
+}
+
+fn drawn() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    super::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn failed(fault: impl Display) -> io::Error {
+    io::Error::other(fault.to_string())
+}

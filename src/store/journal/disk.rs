@@ -1,0 +1,105 @@
+//! The steps that a journal takes on the disk, a system call or a few each. Not here: in which order, and why.
+//! Invariant: a journal changes files by nothing else but the memory of a map, so a test can have each step fail, or be
+//! the last one of its process.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::segment::{self, SEGMENT};
+use crate::sys::map::{self, Map};
+
+/// Opens a file that may be there, for reading and writing, or makes it.
+pub fn make(path: &Path) -> io::Result<File> {
+    step()?;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    options.mode(0o600).open(path)
+}
+
+/// The same, empty.
+pub fn make_empty(path: &Path) -> io::Result<File> {
+    step()?;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(true);
+    options.mode(0o600).open(path)
+}
+
+/// Opens a file for reading and writing.
+pub fn open(path: &Path) -> io::Result<File> {
+    step()?;
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Opens a file for reading.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    step()?;
+    File::open(path)
+}
+
+/// Gives an empty file the size of a segment, and the room.
+pub fn allocate(file: &File) -> io::Result<()> {
+    step()?;
+    map::allocate(file, SEGMENT)
+}
+
+/// Maps a segment.
+pub fn map(file: &File) -> io::Result<Map> {
+    step()?;
+    Map::new(file, SEGMENT)
+}
+
+/// Makes a folder for its owner alone, unless it is there.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    step()?;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The numbers of the segments in a folder, in order.
+pub fn segments(folder: &Path) -> io::Result<Vec<u64>> {
+    step()?;
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(segment::number));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Gives a file or a folder another name, where there is no file, or one to be replaced.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step()?;
+    fs::rename(from, to)
+}
+
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    step()?;
+    fs::remove_file(path)
+}
+
+/// Removes a file, or a folder with all that is in it, if there is one.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    step()?;
+    let removed = match fs::symlink_metadata(path) {
+        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Before each step: here a test lets one fail.
+#[cfg(not(test))]
+#[inline(always)]
+fn step() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use super::tests::step;
