@@ -14,6 +14,7 @@ mod check;
 mod counts;
 mod event;
 mod execute;
+mod keep;
 mod life;
 mod listing;
 #[cfg(feature = "http")]
@@ -36,7 +37,7 @@ use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
 use crate::base::wheel::Wheel;
 use crate::command::{Command, SessionId, Us, WaitEdge, earlier};
-use crate::facts::{Facts, Held, Outbox, Protection, Unfit};
+use crate::facts::{Facts, Outbox, Protection};
 use crate::locks::{self, Locks};
 use crate::signals::Signals;
 #[cfg(feature = "http")]
@@ -486,31 +487,6 @@ impl Hub {
                 self.extend_deadline(slot);
             }
         }
-    }
-
-    /// Makes a hold of a former life of the server again; see [`Locks::recover`]. To be called before the first turn, for each
-    /// hold in the order of their fences.
-    ///
-    /// # Errors
-    /// The lock table cannot have had the hold.
-    pub fn recover(&mut self, now: Us, held: &Held) -> Result<(), Unfit> {
-        self.locks.recover(now, held)
-    }
-
-    /// What has happened to holds since [`Hub::kept`]. No byte of [`Hub::next_write`] may leave before it is kept.
-    #[inline(always)]
-    pub fn facts(&self) -> &Facts {
-        &self.outbox.facts
-    }
-
-    /// From now on holds are kept less well.
-    pub fn set_protection(&mut self, protection: Protection) {
-        self.protection = protection;
-    }
-
-    /// The facts are kept.
-    pub fn kept(&mut self) {
-        self.outbox.facts.clear();
     }
 
     /// Takes a session that had no room for input and has some now: bytes may be in its socket of which no edge will tell.

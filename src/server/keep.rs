@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 
 use super::unix_us;
 use crate::command::{SECOND, Us};
@@ -32,6 +33,14 @@ pub(super) struct Life {
     /// The key of the names of attempts.
     pub attempt_secret: [u8; 16],
     pub protection: Protection,
+}
+
+/// What was found of the former life's journal.
+enum Adopted {
+    /// All of it goes on.
+    All(Box<Hub>),
+    /// A new journal may begin.
+    Nothing(journal::Lock),
 }
 
 /// The files that outlive the process.
@@ -78,43 +87,14 @@ impl Keep {
             return Ok((keep, hub));
         };
         let (ledger, found) = Ledger::open(path, config.state.reset).map_err(failed)?;
-        let former = match found {
-            ledger::Found::Kept(record) => record,
-            // What the damaged one had promised is not known.
-            ledger::Found::Reset => Record {
-                id: drawn()?,
-                longest: config.max_lease.unwrap_or(keep.floor),
-                ..Record::default()
-            },
-            ledger::Found::New => Record {
-                id: drawn()?,
-                ..Record::default()
-            },
-        };
         keep.ledger = Some(ledger);
+        let former = keep.former(found, config)?;
         let lock = match &config.state.journal {
             None => None,
-            Some(dir) => {
-                let identity = identity(&former)?;
-                let (lock, found) = Journal::find(dir, &identity).map_err(failed)?;
-                match found {
-                    journal::Found::Whole(recovered) => {
-                        if let Some(hub) = recover(&recovered, former.id, now, &hub)? {
-                            keep.go_on(&former, &recovered)?;
-                            let journal = Journal::go_on(lock, &recovered).map_err(failed)?;
-                            keep.journal = Some(journal);
-                            return Ok((keep, hub));
-                        }
-                        let why = "its holds do not fit together";
-                        log.warn(unix_us(), "journal-unusable", &[("why", &why)]);
-                    }
-                    journal::Found::Unusable(why) => {
-                        log.warn(unix_us(), "journal-unusable", &[("why", &why)]);
-                    }
-                    journal::Found::Nothing => {}
-                }
-                Some(lock)
-            }
+            Some(folder) => match keep.adopt(&former, folder, now, &hub, log)? {
+                Adopted::All(hub) => return Ok((keep, *hub)),
+                Adopted::Nothing(lock) => Some(lock),
+            },
         };
         let (opens, first_fence) = keep.begin_epoch(&former, now)?;
         if let Some(lock) = lock {
@@ -129,6 +109,47 @@ impl Keep {
             protection: keep.protection(),
         })?;
         Ok((keep, hub))
+    }
+
+    /// What the former life has left in the ledger.
+    fn former(&self, found: ledger::Found, config: &Config) -> io::Result<Record> {
+        let unknown = match found {
+            ledger::Found::Kept(record) => return Ok(record),
+            ledger::Found::New => 0,
+            // What the damaged one had promised is not known.
+            ledger::Found::Reset => config.max_lease.unwrap_or(self.floor),
+        };
+        Ok(Record {
+            id: drawn()?,
+            longest: unknown,
+            ..Record::default()
+        })
+    }
+
+    /// Goes on with the journal of the former life, if that can be used.
+    fn adopt(
+        &mut self,
+        former: &Record,
+        folder: &Path,
+        now: Us,
+        hub: impl Fn(Life) -> io::Result<Hub>,
+        log: &mut Log,
+    ) -> io::Result<Adopted> {
+        let (lock, found) = Journal::find(folder, &identity(former)?).map_err(failed)?;
+        let why = match found {
+            journal::Found::Nothing => return Ok(Adopted::Nothing(lock)),
+            journal::Found::Unusable(why) => why,
+            journal::Found::Whole(recovered) => match recover(&recovered, former.id, now, &hub)? {
+                Some(hub) => {
+                    self.go_on(former, &recovered)?;
+                    self.journal = Some(Journal::go_on(lock, &recovered).map_err(failed)?);
+                    return Ok(Adopted::All(Box::new(hub)));
+                }
+                None => "its holds do not fit together".to_string(),
+            },
+        };
+        log.warn(unix_us(), "journal-unusable", &[("why", &why)]);
+        Ok(Adopted::Nothing(lock))
     }
 
     /// The facts of the hub so far are kept when this returns.

@@ -241,10 +241,10 @@ fn the_inner_rings_have_no_dice_no_files_and_no_maps_in_random_order() {
 #[test]
 fn a_hold_begins_moves_and_ends_in_one_function_each() {
     for (mark, function) in [
-        (".token = token;", "grant"),
-        (".held += 1;", "grant"),
-        ("counts.granted += 1;", "grant"),
-        ("crowd.join(", "grant"),
+        (".token = token;", "begin_hold"),
+        (".held += 1;", "begin_hold"),
+        ("counts.granted += 1;", "grant_until"),
+        ("crowd.join(", "begin_hold"),
         ("crowd.postpone(", "set_due"),
         (".held -= 1;", "drop_hold"),
         ("counts.released += 1", "drop_hold"),

@@ -227,7 +227,7 @@ impl Judge {
         let Outbox {
             mut replies,
             notices,
-            facts: _,
+            ..
         } = out;
         let own = match replies.back() {
             Some(&(id, reply)) if asks && id == from => Some(reply),
