@@ -67,15 +67,16 @@ impl Locks {
         self.idle.count -= 1;
     }
 
-    /// Makes room for another key, if need be by forgetting the longest idle one. Returns whether there is room.
+    /// Makes room for another key, if need be by forgetting the longest idle one. Returns whether there is room: there is
+    /// none while as many keys are used as there may be, or more since they were recovered.
     pub(super) fn make_room(&mut self) -> bool {
         if self.keys.len() < self.settings.max_locks {
             return true;
         }
-        let longest = self.idle.first;
-        if longest == NIL {
+        if self.keys() >= self.settings.max_locks {
             return false;
         }
+        let longest = self.idle.first;
         self.unlink_idle(longest);
         self.forget(longest);
         true

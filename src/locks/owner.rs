@@ -254,7 +254,12 @@ impl Locks {
         let Ticket { member: former, .. } = self.tickets[place];
         if former == UNCLAIMED {
             let slot = self.ensure_member(by);
-            return self.move_to(slot, place, by, out);
+            self.move_to(slot, place, by, out);
+            if self.members[slot as usize].owner != NIL {
+                // It has an owner from now on, after another restart too.
+                self.state_hold(place, out);
+            }
+            return;
         }
         let Some(member) = self.members.get(by.slot() as usize) else {
             return;

@@ -35,7 +35,8 @@ impl Locks {
         let last = self.keys[key].tickets.last;
         let follows = last == NIL || self.tickets[last].token.fence < held.token.fence;
         let fits = self.keys[key].held < held.limit && self.keys[key].limit() == held.limit;
-        if !follows || !fits || held.token.fence >= self.next_fence {
+        let has_begun = held.since <= self.now && held.token.fence < self.next_fence;
+        if !follows || !fits || !has_begun {
             return Err(Unfit);
         }
         let ticket = Ticket::new(held.since, key, NIL, held.lease);
@@ -53,7 +54,8 @@ impl Locks {
         if attempt != NIL {
             self.index_attempt(attempt);
         }
-        self.spans.set(place, self.promised(place) - self.now);
+        self.spans
+            .set(place, self.promised(place).saturating_sub(self.now));
         self.counts.adopted += 1;
         Ok(())
     }

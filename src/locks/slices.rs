@@ -115,6 +115,10 @@ impl Locks {
             } else {
                 self.unrecord(place, None);
                 self.make_orphan(place, Bound::Session);
+                if self.tickets[place].member == NIL {
+                    // Without an owner it has nobody to pass to, after a restart too: its lease alone ends it.
+                    self.state_hold(place, out);
+                }
             }
             self.ends += END_COST + self.spent(out) - before;
         }
