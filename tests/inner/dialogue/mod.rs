@@ -21,8 +21,10 @@ mod losses;
 mod metrics;
 mod phases;
 mod pipelining;
+mod quarantine;
 #[cfg(feature = "http")]
 mod rest;
+mod restart;
 mod semaphores;
 mod show;
 mod signals;

@@ -1,8 +1,9 @@
 //! What the tests over the inner rings share: settings; a network without sockets, whose clients and whose time do what
-//! they are told; dice; and the loop over the seeds of a simulation.
+//! they are told; a store without a disk; dice; and the loop over the seeds of a simulation.
 
 mod journal;
 mod json;
+mod keeper;
 mod net;
 mod settings;
 mod table;
@@ -11,9 +12,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use journal::{Call, Entry, Glance, looks, number};
 pub use json::Json;
+pub use keeper::Store;
 pub use net::{Client, Net};
 pub use settings::settings;
-pub use table::apply;
+pub use table::{apply, recover};
 
 /// xorshift64*: enough for tests, the same on every machine.
 pub struct Dice(u64);

@@ -8,6 +8,7 @@ use dflockd::hub::{Happened, Hub, Next, Refusals, Settings, Wrote};
 use dflockd::locks::Locks;
 use dflockd::wire::Face;
 
+use super::Store;
 use super::journal::{Call, Entry, Glance};
 
 /// One end of a connection, as its client sees it.
@@ -40,6 +41,9 @@ pub struct Client {
 /// A hub and the clients on it.
 pub struct Net {
     hub: Hub,
+    settings: Settings,
+    /// What the hub has said of its holds, if it does.
+    pub store: Store,
     pub clients: Vec<Client>,
     pub now: Us,
     /// Until when all that arrived was heard: requests that were put off come before the end of a lease.
@@ -61,7 +65,9 @@ impl Net {
     pub fn new(settings: Settings) -> Net {
         // Not at 0, where "the past" could not be told from "now".
         Net {
-            hub: Hub::new(settings),
+            hub: Hub::new(settings.clone()),
+            settings,
+            store: Store::default(),
             clients: Vec::new(),
             now: 1000 * SECOND,
             heard: 0,
@@ -241,6 +247,7 @@ impl Net {
         while let Some(event) = self.hub.next_event() {
             self.events.push(event);
         }
+        self.keep();
         self.hub.end_turn(None);
         // A simulation is small. To look at a dialogue's thousands of tickets in each of its turns would take minutes.
         if self.journal.is_some() {
@@ -288,6 +295,7 @@ impl Net {
     }
 
     fn flush_one(&mut self) -> bool {
+        self.keep();
         let Some((id, output)) = self.hub.next_write() else {
             return false;
         };
@@ -324,6 +332,36 @@ impl Net {
             }
         }
         true
+    }
+
+    /// What has happened to holds is kept, before a byte that tells of it leaves.
+    fn keep(&mut self) {
+        self.store.keep(self.hub.facts());
+        self.hub.kept();
+    }
+
+    /// Goes on with a restatement of the holds, or begins one. Returns whether it is at its end.
+    pub fn sweep(&mut self, count: u32) -> bool {
+        self.store.sweep(self.hub.locks(), count)
+    }
+
+    /// The process dies and is started again with settings that differ so. All connections are gone; what was kept of the
+    /// holds is there, unless it is forgotten before.
+    pub fn restart(&mut self, change: impl FnOnce(&mut Settings)) {
+        let fence = self.hub.locks().fence();
+        self.settings.locks.first_fence = fence + (1 << 32);
+        self.settings.locks.secret[0] ^= 1;
+        change(&mut self.settings);
+        self.hub = Hub::new(self.settings.clone());
+        for held in self.store.holds() {
+            self.hub
+                .recover(self.now, &held)
+                .expect("there were such holds");
+        }
+        for client in &mut self.clients {
+            (client.id, client.peer) = (SessionId::NOBODY, None);
+            (client.shut, client.closed) = (true, true);
+        }
     }
 
     /// Turns until the hub would sleep and every socket with room was read.

@@ -1,6 +1,7 @@
 //! Clients of distlockd: who gets a lock that the line protocol has too, for how long, and who may give it back.
 
 mod connections;
+mod restart;
 
 use dflockd::wire::Face;
 

@@ -4,6 +4,7 @@ mod attempts;
 mod guards;
 mod lists;
 mod locks;
+mod restart;
 mod waits;
 
 use dflockd::wire::Face;
