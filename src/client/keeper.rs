@@ -22,13 +22,11 @@ use crate::wire::ask;
 const LINK: Source = Source(0);
 const CALL: Source = Source(1);
 
-/// How many connections without an answer are kept at most. Each has had an eighth of the lease, and none is kept for
-/// longer than a lease.
+/// How many connections without an answer are kept at most. Each has had an eighth of the lease. With an owner none is
+/// kept for longer than a lease.
 const MUTE_MAX: usize = 8;
 /// How long after one attempt to give back over a new connection the next one is made.
 const RETRY: Us = SECOND / 10;
-/// For how long a server that refuses connections is asked to take a lock back: it does not run, and so holds nothing.
-const REFUSED_MAX: Us = SECOND;
 
 /// What the lock and its thread share. Neither keeps the mutex while it waits for the server.
 #[derive(Debug)]
@@ -85,8 +83,6 @@ enum Asked {
 struct Path {
     link: Link,
     asked: VecDeque<Asked>,
-    /// The hold was granted here. Without an owner it stays here.
-    is_home: bool,
     /// Nothing was said here yet.
     is_fresh: bool,
     /// When the last renewal was sent here.
@@ -134,7 +130,6 @@ impl Keeper {
         let path = Path {
             link,
             asked: VecDeque::new(),
-            is_home: true,
             is_fresh: false,
             sent: 0,
             heard: None,
@@ -220,14 +215,14 @@ impl Keeper {
                 _ => self.shared.lease().lose(),
             }
         }
-        if self.path.as_ref().is_some_and(|path| path.link.is_ended()) {
-            self.path = None;
+        if self.path.take_if(|path| path.link.is_ended()).is_some() {
             self.shared.lease().disconnected();
         }
     }
 
     /// Reads late answers, and closes the connections that do not matter any more: the hold cannot be where the last
-    /// renewal was sent a lease ago. Without an owner it is where it was granted.
+    /// renewal was sent a lease ago. Without an owner it may be with any of them: it stays where it was granted, or, if the
+    /// server was killed since and knows its holds again, where it was renewed first.
     fn listen_to_mute(&mut self) {
         let now = sys::now();
         for path in &mut self.mute {
@@ -246,7 +241,7 @@ impl Keeper {
         }
         let (wish, is_bound) = (self.wish, self.owner.is_none());
         self.mute.retain(|path| {
-            let matters = now < path.sent.saturating_add(wish) || (is_bound && path.is_home);
+            let matters = is_bound || now < path.sent.saturating_add(wish);
             matters && !path.link.is_ended()
         });
     }
@@ -271,9 +266,8 @@ impl Keeper {
         let sent = self.path.as_ref().map_or(now, |path| path.sent);
         let is_bound = self.owner.is_none();
         // What was answered before this renewal was sent cannot take the hold back. What was answered after it may have.
-        self.mute.retain(|path| {
-            path.heard.is_none_or(|heard| heard > sent) || (is_bound && path.is_home)
-        });
+        self.mute
+            .retain(|path| is_bound || path.heard.is_none_or(|heard| heard > sent));
         let is_taken = |path: &Path| path.heard.is_some_and(|heard| heard > sent);
         let mut lease = self.shared.lease();
         lease.renewed(now, span);
@@ -344,8 +338,7 @@ impl Keeper {
 
     /// Releases: on the connection in use, and over new ones while it is gone or mute, for as long as the patience.
     fn give_back(&mut self) -> Result<(), Error> {
-        let start = sys::now();
-        let until = start.saturating_add(self.patience);
+        let until = sys::now().saturating_add(self.patience);
         let mut attempt = Attempt::default();
         loop {
             // A mute connection leaves time for another one.
@@ -357,7 +350,9 @@ impl Keeper {
             // What was sent there may still arrive; the server reads the release last.
             self.path = None;
             let now = sys::now();
-            if now >= until || (attempt.is_refused() && now >= start.saturating_add(REFUSED_MAX)) {
+            // A server that refuses connections may come back and know the hold, unless that has ended by then.
+            let end = self.shared.lease().until();
+            if now >= until || (attempt.is_refused() && now >= end) {
                 return Err(attempt.why.unwrap_or(ErrorKind::TimedOut.into()).into());
             }
             if attempt.tries > 1 {
@@ -441,7 +436,6 @@ impl Path {
         Ok(Path {
             link: Link::open(home.addr, home.connector.as_ref(), registry, LINK)?,
             asked: VecDeque::new(),
-            is_home: false,
             is_fresh: true,
             sent: 0,
             heard: None,

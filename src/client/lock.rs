@@ -58,19 +58,23 @@ impl Lock {
     /// As [`Lock::acquire`]; `on_lost` runs if the lock is lost before it is released, once, on the thread that renews.
     /// The connection is closed after it.
     ///
-    /// When the connection ends, the thread connects to the same address again at once, says secret and owner, and
-    /// renews there. The same when a renewal has no answer for a while; the mute connection stays open until the lock
-    /// has moved. So a lock outlives its connection:
+    /// When the connection ends, the thread connects to the same address again, at once and then every 100 ms until the
+    /// deadline. It says secret and owner, and renews there. The same when a renewal has no answer for a while; the mute
+    /// connection stays open until the lock has moved. So a lock outlives its connection:
     ///
     /// - With an owner it moves to the new connection, unless the server has noticed the end of the old one first. A
     ///   server that releases at the end of a connection has then given it to the next in line.
     /// - Without an owner it stays with the connection that it was granted to, and ends with that. The renewal over a
     ///   new connection helps only at a server that runs with `--no-auto-release-on-disconnect`.
     ///
-    /// The lock is lost when the server refuses a renewal: it was released, has expired, or the server was restarted.
-    /// `on_lost` then runs as soon as the answer is here. It is lost at its deadline if no renewal was answered,
-    /// because the server is frozen or out of reach. If this machine was suspended, `on_lost` runs within a second
-    /// after it wakes up.
+    /// It outlives its server too, if that was killed and is started again before the deadline, and knows its holds then:
+    /// the hold is there with the same token and the same end, and the renewal binds it to the new connection. A server
+    /// that knows nothing of its former life refuses the renewal.
+    ///
+    /// The lock is lost when the server refuses a renewal: it was released, has expired, or the server was restarted
+    /// and does not know it. `on_lost` then runs as soon as the answer is here. It is lost at its deadline if no renewal
+    /// was answered, because the server is frozen, away or out of reach. If this machine was suspended, `on_lost` runs
+    /// within a second after it wakes up.
     ///
     /// A server that has noticed the end of the connection first may have granted the lock to another client before
     /// this side hears of it: work that must not be done twice needs the fence.
@@ -125,13 +129,16 @@ impl Lock {
     }
 
     /// Gives the lock back and waits for the answer, no longer than the patience of the client. If the connection is
-    /// gone or mute, this goes over a new one, which says the secret first; a server that refuses connections is
-    /// asked for a second.
+    /// gone or mute, this goes over a new one, which says the secret first. A server that refuses connections is asked
+    /// again every 100 ms, until the patience or the lease is over: it may be about to start.
+    ///
+    /// If a connection ends after the release was sent, and over the next one the server says that it does not know the
+    /// hold, that is no error: the hold has ended, though perhaps not by the release.
     ///
     /// [`Refusal::LeaseExpired`] if the lock was lost before. [`Refusal::Error`] if the server has ended the hold
-    /// before the release, for example with the connection: then the work was not guarded to its end. After
-    /// [`Error::Io`] nobody knows whether the hold has ended; all connections are closed, so it ends soon, and at its
-    /// deadline at the latest.
+    /// before the release, for example with the connection, or was restarted and does not know it: then the work was
+    /// not guarded to its end. After [`Error::Io`] nobody knows whether the hold has ended; all connections are closed,
+    /// so it ends soon, and at its deadline at the latest.
     pub fn release(mut self) -> Result<(), Error> {
         self.end()
     }

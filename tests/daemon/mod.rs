@@ -5,6 +5,8 @@
 #[cfg(feature = "tls")]
 #[allow(dead_code, reason = "not every test program uses all of it")]
 pub mod pki;
+#[allow(dead_code, reason = "not every test program plays a server")]
+pub mod played;
 pub mod tools;
 
 use std::env;

@@ -6,6 +6,7 @@ mod admin;
 mod guard;
 mod network;
 mod owners;
+mod restart;
 mod signals;
 
 use std::io::ErrorKind;
