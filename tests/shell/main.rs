@@ -28,6 +28,7 @@ mod listen;
 mod listing;
 mod overlap;
 mod parents;
+mod restart;
 mod steps;
 mod storm;
 mod table;

@@ -61,7 +61,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/hold",
-        "failure options print super::acquire super::world sys",
+        "failure options print super::acquire super::release super::world sys",
     ),
     (
         "bin/dflock/run/keeper",
@@ -75,7 +75,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/supervise",
-        "command failure guard options super::keeper super::times super::world sys witness",
+        "command failure guard options super::keeper super::release super::times super::world sys witness",
     ),
     (
         "bin/dflock/run/take",

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, IsTerminal, Read};
 use dflockd::sys;
 
 use super::acquire::acquire;
+use super::release::tell_unanswered;
 use super::world::World;
 use crate::failure::{Failure, LOST, USAGE, report};
 use crate::options::Options;
@@ -38,7 +39,7 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
             if now >= over {
                 report("the lock was held for --max-hold: it is given back");
             }
-            keeper.give_back(&mut world)?;
+            keeper.give_back(&mut world).map(tell_unanswered)?;
             return Ok(0);
         }
         if keeper.lease.is_lost(now) {
@@ -48,7 +49,7 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
         world.sleep(next.min(keeper.next(now)))?;
         keeper.move_on(&world);
         if let Err(failure) = world.end_by_signal() {
-            keeper.give_back(&mut world)?;
+            keeper.give_back(&mut world).map(tell_unanswered)?;
             return Err(failure);
         }
     }

@@ -42,8 +42,8 @@ pub struct Keeper {
     news: News,
     space: Space,
     key: Vec<u8>,
-    /// The lease to ask for.
-    wish: Option<Us>,
+    /// The lease to ask for. It never changes: a renewal that arrives late must not shorten a later one.
+    wish: Us,
     pub token: Token,
     /// When the grant arrived.
     pub granted: Us,
@@ -92,7 +92,7 @@ impl Keeper {
             news: News::new(search.options.verbose),
             space: search.key.0,
             key: search.key.1.to_vec(),
-            wish: search.options.lease,
+            wish: search.options.lease.unwrap_or(granted.lease),
             token: granted.token,
             granted: now,
             lease,
@@ -127,7 +127,7 @@ impl Keeper {
     /// Whether the hold has ended: no connection is open, and a lease has passed since the last renewal.
     pub fn is_over(&self, now: Us) -> bool {
         let is_reached = self.link.as_ref().is_some_and(|link| !link.is_ended());
-        !is_reached && self.mute.is_empty() && now >= self.sent.saturating_add(self.span())
+        !is_reached && self.mute.is_empty() && now >= self.sent.saturating_add(self.wish)
     }
 
     /// Whether the hold is about to move to a new connection. Nothing is sent there before the next
@@ -205,7 +205,7 @@ impl Keeper {
     /// Reads late answers, and lets go of connections that do not matter any more: a lease after its last renewal, or
     /// when this was answered and the hold has moved since, the hold cannot be there.
     fn listen_to_mute(&mut self) {
-        let (now, span) = (sys::now(), self.span());
+        let (now, wish) = (sys::now(), self.wish);
         let mut mute = mem::take(&mut self.mute);
         for one in &mut mute {
             one.link.move_on();
@@ -225,7 +225,7 @@ impl Keeper {
         // Without an owner the hold does not move. It is with the first connection.
         let mut stays = self.peer.owner.is_none();
         mute.retain(|one| {
-            let matters = now < one.sent.saturating_add(span) || mem::take(&mut stays);
+            let matters = now < one.sent.saturating_add(wish) || mem::take(&mut stays);
             let is_kept = matters && !one.link.is_ended();
             if !is_kept {
                 // A renewal that was delivered after all would move the hold to a connection that ends with it.
@@ -236,25 +236,19 @@ impl Keeper {
         self.mute = mute;
     }
 
-    /// The lease that renewals ask for.
-    fn span(&self) -> Us {
-        self.wish.unwrap_or(self.lease.span())
-    }
-
     /// Sends a renewal.
     fn renew(&mut self) {
-        let span = self.span();
         let Some(link) = &mut self.link else { return };
         let command = Command::Renew {
             space: self.space,
             key: &self.key,
             token: self.token,
-            lease: Some(span),
+            lease: Some(self.wish),
             bound: Bound::Session,
         };
         ask::command(&command, link.output());
         self.sent = sys::now();
-        self.lease.renewing(self.sent, span);
+        self.lease.renewing(self.sent, self.wish);
         link.move_on();
     }
 
@@ -318,11 +312,12 @@ impl Keeper {
         self.lease.renewed(now, lease);
         let text = format!("the connection to {} is back", self.server);
         self.news.over(&text);
-        // What was answered before this renewal was sent cannot take the hold back.
-        let sent = self.sent;
+        // What was answered before this renewal was sent cannot take the hold back. Without an owner the hold has not moved.
+        let (sent, stays) = (self.sent, self.peer.owner.is_none());
+        let is_taken = |mute: &Mute| mute.heard.is_some_and(|heard| heard > sent);
         self.mute
-            .retain(|mute| mute.heard.is_none_or(|heard| heard > sent));
-        if self.mute.iter().any(|mute| mute.heard.is_some()) {
+            .retain(|mute| stays || mute.heard.is_none() || is_taken(mute));
+        if self.mute.iter().any(is_taken) {
             self.lease.hurry(now);
         }
     }
@@ -336,7 +331,7 @@ impl Keeper {
             key: &self.key,
             token: self.token,
         };
-        let answer = say_last(world, &self.peer, link, (&command, within), false)?;
+        let answer = say_last(world, &self.peer, link, (&command, within, within), false)?;
         Ok(answer.and_then(|line| ask::answer(&line)))
     }
 
@@ -347,8 +342,9 @@ impl Keeper {
         link.map(|link| (link, before))
     }
 
-    /// Releases the lock and waits for the answer, a second at most.
-    pub fn give_back(mut self, world: &mut World) -> Result<(), Failure> {
+    /// Releases the lock and waits for the answer, a second at most, or three while the server is away. Returns whether
+    /// there was one.
+    pub fn give_back(mut self, world: &mut World) -> Result<bool, Failure> {
         let link = self.take_link();
         let is_lost = self.lease.is_lost(sys::now());
         let proof = (self.space, &self.key[..], self.token);

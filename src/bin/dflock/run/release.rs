@@ -1,7 +1,7 @@
 //! The last words about a hold whose token is known: its release, or that it stays. They are said over a new connection
 //! if the old one is gone or mute. Also the end of a place in a queue, at which a grant may be on its way: a server that
 //! keeps the holds of connections that have ended would otherwise keep that one for the rest of its lease. Invariant:
-//! giving back takes no longer than [`GOODBYE`], and so does leaving.
+//! giving back takes no longer than [`AWAY`], and leaving no longer than [`GOODBYE`] before that.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,11 +13,14 @@ use dflockd::sys;
 use dflockd::wire::ask;
 
 use super::world::{LINK, World};
-use crate::failure::Failure;
+use crate::failure::{Failure, report};
 
-/// How long the answer to a release may take, over all connections: without it the lease ends by itself. Also how long
-/// the end of a queue's connection may take.
+/// How long the answer to a release may take, over all connections that there are: without it the lease ends by itself.
+/// Also how long the end of a queue's connection may take.
 const GOODBYE: Us = SECOND;
+/// How long a server to which there is no connection is asked to take a hold back. One that was killed, and knows its
+/// holds when it is started again, is there within that time: systemd(1) waits for a second before it starts it.
+const AWAY: Us = 3 * SECOND;
 /// A connection without an answer for so long may be mute: another one is tried beside it.
 const MUTE: Us = SECOND / 4;
 /// How long after one attempt to connect the next one is made.
@@ -54,25 +57,36 @@ impl Peer {
 }
 
 /// Gives a hold back and waits for the answer. `link` is the connection of the hold, and how many answers are still to
-/// come on it. If there is none, or no answer, new connections are tried, unless `here_only`.
+/// come on it. If there is none, or no answer, new connections are tried, unless `here_only`. Returns whether there was
+/// an answer.
 pub fn give_back(
     world: &mut World,
     peer: &Peer,
     link: Option<(Link, usize)>,
     (space, key, token): (Space, &[u8], Token),
     here_only: bool,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let command = Command::Release { space, key, token };
-    say_last(world, peer, link, (&command, GOODBYE), here_only).map(drop)
+    let answer = say_last(world, peer, link, (&command, GOODBYE, AWAY), here_only)?;
+    Ok(answer.is_some())
 }
 
-/// Says the last command about a hold, and returns its answer; None if there is none within that time. The connections
-/// are as in [`give_back`].
+/// Says that nobody knows what became of a release, if that is so.
+pub fn tell_unanswered(is_answered: bool) {
+    if !is_answered {
+        report(
+            "the server did not answer the release: the lock may stay taken until its lease ends",
+        );
+    }
+}
+
+/// Says the last command about a hold, and returns its answer; None if there is none `within` that time, or within
+/// `away` in all while there is no connection. The connections are as in [`give_back`].
 pub fn say_last(
     world: &mut World,
     peer: &Peer,
     link: Option<(Link, usize)>,
-    (command, within): (&Command<'_>, Us),
+    (command, within, away): (&Command<'_>, Us, Us),
     here_only: bool,
 ) -> Result<Option<Vec<u8>>, Failure> {
     let mut links: Vec<(Link, usize)> = link.into_iter().collect();
@@ -80,7 +94,8 @@ pub fn say_last(
         ask::command(command, link.output());
     }
     let start = sys::now();
-    let until = start.saturating_add(within);
+    let end = start.saturating_add(within.max(away));
+    let mut until = start.saturating_add(within);
     let mut mute_at = start.saturating_add(MUTE);
     let mut next = start;
     loop {
@@ -97,17 +112,21 @@ pub fn say_last(
         }
         links.retain(|(link, _)| !link.is_ended());
         let now = sys::now();
-        if now >= until || (here_only && links.is_empty()) {
+        let (over, due) = match links.is_empty() {
+            true => (end, next),
+            false => (until, mute_at),
+        };
+        if now >= over || (here_only && links.is_empty()) {
             return Ok(None);
         }
-        let due = match links.is_empty() {
-            true => next,
-            false => mute_at,
-        };
         if now < due || here_only {
-            let wake = if here_only { until } else { until.min(due) };
+            let wake = if here_only { over } else { over.min(due) };
             world.sleep(wake)?;
             continue;
+        }
+        if links.is_empty() {
+            // The server may be there again. It has as long as at first.
+            until = end.min(now.saturating_add(within));
         }
         (next, mute_at) = (now.saturating_add(RETRY), now.saturating_add(MUTE));
         // If it cannot be opened, the next attempt may.
@@ -150,7 +169,7 @@ pub fn leave(
         world.sleep(until)?;
     }
     match found {
-        Some(token) => give_back(world, peer, None, (space, key, token), false),
+        Some(token) => give_back(world, peer, None, (space, key, token), false).map(drop),
         None => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ use dflockd::sys;
 use dflockd::sys::process::{self, Children, End, Pid};
 
 use super::keeper::Keeper;
+use super::release::tell_unanswered;
 use super::times::{SECOND_TRY, grace, start_by, times};
 use super::world::{GUARD, WITNESS, World};
 use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, OS_ERROR, report, tell};
@@ -490,7 +491,7 @@ impl Supervisor<'_> {
         }
         // All are dead in time, and so the next waiter need not wait for the end of the lease.
         if self.is_gone && !self.keeper.lease.is_lost(sys::now()) {
-            result = self.keeper.give_back(world);
+            result = self.keeper.give_back(world).map(tell_unanswered);
         }
         let helpers = [
             self.witness.pid(),
