@@ -1,41 +1,42 @@
-//! The journal: the facts of the lock table, in files that survive the process. Not here: what a fact means, and when
-//! one must be kept. A fact is a copy into a map of a file and one store, so the kernel has it when `append` returns,
-//! and a `kill -9` takes nothing away. Nothing is ever synced: after a power loss the boot id is another one.
-//! Invariant: a journal that [`Journal::find`] calls whole has every fact that was appended, up to its end, or a sweep
-//! that stated all holds again and every fact since that sweep began. In every other case it is moved aside, unused.
+//! The journal: the facts of the lock table, in files that outlive the process. Not here: the meaning of a fact, and the
+//! time at which it must be kept. To append is to copy bytes into a map of a file and to store their length there. The
+//! kernel has both when the call returns, so `kill -9` takes nothing away. Nothing is synced: a power loss ends the boot,
+//! and a journal is good for one boot.
+//! Invariant: a journal that [`Journal::find`] calls whole has all facts since it began; or all holds, stated again by a
+//! sweep, and all facts since that sweep began. Any other journal is moved aside, and no hold is taken from it.
 //!
 //! # Files
 //!
-//! In the run directory `journal.lock` is locked by the process whose journal this is. `journal/` has the segments, with
-//! their numbers as names, in 16 hexadecimal digits. A segment is made as `next`, allocated and given its header before
-//! it gets its name. `journal.old/` is the last journal that could not be used.
+//! The run directory has `journal.lock`, which the process of the journal has locked, and the folder `journal`. In it are
+//! segments, with their numbers as names, in 16 hexadecimal digits. A segment is made as `next`, and gets its name when
+//! it has its room and its header. The folder `journal.old` is the last journal that could not be used.
 //!
-//! A segment has 1,048,576 bytes, all numbers little-endian. The first 4,096 are its header:
+//! A segment has 1,048,576 bytes, all numbers little-endian. The first 4,096 bytes are its header:
 //!
-//! | offset | bytes | what |
-//! |---|---|---|
+//! | at | bytes | what |
+//! |---:|---:|---|
 //! | 0 | 8 | `dflockdj` |
-//! | 8 | 8 | the version of this format, 1 |
+//! | 8 | 8 | the version, 1 |
 //! | 16 | 16 | the id of the ledger |
 //! | 32 | 8 | the epoch of the ledger in which the journal began |
 //! | 40 | 16 | the id of the boot |
-//! | 56 | 8 | the time namespace, as an inode number |
+//! | 56 | 8 | the time namespace |
 //! | 64 | 8 | the number of the segment, from 1 |
-//! | 72 | 8 | when the table opens: before, it grants nothing |
-//! | 80 | 8 | no fence in the segments before is greater |
+//! | 72 | 8 | when the table opens: it grants nothing before |
+//! | 80 | 8 | a fence that is not less than any in the segments before |
 //! | 88 | 8 | how many bytes of records the segment before has; 0 in segment 1 |
 //! | 96 | 8 | 1 if the journal was given up, else 0 |
-//! | 104 | 8 | 1 if there is a next segment; 0 for a moment even then |
-//! | 128 | 8 | how many bytes of records there are |
+//! | 104 | 8 | 1 if there must be a next segment, else 0 |
+//! | 128 | 8 | how many bytes of records this segment has |
 //!
-//! The rest of the header is zeros. Records follow, as [`facts`](crate::facts) has them, each of them whole. One more
-//! kind, 128, ends a sweep: the number of the segment in which it began, and how many bytes it stated again, each in
-//! eight bytes.
+//! All other bytes of the header are zeros. Whole records follow, as [`facts`](crate::facts) has them. A record of one more
+//! kind, 128, ends a sweep. It has two numbers of eight bytes: the segment in which the sweep began, and how many bytes
+//! it stated again.
 //!
 //! # Sweeps
 //!
-//! While the table states all its holds again, other facts go on in between. When it has stated all, a record says in
-//! which segment that began, and the segments before it are dropped, oldest first.
+//! The table states all its holds again, some at a time, and other facts go on in between. The record that ends the sweep
+//! makes the segments from before it useless, and they are dropped, the oldest first.
 
 mod disk;
 mod fault;
@@ -54,7 +55,7 @@ use segment::{Head, ROOM, split};
 pub use fault::Fault;
 pub use recovered::Recovered;
 
-/// Facts of this many bytes are appended before the first sweep, and twice what the last one stated before another.
+/// A sweep is due after so many bytes, and twice those that the last one stated again.
 const SWEEP_MIN: u64 = 4 * 1024 * 1024;
 
 /// Whose journal it is: no process with another identity may use it.
@@ -110,7 +111,7 @@ pub struct Journal {
     first: u64,
     /// Older segments than this are not needed.
     needed: u64,
-    /// A fact is missing.
+    /// A fact could not be appended, so no other may be.
     has_failed: bool,
 }
 
@@ -118,9 +119,9 @@ impl Journal {
     /// Takes the lock of the run directory and reads its journal. One that cannot be used is moved aside.
     ///
     /// # Errors
-    /// Another process has the lock; a file can be neither read nor moved; or the journal is of a later epoch than the
-    /// ledger, which is then an old copy. A start that goes on without a journal must change the epoch of the ledger
-    /// first, so that what lies here is never used.
+    /// Another process has the lock; a file cannot be read or moved; or the journal is of a later epoch than the ledger,
+    /// which is an old copy then. A server that starts without a journal gives its ledger the next epoch first, so that
+    /// no later start uses what lies here.
     pub fn find(run_dir: &Path, identity: &Identity) -> Result<(Lock, Found), Fault> {
         let lock = Lock::take(run_dir)?;
         let found = read::read(&lock.folder(), identity)?;
@@ -195,8 +196,11 @@ impl Journal {
     /// Appends whole records. When this returns they outlive the process. `floor` is the greatest fence that was granted.
     ///
     /// # Errors
-    /// There is no room for another segment. Some of the facts may have been appended then, and no more may be: either
-    /// nothing that follows from them is told to anybody, or the journal is abandoned first.
+    /// There is no next segment. Some of the facts may be in the journal then. No client may be told anything that follows
+    /// from these facts unless the journal is abandoned first.
+    ///
+    /// # Panics
+    /// The journal has failed before.
     pub fn append(&mut self, facts: &[u8], floor: u64) -> Result<(), Fault> {
         self.floor = floor;
         if facts.len() > ROOM - self.used {
@@ -219,7 +223,7 @@ impl Journal {
         self.sweep_due = u64::MAX;
     }
 
-    /// All holds were stated again and appended, in so many bytes. Segments from before the sweep are not needed any more.
+    /// All holds were stated again and appended, in so many bytes. Segments from before the sweep are no longer needed.
     ///
     /// # Errors
     /// As for [`Journal::append`].
@@ -234,7 +238,7 @@ impl Journal {
     /// Removes the oldest segment if it is not needed.
     ///
     /// # Errors
-    /// It cannot be removed. It does no harm, and is tried again after the next sweep.
+    /// It cannot be removed. That does no harm, and the next sweep tries again.
     pub fn drop_one(&mut self) -> Result<(), Fault> {
         if self.first == self.needed {
             return Ok(());
@@ -253,10 +257,10 @@ impl Journal {
         }
     }
 
-    /// Gives the journal up for good: no later process uses it, whatever becomes of this one.
+    /// Gives the journal up: no later process uses it, even if this one goes on without it.
     ///
     /// # Errors
-    /// It cannot be moved aside. It is marked even so, and not used.
+    /// It cannot be moved aside. It is marked as given up all the same, so no later process uses it either.
     pub fn abandon(mut self) -> Result<(), Fault> {
         segment::give_up(&mut self.map);
         self.lock.set_aside()

@@ -1,6 +1,5 @@
 //! Whether the segments in a folder are a whole journal. Not here: the meaning of their records, and anything that
-//! changes a file. Invariant: whatever bytes lie there, the answer is one of [`Found`], or names the file that cannot be
-//! read, or that of a later epoch.
+//! changes a file. Invariant: whatever bytes lie there, the answer is one of [`Found`], or an error that names the file.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -32,8 +31,8 @@ pub fn read(folder: &Path, identity: &Identity) -> Result<Found, Fault> {
     Ok(whole.unwrap_or_else(Found::Unusable))
 }
 
-/// Reads the headers of all segments, or says why they are not a journal of this identity. That of a later epoch counts
-/// even if another segment is no good.
+/// Reads the headers of all segments, or says why they are no journal of this identity. A header of a later epoch is an
+/// error even if another segment is missing or damaged.
 fn heads(
     folder: &Path,
     numbers: &[u64],

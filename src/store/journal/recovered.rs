@@ -1,5 +1,5 @@
-//! The holds that the records of a journal leave. Not here: files. Invariant: a hold is as its last record of kind
-//! `Held` says, but for the end that the last `Renewed` behind that gives it; and none that an `Ended` follows is there.
+//! The holds that the records of a journal leave. Not here: files. Invariant: a hold is as its last `Held` says, with the
+//! end that the last `Renewed` behind it gives. A hold with an `Ended` behind its last `Held` is not there.
 
 use super::segment::{self, Head};
 use crate::command::Us;

@@ -313,6 +313,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("store/journal/tests/histories", "command"),
     ("store/journal/tests/mod", "command facts sys"),
     ("store/journal/tests/room", ""),
+    ("store/journal/tests/sweeps", ""),
     ("store/ledger", "command"),
     ("store/ledger/disk", "super::fault sys"),
     ("store/ledger/fault", ""),
