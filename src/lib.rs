@@ -10,12 +10,12 @@
 //! |   |   +--------------------------------------------------+  |   |
 //! |   |   wire/: requests in, replies out                       |   |
 //! |   +---------------------------------------------------------+   |
-//! |   sys/   tls/   config/   log.rs                                |
+//! |   store/ (what outlives us)   sys/   tls/   config/   log.rs    |
 //! +-----------------------------------------------------------------+
 //!
 //! main -> server -> hub -> locks, signals -> base -> command
 //!           |        +---> wire -> command
-//!           +----> sys, tls, config, log
+//!           +----> store, sys, tls, config, log   store -> facts, sys
 //! client -> wire, sys, tls                       for other programs
 //! ```
 //!
@@ -23,9 +23,9 @@
 //! values, so tests drive them with no socket and no waiting. Imports point inwards; `tests/outer/tidy` holds the
 //! table.
 //!
-//! **Where does a line of code go?** It knows a socket, a file or the clock: [`server`], [`sys`]. It knows the bytes of
-//! a protocol: [`wire`]. It knows a connection, but no bytes of it: [`hub`]. It knows who may hold what: [`locks`]. It
-//! would serve any program: [`base`].
+//! **Where does a line of code go?** It knows a socket, a file or the clock: [`server`], [`store`], [`sys`]. It knows the
+//! bytes of a protocol: [`wire`]. It knows a connection, but no bytes of it: [`hub`]. It knows who may hold what:
+//! [`locks`]. It would serve any program: [`base`].
 //!
 //! # The files
 //!
@@ -60,13 +60,17 @@
 //!   `handshake_queue.rs` let clients agree on them without holding up others. `turns.rs` notices a turn that comes too
 //!   late, `reload.rs` reads token files again, `manager.rs` tells a service manager how the server is; `refusals.rs`
 //!   and `trail.rs` log what was refused and what happened to locks.
+//! - **[`store`]** is what outlives the process: `ledger.rs` survives a loss of power, `journal/` carries the holds over a
+//!   restart. There `segment.rs` and `disk.rs` are its bytes and its steps, `read.rs` says whether it is whole, and
+//!   `recovered.rs` which holds it leaves.
 //! - **`tls`**, in a build that has it, is TLS over any socket, for both ends: `secure.rs` one session, `pem.rs` the files,
 //!   `certificate.rs` what a certificate says.
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`
 //!   hold bytes, `histogram` counts, `date` is the calendar, `got` is what a read brings.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
 //!   the one table of options; `config/given.rs` takes what a service manager hands over, `config/file.rs` reads files,
-//!   `config/tls.rs` knows which files of TLS belong together. **[`log`]** writes lines, and waits for nobody.
+//!   `config/tls.rs` knows which files of TLS belong together, `config/state.rs` where ledger and journal are, and
+//!   `config/leases.rs` which leases are too long. **[`log`]** writes lines, and waits for nobody.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
 //!   that does not block. `connect.rs` begins a connection, `dial.rs` finds the address that answers, `stream.rs` is plain
@@ -87,9 +91,9 @@
 //!    sessions, and notices for the hub. The face of each session writes its reply into the session's output.
 //! 5. [`hub::Hub::tick`]: leases and waits end that were due when everything that had arrived was heard. Work that may
 //!    be long goes on by a slice: ends of many holds, subscriptions of listeners that are gone, signals, listings.
-//! 6. [`hub::Hub::settle`] executes what sessions have ready, until the turn's budget of work is spent. Then what must
-//!    outlive the process is kept (nothing yet), and each marked session is written to once: [`hub::Hub::next_write`],
-//!    [`hub::Hub::wrote`]. A write that fails closes its session, whose locks go to the next in line in the same turn.
+//! 6. [`hub::Hub::settle`] executes what sessions have ready, until the turn's budget of work is spent. Then the facts of
+//!    the turn go to the [`store`] (`server/keep.rs`), and each marked session is written to once:
+//!    [`hub::Hub::next_write`], [`hub::Hub::wrote`]. A write that fails closes its session, whose locks go to the next in line in the same turn.
 //!    This step repeats until nothing is left to be written.
 //!
 //! No call goes back up a ring.
