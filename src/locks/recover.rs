@@ -26,6 +26,9 @@ impl Locks {
             return Ok(());
         }
         let is_attempt = held.attempt.is_some() || held.renews.is_some() || held.note.is_some();
+        if is_attempt && held.bound == Bound::Session {
+            return Err(Unfit);
+        }
         let owner = match held.owner {
             Some((realm, name)) => self.owner_by_name(realm, name),
             None if is_attempt => return Err(Unfit),

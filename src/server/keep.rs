@@ -25,6 +25,9 @@ const FALL: Us = 60 * SECOND;
 /// A lease that is longer makes a start without a journal wait for as long: that is said once.
 const LONG: Us = 3600 * SECOND;
 
+/// What an error is about if the kernel does not tell the id of the boot: without it no journal can be trusted.
+const BOOT: &str = "cannot read /proc/sys/kernel/random/boot_id, which the journal needs";
+
 /// What a new lock table begins with.
 pub(super) struct Life {
     /// When it begins to grant.
@@ -39,7 +42,7 @@ pub(super) struct Life {
 enum Adopted {
     /// All of it goes on.
     All(Box<Hub>),
-    /// A new journal may begin.
+    /// There is none that can be used: a new one may begin.
     Nothing(journal::Lock),
 }
 
@@ -98,7 +101,7 @@ impl Keep {
         };
         let (opens, first_fence) = keep.begin_epoch(&former, now)?;
         if let Some(lock) = lock {
-            let identity = identity(keep.record())?;
+            let identity = keep.identity(keep.record())?;
             let journal = Journal::begin(lock, identity, opens, first_fence - 1);
             keep.journal = Some(journal.map_err(failed)?);
         }
@@ -113,17 +116,30 @@ impl Keep {
 
     /// What the former life has left in the ledger.
     fn former(&self, found: ledger::Found, config: &Config) -> io::Result<Record> {
-        let unknown = match found {
+        let longest = match found {
             ledger::Found::Kept(record) => return Ok(record),
-            ledger::Found::New => 0,
-            // What the damaged one had promised is not known.
-            ledger::Found::Reset => config.max_lease.unwrap_or(self.floor),
+            ledger::Found::New => match (&config.state.ledger, &config.state.journal) {
+                // It has holds, and the ledger that knew for how long is lost.
+                (Some(ledger), Some(folder)) if Journal::is_there(folder).map_err(failed)? => {
+                    if !config.state.reset {
+                        return Err(lost(ledger, folder));
+                    }
+                    self.unknown(config)
+                }
+                _ => 0,
+            },
+            ledger::Found::Reset => self.unknown(config),
         };
         Ok(Record {
             id: drawn()?,
-            longest: unknown,
+            longest,
             ..Record::default()
         })
+    }
+
+    /// How long leases may be that a lost ledger has promised, as far as the options tell.
+    fn unknown(&self, config: &Config) -> Us {
+        config.max_lease.unwrap_or(self.floor)
     }
 
     /// Goes on with the journal of the former life, if that can be used.
@@ -135,13 +151,13 @@ impl Keep {
         hub: impl Fn(Life) -> io::Result<Hub>,
         log: &mut Log,
     ) -> io::Result<Adopted> {
-        let (lock, found) = Journal::find(folder, &identity(former)?).map_err(failed)?;
+        let (lock, found) = Journal::find(folder, &self.identity(former)?).map_err(failed)?;
         let why = match found {
             journal::Found::Nothing => return Ok(Adopted::Nothing(lock)),
             journal::Found::Unusable(why) => why,
             journal::Found::Whole(recovered) => match recover(&recovered, former.id, now, &hub)? {
                 Some(hub) => {
-                    self.go_on(former, &recovered)?;
+                    self.go_on(former, &recovered, hub.locks().left(now))?;
                     self.journal = Some(Journal::go_on(lock, &recovered).map_err(failed)?);
                     return Ok(Adopted::All(Box::new(hub)));
                 }
@@ -245,6 +261,19 @@ impl Keep {
         }
     }
 
+    /// Whose the journal of this record is.
+    fn identity(&self, record: &Record) -> io::Result<Identity> {
+        let ledger = self.ledger.as_ref().expect("a journal has a ledger");
+        let boot = sys::boot::id().map_err(|e| io::Error::new(e.kind(), format!("{BOOT}: {e}")))?;
+        Ok(Identity {
+            ledger: record.id,
+            epoch: record.epoch,
+            boot,
+            time_namespace: sys::boot::time_namespace(),
+            file: ledger.inode().map_err(failed)?,
+        })
+    }
+
     fn record(&self) -> &Record {
         let ledger = self.ledger.as_ref();
         ledger.expect("facts are there only with a ledger").record()
@@ -271,17 +300,18 @@ impl Keep {
         Ok((later(now, longest.saturating_add(longest / 100)), first))
     }
 
-    /// All of the former life is carried on.
-    fn go_on(&mut self, former: &Record, recovered: &Recovered) -> io::Result<()> {
+    /// All of the former life is carried on, with leases of up to `left`.
+    fn go_on(&mut self, former: &Record, recovered: &Recovered, left: Us) -> io::Result<()> {
         let is_reserved = recovered.first_fence <= former.ceiling;
-        if is_reserved && former.longest >= self.floor {
+        let least = self.floor.max(rounded(left));
+        if is_reserved && former.longest >= least {
             return Ok(());
         }
         self.write(Record {
             ceiling: former
                 .ceiling
                 .max(recovered.first_fence.saturating_add(FENCES)),
-            longest: former.longest.max(self.floor),
+            longest: former.longest.max(least),
             ..*former
         })
     }
@@ -297,8 +327,8 @@ impl Keep {
         if facts.last_fence() >= record.ceiling {
             record.ceiling = facts.last_fence().saturating_add(FENCES);
         }
-        if record.longest > LONG && !std::mem::replace(&mut self.has_warned, true) {
-            let seconds = record.longest / SECOND;
+        if facts.longest() > LONG && !std::mem::replace(&mut self.has_warned, true) {
+            let seconds = facts.longest() / SECOND;
             log.warn(unix_us(), "long-lease", &[("seconds", &seconds)]);
         }
         self.write(record)
@@ -357,7 +387,11 @@ fn recover(
     hub: impl Fn(Life) -> io::Result<Hub>,
 ) -> io::Result<Option<Hub>> {
     let mut hub = hub(Life {
-        opens: recovered.opens,
+        // A quarantine that is over needs no walk through the keys.
+        opens: match recovered.opens > now {
+            true => recovered.opens,
+            false => 0,
+        },
         first_fence: recovered.first_fence,
         attempt_secret,
         protection: Protection::Journal,
@@ -368,13 +402,13 @@ fn recover(
     Ok(fit.then_some(hub))
 }
 
-fn identity(record: &Record) -> io::Result<Identity> {
-    Ok(Identity {
-        ledger: record.id,
-        epoch: record.epoch,
-        boot: sys::boot::id()?,
-        time_namespace: sys::boot::time_namespace(),
-    })
+/// The journal of a lost ledger has holds that this one knows nothing of.
+fn lost(ledger: &Path, folder: &Path) -> io::Error {
+    let text = format!(
+        "there was no ledger {ledger:?}, but the journal in {folder:?} belongs to one: bring that back; or, if no lease \
+         from before can still run, begin anew with --reset-state"
+    );
+    io::Error::other(text)
 }
 
 /// The time in so long, 0 if that is no time: then there is nothing to wait for.

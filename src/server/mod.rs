@@ -418,7 +418,9 @@ impl Server {
                     self.reload();
                     self.manager.reloaded(self.now);
                 }
-                None if self.hands_over => self.hand_over(),
+                None if self.hands_over && self.keep.protection() == Protection::Journal => {
+                    self.hand_over();
+                }
                 None => self.drain(),
                 Some(since) if self.now <= since.saturating_add(SAME_SIGNAL) => {}
                 Some(_) => self.cut = true,
@@ -527,13 +529,10 @@ impl Server {
     }
 }
 
-/// Logs what the former life of the server has left, if anything is kept.
+/// Logs what the former life of the server has left.
 fn log_restart(keep: &Keep, hub: &Hub, now: Us, log: &mut Log) {
     let protection = keep.protection();
     let (holds, opens_in) = (hub.locks().counts().adopted, hub.locks().opens_in(now));
-    if protection == Protection::Nothing && opens_in == 0 {
-        return;
-    }
     let (name, seconds) = (protection.name(), opens_in.div_ceil(SECOND));
     let fields: Fields = &[
         ("protection", &name),

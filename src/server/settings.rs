@@ -5,7 +5,6 @@ use std::io;
 
 use super::fill;
 use super::keep::Life;
-#[cfg(feature = "http")]
 use crate::command::Us;
 #[cfg(feature = "http")]
 use crate::config;

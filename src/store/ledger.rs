@@ -57,6 +57,8 @@ pub struct Ledger {
     record: Record,
     /// What the file has, as far as this process knows.
     copies: [Copy; 2],
+    /// It is overwritten with the first record.
+    is_odd: bool,
 }
 
 type Copy = [u8; LEN];
@@ -94,13 +96,16 @@ impl Ledger {
             disk,
             record: Record::default(),
             copies: copies(&content),
+            is_odd: false,
         };
         match found {
             Found::Kept(record) => ledger.adopt(record)?,
-            Found::New | Found::Reset => {
+            Found::New => {
                 ledger.disk.begin()?;
                 ledger.copies = [[0; LEN]; 2];
             }
+            // It stays as it is until there is a record: a start that fails before has changed nothing.
+            Found::Reset => ledger.is_odd = true,
         }
         Ok((ledger, found))
     }
@@ -119,6 +124,14 @@ impl Ledger {
         self.put(copy, order)
     }
 
+    /// The number of the file on its filesystem. A copy of the ledger has the same id, and another number.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn inode(&self) -> Result<u64, Fault> {
+        self.disk.inode()
+    }
+
     /// The record that was written or found last; all zeros if there was none.
     pub fn record(&self) -> &Record {
         &self.record
@@ -135,8 +148,12 @@ impl Ledger {
     pub fn write(&mut self, record: Record) -> Result<(), Fault> {
         let last = &self.record;
         assert!(record.epoch >= last.epoch && record.ceiling >= last.ceiling);
-        self.disk.is_as_left(&self.copies)?;
+        match self.is_odd {
+            true => self.disk.resize()?,
+            false => self.disk.is_as_left(&self.copies)?,
+        }
         self.put(record.encoded(), [0, 1])?;
+        self.is_odd = false;
         self.record = record;
         Ok(())
     }

@@ -65,6 +65,12 @@ fn time_on(clock: libc::clockid_t) -> Us {
     time.tv_sec as Us * SECOND + time.tv_nsec as Us / 1000
 }
 
+/// The user as whom this process acts; see geteuid(2).
+pub fn user() -> u32 {
+    // SAFETY: no arguments; it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// The wall clock, in nanoseconds since 1970: for the log, and for the first fence. Nothing is timed by it.
 pub fn unix_now_ns() -> u64 {
     SystemTime::now()

@@ -175,6 +175,7 @@ fn a_long_lease_is_on_record_before_its_client_hears_of_it_and_a_release_at_a_st
     kill(daemon);
     // With nothing held the next server grants at once.
     fs::remove_file(folder.of("ledger")).unwrap();
+    fs::remove_dir_all(folder.of("journal")).unwrap();
     let daemon = folder.start(&[]);
     let mut holder = daemon.connect();
     let newer = takes(&mut holder, "k", "0 5000", 5000);
@@ -271,6 +272,64 @@ fn a_folder_that_is_not_there_or_is_a_file_is_named() {
         let end = Daemon::launch(dflockd(&args)).err().expect("it ends");
         assert_eq!(end.status, Some(1));
         assert!(end.log.contains(missing.to_str().unwrap()), "{end:?}");
+    }
+}
+
+#[test]
+fn a_journal_whose_ledger_is_lost_or_a_copy_is_never_used() {
+    let folder = Folder::new("lost");
+    let daemon = folder.start(&[]);
+    daemon.connect().takes("k");
+    kill(daemon);
+    // As a backup is brought back: the same bytes in another file.
+    let bytes = fs::read(folder.of("ledger")).unwrap();
+    fs::remove_file(folder.of("ledger")).unwrap();
+    // Its number must not be given to the copy.
+    fs::write(folder.of("in-its-place"), "").unwrap();
+    for _ in 0..2 {
+        let why = folder.fails(&[]);
+        assert!(
+            why.contains(" belongs to one: bring that back; or, if no lease"),
+            "{why}"
+        );
+        fs::remove_file(folder.of("ledger")).unwrap();
+    }
+    fs::write(folder.of("ledger"), bytes).unwrap();
+    let daemon = folder.start(&[]);
+    assert!(
+        daemon.said.contains(" holds=0 opens_in_s=65"),
+        "{}",
+        daemon.said
+    );
+    daemon.connect().says("l", "k", "0", "timeout");
+    kill(daemon);
+    fs::remove_file(folder.of("ledger")).unwrap();
+    let daemon = folder.start(&["--reset-state"]);
+    assert!(
+        daemon.said.contains(" holds=0 opens_in_s=65"),
+        "{}",
+        daemon.said
+    );
+}
+
+#[test]
+fn what_belongs_to_another_user_is_not_trusted() {
+    let folder = Folder::new("owner");
+    let run = Folder::new("owner-run");
+    stop(folder.start(&["--run-dir", run.path()]));
+    for strange in [
+        folder.of(""),
+        folder.of("ledger"),
+        run.of(""),
+        run.of("journal"),
+    ] {
+        if std::os::unix::fs::chown(&strange, Some(65534), None).is_err() {
+            // Only root gives files away.
+            return;
+        }
+        let why = folder.fails(&["--run-dir", run.path()]);
+        assert!(why.contains(" user 65534"), "{why}");
+        std::os::unix::fs::chown(&strange, Some(0), None).unwrap();
     }
 }
 

@@ -121,7 +121,12 @@ impl Hub {
                     space: hold.space,
                     key: &name,
                     token: hold.token,
-                    lease: Some(asked.lease.unwrap_or(hold.lease)),
+                    // That of the grant may be above what is allowed since a restart.
+                    lease: Some(
+                        asked
+                            .lease
+                            .unwrap_or(hold.lease.min(self.scratch.http.max_timeout)),
+                    ),
                     bound: Bound::Lease,
                 };
                 exchange.named = vec![(fence, hold.client.unwrap_or_default())];

@@ -10,12 +10,15 @@ use std::path::Path;
 use super::segment::{self, SEGMENT};
 use crate::sys::map::{self, Map};
 
+/// No link is followed, and no pipe waited for: somebody else may have put it there.
+const PLAIN: libc::c_int = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+
 /// Opens a file that may be there, for reading and writing, or makes it.
 pub fn make(path: &Path) -> io::Result<File> {
     step()?;
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false);
-    options.mode(0o600).open(path)
+    options.mode(0o600).custom_flags(PLAIN).open(path)
 }
 
 /// The same, empty.
@@ -23,19 +26,31 @@ pub fn make_empty(path: &Path) -> io::Result<File> {
     step()?;
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(true);
-    options.mode(0o600).open(path)
+    options.mode(0o600).custom_flags(PLAIN).open(path)
 }
 
 /// Opens a file for reading and writing.
 pub fn open(path: &Path) -> io::Result<File> {
     step()?;
-    OpenOptions::new().read(true).write(true).open(path)
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(PLAIN)
+        .open(path)
 }
 
 /// Opens a file for reading.
 pub fn open_to_read(path: &Path) -> io::Result<File> {
     step()?;
-    File::open(path)
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(PLAIN)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
 }
 
 /// Gives an empty file the size of a segment, and the room.

@@ -21,6 +21,8 @@ enum Why {
     Taken,
     /// The epoch that its journal began in, and that of the ledger, which is earlier.
     Later(u64, u64),
+    /// It belongs to this user.
+    Foreign(u32),
 }
 
 impl Fault {
@@ -37,6 +39,11 @@ impl Fault {
     /// A segment is of a later epoch than the ledger.
     pub(super) fn later(path: &Path, theirs: u64, ours: u64) -> Fault {
         Fault::new(path, Why::Later(theirs, ours))
+    }
+
+    /// Another user could change it.
+    pub(super) fn foreign(path: &Path, user: u32) -> Fault {
+        Fault::new(path, Why::Foreign(user))
     }
 
     fn new(path: &Path, why: Why) -> Fault {
@@ -68,7 +75,11 @@ impl fmt::Display for Fault {
             Why::Later(theirs, ours) => write!(
                 f,
                 "{path:?} is of epoch {theirs} of the ledger, which is of epoch {ours}, so an old copy: bring the last \
-                 one back, or begin anew with --reset-state"
+                 one back; or, if no lease from before can still run, remove the folder of the journal"
+            ),
+            Why::Foreign(user) => write!(
+                f,
+                "{path:?} belongs to user {user}: give it to the user of the server, or name another run directory"
             ),
         }
     }

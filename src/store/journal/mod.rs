@@ -27,6 +27,7 @@
 //! | 88 | 8 | how many bytes of records the segment before has; 0 in segment 1 |
 //! | 96 | 8 | 1 if the journal was given up, else 0 |
 //! | 104 | 8 | 1 if there must be a next segment, else 0 |
+//! | 112 | 8 | the file of the ledger, as an inode number |
 //! | 128 | 8 | how many bytes of records this segment has |
 //!
 //! All other bytes of the header are zeros. Whole records follow, as [`facts`](crate::facts) has them. A record of one more
@@ -44,11 +45,12 @@ mod read;
 mod recovered;
 mod segment;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::command::Us;
+use crate::store::owner::stranger;
 use crate::sys::{lock, map::Map};
 use segment::{Head, ROOM, split};
 
@@ -69,6 +71,8 @@ pub struct Identity {
     pub boot: [u8; 16],
     /// The time namespace, by which the clock is set.
     pub time_namespace: u64,
+    /// The file of the ledger: a copy, as a backup is, has another one, and what happened since is not in it.
+    pub file: u64,
 }
 
 /// What was found in a run directory.
@@ -116,6 +120,15 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// Whether a run directory has a journal, whosever that is.
+    ///
+    /// # Errors
+    /// Another process has the lock, or it cannot be taken.
+    pub fn is_there(run_dir: &Path) -> Result<bool, Fault> {
+        let lock = Lock::take(run_dir)?;
+        Ok(disk::segments(&lock.folder()).is_ok_and(|numbers| !numbers.is_empty()))
+    }
+
     /// Takes the lock of the run directory and reads its journal. One that cannot be used is moved aside.
     ///
     /// # Errors
@@ -316,8 +329,11 @@ impl Journal {
 
 impl Lock {
     fn take(run_dir: &Path) -> Result<Lock, Fault> {
+        own(run_dir)?;
         let path = run_dir.join("journal.lock");
         let file = disk::make(&path).map_err(Fault::cannot("open", &path))?;
+        own(&path)?;
+        own(&run_dir.join("journal"))?;
         let is_ours = lock::take(&file).map_err(Fault::cannot("lock", &path))?;
         let run_dir = run_dir.into();
         match is_ours {
@@ -364,6 +380,18 @@ fn due(began: u64, restated: u64) -> u64 {
     began
         .saturating_add(restated.saturating_mul(2))
         .saturating_add(SWEEP_MIN)
+}
+
+/// No other user could have made it, or change it. What is not there is nobody's.
+fn own(path: &Path) -> Result<(), Fault> {
+    match fs::metadata(path) {
+        Ok(about) => match stranger(&about) {
+            Some(user) => Err(Fault::foreign(path, user)),
+            None => Ok(()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Fault::cannot("read", path)(error)),
+    }
 }
 
 #[cfg(test)]

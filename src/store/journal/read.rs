@@ -119,6 +119,9 @@ fn foreign(theirs: &Identity, ours: &Identity) -> Option<String> {
             theirs.epoch, ours.epoch
         ));
     }
+    if theirs.file != ours.file {
+        return Some("another file of the ledger, of which this is a copy".into());
+    }
     if theirs.boot != ours.boot {
         return Some("another boot".into());
     }

@@ -31,6 +31,7 @@ const FLOOR_AT: usize = 80;
 const BEFORE_AT: usize = 88;
 const GIVEN_UP_AT: usize = 96;
 const FOLLOWED_AT: usize = 104;
+const FILE_AT: usize = 112;
 /// In a cache line of its own: it is written with each append.
 const LENGTH_AT: usize = 128;
 
@@ -71,6 +72,7 @@ impl Head {
             TIME_NAMESPACE_AT,
             &self.identity.time_namespace.to_le_bytes(),
         );
+        put(FILE_AT, &self.identity.file.to_le_bytes());
         put(NUMBER_AT, &self.number.to_le_bytes());
         put(OPENS_AT, &self.opens.to_le_bytes());
         put(FLOOR_AT, &self.floor.to_le_bytes());
@@ -102,6 +104,7 @@ impl Stamp {
             epoch: word(bytes, EPOCH_AT),
             boot: array(bytes, BOOT_AT),
             time_namespace: word(bytes, TIME_NAMESPACE_AT),
+            file: word(bytes, FILE_AT),
         };
         let head = Head {
             identity,

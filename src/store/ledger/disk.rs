@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Why};
 use super::{APART, Copy, LEN, SIZE};
+use crate::store::owner::stranger;
 use crate::sys;
 
 /// A file, open and taken.
@@ -49,6 +50,14 @@ impl Disk {
         options.read(true).write(true).create(true).truncate(false);
         let file = options.mode(0o600).open(path);
         let file = file.map_err(|error| fault(Why::System("open", error)))?;
+        let folder = path.parent().filter(|folder| *folder != "");
+        let folder = folder.unwrap_or(Path::new("."));
+        for about in [fs::metadata(folder), file.metadata()] {
+            let about = about.map_err(|error| fault(Why::System("read", error)))?;
+            if let Some(user) = stranger(&about) {
+                return Err(fault(Why::Owner(user)));
+            }
+        }
         let disk = Disk {
             path: path.to_path_buf(),
             file,
@@ -60,6 +69,12 @@ impl Disk {
             Ok(false) => Err(fault(Why::Taken)),
             Err(error) => Err(fault(Why::System("lock", error))),
         }
+    }
+
+    /// Its number on its filesystem: a copy of it has another one.
+    pub fn inode(&self) -> Result<u64, Fault> {
+        let about = self.told("read", self.file.metadata())?;
+        Ok(about.ino())
     }
 
     /// What is in the file, and one byte more than should be.

@@ -21,6 +21,8 @@ pub(super) enum Why {
     Odd,
     /// Another process has it.
     Taken,
+    /// It, or its folder, belongs to this user.
+    Owner(u32),
     /// It is a file of another kind.
     Foreign,
     /// Another version of this program has written it.
@@ -59,6 +61,10 @@ impl fmt::Display for Fault {
             Why::Taken => write!(
                 f,
                 "the ledger {path:?} is in use by another dflockd: stop that one, or name another place"
+            ),
+            Why::Owner(user) => write!(
+                f,
+                "the ledger {path:?} or its folder belongs to user {user}: give both to the user of the server, or name another place"
             ),
             Why::Foreign => write!(
                 f,

@@ -57,6 +57,10 @@ fn a_journal_of_another_identity_says_what_differs() {
             },
             "segment 1 is of another time namespace",
         ),
+        (
+            Identity { file: 18, ..OURS },
+            "segment 1 is of another file of the ledger, of which this is a copy",
+        ),
         // A later epoch of another ledger says nothing of ours.
         (
             Identity {
@@ -252,7 +256,7 @@ fn any_byte_of_a_header_may_be_damaged() {
         let byte = whole[at as usize];
         for damaged in [byte ^ 1, byte ^ 0x80, !byte] {
             dir.edit(1, at, &[damaged]);
-            let is_named = (0..72).contains(&at) || (96..112).contains(&at) || at >= 128;
+            let is_named = (0..72).contains(&at) || (96..120).contains(&at) || at >= 128;
             match dir.find(&OURS) {
                 // A later epoch.
                 Err(_) => assert!((32..40).contains(&at)),

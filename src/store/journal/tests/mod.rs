@@ -25,6 +25,7 @@ const OURS: Identity = Identity {
     epoch: 5,
     boot: *b"the id of a boot",
     time_namespace: 4_026_531_834,
+    file: 17,
 };
 const OPENS: Us = 123_456_789;
 const FLOOR: u64 = 1_000;
@@ -362,10 +363,11 @@ fn a_segment_has_the_documented_bytes() {
         assert_eq!(word(bytes, 32), OURS.epoch);
         assert_eq!(bytes[40..56], OURS.boot);
         assert_eq!(word(bytes, 56), OURS.time_namespace);
+        assert_eq!(word(bytes, 112), OURS.file);
         let ats = [64, 72, 80, 88, 96, 104];
         assert_eq!(ats.map(|at| word(bytes, at)), words);
         assert!(
-            bytes[112..128]
+            bytes[120..128]
                 .iter()
                 .chain(&bytes[136..4096])
                 .all(|&byte| byte == 0)

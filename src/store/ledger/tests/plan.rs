@@ -47,8 +47,9 @@ impl Plan {
     }
 }
 
-/// Every file that a loss of power may leave behind while this is done to it, with how much was done.
-pub fn images(base: &[u8], done: &[Done]) -> Vec<(usize, Vec<u8>)> {
+/// Every file that a loss of power may leave behind while this is done to it, with how much was done. What is left of a
+/// write is its beginning; `spoils` says whether the rest of it may be neither what was there nor what was written.
+pub fn images(base: &[u8], done: &[Done], spoils: bool) -> Vec<(usize, Vec<u8>)> {
     let (mut kept, mut pending) = (base.to_vec(), Vec::new());
     let mut images = Vec::new();
     for count in 0..=done.len() {
@@ -63,19 +64,27 @@ pub fn images(base: &[u8], done: &[Done]) -> Vec<(usize, Vec<u8>)> {
                 };
                 // Of zeros only the count matters.
                 for part in (0..=len).step_by(if len > LEN { 61 } else { 1 }) {
-                    let mut image = kept.clone();
-                    for (at, done) in chosen.iter().enumerate() {
-                        let part = if at == torn { part } else { usize::MAX };
-                        apply(&mut image, done, part);
+                    let rests: &[Option<u8>] = match spoils {
+                        true => &[None, Some(0xa5)],
+                        false => &[None],
+                    };
+                    for rest in rests {
+                        let mut image = kept.clone();
+                        for (at, done) in chosen.iter().enumerate() {
+                            match at == torn {
+                                true => apply(&mut image, done, part, *rest),
+                                false => apply(&mut image, done, usize::MAX, None),
+                            }
+                        }
+                        images.push((count, image));
                     }
-                    images.push((count, image));
                 }
             }
         }
         match done.get(count) {
             Some(Done::Sync) => {
                 for done in pending.drain(..) {
-                    apply(&mut kept, &done, usize::MAX);
+                    apply(&mut kept, &done, usize::MAX, None);
                 }
             }
             Some(Done::SyncFolder | Done::Read) | None => {}
@@ -86,12 +95,18 @@ pub fn images(base: &[u8], done: &[Done]) -> Vec<(usize, Vec<u8>)> {
     images
 }
 
-fn apply(image: &mut Vec<u8>, done: &Done, part: usize) {
+/// Does it to an image; of a write only so many bytes, with this behind them if there is something.
+fn apply(image: &mut Vec<u8>, done: &Done, part: usize, rest: Option<u8>) {
     match done {
         Done::Write(bytes, at) => {
-            let bytes = &bytes[..part.min(bytes.len())];
+            let part = part.min(bytes.len());
+            let mut bytes = bytes.clone();
+            match rest {
+                Some(byte) => bytes[part..].fill(byte),
+                None => bytes.truncate(part),
+            }
             image.resize(image.len().max(at + bytes.len()), 0);
-            image[*at..at + bytes.len()].copy_from_slice(bytes);
+            image[*at..at + bytes.len()].copy_from_slice(&bytes);
         }
         Done::Resize => image.resize(SIZE, 0),
         Done::Sync | Done::SyncFolder | Done::Read => {}
