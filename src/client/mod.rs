@@ -30,8 +30,8 @@
 //!
 //! # When the server is restarted
 //!
-//! A server with a state directory may know its holds again after a crash, a stop or an upgrade: each has the same token
-//! and the same end, but no connection. The first renewal binds it to its connection; if it has an owner, that must be a
+//! A server with `--state-dir` knows its holds again after a crash or an upgrade: each has the same token and the same
+//! end, but no connection. The first renewal binds it to its connection; if it has an owner, that must be a
 //! connection of the same owner. A server without one, or whose host has lost its power, knows no holds.
 //!
 //! - A [`Lock`] is renewed over a new connection as soon as the server is there, and goes on. If the server does not know

@@ -2,6 +2,8 @@
 //! because only sockets can be read with a deadline: nothing here waits for ever. Invariant: a child is killed and
 //! reaped when its value is dropped, whatever the test did.
 
+#[allow(dead_code, reason = "not every test program has one")]
+pub mod lasting;
 #[cfg(feature = "tls")]
 #[allow(dead_code, reason = "not every test program uses all of it")]
 pub mod pki;
@@ -12,10 +14,11 @@ pub mod tools;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,6 +73,20 @@ fn poll(what: &str, mut is_so: impl FnMut() -> bool, pause: impl Fn()) {
         assert!(start.elapsed() < PATIENCE, "{what}, in time");
         pause();
     }
+}
+
+/// A port that is free, below the range that the kernel hands out: for an option where 0 means no door, and for a server
+/// that comes back to its port.
+#[allow(dead_code, reason = "not every test program has such a server")]
+pub fn free_port() -> u16 {
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let mine = std::process::id() as u16 % 1000 * 10;
+    let mut ports = (0..10_000).map(|_| {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        20_000 + mine.wrapping_add(count) % 10_000
+    });
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("there is a free port")
 }
 
 /// Plays all cases at the same time, because they wait more than they work.

@@ -3,7 +3,7 @@
 
 use std::net::{Shutdown, SocketAddr, TcpListener};
 
-use super::{Client, eventually};
+use super::{Client, eventually, free_port};
 
 /// The token that it grants.
 pub const TOKEN: &str = "00000000000000ff0123456789abcdef";
@@ -16,11 +16,12 @@ pub struct Played {
 
 impl Played {
     pub fn new() -> Played {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        Played {
-            addr: listener.local_addr().unwrap(),
-            listener: Some(listener),
-        }
+        let mut played = Played {
+            listener: None,
+            addr: ([127, 0, 0, 1], free_port()).into(),
+        };
+        played.comes_back();
+        played
     }
 
     pub fn accept(&self) -> Client {

@@ -13,15 +13,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Instant;
 
-use crate::daemon::{PATIENCE, tools};
+use crate::daemon::{PATIENCE, free_port, tools};
 
 pub const READY: &str = "0  2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388";
 
@@ -329,18 +329,6 @@ fn without_chance(word: &str) -> String {
         text = parts.collect::<Vec<_>>().join(name);
     }
     text
-}
-
-/// A port that is free, below the range that the kernel hands out: for this option 0 means no door.
-fn free_port() -> u16 {
-    static COUNT: AtomicU16 = AtomicU16::new(0);
-    let mine = std::process::id() as u16 % 1000 * 10;
-    let mut ports = (0..10_000).map(|_| {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        20_000 + mine.wrapping_add(count) % 10_000
-    });
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    ports.find(is_free).expect("there is a free port")
 }
 
 /// How many requests wait for a lock.

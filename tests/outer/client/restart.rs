@@ -1,6 +1,7 @@
 //! A hold that a thread renews, while its server is away and when that is there again.
 
 use super::*;
+use crate::daemon::lasting::Lasting;
 use crate::daemon::played::{Played, converse};
 
 /// Several attempts to connect fail in this time.
@@ -133,4 +134,147 @@ fn a_guard_without_an_owner_keeps_the_connection_that_renewed_it_first_after_a_r
     let third = thread::spawn(move || converse(&mut third, &[(RELEASE, "ok\n")]));
     lock.release().unwrap();
     third.join().unwrap();
+}
+
+// A server that knows its holds when it is started again.
+
+/// A guard of this key, with a lease that is longer than any test unless it is said, and when it is lost.
+fn kept(client: Client, key: Key, lease: Duration) -> (Lock, mpsc::Receiver<Us>) {
+    let (lost, when) = mpsc::channel();
+    let on_lost = move || lost.send(now()).unwrap();
+    let lock = Lock::acquire_with(client, key, TRY, Some(lease), on_lost).unwrap();
+    (lock, when)
+}
+
+/// Kills the server several times under a guard of this key. Nobody else is granted the lock before its release.
+fn outlives_kills(server: &mut Lasting, options: &Options, key: Key, client: Client) {
+    let dial = |server: &Lasting| Client::connect(&server.addr.to_string(), options).unwrap();
+    let (lock, lost) = kept(client, key, 1000 * ONE);
+    for _ in 0..3 {
+        server.goes("KILL");
+        server.comes_back();
+        let mut rival = dial(server);
+        is_timeout(rival.acquire(&key, TRY, None));
+        // A hold without a connection has no address.
+        eventually("it has moved", || {
+            rival.show(&key).unwrap().contains("\"peer\":\"127.0.0.1:")
+        });
+        assert!(!lock.is_lost());
+    }
+    let fence = lock.fence();
+    lock.release().unwrap();
+    let next = dial(server).acquire(&key, TRY, None).unwrap();
+    assert!(next.token.fence > fence);
+    assert!(lost.try_recv().is_err());
+}
+
+#[test]
+fn a_guard_outlives_its_server_if_that_knows_its_holds_again() {
+    let pool = Key::semaphore(b"k", 1).unwrap();
+    let cases = [(key("k"), false), (pool, false), (key("k"), true)];
+    at_once(cases, |(key, has_another)| {
+        let mut server = Lasting::start(&[]);
+        let mut client = connect(server.daemon());
+        if has_another {
+            // Then it can declare no owner.
+            client.acquire(&self::key("other"), TRY, None).unwrap();
+        }
+        outlives_kills(&mut server, &Options::default(), key, client);
+    });
+}
+
+#[test]
+fn a_guard_says_its_secret_to_a_server_that_is_started_again() {
+    let mut server = Lasting::start(&["--auth-token", "open sesame"]);
+    let options = with_secret();
+    let client = Client::connect(&server.addr.to_string(), &options).unwrap();
+    let rival = Options {
+        id: None,
+        ..options
+    };
+    outlives_kills(&mut server, &rival, key("k"), client);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_guard_outlives_its_server_over_tls() {
+    use dflockd::client::{Tls, TlsFiles};
+    let Some(pki) = crate::daemon::pki::pki() else {
+        return;
+    };
+    let own = pki.options("server.pem", "server.key");
+    let mut server = Lasting::start(&own.each_ref().map(String::as_str));
+    let files = TlsFiles {
+        ca: Some(pki.path("ca.pem").into()),
+        ..TlsFiles::default()
+    };
+    let options = Options {
+        tls: Some(Tls::new(&files).unwrap()),
+        ..Options::default()
+    };
+    let client = Client::connect(&server.addr.to_string(), &options).unwrap();
+    outlives_kills(&mut server, &options, key("k"), client);
+}
+
+#[test]
+fn each_guard_of_several_servers_comes_back_to_its_own() {
+    let mut all = [Lasting::start(&[]), Lasting::start(&[])];
+    let servers = Servers::new(all.iter().map(|server| server.addr.to_string())).unwrap();
+    // One is odd, one is even.
+    let names = ["my-key", "deploy-job"];
+    let dial = |name: &str| Client::connect(servers.pick(name.as_bytes()), &Options::default());
+    let locks = names.map(|name| kept(dial(name).unwrap(), key(name), 1000 * ONE));
+    for server in &mut all {
+        server.goes("KILL");
+    }
+    for server in &mut all {
+        server.comes_back();
+        assert_eq!(server.daemon().said.matches(" holds=1 ").count(), 1);
+    }
+    for (name, (lock, lost)) in names.into_iter().zip(locks) {
+        let mut rival = dial(name).unwrap();
+        is_timeout(rival.acquire(&key(name), TRY, None));
+        lock.release().unwrap();
+        rival.acquire(&key(name), TRY, None).unwrap();
+        assert!(lost.try_recv().is_err());
+    }
+}
+
+#[test]
+fn a_release_while_the_server_is_killed_ends_the_hold_when_that_is_back() {
+    let mut server = Lasting::start(&[]);
+    let options = Options {
+        patience: 2 * PATIENCE,
+        ..Options::default()
+    };
+    let client = Client::connect(&server.addr.to_string(), &options).unwrap();
+    let (lock, lost) = kept(client, key("k"), 1000 * ONE);
+    server.goes("KILL");
+    let release = thread::spawn(move || lock.release());
+    // Nothing can come, and that is no event.
+    thread::sleep(AWAY);
+    server.comes_back();
+    release.join().unwrap().unwrap();
+    connect(server.daemon())
+        .acquire(&key("k"), TRY, None)
+        .unwrap();
+    assert!(lost.try_recv().is_err());
+}
+
+/// As after a loss of power. The server grants nothing while a guard could believe in its lock.
+#[test]
+fn a_guard_whose_server_lost_its_journal_is_lost_at_once_and_before_anybody_else_has_the_lock() {
+    let mut server = Lasting::start(&["--default-lease-ttl", "1"]);
+    let (lock, lost) = kept(connect(server.daemon()), key("k"), 4 * ONE);
+    let until = now() + 4 * SECOND;
+    server.goes("KILL");
+    server.loses_its_journal();
+    server.comes_back();
+    let mut rival = connect(server.daemon());
+    is_timeout(rival.acquire(&key("k"), TRY, None));
+    let when = lost.recv_timeout(PATIENCE).unwrap();
+    assert!(lock.is_lost());
+    let next = rival.acquire(&key("k"), PATIENCE, None).unwrap();
+    assert!(when < until && until <= now(), "{when} {until} {}", now());
+    assert!(next.token.fence > lock.fence());
 }
