@@ -31,15 +31,15 @@
 //! # When the server is restarted
 //!
 //! A server with `--state-dir` knows its holds again after a crash or an upgrade: each has the same token and the same
-//! end, but no connection. The first renewal binds it to its connection; if it has an owner, that must be a
-//! connection of the same owner. A server without one, or whose host has lost its power, knows no holds.
+//! end, but no connection. The first renewal binds it to its connection; if it has an owner, that must be a connection of
+//! the same owner. After a loss of power it knows no holds, but grants nothing until they have ended: an acquire waits for
+//! that, and a try is [`Error::Timeout`]. A server without `--state-dir` knows none and may grant them to others at once.
 //!
 //! - A [`Lock`] is renewed over a new connection as soon as the server is there, and goes on. If the server does not know
 //!   it, it is lost at once; if no server is there in time, it is lost at its deadline. See [`Lock::acquire_with`].
 //! - A [`Client`] answers [`Error::Io`], and nobody knows whether the request was executed. Connect again with the same
 //!   [`Options::id`]. A [`Client::renew`] with the token of a [`Grant`] says whether it is still yours.
-//! - A place in a queue is lost: acquire again. A server that does not know its former holds grants nothing until they
-//!   have ended: an acquire waits for that, and a try is [`Error::Timeout`].
+//! - A place in a queue is lost: acquire again.
 //! - A hold whose grant was on its way when the server crashed is nobody's, because nobody has its token. It ends with
 //!   its lease.
 
