@@ -3,13 +3,16 @@
 //! that came out, and asks whether each was legal and none is missing. What work a turn may put off it does not
 //! know; until a tick says that nothing is put off, such a hold may or may not have ended ("fading").
 
+mod lives;
+
 use dflockd::command::{Renewal, SECOND, SessionId, Space, Terms, Token, Us};
 use dflockd::locks::{Locks, Settings};
 
-use crate::harness::{Dice, Trace, apply, settings, simulate};
+use crate::harness::{Dice, Trace, apply_kept, settings, simulate};
 use crate::judges::locks::{
     self as judge, ATTEMPTS, Act, Attempt, CLAIMANTS, Judge, Key, NAMES, Slot, Who,
 };
+use lives::Lives;
 
 #[test]
 fn every_answer_is_legal_and_none_is_missing() {
@@ -62,6 +65,8 @@ struct World<'a> {
     dice: Dice,
     trace: &'a mut Trace,
     habits: Habits,
+    settings: Settings,
+    lives: Lives,
     locks: Locks,
     judge: Judge,
     clock: Us,
@@ -96,7 +101,9 @@ impl<'a> World<'a> {
         World {
             habits: Habits::new(&mut dice),
             locks: Locks::new(settings.clone()),
-            judge: Judge::new(settings, keys, slots),
+            judge: Judge::new(settings.clone(), keys, slots),
+            settings,
+            lives: Lives::new(seed),
             clock: dice.below(1 << 40),
             serial: 0,
             dice,
@@ -113,6 +120,7 @@ impl<'a> World<'a> {
                 self.step(SessionId::NOBODY, Act::Drain);
             }
             self.anything();
+            self.live_on();
         }
         self.end();
     }
@@ -365,7 +373,16 @@ impl<'a> World<'a> {
     fn renew(&mut self, id: SessionId) {
         let (key, token) = self.token(id);
         let lease = self.lease();
-        self.step(id, Act::Renew { key, token, lease });
+        let bound = self.lives.bound();
+        self.step(
+            id,
+            Act::Renew {
+                key,
+                token,
+                lease,
+                bound,
+            },
+        );
     }
 
     /// Any lock for anybody, or once more what was claimed.
@@ -460,7 +477,7 @@ impl<'a> World<'a> {
     fn jump(&mut self) {
         match self.dice.below(10) {
             0..6 => self.clock = self.clock.max(self.locks.deadline().unwrap_or(0)),
-            6 => self.clock = self.clock.saturating_sub(self.span()),
+            6 => self.clock = self.clock.saturating_sub(self.span()).max(self.lives.born),
             _ => self.clock += self.span(),
         }
         if self.dice.chance(70) {
@@ -477,7 +494,8 @@ impl<'a> World<'a> {
 
     fn step(&mut self, from: SessionId, act: Act) {
         let command = act.command(&self.judge.keys);
-        let out = apply(&mut self.locks, self.clock, from, command);
+        let out = apply_kept(&mut self.locks, self.clock, from, command, self.lives.keeps);
+        self.lives.keep(&out.facts);
         self.trace.step();
         self.trace.heard(format!("{out:?}"));
         self.locks.check();

@@ -15,7 +15,7 @@ pub use json::Json;
 pub use keeper::Store;
 pub use net::{Client, Net};
 pub use settings::settings;
-pub use table::{apply, recover};
+pub use table::{apply, apply_kept, recover};
 
 /// xorshift64*: enough for tests, the same on every machine.
 pub struct Dice(u64);

@@ -42,8 +42,9 @@ pub struct Client {
 pub struct Net {
     hub: Hub,
     settings: Settings,
-    /// What the hub has said of its holds, if it does.
+    /// What the hub has said of its holds, if it does, and a span that none of their leases exceeds.
     pub store: Store,
+    longest: Us,
     pub clients: Vec<Client>,
     pub now: Us,
     /// Until when all that arrived was heard: requests that were put off come before the end of a lease.
@@ -57,6 +58,8 @@ pub struct Net {
 #[derive(Default)]
 struct Journal {
     entries: Vec<Entry>,
+    /// How many of them were there when the last facts were kept.
+    kept: usize,
     /// By client: bytes that it was told.
     told: Vec<usize>,
 }
@@ -68,6 +71,7 @@ impl Net {
             hub: Hub::new(settings.clone()),
             settings,
             store: Store::default(),
+            longest: 0,
             clients: Vec::new(),
             now: 1000 * SECOND,
             heard: 0,
@@ -86,6 +90,7 @@ impl Net {
     /// What was written down since this was asked last.
     pub fn take_journal(&mut self) -> Vec<Entry> {
         let journal = self.journal.as_mut().expect("it has one");
+        journal.kept = 0;
         std::mem::take(&mut journal.entries)
     }
 
@@ -233,13 +238,9 @@ impl Net {
 
     /// The rest of a turn, as the server makes it.
     pub fn turn(&mut self) {
-        if !self.hub.is_behind() {
-            self.heard = self.now;
-        }
-        self.tick(self.heard);
+        self.begin_end_of_turn();
         loop {
-            self.hub.settle();
-            self.note(Call::Settle);
+            self.settle_once();
             if !self.flush() {
                 break;
             }
@@ -334,10 +335,45 @@ impl Net {
         true
     }
 
+    fn begin_end_of_turn(&mut self) {
+        if !self.hub.is_behind() {
+            self.heard = self.now;
+        }
+        self.tick(self.heard);
+    }
+
+    fn settle_once(&mut self) {
+        self.hub.settle();
+        self.note(Call::Settle);
+    }
+
+    /// The process dies in a turn: before its end begins (0), behind the tick (1) or what that has led to (2), or when that
+    /// is kept, after some writes (3 and more). What was not kept has not happened.
+    pub fn die(&mut self, stage: usize) {
+        if stage > 0 {
+            self.begin_end_of_turn();
+        }
+        if stage > 1 {
+            self.settle_once();
+        }
+        if stage > 2 {
+            self.keep();
+            let mut writes = 3..stage;
+            while writes.next().is_some() && self.flush_one() {}
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.entries.truncate(journal.kept);
+        }
+    }
+
     /// What has happened to holds is kept, before a byte that tells of it leaves.
     fn keep(&mut self) {
+        self.longest = self.longest.max(self.hub.facts().longest());
         self.store.keep(self.hub.facts());
         self.hub.kept();
+        if let Some(journal) = &mut self.journal {
+            journal.kept = journal.entries.len();
+        }
     }
 
     /// Goes on with a restatement of the holds, or begins one. Returns whether it is at its end.
@@ -345,8 +381,8 @@ impl Net {
         self.store.sweep(self.hub.locks(), count)
     }
 
-    /// The process dies and is started again with settings that differ so. All connections are gone; what was kept of the
-    /// holds is there, unless it is forgotten before.
+    /// The process is started again with settings that differ so. All connections are gone; what was kept of the holds is
+    /// there, unless it is forgotten before.
     pub fn restart(&mut self, change: impl FnOnce(&mut Settings)) {
         let fence = self.hub.locks().fence();
         self.settings.locks.first_fence = fence + (1 << 32);
@@ -358,10 +394,23 @@ impl Net {
                 .recover(self.now, &held)
                 .expect("there were such holds");
         }
+        self.store.is_recovered();
         for client in &mut self.clients {
             (client.id, client.peer) = (SessionId::NOBODY, None);
             (client.shut, client.closed) = (true, true);
         }
+    }
+
+    /// Nothing is left of what was kept but a number: nothing may be granted before this.
+    pub fn forget(&mut self) -> Us {
+        self.store = Store::default();
+        let longest = self.longest;
+        let opens = self.now + longest + longest.div_ceil(100);
+        self.settings.locks.opens.max(opens)
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Turns until the hub would sleep and every socket with room was read.

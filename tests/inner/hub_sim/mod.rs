@@ -4,6 +4,7 @@
 //! request, the hub checks itself whenever it is settled.
 
 mod calls;
+mod lives;
 #[cfg(feature = "http")]
 mod rest;
 mod words;
@@ -17,6 +18,7 @@ use dflockd::wire::Face;
 use crate::harness::{Dice, Net, Trace, settings, simulate};
 use crate::judges::hub::{Ask, Frame, Judge};
 use crate::judges::locks::NAMES;
+use lives::Lives;
 use words::{ADMIN, NONSENSE, PING, SECRET, STATS, Topics, keys};
 
 #[test]
@@ -76,6 +78,7 @@ struct World<'a> {
     trace: &'a mut Trace,
     habits: Habits,
     settings: Settings,
+    lives: Lives,
     net: Net,
     judge: Judge,
     /// By client: what it has made up its mind to send.
@@ -101,12 +104,14 @@ impl<'a> World<'a> {
         settings.shutdown_timeout = *dice.pick(&[0, 30 * SECOND]);
         settings.max_subscriptions = *dice.pick(&[0, 0, 1, 2, 4]);
         settings.max_backlog = *dice.pick(&[0, 64 << 20, 64 << 20, 20_000, 100_000, 500_000]);
+        let lives = Lives::new(seed, &mut settings);
         let mut habits = Habits::new(&mut dice);
         if habits.signals == 0 {
             habits.burst = 0;
         }
         World {
             habits,
+            lives,
             net: Net::with_journal(settings.clone()),
             judge: Judge::new(settings.clone(), keys(&mut dice)),
             settings,
@@ -148,7 +153,11 @@ impl<'a> World<'a> {
                 self.connect();
             }
             self.anything();
-            if self.net.is_drained() {
+            if !self.net.is_drained() {
+                self.live_on();
+            } else if self.lives.comes_back() {
+                self.restart();
+            } else {
                 return;
             }
         }

@@ -1,7 +1,7 @@
 //! Clients of the REST face in the simulation: what they ask for, and how that is spelt. Each attempt that has a name is
 //! made a second time at a random later moment, by any of them, as a client does that has lost an answer.
 
-use dflockd::command::{Renewal, SECOND, Space, Terms, Us};
+use dflockd::command::{Bound, Renewal, SECOND, Space, Terms, Us};
 use dflockd::wire::Face;
 
 use super::World;
@@ -269,7 +269,12 @@ impl World<'_> {
             seconds(lease)
         );
         let lease = Some(lease);
-        let act = Act::Renew { key, token, lease };
+        let act = Act::Renew {
+            key,
+            token,
+            lease,
+            bound: Bound::Lease,
+        };
         self.put_act(at, act, ("POST", "/renew", &body));
     }
 

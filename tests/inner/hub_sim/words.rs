@@ -1,6 +1,6 @@
 //! What the clients of the simulation make up their minds to say, and how that is spelt.
 
-use dflockd::command::{SECOND, Space, Token, Us};
+use dflockd::command::{Bound, SECOND, Space, Token, Us};
 
 use super::World;
 use crate::harness::Dice;
@@ -139,7 +139,12 @@ impl World<'_> {
             2 => {
                 let (key, token) = self.token(at);
                 let lease = self.lease();
-                Ask::Lock(Act::Renew { key, token, lease })
+                Ask::Lock(Act::Renew {
+                    key,
+                    token,
+                    lease,
+                    bound: Bound::Session,
+                })
             }
             3 => Ask::Ping,
             5 => {
@@ -382,6 +387,7 @@ impl World<'_> {
                 key,
                 token,
                 lease: ttl,
+                ..
             } => lines("n", key, format!(" {}{}", digits(token), lease(ttl))),
             Act::Declare { name } => {
                 let name = std::str::from_utf8(NAMES[name]).expect("they are text");

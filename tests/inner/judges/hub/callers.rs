@@ -106,6 +106,12 @@ impl Caller {
         (self.over, self.grant) = (true, None);
     }
 
+    /// The server has died.
+    pub(super) fn die(&mut self) {
+        (self.over, self.grant) = (true, None);
+        self.calls.clear();
+    }
+
     /// What it asked of the locks, by so many bytes, and has no answer for.
     pub(super) fn unanswered(&self, come: usize) -> Vec<(Option<Act>, usize)> {
         let whole = self.calls.iter().take_while(|call| call.1 <= come);
@@ -177,7 +183,7 @@ impl Judge {
             return self.hear_rest(net, at, call);
         }
         while let Some((status, message)) = self.caller(at).answer() {
-            let draining = self.draining;
+            let (draining, quarantined) = (self.draining, self.is_quarantined());
             let caller = self.caller(at);
             let (request, end) = caller.calls.pop_front().expect("an answer too many");
             assert!(end <= come, "{request:?} is answered before it has come");
@@ -186,6 +192,9 @@ impl Judge {
                 Request::Mistake(why) => assert_eq!((status, &message[..]), (3, why)),
                 Request::Health if draining => {
                     assert_eq!((status, &message[..]), (1, "error_draining"));
+                }
+                Request::Health if quarantined => {
+                    assert_eq!((status, &message[..]), (1, "error_quarantine"));
                 }
                 Request::Health => assert_eq!((status, &message[..]), (0, "")),
                 Request::Lock(act) => {

@@ -4,6 +4,7 @@
 
 pub mod callers;
 mod frames;
+mod lives;
 mod peers;
 pub mod pushes;
 #[cfg(feature = "http")]
@@ -22,7 +23,6 @@ use dflockd::wire::Face;
 use crate::harness::{Call, Client, Entry, Net};
 use crate::judges::locks::{Act, Key};
 use callers::Caller;
-use frames::delivered;
 pub use frames::{Ask, Frame};
 use pushes::{Ear, Letter};
 use rounds::Rounds;
@@ -158,13 +158,7 @@ impl Judge {
     /// Judges a turn that is over.
     pub fn judge(&mut self, net: &mut Net) {
         let journal = net.take_journal();
-        self.turn += 1;
-        self.now = net.now;
-        for entry in &journal {
-            if let Call::Tick { heard } = entry.call {
-                self.heard = heard;
-            }
-        }
+        self.begin_turn(net, &journal);
         let opened = self.open();
         self.begin_ears();
         self.wake = Us::MAX;
@@ -173,7 +167,38 @@ impl Judge {
             self.peers[at].begin_turn();
         }
         let hears = self.open();
-        self.note_broken(&journal);
+        self.hear_all(net, &journal, &hears);
+        for at in 0..self.peers.len() {
+            self.judge_tail(net, at);
+        }
+        self.end_slow_peers(net, &opened);
+        self.end_peers(net);
+        self.tell_story(net, &journal);
+        if self.draining {
+            self.end_idle_peers(net);
+        }
+        for peer in self.open() {
+            self.judge_open(net, peer);
+        }
+        self.judge_signals(net, &opened);
+        self.judge_over(net);
+        self.judge_callers(net);
+        self.compare(net);
+    }
+
+    fn begin_turn(&mut self, net: &Net, journal: &[Entry]) {
+        self.turn += 1;
+        self.now = net.now;
+        for entry in journal {
+            if let Call::Tick { heard } = entry.call {
+                self.heard = heard;
+            }
+        }
+    }
+
+    /// Reads what clients have said and were told, call by call.
+    fn hear_all(&mut self, net: &Net, journal: &[Entry], hears: &[usize]) {
+        self.note_broken(journal);
         for (call, entry) in journal.iter().enumerate() {
             if let Call::Hear { client, come } = entry.call {
                 self.calls += 1;
@@ -194,22 +219,6 @@ impl Judge {
                 }
             }
         }
-        for at in 0..self.peers.len() {
-            self.judge_tail(net, at);
-        }
-        self.end_slow_peers(net, &opened);
-        self.end_peers(net);
-        self.tell_story(net, &journal);
-        if self.draining {
-            self.end_idle_peers(net);
-        }
-        for peer in self.open() {
-            self.judge_open(net, peer);
-        }
-        self.judge_signals(net, &opened);
-        self.judge_over(net);
-        self.judge_callers(net);
-        self.compare(net);
     }
 
     /// Whose connections broke when they were written to.
@@ -378,8 +387,7 @@ impl Judge {
         let leaves = peer.caller.as_ref().is_some_and(|caller| caller.farewell);
         let gone = client.ended || client.closed || client.shut;
         let ends = over || peer.reset || gone || leaves;
-        let sent = peer.caller.as_ref().map_or(peer.sent, |caller| caller.sent);
-        let come = delivered(net, at, sent);
+        let come = peer.come.last().map_or(0, |come| come.1);
         let unanswered: Vec<(Option<Act>, usize)> = match &peer.caller {
             Some(caller) => caller.unanswered(come),
             None if !peer.trusted => Vec::new(),

@@ -104,7 +104,18 @@ impl Judge {
                 }
                 let kept = json.get("placeKept");
                 let kept = kept.map(|_| format!(" kept {}", ms(json, "placeKept")));
-                json.field("reason").text().to_string() + &kept.unwrap_or_default()
+                let reason = match json.field("reason").text() {
+                    "timeout" => {
+                        assert!(!self.is_quarantined(), "it does not say why");
+                        "timeout"
+                    }
+                    "quarantine" => {
+                        assert!(self.is_quarantined(), "it was not in vain");
+                        "timeout"
+                    }
+                    other => other,
+                };
+                reason.to_string() + &kept.unwrap_or_default()
             }
             Act::Renew { .. } => {
                 assert!(flag("acquired") && ms(json, "waitTime") == 0);
@@ -167,7 +178,7 @@ pub(super) fn spell(act: &Act, reply: &Reply) -> String {
     }
 }
 
-/// S11: each grant is held, or has ended in one way.
+/// S11: each hold that was granted or carried on is held, or has ended in one way.
 fn judge_stats(json: &Json) {
     let count = |name: &str| json.field(name).number();
     let ended = [
@@ -178,7 +189,8 @@ fn judge_stats(json: &Json) {
     ];
     let ended: f64 = ended.map(count).iter().sum();
     let sum = count("activeLocks") + ended;
-    assert_eq!(count("totalAcquired"), sum, "S11: {json:?}");
+    let begun = count("totalAcquired") + count("totalAdopted");
+    assert_eq!(begun, sum, "S11: {json:?}");
 }
 
 /// A member that is a number of seconds, in milliseconds.

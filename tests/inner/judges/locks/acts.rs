@@ -44,6 +44,7 @@ pub enum Act {
         key: usize,
         token: Token,
         lease: Option<Us>,
+        bound: Bound,
     },
     /// The place of an owner's name, for this and the next two.
     Declare {
@@ -193,14 +194,19 @@ impl Act {
                 let (space, key) = of(key);
                 Command::Release { space, key, token }
             }
-            Act::Renew { key, token, lease } => {
+            Act::Renew {
+                key,
+                token,
+                lease,
+                bound,
+            } => {
                 let (space, key) = of(key);
                 Command::Renew {
                     space,
                     key,
                     token,
                     lease,
-                    bound: Bound::Session,
+                    bound,
                 }
             }
             Act::Declare { name } => Command::Declare { owner: NAMES[name] },

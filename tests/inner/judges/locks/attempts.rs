@@ -16,6 +16,7 @@ const ENDED_FOR: Us = 60 * SECOND;
 pub type Attempt = (usize, &'static [u8]);
 
 /// An attempt that was ended.
+#[derive(Clone)]
 pub(super) struct Ended {
     attempt: Attempt,
     key: Vec<u8>,
@@ -54,7 +55,7 @@ impl Steps {
     }
 
     /// A third of the lease, or as often as was asked for; with the last step the lease ends.
-    fn go_on(self, now: Us, due: Us, lease: Us) -> Steps {
+    pub(super) fn go_on(self, now: Us, due: Us, lease: Us) -> Steps {
         let every = self.renewal.every.min(lease / 3).max(1);
         let next = match due >= self.until {
             true => due,
@@ -90,7 +91,7 @@ impl Hold {
         Some(self.due.max(now.saturating_add(self.lease).min(until)))
     }
 
-    fn take_step(&mut self, now: Us) {
+    pub(super) fn take_step(&mut self, now: Us) {
         self.due = self.stepped(now).expect("it renews itself");
         let Hold { due, lease, .. } = *self;
         self.steps = self.steps.map(|steps| steps.go_on(now, due, lease));

@@ -40,7 +40,7 @@ impl Judge {
             }
             (hold, Some(Reply::Timeout)) => {
                 assert!(hold.is_none(), "it is its own");
-                let busy = waiting || self.held(key).next().is_some();
+                let busy = waiting || self.held(key).next().is_some() || self.is_quarantined();
                 assert!(busy, "a free lock was refused");
             }
             (_, own) => panic!("{own:?} answers no claim"),

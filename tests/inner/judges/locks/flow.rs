@@ -6,7 +6,7 @@ use dflockd::command::{Refusal, Reply, Us};
 use dflockd::locks::Counts;
 
 /// What the judge has seen.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Flow {
     pub queued: u64,
     pub timeouts: u64,

@@ -1,11 +1,12 @@
 //! What changes the fate of a hold from outside its session, as the judge of the lock table sees it: a detach, a break,
 //! a hold that was bound by its lease from the first, and the limit of what one session may hold.
 
-use super::{Act, End, FEW, FEW_ENDS, Hold, Judge, Slot, Who, Wish};
+use super::{Act, End, FEW, FEW_ENDS, Hold, Judge, Key, Slot, Who, Wish};
 use dflockd::command::{Refusal, Reply, SessionId, Terms, Token, Us};
 use dflockd::locks::Locks;
 
 /// A break that goes on: of a key, and of the holds that it had when the break was asked for.
+#[derive(Clone)]
 pub(super) struct Breaking {
     pub by: SessionId,
     key: usize,
@@ -43,6 +44,7 @@ impl Judge {
                     hold.who = Who::Nobody;
                 }
                 (hold.owner, hold.record, hold.detached) = (None, None, true);
+                hold.unclaimed = false;
                 hold.fading = doomed || hold.due <= heard;
             }
             Some(Reply::Refused(Refusal::Error)) => {
@@ -61,7 +63,11 @@ impl Judge {
         key: usize,
         fence: Option<u64>,
         own: Option<Reply>,
+        locks: &Locks,
     ) {
+        if let (Some(fence), Some(Reply::Broken { holds: 1 })) = (fence, own) {
+            self.guess_fence(key, fence, locks);
+        }
         let is_it = |hold: &Hold| {
             let its = |token: Token| fence.is_none_or(|fence| token.fence == fence);
             hold.key == key && (fence.is_none() || hold.token.is_some_and(its))
@@ -94,6 +100,31 @@ impl Judge {
                 });
             }
             _ => panic!("S4: {own:?} answers no break"),
+        }
+    }
+
+    /// A hold with this fence was ended. If that is none which was told, it is one that was granted unheard: as many of
+    /// these are left before it as the table still shows with lower fences.
+    fn guess_fence(&mut self, key: usize, fence: u64, locks: &Locks) {
+        let known: Vec<u64> = (self.held(key))
+            .filter_map(|hold| Some(hold.token?.fence))
+            .collect();
+        if known.contains(&fence) {
+            return;
+        }
+        let Key { space, name, .. } = &self.keys[key];
+        let views = locks.view_tickets(self.now, (*space, name), false, 0);
+        let unheard = views.map(|view| view.fence).filter(|f| !known.contains(f));
+        let unheard: Vec<u64> = unheard.collect();
+        let before = unheard.iter().filter(|&&other| other < fence).count();
+        let is_its = |hold: &Hold| hold.key == key && hold.token.is_none();
+        let sure = |hold: &&Hold| is_its(hold) && !hold.fading;
+        // If all that are left are sure to be, it was none of those that are fading.
+        let all_sure = self.holds.iter().filter(sure).count() > unheard.len();
+        let holds = self.holds.iter_mut();
+        let mut holds = holds.filter(|hold| is_its(hold) && !(all_sure && hold.fading));
+        if let Some(hold) = holds.nth(before) {
+            hold.token = Some(Token { fence, salt: 0 });
         }
     }
 

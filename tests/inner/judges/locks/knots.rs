@@ -3,7 +3,7 @@
 //! released by its end is not stuck, and who was refused because of it was perhaps right to be.
 
 use super::{Act, Hold, Judge, Slot};
-use dflockd::command::{Owner, Refusal, Reply, SessionId, Token, Us, WaitEdge};
+use dflockd::command::{Bound, Owner, Refusal, Reply, SessionId, Token, Us, WaitEdge};
 use dflockd::locks::Locks;
 
 /// What owners are called; one is too long for the inside of a name.
@@ -24,7 +24,7 @@ pub enum Who {
     Claim(usize),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Owners {
     /// By slot: the name that its session has declared.
     names: Vec<Option<usize>>,
@@ -97,14 +97,25 @@ impl Judge {
         }
     }
 
-    /// The session has renewed a hold: it moves there from another of the same owner.
-    pub(super) fn renewed(&mut self, by: SessionId, key: usize, token: Token, lease: Us) {
+    /// The session has renewed a hold: it moves there from another of the same owner, or from nobody if that died with the
+    /// server.
+    pub(super) fn renewed(
+        &mut self,
+        by: SessionId,
+        (key, token): (usize, Token),
+        lease: Us,
+        bound: Bound,
+    ) {
         let who = self.who(by);
         let hold = self.holds.iter_mut().find(|hold| hold.is(key, token));
         let hold = hold.expect("it was just found");
-        let is_its = matches!(who, Who::Name(_)) && hold.who == who;
+        let takes = bound == Bound::Session;
+        let is_its = takes && matches!(who, Who::Name(_)) && hold.who == who;
         if hold.owner != Some(by) && is_its && !hold.detached {
             (hold.owner, hold.record) = (Some(by), None);
+        }
+        if takes && std::mem::take(&mut hold.unclaimed) {
+            (hold.owner, hold.who) = (Some(by), who);
         }
         hold.due = self.now.saturating_add(lease);
         if hold.steps.is_some() {

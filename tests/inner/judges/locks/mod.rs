@@ -9,6 +9,7 @@ mod claims;
 mod flow;
 mod force;
 mod knots;
+mod lives;
 mod phases;
 mod survey;
 mod views;
@@ -24,6 +25,7 @@ use flow::Flow;
 use force::Breaking;
 use knots::Owners;
 pub use knots::{NAMES, Who};
+use lives::Life;
 use phases::Record;
 use survey::Survey;
 
@@ -50,6 +52,7 @@ pub enum Slot {
     Closing(SessionId),
 }
 
+#[derive(Clone)]
 pub struct Hold {
     pub key: usize,
     /// None while nobody was told of it.
@@ -63,6 +66,8 @@ pub struct Hold {
     pub who: Who,
     /// It is bound by its lease alone.
     pub detached: bool,
+    /// Its session died with the server: it passes to the one that renews it.
+    unclaimed: bool,
     since: Us,
     /// In which step it began.
     begun: u64,
@@ -77,6 +82,7 @@ pub struct Hold {
     note: Option<&'static [u8]>,
 }
 
+#[derive(Clone)]
 struct Wait {
     key: usize,
     id: SessionId,
@@ -109,6 +115,7 @@ struct Wish {
     lease: Us,
 }
 
+#[derive(Clone)]
 pub struct Judge {
     settings: Settings,
     pub keys: Vec<Key>,
@@ -147,6 +154,7 @@ pub struct Judge {
     ended: Vec<Ended>,
     cancel: Option<Cancel>,
     step: u64,
+    life: Life,
     flow: Flow,
     owners: Owners,
     /// What the table said of its keys after the last command.
@@ -198,9 +206,15 @@ impl Judge {
             ended: Vec::new(),
             cancel: None,
             step: 0,
+            life: Life::default(),
             flow: Flow::default(),
             owners: Owners::new(slots),
         }
+    }
+
+    /// The latest time that it has seen.
+    pub fn now(&self) -> Us {
+        self.now
     }
 
     /// Whether the session has a request that is not answered.
@@ -236,7 +250,7 @@ impl Judge {
         replies.truncate(replies.len() - usize::from(own.is_some()));
         self.note_own(own);
         self.begin_knots();
-        let entering = self.begin(from, act, own);
+        let entering = self.begin(from, act, own, locks);
         for (id, reply) in replies {
             self.hear(id, reply, act);
         }
@@ -273,7 +287,13 @@ impl Judge {
 
     /// What the command ends by itself, or from now on may end. For an acquire and an enqueue: why it must not
     /// enter the key, if there is a reason.
-    fn begin(&mut self, from: SessionId, act: &Act, own: Option<Reply>) -> Result<Wish, Refusal> {
+    fn begin(
+        &mut self,
+        from: SessionId,
+        act: &Act,
+        own: Option<Reply>,
+        locks: &Locks,
+    ) -> Result<Wish, Refusal> {
         match *act {
             Act::Acquire {
                 key, limit, lease, ..
@@ -306,7 +326,7 @@ impl Judge {
                 return self.enter(key, limit, lease);
             }
             Act::Detach { key, token } => self.detached(key, token, own),
-            Act::Break { key, fence } => self.broken(from, key, fence, own),
+            Act::Break { key, fence } => self.broken(from, key, fence, own, locks),
             Act::Claim { key, .. } => return self.enter(key, 1, Some(self.settings.claim_lease)),
             Act::Yield { key, name } => self.yielded(key, name, own),
             Act::Wait { .. } | Act::Declare { .. } => {}
@@ -315,12 +335,17 @@ impl Judge {
                 self.end_holds(End::Otherwise, |hold| hold.is(key, token) && was);
                 self.released += u64::from(was);
             }
-            Act::Renew { key, token, lease } => {
+            Act::Renew {
+                key,
+                token,
+                lease,
+                bound,
+            } => {
                 let lease = lease.unwrap_or(self.settings.default_lease);
                 let found = self.token_is_held(key, token, own, Reply::Renewed { lease });
                 self.note_renewal(found);
                 if found {
-                    self.renewed(from, key, token, lease);
+                    self.renewed(from, (key, token), lease, bound);
                 }
             }
             Act::TakeBack { key, token } => self.taken_back(key, token),
@@ -349,6 +374,9 @@ impl Judge {
         let over = |due: Us| due <= heard;
         let ends = |wait: &&Wait| wait.end().is_some_and(over) || self.draining;
         self.ends += self.waits.iter().filter(ends).count() + self.ghosts.len();
+        if self.life.opening && !self.is_quarantined() {
+            self.ends += self.waits.len();
+        }
         self.waits.retain(|wait| !wait.kept.is_some_and(over));
         self.take_steps(None, heard);
     }
@@ -412,7 +440,8 @@ impl Judge {
     }
 
     fn close(&mut self, id: SessionId) {
-        self.ends += self.owns(id).count() + 1;
+        let waits = self.waits.iter().filter(|wait| wait.id == id).count();
+        self.ends += self.owns(id).count() + waits + 1;
         self.slots[id.slot() as usize] = Slot::Closing(id);
         self.lost.retain(|&(session, _)| session != id);
         let ghosts = &mut self.ghosts;
@@ -529,6 +558,7 @@ impl Judge {
         recorded: bool,
     ) {
         assert!(!self.draining, "nothing is granted any more");
+        self.judge_begin();
         let limit = self.survey.limit(key).expect("the key is there") as usize;
         let sure = self.held(key).filter(|hold| !hold.fading).count();
         assert!(sure < limit, "S1: no slot is free");
@@ -541,6 +571,7 @@ impl Judge {
             owner: Some(id),
             who: self.who(id),
             detached: false,
+            unclaimed: false,
             since: self.now,
             begun: self.step,
             fading: false,
@@ -605,6 +636,7 @@ impl Judge {
         let waiting = self.waits.iter().filter(|w| w.key == wish.key).count();
         let ghosts = self.ghosts.iter().filter(|g| g.1 == wish.key).count();
         let free = waiting == 0 && self.held(wish.key).count() < wish.limit as usize;
+        let free = free && !self.is_quarantined();
         let most = self.settings.max_waiters as usize;
         if own == Some(Reply::Refused(Refusal::MaxWaiters)) {
             assert!(
@@ -656,6 +688,7 @@ impl Judge {
                 assert!(!self.waits.iter().any(waits), "S4: a wait has no end");
                 assert!(!self.slots.iter().any(closing), "S9: a close has no end");
                 self.end_breaks();
+                self.life.opening &= self.is_quarantined();
             } else {
                 // What closing sessions that keep their holds have left is not known.
                 self.ends += self.slots.iter().filter(|slot| closing(slot)).count() * FEW_ENDS;
@@ -664,14 +697,16 @@ impl Judge {
         for wait in &self.waits {
             let limit = self.survey.limit(wait.key).expect("its key is there");
             let full = self.held(wait.key).count() >= limit as usize;
-            assert!(full || self.draining, "somebody waits for a free slot");
+            let served = !self.draining && !self.life.opening;
+            assert!(full || !served, "somebody waits for a free slot");
         }
         let dues = self.holds.iter().filter(|h| !h.fading);
         let dues = dues.map(|h| h.steps.map_or(h.due, |steps| steps.next));
         let waits = self.waits.iter().filter_map(Wait::end);
         let idle = self.survey.idle_since().min();
         let idle = idle.map(|since| since.saturating_add(self.settings.max_idle));
-        let first = dues.chain(waits).chain(idle).min();
+        let opens = self.is_quarantined().then_some(self.settings.opens);
+        let first = dues.chain(waits).chain(idle).chain(opens).min();
         let wakes = first.is_none() || deadline.is_some_and(|due| Some(due) <= first);
         assert!(wakes, "it sleeps too long");
     }
@@ -680,7 +715,8 @@ impl Judge {
     fn compare(&mut self, locks: &Locks) {
         let (counts, most) = (locks.counts(), self.holds.len());
         let least = self.holds.iter().filter(|hold| !hold.fading).count();
-        assert_eq!(counts.granted, self.granted, "S11");
+        let begun = (counts.granted, counts.adopted);
+        assert_eq!(begun, (self.granted, self.adopted()), "S11");
         assert_eq!(counts.released, self.released, "S11");
         self.judge_broken(counts.broken);
         self.compare_flow(&counts);

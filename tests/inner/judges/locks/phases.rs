@@ -171,7 +171,8 @@ impl Judge {
 
     /// Who leads the queue of a key with a free slot has it, though nobody waits for it.
     pub(super) fn promote_free(&mut self, key: usize, limit: u32) {
-        while !self.draining && self.held(key).count() < limit as usize {
+        let served = !self.draining && !self.life.opening;
+        while served && self.held(key).count() < limit as usize {
             let first = self.waits.iter().position(|wait| wait.key == key);
             let Some(first) = first.filter(|&first| self.waits[first].due.is_none()) else {
                 break;

@@ -20,7 +20,7 @@ struct Seen {
 }
 
 /// All keys of a run, as the table has listed them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Survey {
     places: [HashMap<Vec<u8>, usize>; 2],
     seen: Vec<Option<Seen>>,
@@ -146,7 +146,8 @@ impl Judge {
                 }
                 (Some(was), Some(seen)) => {
                     // An idle key takes the limit of its next user.
-                    let fixed = match was.idle.is_some() && seen.idle.is_none() {
+                    let taken = seen.idle.is_none() || self.is_quarantined();
+                    let fixed = match was.idle.is_some() && taken && asked.is_some() {
                         true => asked.map(|wish| wish.limit),
                         false => Some(was.limit),
                     };
@@ -170,7 +171,23 @@ impl Judge {
         }
         assert!(made_room <= 1, "one key needs the room of one");
         let count = self.survey.seen.iter().flatten().count();
-        assert!(count <= self.settings.max_locks, "S10");
+        assert!(count <= self.most_keys(), "S10");
+    }
+
+    /// After a restart: the keys of the holds that are carried on are there, with the limits that they had, and nothing
+    /// else. Returns how many they are.
+    pub(super) fn judge_adopted(&self, former: &Former) -> usize {
+        for (key, tally) in self.tallies().into_iter().enumerate() {
+            let seen = self.survey.seen[key].map(|seen| (seen.limit, seen.held, seen.waiting));
+            let limit = former.0[key].map(|was| was.limit);
+            let wanted = (tally.sure > 0).then_some(limit).flatten();
+            assert_eq!(
+                seen,
+                wanted.map(|limit| (limit, tally.sure, 0)),
+                "key {key}"
+            );
+        }
+        self.survey.in_use()
     }
 
     fn tallies(&self) -> Vec<Tally> {
@@ -200,6 +217,8 @@ impl Judge {
             return;
         };
         match was.and_then(|was| was.idle) {
+            // Somebody who does not wait was sent away.
+            Some(_) if asked && self.is_quarantined() => assert_eq!(since, self.now),
             Some(before) => assert_eq!(before, since, "its idle clock was refreshed"),
             None => assert_eq!(since, self.now, "it fell idle with this command"),
         }
@@ -209,7 +228,7 @@ impl Judge {
     /// An idle key has gone though no time has passed: another needed its room.
     fn judge_room(&self, since: Us, former: &Former, wish: Option<Wish>) {
         let new = wish.is_some_and(|wish| former.0[wish.key].is_none());
-        let full = former.0.iter().flatten().count() == self.settings.max_locks;
+        let full = former.0.iter().flatten().count() >= self.settings.max_locks;
         assert!(new && full, "there was room");
         let mut others = self.survey.idle_since();
         assert!(others.all(|other| since <= other), "it was not the longest");

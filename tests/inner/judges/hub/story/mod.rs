@@ -4,6 +4,7 @@
 //! is legal, the judge of the lock table says, command by command; nothing here knows a rule of it.
 
 mod doubts;
+mod lives;
 mod search;
 
 use std::collections::{HashSet, VecDeque};
@@ -17,6 +18,7 @@ use super::Shown;
 use crate::harness::{Call, Entry, apply};
 use crate::judges::locks::{self, Act, Key, Slot};
 use doubts::{delays, exchanges, rivals, stand_ins};
+use lives::Birth;
 use search::{Scene, State};
 
 /// Commands that are tried to explain one call, at most: mostly, before the former calls are doubted, and if nothing else
@@ -115,6 +117,7 @@ impl Turn<'_> {
 
 pub struct Story {
     settings: Settings,
+    birth: Birth,
     pub judge: locks::Judge,
     /// What the judge is shown.
     table: Locks,
@@ -131,8 +134,10 @@ pub struct Story {
 
 impl Story {
     pub fn new(settings: Settings, keys: Vec<Key>, slots: usize) -> Story {
+        let judge = locks::Judge::new(settings.clone(), keys, slots);
         Story {
-            judge: locks::Judge::new(settings.clone(), keys, slots),
+            birth: Birth::first(judge.clone()),
+            judge,
             table: Locks::new(settings.clone()),
             twin: Locks::new(settings.clone()),
             settings,
@@ -491,7 +496,7 @@ impl Story {
 
     /// Whether the same was answered in each turn. Then the twin has done it all.
     fn is_retold(&mut self, former: &[Step]) -> bool {
-        self.twin = Locks::new(self.settings.clone());
+        self.twin = self.beginning();
         self.strayed = false;
         let mut waiting: Vec<SessionId> = Vec::new();
         for step in &mut self.steps {
@@ -513,9 +518,8 @@ impl Story {
 
     /// The judge hears it all again.
     fn swear_again(&mut self) {
-        let (keys, slots) = (self.judge.keys.clone(), self.judge.slots.len());
-        self.judge = locks::Judge::new(self.settings.clone(), keys, slots);
-        self.table = Locks::new(self.settings.clone());
+        self.judge = self.birth.judge.clone();
+        self.table = self.beginning();
         for step in std::mem::take(&mut self.steps) {
             self.swear(step);
         }
@@ -523,7 +527,7 @@ impl Story {
 
     /// The twin has done the story and this path, and nothing else.
     fn go_back(&mut self, path: &[Step]) {
-        self.twin = Locks::new(self.settings.clone());
+        self.twin = self.beginning();
         for step in self.steps.iter().chain(path) {
             if let Some(act) = step.act {
                 apply(

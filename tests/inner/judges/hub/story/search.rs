@@ -234,6 +234,7 @@ impl Story {
         let free = look
             .as_ref()
             .is_none_or(|look| look.waiting == 0 && look.held < limit);
+        let free = free && scene.entry.now >= self.settings.opens;
         if look.is_some_and(|look| look.held > 1 || look.held == 1 && look.span == 0) {
             // Its holds may end first.
             return true;
