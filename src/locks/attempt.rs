@@ -243,9 +243,10 @@ impl Locks {
         self.attempts.slab[attempt].repeated = true;
         self.attempts.slab[attempt].untold = false;
         self.set_due(place, due.max(self.now.saturating_add(lease)), lease, out);
-        self.begin_renewal(place, lease, out);
-        // A renewal that names no lease has this one from now on.
-        self.state_hold(place, out);
+        if !self.begin_renewal(place, lease, out) {
+            // A renewal that names no lease has this one from now on.
+            self.state_hold(place, out);
+        }
         self.terms_of(place).0 - self.now
     }
 

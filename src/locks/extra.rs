@@ -54,19 +54,23 @@ impl Locks {
     }
 
     /// The hold begins, or its client was heard of: if it renews itself, the time for that begins anew, with steps of
-    /// this lease.
-    pub(super) fn begin_renewal(&mut self, place: u32, lease: Us, out: &mut Outbox) {
+    /// this lease. Returns whether it does.
+    pub(super) fn begin_renewal(&mut self, place: u32, lease: Us, out: &mut Outbox) -> bool {
         let Ticket { member, .. } = self.tickets[place];
         let (attempt, now) = (self.attempt_of(member), self.now);
         let Some(extra) = self.extra_mut(attempt) else {
-            return;
+            return false;
         };
-        let Some(renewal) = extra.renewal else { return };
+        let Some(renewal) = extra.renewal else {
+            return false;
+        };
         extra.end = extra.end.max(now.saturating_add(lease));
         extra.until = extra.end.max(now.saturating_add(renewal.within));
         extra.step = lease;
         let due = extra.next_step(now);
         self.set_due(place, due, lease, out);
+        self.state_hold(place, out);
+        true
     }
 
     /// A place that was kept is a hold now: it renews itself from the next repeat on, if it does.

@@ -14,6 +14,9 @@ use crate::base::slab::NIL;
 use crate::command::{Bound, Us};
 use crate::facts::{Facts, Held, Outbox, Unfit};
 
+/// Bytes of holds that are stated again in one turn, but for the last of them: a name or a note may be long.
+const RESTATED_A_TURN: usize = 128 * 1024;
+
 impl Locks {
     /// Makes the hold again, at the time `now`. To be called before the first command, for each hold in the order of
     /// their fences. A hold of which no client knows is dropped. The key is made even if there are too many.
@@ -63,16 +66,19 @@ impl Locks {
         Ok(())
     }
 
-    /// States up to `count` holds again, from this place of a ticket on. Returns the place to go on from, None at the end.
+    /// States up to `count` holds again, from this place of a ticket on, and no more than a turn has time for. Returns the
+    /// place to go on from, None at the end.
     pub fn restate(&self, from: u32, count: u32, facts: &mut Facts) -> Option<u32> {
         let end = from.saturating_add(count).min(self.tickets.places());
-        for place in from..end {
+        let mut place = from;
+        while place < end && facts.bytes().len() < RESTATED_A_TURN {
             if !self.tickets[place].is_vacant() && !self.tickets[place].waits() {
                 let attempt = self.attempt_of(self.tickets[place].member);
                 facts.held(&self.held_at(place, attempt));
             }
+            place += 1;
         }
-        (end < self.tickets.places()).then_some(end)
+        (place < self.tickets.places()).then_some(place)
     }
 
     /// For how long the holds last at most that clients have been told of. Looks at all of them.
@@ -114,14 +120,13 @@ impl Locks {
         let Ticket {
             token, due, member, ..
         } = self.tickets[place];
-        let renews = self
-            .extra(self.attempt_of(member))
-            .is_some_and(|extra| extra.renews().is_some());
-        if renews {
-            return self.state_hold(place, out);
+        if self.attempt_of(member) == NIL {
+            self.note_promise(place, due, &mut out.facts);
+            return out.facts.renewed(token.fence, lease, due);
         }
-        self.note_promise(place, due, &mut out.facts);
-        out.facts.renewed(token.fence, lease, due);
+        self.note_promise(place, self.promised(place), &mut out.facts);
+        let (end, ..) = self.terms_of(place);
+        out.facts.renewed(token.fence, lease, end.max(due));
     }
 
     /// The hold ends.

@@ -225,6 +225,14 @@ impl Keep {
         if now >= self.falls {
             self.falls = now.saturating_add(FALL);
             self.fall(now, hub)?;
+            let removed = self
+                .journal
+                .as_ref()
+                .filter(|journal| !journal.is_in_place());
+            if let Some(fault) = removed.map(Journal::removed) {
+                self.abandon(fault, log)?;
+                hub.set_protection(self.protection());
+            }
         }
         Ok(())
     }

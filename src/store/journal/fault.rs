@@ -23,6 +23,8 @@ enum Why {
     Later(u64, u64),
     /// It belongs to this user.
     Foreign(u32),
+    /// It is not there any more.
+    Gone,
 }
 
 impl Fault {
@@ -39,6 +41,11 @@ impl Fault {
     /// A segment is of a later epoch than the ledger.
     pub(super) fn later(path: &Path, theirs: u64, ours: u64) -> Fault {
         Fault::new(path, Why::Later(theirs, ours))
+    }
+
+    /// It was there, and is not any more.
+    pub(super) fn gone(path: &Path) -> Fault {
+        Fault::new(path, Why::Gone)
     }
 
     /// Another user could change it.
@@ -76,6 +83,10 @@ impl fmt::Display for Fault {
                 f,
                 "{path:?} is of epoch {theirs} of the ledger, which is of epoch {ours}, so an old copy: bring the last \
                  one back; or, if no lease from before can still run, remove the folder of the journal"
+            ),
+            Why::Gone => write!(
+                f,
+                "{path:?} was removed while the server ran: find out what did that"
             ),
             Why::Foreign(user) => write!(
                 f,

@@ -165,7 +165,15 @@ impl Journal {
             floor,
             before: 0,
         };
-        let map = make(&folder, &head)?;
+        let map = match make(&folder, &head) {
+            Ok(map) => map,
+            // Perhaps what was moved aside takes the room.
+            Err(fault) => {
+                let old = lock.old();
+                disk::remove_all(&old).map_err(Fault::cannot("remove", &old))?;
+                make(&folder, &head).map_err(|_| fault)?
+            }
+        };
         Ok(Journal {
             lock,
             map,
@@ -276,7 +284,20 @@ impl Journal {
     /// It cannot be moved aside. It is marked as given up all the same, so no later process uses it either.
     pub fn abandon(mut self) -> Result<(), Fault> {
         segment::give_up(&mut self.map);
-        self.lock.set_aside()
+        self.lock.set_aside()?;
+        // It may be why the disk is full. What cannot be removed is in nobody's way.
+        let _ = disk::remove_all(&self.lock.old());
+        Ok(())
+    }
+
+    /// Whether its last segment is still where the next process looks for it.
+    pub fn is_in_place(&self) -> bool {
+        segment::path(&self.lock.folder(), self.head.number).exists()
+    }
+
+    /// Somebody has removed it.
+    pub fn removed(&self) -> Fault {
+        Fault::gone(&self.lock.folder())
     }
 
     fn appended(&self) -> u64 {
@@ -349,9 +370,13 @@ impl Lock {
         self.run_dir.join("journal")
     }
 
+    fn old(&self) -> PathBuf {
+        self.run_dir.join("journal.old")
+    }
+
     /// The folder is `journal.old` from now on, if there is one.
     fn set_aside(&self) -> Result<(), Fault> {
-        let (folder, old) = (self.folder(), self.run_dir.join("journal.old"));
+        let (folder, old) = (self.folder(), self.old());
         disk::remove_all(&old).map_err(Fault::cannot("remove", &old))?;
         match disk::rename(&folder, &old) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
