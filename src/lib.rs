@@ -38,7 +38,8 @@
 //!   the records, `owner.rs` says whose they are and moves them to another session, `knot.rs` finds deadlocks,
 //!   `slices.rs` ends what is due and cuts what may be long, `idle.rs` forgets unused keys, `crowd.rs` indexes large
 //!   semaphores, `view.rs` is what listings show, `event.rs` what a log is told, `secret.rs` hashes, `counts.rs`
-//!   counts.
+//!   counts. `recover.rs` makes a table from facts and states all holds again, `quarantine.rs` grants nothing for a
+//!   while after a start, `spans.rs` knows the longest lease that is out.
 //! - **[`signals`]**, beside it, is who listens to what: `patterns.rs` is the tree of patterns, `emission.rs` one
 //!   signal's way to its listeners.
 //! - **[`hub`]** joins sessions, faces and the two tables. `mod.rs` is what the server calls; `execute.rs` turns bytes
@@ -47,19 +48,21 @@
 //!   `budget.rs` is what waits of signals for all readers together; `life.rs` is how a session ends; `session.rs` is
 //!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs`,
 //!   `show.rs` and `status.rs` write one each from what `view.rs` lets them look at; `rest` carries HTTP requests out;
-//!   `post.rs` is signals on their way; `counts.rs` is the snapshot of all counts, `metrics.rs` gives it to a scraper,
-//!   `answer_counts.rs` counts answers to HTTP requests, `refusals.rs` and `event.rs` are what the log is to be told. Here
-//!   and in both tables `check.rs` has the invariants, for tests.
+//!   `post.rs` is signals on their way; `keep.rs` gives facts to the server and takes holds back; `counts.rs` is the
+//!   snapshot of all counts, `metrics.rs` gives it to a scraper, `answer_counts.rs` counts answers to HTTP requests,
+//!   `refusals.rs` and `event.rs` are what the log is to be told. Here and in both tables `check.rs` has the
+//!   invariants, for tests.
 //! - **[`wire`]** is the faces. `mod.rs` has the one table of what they differ in; [`wire::text`], [`wire::distlockd`]
 //!   and [`wire::http`] are their bytes, and the status page and the description of the REST face lie beside the last.
 //!   [`wire::json`] is what listings write, [`wire::metrics`] what a scraper reads, [`wire::ask`] is the client's end
 //!   of the line protocol.
-//! - **[`server`]** is the loop. `doors.rs` listens and accepts with what `world.rs` has of the rest; `limits.rs` counts
-//!   connections, `socket.rs` reads and writes when an edge says so, over the plain or TLS `stream.rs`. `tls.rs` is the
-//!   certificate in force, `clients.rs` says which certificates of clients are good, `handshakes.rs` and
-//!   `handshake_queue.rs` let clients agree on them without holding up others. `turns.rs` notices a turn that comes too
-//!   late, `reload.rs` reads token files again, `manager.rs` tells a service manager how the server is; `refusals.rs`
-//!   and `trail.rs` log what was refused and what happened to locks.
+//! - **[`server`]** is the loop. `settings.rs` gives the inner rings what options say, `keep.rs` keeps facts before any
+//!   byte that follows from them leaves, and begins with what was kept. `doors.rs` listens and accepts with what
+//!   `world.rs` has of the rest; `limits.rs` counts connections, `socket.rs` reads and writes when an edge says so,
+//!   over the plain or TLS `stream.rs`. `tls.rs` is the certificate in force, `clients.rs` says which certificates of
+//!   clients are good, `handshakes.rs` and `handshake_queue.rs` let clients agree on them without holding up others.
+//!   `turns.rs` notices a turn that comes too late, `reload.rs` reads token files again, `manager.rs` tells a service
+//!   manager how the server is; `refusals.rs` and `trail.rs` log what was refused and what happened to locks.
 //! - **[`store`]** is what outlives the process: `ledger.rs` survives a loss of power, `journal/` carries the holds over a
 //!   restart. There `segment.rs` and `disk.rs` are its bytes and its steps, `read.rs` says whether it is whole, and
 //!   `recovered.rs` which holds it leaves.
@@ -93,8 +96,8 @@
 //!    be long goes on by a slice: ends of many holds, subscriptions of listeners that are gone, signals, listings.
 //! 6. [`hub::Hub::settle`] executes what sessions have ready, until the turn's budget of work is spent. Then the facts of
 //!    the turn go to the [`store`] (`server/keep.rs`), and each marked session is written to once:
-//!    [`hub::Hub::next_write`], [`hub::Hub::wrote`]. A write that fails closes its session, whose locks go to the next in line in the same turn.
-//!    This step repeats until nothing is left to be written.
+//!    [`hub::Hub::next_write`], [`hub::Hub::wrote`]. A write that fails closes its session, whose locks go to the next in
+//!    line in the same turn. This step repeats until nothing is left to be written.
 //!
 //! No call goes back up a ring.
 //!
@@ -115,6 +118,8 @@
 //!   It is **bound** by its session, or by its lease alone, as after a **detach**.
 //! - **waiter**: a session in the **queue** of a key. **ticket**: the record of one wait or one hold.
 //! - **fence**: the part of a token that rises with every grant; for the resource that the lock guards.
+//! - **fact**: something that happened to a hold, as bytes. The **journal** has all facts, the **ledger** bounds leases
+//!   and fences. In a **quarantine** nothing is granted, because leases from before the start may not be over.
 //! - **owner**: whose waits and holds they are: a session, or all that have declared the same name. Owners that wait
 //!   for each other are in a **knot**, a deadlock.
 //! - **claim**: a hold that an owner takes and gives back by its name, without a session. Its **realm** is where the

@@ -19,7 +19,7 @@ import rooms
 
 WANTED = "etc/systemd/system/multi-user.target.wants/dflockd.service"
 CONFFILE = "etc/default/dflockd"
-STATE = ("var/lib/private/dflockd/journal", "var/lib/dflockd")
+MADE = {"var/lib/dflockd": "var/lib/private/dflockd/ledger", "run/dflockd": "run/private/dflockd/journal/0"}
 
 
 def mount(*arguments):
@@ -97,7 +97,8 @@ def settings(host):
     assert all(line.startswith("#") or not line for line in text.splitlines()), text
     offered = re.findall(r"^#(\w+=\S+)$", text, re.M)
     assert "DFLOCKD_HTTP_PORT=5000" in offered, offered
-    table = host.run("env", *offered, "/usr/bin/dflockd", "--check")
+    folders = ("STATE_DIRECTORY=/var/lib/dflockd", "RUNTIME_DIRECTORY=/run/dflockd")
+    table = host.run("env", *folders, *offered, "/usr/bin/dflockd", "--check")
     # The name of its variable is the source of a setting.
     taken = set(re.findall(r"^\S+ +\S+ +(DFLOCKD_\w+)$", table, re.M))
     assert taken == {setting.split("=")[0] for setting in offered}, table
@@ -135,6 +136,30 @@ def read_by_people(host):
             assert "--" in host.run("env", "HOME=/", "fish", "-c", f"complete -C '{name} --'")
 
 
+def made(host, link):
+    """A folder as systemd makes it for the unit, and a file of the server in it."""
+    file = host.root / MADE[link]
+    file.parent.mkdir(parents=True)
+    file.write_text("x")
+    (host.root / link).symlink_to("private/dflockd")
+
+
+def restarts_only_with_a_journal(host, deb):
+    """What an upgrade asks of systemd, as the administrator's policy is told."""
+    policy = host.root / "usr/sbin/policy-rc.d"
+    policy.unlink(missing_ok=True)
+    policy.write_text('#!/bin/sh\necho "$2 $1" >>/asked\nexit 101\n')
+    policy.chmod(0o755)
+    (host.root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
+    for link, action in zip(MADE, ("start", "restart")):
+        made(host, link)
+        (host.root / "asked").write_text("")
+        installed(host, deb, changed=True)
+        assert (host.root / "asked").read_text() == f"{action} dflockd.service\n", action
+    (host.root / "run/systemd/system").rmdir()
+    policy.unlink()
+
+
 def main(deb, tar=None):
     rooms.alone()
     with tempfile.TemporaryDirectory() as folder:
@@ -154,13 +179,11 @@ def main(deb, tar=None):
             installed(host, deb, changed=True)
             assert (host.root / CONFFILE).read_text() == "DFLOCKD_PORT=7000\n"
             assert not host.has(WANTED)
+            restarts_only_with_a_journal(host, deb)
             # What systemd makes for the service is there as long as the package or its settings are.
-            (host.root / STATE[0]).parent.mkdir(parents=True)
-            (host.root / STATE[0]).write_text("x")
-            (host.root / STATE[1]).symlink_to("private/dflockd")
             host.run("dpkg", "--remove", "dflockd")
             assert not host.has("usr/bin/dflockd")
-            assert host.has(CONFFILE) and host.has(STATE[0])
+            assert host.has(CONFFILE) and all(host.has(file) for file in MADE.values())
             host.run("dpkg", "--purge", "dflockd")
             assert host.traces() == before, host.traces()
         finally:

@@ -13,6 +13,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,13 +35,21 @@ class Image:
     """What an engine would make of the file, with a folder as its context."""
 
     def __init__(self, text, context, root):
-        self.env, self.exposed, self.user, self.entrypoint, self.health = {}, set(), None, None, None
+        self.env, self.exposed, self.user, self.entrypoint, self.health, self.volume = {}, set(), None, None, None, None
         assert instructions(text)[0] == ("FROM", "scratch")
         for name, rest in instructions(text)[1:]:
-            if name == "COPY":
+            if name == "COPY" and rest.startswith("--chown="):
+                owner, source, folder = rest.split()
+                assert os.listdir(context / source) == []
+                (root / folder.strip("/")).mkdir()
+                user, group = owner.removeprefix("--chown=").split(":")
+                os.chown(root / folder.strip("/"), int(user), int(group))
+            elif name == "COPY":
                 *files, folder = rest.split()
                 for file in files:
                     shutil.copy(context / file, root / folder.strip("/") / file)
+            elif name == "VOLUME":
+                self.volume = rest
             elif name == "USER":
                 self.user = rest
             elif name == "ENV":
@@ -67,7 +76,8 @@ def shown():
 def service():
     """The environment and the published ports of compose.yaml, each with the address on the host."""
     described = yaml.safe_load((PACKAGING / "compose.yaml").read_text())
-    assert list(described) == ["services"] and list(described["services"]) == ["dflockd"], described
+    assert list(described) == ["services", "volumes"] and list(described["services"]) == ["dflockd"], described
+    assert described["volumes"] == {"state": None} and described["services"]["dflockd"]["volumes"] == ["state:/state"]
     service = described["services"]["dflockd"]
     context = (PACKAGING / service["build"]["context"]).resolve()
     assert context == ROOT / "target/static/x86_64-unknown-linux-musl", context
@@ -75,7 +85,7 @@ def service():
     dockerfile = os.path.normpath(context / service["build"]["dockerfile"])
     assert dockerfile == str(PACKAGING / "Containerfile"), dockerfile
     harmless = {"image", "build", "restart", "read_only", "cap_drop", "security_opt", "ulimits"}
-    looked_at = {"environment", "ports", "stop_grace_period"}
+    looked_at = {"environment", "ports", "stop_grace_period", "volumes"}
     assert set(service) == harmless | looked_at, set(service)
     assert all(isinstance(value, str) for value in service["environment"].values()), "YAML would change some values"
     grace = int(re.fullmatch(r"(\d+)s", service["stop_grace_period"]).group(1))
@@ -96,16 +106,32 @@ def processes(unshared):
     return int(children[0]), dict(re.findall(r"(\w+):\t(.*)", status))
 
 
+def dies_with_a_lock(command, env):
+    """The token of a lock that is held when a container is killed."""
+    server = rooms.Server(command, env)
+    with socket.create_connection(("127.0.0.1", 6388)) as client:
+        status, token, _ = rooms.ask(client, "l", "kept", "0 300")
+        assert status == "ok", status
+        os.kill(processes(server.process.pid)[0], signal.SIGKILL)
+        assert server.ended() != 0
+    return token
+
+
 def run(image, root, env, is_first):
     # With --userspec chroot gives up what root may, as an engine does for a USER.
     inside = ["setpriv", "--no-new-privs", "chroot", f"--userspec={image.user}", str(root)]
     outside = ["unshare", "--fork", "--kill-child"] + ["--pid"] * is_first
-    server = rooms.Server([*outside, *inside, *image.entrypoint], env)
+    command = [*outside, *inside, *image.entrypoint]
+    token = dies_with_a_lock(command, env)
+    server = rooms.Server(command, env)
     pid, status = processes(server.process.pid)
     assert (status["NSpid"].split()[-1] == "1") is is_first, status["NSpid"]
     user, group = image.user.split(":")
     assert status["Uid"].split() == [user] * 4 and status["Gid"].split() == [group] * 4, status
     assert int(status["CapEff"], 16) == 0 and status["Groups"].strip() in ("", group), status
+    with socket.create_connection(("127.0.0.1", 6388)) as client:
+        assert rooms.ask(client, "l", "kept", "0") == ["timeout"], "the volume has the journal"
+        assert rooms.ask(client, "r", "kept", token) == ["ok"]
     rooms.serves(6388, 5000)
     assert subprocess.run([*inside, *image.health], env=env).returncode == 0, "it is healthy"
     os.kill(pid, signal.SIGTERM)
@@ -122,14 +148,21 @@ def main(binaries):
         root = pathlib.Path(folder)
         root.chmod(0o755)
         image = Image((PACKAGING / "Containerfile").read_text(), pathlib.Path(binaries), root)
-        assert sorted(os.listdir(root)) == ["dflock", "dflockd"]
+        assert sorted(os.listdir(root)) == ["dflock", "dflockd", "state"]
+        assert image.volume == image.env["DFLOCKD_STATE_DIR"] == "/state"
+        # Every container has it: there the server reads which boot it is.
+        (root / "proc").mkdir()
+        subprocess.run(["mount", "-t", "proc", "proc", root / "proc"], check=True)
         assert image.exposed == {6388, 5000}
         # An engine stops a container after 10 seconds, unless compose.yaml says otherwise.
         assert int(image.env["DFLOCKD_SHUTDOWN_TIMEOUT_S"]) < 10
-        for is_first in (False, True):
-            for more in ({}, compose):
-                print(f"as process 1: {is_first}, with the environment of compose.yaml: {bool(more)}", flush=True)
-                run(image, root, {"PATH": os.environ["PATH"], **image.env, **more}, is_first)
+        try:
+            for is_first in (False, True):
+                for more in ({}, compose):
+                    print(f"as process 1: {is_first}, with the environment of compose.yaml: {bool(more)}", flush=True)
+                    run(image, root, {"PATH": os.environ["PATH"], **image.env, **more}, is_first)
+        finally:
+            subprocess.run(["umount", "--lazy", root / "proc"], check=True)
     print("the image serves")
 
 

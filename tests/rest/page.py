@@ -10,6 +10,7 @@ page that it has just opened.
 import json
 import signal
 import sys
+import tempfile
 import time
 
 from browser import Browser
@@ -447,6 +448,14 @@ def says_what_the_server_is_up_to(browser, binary):
         desk.says("state", "Live")
         desk.says("news", "has restarted")
         desk.says("empty", "No lock is held")
+    # What it keeps for the next start, and what it does after one of which it only knows how long to wait.
+    with tempfile.TemporaryDirectory() as folder:
+        with Server(binary, "--fence-state-file", folder + "/ledger", **ports):
+            desk.says("facts", "after a restart nothing is granted until all leases have ended")
+        with Server(binary, "--state-dir", folder, **ports):
+            desk.says("state", "Quarantine")
+            desk.says("banner", "nothing is granted for 6")
+            browser.until("return !document.getElementById('facts').textContent.includes('restart')")
 
 
 def asks_nobody_else_and_breaks_no_rule(browser, server):

@@ -23,6 +23,9 @@ use std::time::Instant;
 
 use crate::daemon::{PATIENCE, free_port, tools};
 
+/// What a server logs first that keeps nothing.
+pub const FORGETS: &str =
+    "0  2026-11-21T01:36:08.123Z info dflockd restart protection=none holds=0 opens_in_s=0";
 pub const READY: &str = "0  2026-11-21T01:36:08.123Z info dflockd listening addr=127.0.0.1:6388";
 
 /// Runs the dialogues among the blocks, each against a server of its own, and counts them.
@@ -115,7 +118,7 @@ impl Desk {
 
     /// In a terminal that no dialogue knows there is a server.
     pub fn with_server() -> Desk {
-        Desk::with(&["0$ dflockd", READY])
+        Desk::with(&["0$ dflockd", FORGETS, READY])
     }
 
     /// The same, and it speaks HTTP too.
@@ -124,7 +127,13 @@ impl Desk {
         let listens = listens.replace("6388", "5000");
         let (begin, _) = READY.split_once("listening").expect("it listens");
         let settings = format!("{begin}settings http-port=5000");
-        Desk::with(&["0$ dflockd --http-port 5000", &listens, READY, &settings])
+        Desk::with(&[
+            "0$ dflockd --http-port 5000",
+            FORGETS,
+            &listens,
+            READY,
+            &settings,
+        ])
     }
 
     fn with(lines: &[&str]) -> Desk {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::daemon::tools;
-use crate::desk::{READY, dflockd, run_dialogues};
+use crate::desk::{FORGETS, READY, dflockd, run_dialogues};
 use dflockd::config::{Flag, OPTIONS, help};
 #[cfg(feature = "http")]
 use dflockd::wire::{http::route::PATHS, metrics};
@@ -24,11 +24,12 @@ fn the_readme_begins_with_a_build_of_both_programs() {
     let readme = read("README.md");
     let blocks = markdown_blocks(&readme);
     let lines: Vec<_> = blocks[0].lines().collect();
-    let [build, start, ready] = lines[..] else {
+    let [build, start, forgets, ready] = lines[..] else {
         panic!("{lines:?}");
     };
     assert_eq!(build, "$ cargo build --release");
     assert_eq!(start, "$ target/release/dflockd");
+    assert!(FORGETS.ends_with(forgets), "{forgets}");
     assert!(READY.ends_with(ready), "{ready}");
     assert!(readme.contains("`PATH=$PWD/target/release:$PATH`"));
 }
@@ -346,8 +347,8 @@ fn no_page_mentions_an_option_that_does_not_exist() {
                 let Some(name) = word.strip_prefix("--").filter(|name| !name.contains("--")) else {
                     continue;
                 };
-                // The one of systemctl.
-                let exists = name == "now"
+                // Those of systemctl and of an image.
+                let exists = ["now", "chown"].contains(&name)
                     || clients.contains(word)
                     || OPTIONS.iter().any(|option| {
                         option.name == name || name.strip_prefix("no-") == Some(option.name)
@@ -479,7 +480,7 @@ fn names(items: &[(String, String)]) -> BTreeSet<String> {
 }
 
 /// The fenced blocks of a Markdown text.
-fn markdown_blocks(text: &str) -> Vec<String> {
+pub fn markdown_blocks(text: &str) -> Vec<String> {
     let parts = text.split("\n```").skip(1).step_by(2);
     parts
         .map(|block| {

@@ -6,10 +6,54 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
-use crate::daemon::{eventually, tools};
-use crate::desk::{Desk, READY};
-use crate::docs::{mdoc_blocks, read, section};
+use crate::daemon::{eventually, free_port, tools};
+use crate::desk::{Desk, FORGETS, READY, Room};
+use crate::docs::{markdown_blocks, mdoc_blocks, read, section};
 use crate::stage::{is_alive, signal};
+
+#[test]
+fn the_server_of_the_readme_is_killed_and_its_lock_goes_on() {
+    if !tools::has("bash", "bash") {
+        return;
+    }
+    let blocks = markdown_blocks(&read("README.md"));
+    let block = blocks.iter().find(|block| block.contains("kill -9 %1"));
+    let lines = block.expect("there is one").lines();
+    let (typed, answers): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("$ "));
+    let typed: Vec<_> = typed.iter().map(|line| &line[2..]).collect();
+    // Jobs have numbers only with `set -m`, and a terminal would show the messages. A person types the third line when the
+    // second has its lock.
+    let is_held = "for n in $(seq 100); do dflock -n deploy true; [ $? = 1 ] && break; done";
+    let script = typed.join("\n").replace("sleep 9", "sleep 3");
+    let script = script.replace("kill -9", &format!("{is_held}; kill -9"));
+    let script = format!("set -m; exec 2>messages\n{script}\nkill $(jobs -p)\nwait");
+    let (room, port) = (Room::new(), free_port());
+    let mut shell = room.shell("bash", &script);
+    shell.env("DFLOCKD_PORT", port.to_string());
+    shell.env("DFLOCK_SERVER", format!("127.0.0.1:{port}"));
+    let output = shell.output().expect("the shell runs");
+    let text = String::from_utf8(output.stdout).expect("it is UTF-8");
+    let fences: Vec<u64> = text
+        .lines()
+        .zip(&answers)
+        .map(|(line, wanted)| {
+            let fence_of = |line: &str| {
+                line.rsplit_once(' ')
+                    .map(|(text, fence)| (text.to_string(), fence.parse().ok()))
+            };
+            let ((text, fence), (wanted, _)) = (
+                fence_of(line).expect("a fence"),
+                fence_of(wanted).expect("a fence"),
+            );
+            assert_eq!(text, wanted);
+            fence.expect("a number")
+        })
+        .collect();
+    assert!(
+        fences.len() == 2 && fences.is_sorted_by(|a, b| a < b),
+        "{text}"
+    );
+}
 
 #[test]
 fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
@@ -21,7 +65,7 @@ fn the_scripts_of_the_clients_page_get_their_lock_and_give_it_back() {
             continue;
         }
         let mut desk = Desk::new();
-        for line in ["0$ dflockd", READY] {
+        for line in ["0$ dflockd", FORGETS, READY] {
             desk.act(line).expect("the server starts");
         }
         for name in ["a.log", "b.log", "notes.txt", "c.log", "d.log"] {
