@@ -166,7 +166,7 @@ impl Keeper {
                 Step::Wait(until) => self.sleep(until),
                 Step::Renew => self.renew(now),
                 Step::Connect => self.connect(now),
-                Step::Overdue if self.mute.len() < MUTE_MAX => {
+                Step::Overdue if self.mute.len() < MUTE_MAX || self.makes_room(now) => {
                     self.set_aside();
                     self.connect(now);
                 }
@@ -244,6 +244,18 @@ impl Keeper {
             let matters = is_bound || now < path.sent.saturating_add(wish);
             matters && !path.link.is_ended()
         });
+    }
+
+    /// Closes mute connections that the hold is hardly with, and returns whether one more may be kept. Without an owner
+    /// the hold is with the first of them, if with any: the later ones have had a lease to be the first that was heard.
+    fn makes_room(&mut self, now: Us) -> bool {
+        let (wish, is_bound) = (self.wish, self.owner.is_none());
+        let mut is_first = true;
+        self.mute.retain(|path| {
+            let matters = path.heard.is_none() && now < path.sent.saturating_add(wish);
+            std::mem::take(&mut is_first) && is_bound || matters
+        });
+        self.mute.len() < MUTE_MAX
     }
 
     /// The next answer on the connection in use, and the question that it answers.
