@@ -206,6 +206,14 @@ impl Daemon {
         End { status, out, log }
     }
 
+    /// Kills it with SIGKILL. Its end has a status only if it had ended by itself before.
+    #[allow(dead_code, reason = "one program does so")]
+    pub fn kill(mut self) -> End {
+        // It fails only if the child has ended already.
+        let _ = self.child.kill();
+        self.end()
+    }
+
     /// Waits for the next event in the log with this name.
     pub fn event(&mut self, name: &str) -> String {
         loop {
