@@ -431,3 +431,33 @@ fn a_journal_stays_short_and_has_all_holds_after_many_sweeps() {
         client.says("n", &format!("held{n}"), token, "ok 33");
     }
 }
+
+#[test]
+fn clients_that_take_all_descriptors_do_not_take_the_journal() {
+    let folder = Folder::new("descriptors");
+    let limit = 40;
+    let script = format!("ulimit -n {limit}; exec \"$0\" --port 0 --state-dir \"$1\"");
+    let mut command = crate::daemon::shell(&script);
+    command.arg(folder.path());
+    let daemon = Daemon::launch(command).expect("it starts");
+    let mut client = daemon.connect();
+    let token = client.takes("held");
+    let crowd: Vec<_> = (0..limit).map(|_| daemon.connect()).collect();
+    eventually("all are taken", || daemon.is_full(limit));
+    let segments = || fs::read_dir(folder.of("journal")).unwrap().count();
+    let key = "k".repeat(250);
+    while segments() < 3 {
+        client.send(format!("e\n{key}\n\n"));
+        let token = client
+            .line()
+            .split(' ')
+            .nth(1)
+            .expect("acquired")
+            .to_string();
+        client.says("r", &key, token.trim(), "ok");
+    }
+    drop(crowd);
+    kill(daemon);
+    let daemon = folder.start(&[]);
+    daemon.connect().says("n", "held", &token, "ok 33");
+}

@@ -451,7 +451,7 @@ def says_what_the_server_is_up_to(browser, binary):
     # What it keeps for the next start, and what it does after one of which it only knows how long to wait.
     with tempfile.TemporaryDirectory() as folder:
         with Server(binary, "--fence-state-file", folder + "/ledger", **ports):
-            desk.says("facts", "after a restart nothing is granted until all leases have ended")
+            desk.says("facts", "a restart waits for all leases")
         with Server(binary, "--state-dir", folder, **ports):
             desk.says("state", "Quarantine")
             desk.says("banner", "nothing is granted for 6")

@@ -90,7 +90,7 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Lock {
     run_dir: PathBuf,
-    _file: File,
+    file: File,
 }
 
 /// The journal that facts are appended to.
@@ -117,6 +117,8 @@ pub struct Journal {
     needed: u64,
     /// A fact could not be appended, so no other may be.
     has_failed: bool,
+    /// Keeps a descriptor for the next segment: clients may have taken all others by then.
+    spare: Option<File>,
 }
 
 impl Journal {
@@ -174,6 +176,7 @@ impl Journal {
                 make(&folder, &head).map_err(|_| fault)?
             }
         };
+        let spare = lock.spare();
         Ok(Journal {
             lock,
             map,
@@ -186,6 +189,7 @@ impl Journal {
             first: 1,
             needed: 1,
             has_failed: false,
+            spare,
         })
     }
 
@@ -199,6 +203,7 @@ impl Journal {
         let map = disk::open(&path).and_then(|file| disk::map(&file));
         let map = map.map_err(Fault::cannot("map", &path))?;
         let (used, swept) = (recovered.used(), recovered.swept());
+        let spare = lock.spare();
         Ok(Journal {
             lock,
             map,
@@ -211,6 +216,7 @@ impl Journal {
             first: recovered.first(),
             needed: swept.segment.max(recovered.first()),
             has_failed: false,
+            spare,
         })
     }
 
@@ -284,6 +290,7 @@ impl Journal {
     /// It cannot be moved aside. It is marked as given up all the same, so no later process uses it either.
     pub fn abandon(mut self) -> Result<(), Fault> {
         segment::give_up(&mut self.map);
+        drop(self.spare.take());
         self.lock.set_aside()?;
         // It may be why the disk is full. What cannot be removed is in nobody's way.
         let _ = disk::remove_all(&self.lock.old());
@@ -339,7 +346,9 @@ impl Journal {
             before: self.used as u64,
             ..self.head
         };
+        drop(self.spare.take());
         let next = make(&self.lock.folder(), &head)?;
+        self.spare = self.lock.spare();
         segment::follow(&mut self.map);
         self.map = next;
         self.before += head.before;
@@ -358,16 +367,18 @@ impl Lock {
         let is_ours = lock::take(&file).map_err(Fault::cannot("lock", &path))?;
         let run_dir = run_dir.into();
         match is_ours {
-            true => Ok(Lock {
-                run_dir,
-                _file: file,
-            }),
+            true => Ok(Lock { run_dir, file }),
             false => Err(Fault::taken(&path)),
         }
     }
 
     fn folder(&self) -> PathBuf {
         self.run_dir.join("journal")
+    }
+
+    /// Another descriptor, if there is one.
+    fn spare(&self) -> Option<File> {
+        self.file.try_clone().ok()
     }
 
     fn old(&self) -> PathBuf {
