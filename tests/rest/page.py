@@ -413,7 +413,7 @@ def says_what_the_server_is_up_to(browser, binary):
         holder = server.line("l", "leader", "10 600")
         desk = Desk(browser, server)
         desk.says("state", "Live")
-        desk.says("facts", "a restart forgets all locks")
+        desk.says("facts", "restarts forget locks")
         desk.says("deadlocks", "0")
         # Nothing was granted since the page is open, so there is no mean.
         desk.says("waitmost", "no grant in")
@@ -451,7 +451,7 @@ def says_what_the_server_is_up_to(browser, binary):
     # What it keeps for the next start, and what it does after one of which it only knows how long to wait.
     with tempfile.TemporaryDirectory() as folder:
         with Server(binary, "--fence-state-file", folder + "/ledger", **ports):
-            desk.says("facts", "a restart waits for all leases")
+            desk.says("facts", "restarts wait for leases")
         with Server(binary, "--state-dir", folder, **ports):
             desk.says("state", "Quarantine")
             desk.says("banner", "nothing is granted for 6")
