@@ -116,7 +116,7 @@ impl Hub {
             Route::Ready if self.locks.opens_in(self.now) > 0 => {
                 let seconds = self.locks.opens_in(self.now).div_ceil(SECOND);
                 let why = format!(
-                    "leases of before the restart may not be over: nothing is granted for {seconds} s"
+                    "leases from before the restart may not be over: nothing is granted for {seconds} s"
                 );
                 self.refuse(slot, &exchange, &Problem::new("quarantine", why));
             }
