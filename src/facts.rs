@@ -255,7 +255,9 @@ impl Facts {
         fixed[48..56].copy_from_slice(&held.since.to_le_bytes());
         self.bytes.extend_from_slice(&fixed);
         self.bytes.extend_from_slice(name);
-        self.bytes.extend_from_slice(owner);
+        if !owner.is_empty() {
+            self.bytes.extend_from_slice(owner);
+        }
         for word in held.attempt.iter().flatten() {
             self.bytes.extend_from_slice(&word.to_le_bytes());
         }
@@ -269,7 +271,9 @@ impl Facts {
                 self.bytes.extend_from_slice(&span.to_le_bytes());
             }
         }
-        self.bytes.extend_from_slice(held.note.unwrap_or_default());
+        if let Some(note) = held.note {
+            self.bytes.extend_from_slice(note);
+        }
         let length = (self.bytes.len() - at - LEN) as u32;
         self.bytes[at..at + LEN].copy_from_slice(&length.to_le_bytes());
         self.count += 1;

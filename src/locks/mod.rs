@@ -206,17 +206,9 @@ impl Locks {
     /// other sessions too, before `from`.
     pub fn apply(&mut self, now: Us, from: SessionId, command: Command, out: &mut Outbox) {
         self.now = self.now.max(now);
-        let default = self.settings.default_lease;
+        let (default, max_lease) = (self.settings.default_lease, self.settings.max_lease);
+        let too_long = Some(Reply::Refused(Refusal::Error));
         let reply = match command {
-            Command::Acquire {
-                lease: Some(lease), ..
-            }
-            | Command::Enqueue {
-                lease: Some(lease), ..
-            }
-            | Command::Renew {
-                lease: Some(lease), ..
-            } if lease > self.settings.max_lease => Some(Reply::Refused(Refusal::Error)),
             Command::Acquire {
                 space,
                 key: name,
@@ -235,6 +227,7 @@ impl Locks {
                     lease,
                 };
                 match bound {
+                    _ if lease > max_lease => too_long,
                     Bound::Session => self.acquire(from, wish, wait, out),
                     Bound::Lease => self.acquire_for(from, (owner, terms), wish, wait, out),
                 }
@@ -246,16 +239,16 @@ impl Locks {
                 lease,
             } => {
                 let lease = lease.unwrap_or(default);
-                Some(self.enqueue(
-                    from,
-                    Wish {
-                        space,
-                        name,
-                        limit,
-                        lease,
-                    },
-                    out,
-                ))
+                let wish = Wish {
+                    space,
+                    name,
+                    limit,
+                    lease,
+                };
+                match lease > max_lease {
+                    true => too_long,
+                    false => Some(self.enqueue(from, wish, out)),
+                }
             }
             Command::Wait { space, key, wait } => self.wait(from, (space, key), wait, out),
             Command::Claim {
@@ -296,7 +289,10 @@ impl Locks {
                 bound,
             } => {
                 let lease = lease.unwrap_or(default);
-                Some(self.renew(from, space, key, token, (lease, bound), out))
+                match lease > max_lease {
+                    true => too_long,
+                    false => Some(self.renew(from, space, key, token, (lease, bound), out)),
+                }
             }
             Command::Detach { space, key, token } => {
                 Some(self.detach(from, (space, key), token, out))
