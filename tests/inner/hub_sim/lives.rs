@@ -1,7 +1,7 @@
 //! The lives of a server in the simulation: it dies in the middle of a turn, and another one goes on with what was kept,
 //! or with nothing and a quarantine.
 
-use dflockd::command::SECOND;
+use dflockd::command::{SECOND, Token};
 use dflockd::facts::Protection;
 use dflockd::hub::Settings;
 
@@ -35,6 +35,11 @@ impl Lives {
             forgets: *dice.pick(&[0, 30, 100]),
             dice,
         }
+    }
+
+    /// Now and then one of these, if there are any.
+    pub fn one_of(&mut self, tokens: &[(usize, Token)]) -> Option<(usize, Token)> {
+        (!tokens.is_empty() && self.dice.chance(30)).then(|| *self.dice.pick(tokens))
     }
 
     /// Whether a server that has stopped comes back.

@@ -1,7 +1,7 @@
 //! The lives of a server in the simulation: its table dies at any moment, what it did last is lost with all that was
 //! answered, and another one goes on with what was kept, or with nothing and a quarantine.
 
-use dflockd::command::{Bound, SECOND, Us};
+use dflockd::command::{Bound, SECOND, Token, Us};
 use dflockd::facts::Facts;
 
 use super::World;
@@ -43,6 +43,11 @@ impl Lives {
             doomed: None,
             dice,
         }
+    }
+
+    /// Now and then one of these, if there are any.
+    pub fn one_of(&mut self, tokens: &[(usize, Token)]) -> Option<(usize, Token)> {
+        (!tokens.is_empty() && self.dice.chance(30)).then(|| *self.dice.pick(tokens))
     }
 
     /// Whether a renewal may give a hold to the session that asks for it. Clients of the REST face ask for no such thing.

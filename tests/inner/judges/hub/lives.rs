@@ -19,7 +19,9 @@ impl Judge {
         }
         let hears = self.open();
         self.hear_all(net, &journal, &hears);
+        self.dies = true;
         self.tell_story(net, &journal);
+        self.dies = false;
     }
 
     /// Whether nothing is granted yet.

@@ -116,6 +116,8 @@ pub struct Judge {
     pub draining: bool,
     /// No connection holds anything any more, and nothing is granted.
     pub last_call: bool,
+    /// The server dies in this turn.
+    dies: bool,
     turn: u64,
     calls: u64,
     now: Us,
@@ -136,6 +138,7 @@ impl Judge {
             shown: Vec::new(),
             draining: false,
             last_call: false,
+            dies: false,
             turn: 0,
             calls: 0,
             now: 0,
@@ -382,6 +385,7 @@ impl Judge {
     /// What a client has to do with the locks in this turn.
     fn part(&mut self, net: &Net, at: usize) -> Part {
         let (may_break, unheard) = (self.may_break(at), self.unheard(net, at));
+        let quarantined = self.is_quarantined();
         let (client, peer) = (&net.clients[at], &mut self.peers[at]);
         let over = peer.is_over(client);
         let leaves = peer.caller.as_ref().is_some_and(|caller| caller.farewell);
@@ -412,6 +416,11 @@ impl Judge {
         let all = peer.come.last().map_or(0, |come| come.1);
         peer.come = vec![(0, all)];
         let asks = std::mem::take(&mut peer.asked);
+        // In a quarantine a request may leave a key, and no word, after its client spoke last.
+        let last = match quarantined && !asks.is_empty() {
+            true => usize::MAX,
+            false => peer.acted,
+        };
         Part {
             id: client.id,
             face: peer
@@ -420,7 +429,8 @@ impl Judge {
                 .map_or(Face::Text, |caller| caller.face),
             asks,
             ends,
-            over: over.then_some(peer.acted),
+            dies: self.dies,
+            over: over.then_some(last),
             blocked: peer.blocked,
             drains: self.draining && peer.caller.is_none(),
             unheard,

@@ -2,8 +2,8 @@
 //! clients were told of is held on, if the facts were kept, by the same token and until the same end; nobody knows of the
 //! rest, and it is gone too. If they were not, all of it is forgotten, and nothing is granted before its leases are over.
 
-use super::{Flow, Hold, Judge, Key, Owners, Slot, Who};
-use dflockd::command::Us;
+use super::{Flow, Hold, Judge, Key, Owners, Slot, Who, Wish};
+use dflockd::command::{Refusal, Reply, Token, Us};
 use dflockd::locks::{Locks, Settings};
 
 /// What the judge knows of the lives before.
@@ -126,9 +126,35 @@ impl Judge {
         self.settings.max_locks.max(self.life.keys)
     }
 
+    /// While more keys are used than there may be, one that falls idle may be a new one to the very request that has found
+    /// its lease over: then there is no room for it.
+    pub(super) fn unless_too_many(
+        &self,
+        entering: Result<Wish, Refusal>,
+        own: Option<Reply>,
+    ) -> Result<Wish, Refusal> {
+        let wish = entering?;
+        let is_new = self.held(wish.key).all(|hold| hold.fading)
+            && self.waits.iter().all(|wait| wait.key != wish.key)
+            && self.settings.max_idle == 0;
+        let too_many = self.survey.in_use() > self.settings.max_locks;
+        match own {
+            Some(Reply::Refused(Refusal::MaxLocks)) if is_new && too_many => Err(Refusal::MaxLocks),
+            _ => Ok(wish),
+        }
+    }
+
     /// S11: how many holds were carried on.
     pub(super) fn adopted(&self) -> u64 {
         self.life.adopted
+    }
+
+    /// What sessions held that died with the server, and nobody else has taken: keys and tokens.
+    pub fn unclaimed(&self) -> Vec<(usize, Token)> {
+        let holds = self.holds.iter().filter(|hold| hold.unclaimed);
+        holds
+            .filter_map(|hold| Some((hold.key, hold.token?)))
+            .collect()
     }
 
     /// Whether a session may go on in another life, as far as it is known what that has. What a closing session leaves

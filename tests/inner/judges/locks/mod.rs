@@ -251,6 +251,7 @@ impl Judge {
         self.note_own(own);
         self.begin_knots();
         let entering = self.begin(from, act, own, locks);
+        let entering = self.unless_too_many(entering, own);
         for (id, reply) in replies {
             self.hear(id, reply, act);
         }

@@ -40,6 +40,8 @@ pub struct Part {
     pub asks: VecDeque<Asked>,
     /// Its connection is over, or will be when its requests are done: answers may be lost.
     pub ends: bool,
+    /// The server dies before it has said all that it would.
+    pub dies: bool,
     /// It is over, after this call at the earliest.
     pub over: Option<usize>,
     /// It leaves so much unread that perhaps nothing more is executed.

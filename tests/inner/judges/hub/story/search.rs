@@ -370,7 +370,7 @@ fn follow(scene: &Scene, state: &State, next: Next, out: &Outbox) -> Option<Stat
         let fits = match answer {
             // It may be told later than it was made.
             Some((call, said)) => *call >= scene.call && spell(part.face, act, reply) == *said,
-            None => part.ends,
+            None => part.ends || part.dies,
         };
         if !fits || !progress.waits {
             return None;
