@@ -1,4 +1,4 @@
-//! The crash loop: clients of all faces compete for few keys, and their server is killed again and again, at any moment of its
+//! The crash loop: clients of all faces compete for locks, and their server is killed again and again, at any moment of its
 //! life and of its start. Now and then it is told to stop, drains, or loses its journal. Not here: what a broken promise is,
 //! which the judge knows. Invariant: at most one server runs, and its clients know of it only when it is ready.
 //!
@@ -166,11 +166,11 @@ impl Report {
 
     #[track_caller]
     fn is_clean(&self) {
+        let (count, seed, kills) = (self.found.len(), self.seed, self.kills);
         let found: Vec<_> = self.found.iter().take(10).collect();
         assert!(
             found.is_empty(),
-            "{} findings, of which {found:#?}",
-            self.found.len()
+            "{count} findings, of which {found:#?}\nSEED={seed} KILLS={kills} cargo test --test crash -- random"
         );
     }
 }
@@ -198,49 +198,40 @@ fn run(site: &Site, kills: u64, is_enough: impl Fn(&[Finding]) -> bool) -> Repor
             board: &board,
             dice: Dice::new(seed, 0),
             certificate: &certificate,
+            losses: 0,
             last_start: Duration::ZERO,
             slowest_start: Duration::ZERO,
         };
         let (start, mut judge, mut found) = (Instant::now(), Judge::default(), Vec::new());
-        let (mut kill, mut losses, mut loss) = (0, 0, 0);
-        while kill < kills && !is_enough(&found) {
-            if kill % LOSS == 0 {
-                loss = kill + reaper.dice.below(LOSS);
-            }
-            if kill == loss && reaper.lose_journal() {
-                losses += 1;
-            }
-            kill += 1;
-            reaper.live_and_die();
-            if kill % ROUND == 0 {
-                found.extend(judge.hear(record.take()));
-            }
-        }
+        let kills = reaper.reap(kills, || {
+            found.extend(judge.hear(record.take()));
+            is_enough(&found)
+        });
         // With nobody left but those who wait, each key is free as soon as the last lease of a client that has died is over.
         let (daemon, _) = reaper.start_with(&[], false);
         board.end();
-        let tallies = clients
-            .into_iter()
-            .map(|client| client.join().expect("no client panics"));
-        let tallies = sums(tallies);
-        let many = flood.join().expect("it does not panic");
+        let tallies = sums(clients.into_iter().map(joined));
+        let many = joined(flood);
         if found.is_empty() {
             all_are_free(&daemon);
         }
         found.extend(judge.hear(record.take()));
-        let (holds, slowest_start, time) = (judge.heard, reaper.slowest_start, start.elapsed());
         Report {
             seed,
-            kills: kill,
-            holds,
+            kills,
+            holds: judge.heard,
             many,
-            losses,
-            slowest_start,
+            losses: reaper.losses,
+            slowest_start: reaper.slowest_start,
             tallies,
             found,
-            time,
+            time: start.elapsed(),
         }
     })
+}
+
+fn joined<T>(client: ScopedJoinHandle<T>) -> T {
+    client.join().expect("no client panics")
 }
 
 struct Ends<'a>(&'a Board);
@@ -289,11 +280,30 @@ struct Reaper<'a> {
     dice: Dice,
     /// The options for TLS.
     certificate: &'a [String],
+    losses: usize,
     last_start: Duration,
     slowest_start: Duration,
 }
 
 impl Reaper<'_> {
+    /// Kills so often, or until enough is found. Returns how often it has.
+    fn reap(&mut self, kills: u64, mut is_enough: impl FnMut() -> bool) -> u64 {
+        let mut loss = 0;
+        for kill in 0..kills {
+            if kill % LOSS == 0 {
+                loss = kill + self.dice.below(LOSS);
+            }
+            if kill == loss {
+                self.lose_journal();
+            }
+            self.live_and_die();
+            if kill % ROUND == ROUND - 1 && is_enough() {
+                return kill + 1;
+            }
+        }
+        kills
+    }
+
     /// One life of the server.
     fn live_and_die(&mut self) {
         match self.dice.below(100) {
@@ -384,12 +394,11 @@ impl Reaper<'_> {
     }
 
     /// Removes the journal, if there is one.
-    fn lose_journal(&mut self) -> bool {
-        let is_there = self.site.lose_journal();
-        if is_there {
+    fn lose_journal(&mut self) {
+        if self.site.lose_journal() {
+            self.losses += 1;
             self.record.note(0, What::Forgot);
         }
-        is_there
     }
 }
 
