@@ -274,12 +274,17 @@ impl Judge {
         if self.draining && matches!(act, Act::Tick { .. }) {
             self.waits.retain(|wait| wait.due.is_some());
         }
+        self.look(act, entering.ok(), knots, locks);
+    }
+
+    /// Judges what the table looks like after `act`.
+    fn look(&mut self, act: &Act, wish: Option<Wish>, knots: Vec<Vec<WaitEdge>>, locks: &Locks) {
         let last = self.survey.take(&self.keys, self.now, locks);
         self.promote_unheard();
         self.follow_steps(locks);
         self.settle(act, locks);
         self.judge_knots(act, knots, locks);
-        self.judge_survey(act, &last, entering.ok());
+        self.judge_survey(act, &last, wish);
         self.compare(locks);
         if let Some(key) = act.key() {
             self.judge_views(key, locks);
