@@ -440,6 +440,11 @@ pub const LONG: &[(&str, &str, &str)] = &[
         "the one model of the contract of locks",
     ),
     (
+        "tests/crash/holes/upgrade",
+        "upgrade",
+        "one story from the first server to the last client",
+    ),
+    (
         "tests/outer/process",
         "",
         "every promise that only a real process can keep",
