@@ -160,10 +160,12 @@ impl<'a> Actor<'a> {
 
     fn connect(&mut self, place: &Place) -> Result<(), Gone> {
         self.link = Some(Link::open(self.face, place, self.who, self.record)?);
+        self.board.has(place)?;
         // Half of the clients of the line protocol say who they are.
         if self.face == Face::Line && self.who.is_multiple_of(2) {
             let declare = line::declare(&self.name);
-            assert!(line::is_done(&self.exchange(&declare)?.1));
+            let is_done = line::is_done(&self.exchange(&declare)?.1).ok_or(Gone)?;
+            assert!(is_done, "whoever has nothing may say who it is");
         }
         // A client that has a lock cares for it first, unless it has stopped.
         match self.held.as_ref().map(|held| held.plan) {
@@ -411,7 +413,8 @@ impl<'a> Actor<'a> {
         let lasts = match self.face {
             Face::Line => {
                 let (asked, answer) = self.exchange(&line::renew(key, &token, lease))?;
-                line::is_done(&answer).then_some(asked + lease * SECOND)
+                let is_done = line::is_done(&answer).ok_or(Gone)?;
+                is_done.then_some(asked + lease * SECOND)
             }
             Face::Distlockd => {
                 let until = held.until;
@@ -476,7 +479,10 @@ impl<'a> Actor<'a> {
             self.record.note(self.who, What::Ended { hold });
         }
         let is_done = match self.face {
-            Face::Line => line::is_done(&self.exchange(&line::release(key, &token))?.1),
+            Face::Line => {
+                let request = line::release(key, &token);
+                line::is_done(&self.exchange(&request)?.1).ok_or(Gone)?
+            }
             Face::Distlockd => {
                 let request = distlockd::release(key, &self.name);
                 distlockd::is_released(&self.exchange(&request)?.1)

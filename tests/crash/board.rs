@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
+use crate::link::Gone;
 use crate::record::Ns;
 
 /// A server's doors.
@@ -75,6 +76,14 @@ impl Board {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Whether a connection that was just made is one to this server: if it is there now, nobody else can have had its ports
+    /// then.
+    pub fn has(&self, place: &Place) -> Result<(), Gone> {
+        let is_there = |now: Place| now.number == place.number;
+        let is_there = self.state().place.is_some_and(is_there);
+        is_there.then_some(()).ok_or(Gone)
     }
 
     /// Waits for so long, or until the run is over, or, if a server's number is given, until a later one is there. That

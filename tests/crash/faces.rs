@@ -116,11 +116,17 @@ pub mod line {
         }
     }
 
-    /// Whether a renewal or a release was carried out.
-    pub fn is_done(answer: &[u8]) -> bool {
+    /// The last word of a server that drains. Whoever has just connected may hear it unasked.
+    pub fn is_last_word(answer: &[u8]) -> bool {
+        answer == b"error_draining\n"
+    }
+
+    /// Whether a renewal or a release was carried out; None if the server has said its last word.
+    pub fn is_done(answer: &[u8]) -> Option<bool> {
         match words(answer)[..] {
-            ["ok"] | ["ok", _] => true,
-            ["error"] => false,
+            ["ok"] | ["ok", _] => Some(true),
+            ["error"] => Some(false),
+            _ if is_last_word(answer) => None,
             ref other => panic!("answered {other:?}"),
         }
     }

@@ -37,6 +37,7 @@ impl<'a> Flood<'a> {
         while let Some(place) = self.board.wait(last) {
             let link = Link::open(Face::Line, &place, self.who, self.record);
             let taken = link.and_then(|mut link| {
+                self.board.has(&place)?;
                 let taken = self.take(&mut link);
                 // Some of them see how all of them end.
                 if self.dice.one_in(2) {

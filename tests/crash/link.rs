@@ -1,9 +1,10 @@
 //! A connection that notes what happens on it: each request, each answer and its end. Not here: what they mean. Invariant:
-//! what comes without a request is noted as an answer all the same.
+//! what comes without a request is noted as an answer all the same, but for the one line that may.
 
 use std::io::{ErrorKind, Read, Write};
 
 use crate::board::Place;
+use crate::faces::line;
 use crate::record::{By, Ns, Record, What};
 use crate::stream::Stream;
 
@@ -24,6 +25,8 @@ pub struct Link<'a> {
     stream: Stream,
     input: Vec<u8>,
     number: u64,
+    /// How many requests have no answer yet.
+    unanswered: usize,
     who: u32,
     record: &'a Record,
     is_open: bool,
@@ -45,6 +48,7 @@ impl<'a> Link<'a> {
             stream,
             input: Vec::new(),
             number: link,
+            unanswered: 0,
             who,
             record,
             is_open: true,
@@ -63,6 +67,7 @@ impl<'a> Link<'a> {
 
     fn send(&mut self, request: &[u8], count: usize) -> Result<Ns, Gone> {
         let (link, asked) = (self.number, self.record.now());
+        self.unanswered += count;
         for _ in 0..count {
             self.record.note_at(asked, self.who, What::Asked { link });
         }
@@ -104,9 +109,14 @@ impl<'a> Link<'a> {
 
     fn next_answer(&mut self) -> Option<Vec<u8>> {
         let length = length(self.face, &self.input).filter(|&length| length <= self.input.len())?;
+        let answer: Vec<u8> = self.input.drain(..length).collect();
         let link = self.number;
-        self.record.note(self.who, What::Answered { link });
-        Some(self.input.drain(..length).collect())
+        let is_unasked = self.face == Face::Line && line::is_last_word(&answer);
+        if self.unanswered > 0 || !is_unasked {
+            self.record.note(self.who, What::Answered { link });
+        }
+        self.unanswered = self.unanswered.saturating_sub(1);
+        Some(answer)
     }
 
     fn read(&mut self) -> Result<(), ErrorKind> {

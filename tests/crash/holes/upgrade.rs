@@ -118,7 +118,7 @@ impl<'a> Party<'a> {
         };
         let (_, answer) = self.link.exchange(&request).expect("the server is there");
         let is_done = match self.face {
-            Face::Line => line::is_done(&answer),
+            Face::Line => line::is_done(&answer) == Some(true),
             Face::Distlockd => distlockd::claim(&answer) == Claim::Granted,
             Face::Rest => rest::is_done(&answer),
         };
@@ -134,7 +134,7 @@ impl<'a> Party<'a> {
         };
         let (_, answer) = self.link.exchange(&request).expect("the server is there");
         let is_done = match self.face {
-            Face::Line => line::is_done(&answer),
+            Face::Line => line::is_done(&answer) == Some(true),
             Face::Distlockd => distlockd::is_released(&answer),
             Face::Rest => rest::is_done(&answer),
         };
