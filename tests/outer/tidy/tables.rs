@@ -431,11 +431,6 @@ pub const LONG: &[(&str, &str, &str)] = &[
     ),
     (
         "tests/inner/judges/locks/mod",
-        "begin",
-        "a match with one arm per command",
-    ),
-    (
-        "tests/inner/judges/locks/mod",
         "",
         "the one model of the contract of locks",
     ),

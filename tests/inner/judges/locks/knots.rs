@@ -3,7 +3,7 @@
 //! released by its end is not stuck, and who was refused because of it was perhaps right to be.
 
 use super::{Act, Hold, Judge, Slot};
-use dflockd::command::{Bound, Owner, Refusal, Reply, SessionId, Token, Us, WaitEdge};
+use dflockd::command::{Bound, Owner, Refusal, Reply, SessionId, Us, WaitEdge};
 use dflockd::locks::Locks;
 
 /// What owners are called; one is too long for the inside of a name.
@@ -97,15 +97,24 @@ impl Judge {
         }
     }
 
-    /// The session has renewed a hold: it moves there from another of the same owner, or from nobody if that died with the
-    /// server.
-    pub(super) fn renewed(
-        &mut self,
-        by: SessionId,
-        (key, token): (usize, Token),
-        lease: Us,
-        bound: Bound,
-    ) {
+    /// What a renewal was told. The hold moves to the session from another of the same owner, or from nobody if that died
+    /// with the server.
+    pub(super) fn renewed(&mut self, by: SessionId, act: &Act, own: Option<Reply>) {
+        let &Act::Renew {
+            key,
+            token,
+            lease,
+            bound,
+        } = act
+        else {
+            unreachable!("no other renews")
+        };
+        let lease = lease.unwrap_or(self.settings.default_lease);
+        let found = self.token_is_held(key, token, own, Reply::Renewed { lease });
+        self.note_renewal(found);
+        if !found {
+            return;
+        }
         let who = self.who(by);
         let hold = self.holds.iter_mut().find(|hold| hold.is(key, token));
         let hold = hold.expect("it was just found");

@@ -258,16 +258,7 @@ impl Judge {
         for (id, notice) in notices {
             self.notice(id, notice, act);
         }
-        match *act {
-            Act::Acquire { wait, .. } => self.acquired(from, wait, own, entering),
-            Act::AcquireFor { .. } => self.acquired_for(from, act, own, entering, locks),
-            Act::Cancel { .. } => self.cancelled(own, locks),
-            Act::Enqueue { .. } => self.enqueued(from, own, entering),
-            Act::Wait { key, wait } => self.waited(from, key, wait, own),
-            Act::Declare { name } => self.declared(from, name, own),
-            Act::Claim { name, .. } => self.claimed(from, name, own, entering),
-            _ => {}
-        }
+        self.answered((from, act), own, entering, locks);
         if asks && !self.waits(from) && !self.breaks(from) {
             self.told.push(from);
         }
@@ -288,6 +279,26 @@ impl Judge {
         self.compare(locks);
         if let Some(key) = act.key() {
             self.judge_views(key, locks);
+        }
+    }
+
+    /// What who asked was told, or that it was told nothing and waits.
+    fn answered(
+        &mut self,
+        (from, act): (SessionId, &Act),
+        own: Option<Reply>,
+        entering: Result<Wish, Refusal>,
+        locks: &Locks,
+    ) {
+        match *act {
+            Act::Acquire { wait, .. } => self.acquired(from, wait, own, entering),
+            Act::AcquireFor { .. } => self.acquired_for(from, act, own, entering, locks),
+            Act::Cancel { .. } => self.cancelled(own, locks),
+            Act::Enqueue { .. } => self.enqueued(from, own, entering),
+            Act::Wait { key, wait } => self.waited(from, key, wait, own),
+            Act::Declare { name } => self.declared(from, name, own),
+            Act::Claim { name, .. } => self.claimed(from, name, own, entering),
+            _ => {}
         }
     }
 
@@ -341,19 +352,7 @@ impl Judge {
                 self.end_holds(End::Otherwise, |hold| hold.is(key, token) && was);
                 self.released += u64::from(was);
             }
-            Act::Renew {
-                key,
-                token,
-                lease,
-                bound,
-            } => {
-                let lease = lease.unwrap_or(self.settings.default_lease);
-                let found = self.token_is_held(key, token, own, Reply::Renewed { lease });
-                self.note_renewal(found);
-                if found {
-                    self.renewed(from, (key, token), lease, bound);
-                }
-            }
+            Act::Renew { .. } => self.renewed(from, act, own),
             Act::TakeBack { key, token } => self.taken_back(key, token),
             Act::Close => self.close(from),
             Act::Drain => self.draining = true,
