@@ -217,7 +217,7 @@ fn each_number_is_written_where_it_belongs() {
         ("dflockd_clock_gaps_total", "130"),
         ("dflockd_tls_certificate_expiry_timestamp_seconds", "140"),
         ("dflockd_restart_quarantine_seconds", "150"),
-        ("dflockd_restart_protection", "1"),
+        ("dflockd_restart_protection", "2"),
         ("process_resident_memory_bytes", "160"),
         ("process_open_fds", "NaN"),
         ("process_start_time_seconds", "1700000000.25"),
