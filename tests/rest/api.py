@@ -208,7 +208,7 @@ def tells_what_is_wrong_with_a_request(server):
 def tells_of_the_server(server):
     face = Face(server)
     assert face.ask("GET", "/health", token=None)["version"] == DESCRIPTION["info"]["version"]
-    assert face.ask("GET", "/ready", token=None) == {"status": "ready"}
+    assert face.ask("GET", "/ready", token=None) == {"status": "ready", "protection": "none"}
     assert b"distributed_locks_active" in face.ask("GET", "/metrics")
     assert face.ask("GET", "/", token=None).startswith(b"<!doctype html>")
     for path in ["/health", "/ready", "/metrics", "/", "/openapi.json", "/locks", STATS, STATUS]:
