@@ -4,11 +4,11 @@
 use super::{Config, Distlockd, Http, Reading};
 use crate::command::{SECOND, Us};
 
-/// A longer lease is warned of where one is waited for after a loss of power.
-const LONG: Us = 3600 * SECOND;
+/// With a ledger, a longer lease gets a warning: a start after a loss of power waits for it.
+pub const LONG_LEASE: Us = 3600 * SECOND;
 
 impl Config {
-    /// The longest lease that a client has which asks for none.
+    /// The longest lease of a client that asks for none, over all faces that are on.
     pub fn longest_lease(&self) -> Us {
         let of_http = self.http.port.map_or(0, |_| self.http.default_timeout);
         let of_distlockd = self.distlockd.port.map_or(0, |_| self.distlockd.lease);
@@ -50,7 +50,7 @@ impl Reading {
     /// The warning about leases for which the server may have to wait after a loss of power.
     pub(super) fn long_leases(&self) -> Option<String> {
         self.config.state.ledger.as_ref()?;
-        let long = self.leases_above(LONG);
+        let long = self.leases_above(LONG_LEASE);
         (!long.is_empty()).then(|| {
             format!(
                 "after a loss of power nothing is granted until the longest lease has passed: {}",

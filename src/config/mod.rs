@@ -23,6 +23,7 @@ use crate::command::Us;
 use crate::wire::Face;
 pub use file::{File, content};
 pub use given::face_of;
+pub use leases::LONG_LEASE;
 use options::{FOREIGN, REDIS};
 pub use options::{Flag, Group, OPTIONS};
 pub use secret::{Auth, NoSecret, Secrets, secret_in};

@@ -392,8 +392,8 @@ pub static OPTIONS: &[Flag] = &[
         value: "",
         default: "false",
         group: Group::Restart,
-        help: "Overwrite a ledger that is damaged, is of an unknown version or is no\n\
-               ledger. For one start, when no lease from before can still run.",
+        help: "Begin anew with a ledger that is damaged, lost, of an unknown version or\n\
+               none. For one start, when no lease from before can still run.",
         set: |config, text| boolean(text).map(|value| config.state.reset = value),
     },
     Flag {

@@ -1,5 +1,5 @@
-//! The options of restart safety together: where the ledger is, and where the journal. Invariant: what only counts with a
-//! ledger or a journal is an error without it.
+//! The options of restart safety together: where the ledger is, and where the journal. Invariant: an option that needs a
+//! ledger or a journal is an error without it; a folder that only the service manager names is not.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

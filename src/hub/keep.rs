@@ -21,7 +21,7 @@ impl Hub {
         &self.outbox.facts
     }
 
-    /// From now on holds are kept less well.
+    /// Holds are kept this well from now on.
     pub fn set_protection(&mut self, protection: Protection) {
         self.protection = protection;
     }

@@ -1,6 +1,7 @@
 //! How a hold begins and ends. A hold begins in `grant`, its end moves in `set_due`, and it ends in `drop_hold`:
 //! nowhere else. Release, expiry and the close of a session all lead to `serve`, which grants the freed slot to the
-//! next waiter. Invariant: between two commands no key has both a free slot and a waiter, unless the server drains.
+//! next waiter. Invariant: between two commands no key has both a free slot and a waiter, unless the server drains or the
+//! key is not served yet after a start (`quarantine.rs`).
 
 use super::crowd::FEW;
 use super::event::End;

@@ -1,6 +1,6 @@
-//! The lock table: commands in, replies and notices out, time as an argument. It has no sockets, no clock and no
-//! randomness. `apply` alone changes what is held and waited for, so the same commands at the same times give the same
-//! answers. Invariant: `check`, which says in code what must hold between any two commands.
+//! The lock table: commands in; replies, notices and facts out; time as an argument. It has no sockets, no clock and no
+//! randomness. Once the holds of a former life are recovered, `apply` alone changes what is held and waited for, so the
+//! same commands at the same times give the same answers. Invariant: `check`, which says in code what must hold between any two commands.
 //!
 //! Keys and tickets live in slabs and are linked by their places; a session's tickets are linked from its slot. The
 //! cost of a command depends on what it touches, not on the size of the table. Work that can be long (a session with

@@ -1,6 +1,6 @@
 //! The holds of a table as facts, and a table from facts. What happened to a hold is stated where it happens; a
-//! restatement goes over all holds, so that older facts can be forgotten. Invariant: a recovered hold has the token and
-//! the end that its client was told of.
+//! restatement goes over all holds, so that older facts can be forgotten. Invariant: a recovered hold has the token that
+//! its client was told of, and ends no sooner than its client was told.
 //!
 //! Sessions do not outlive the process. A recovered hold of a declared owner is that owner's, as if its session had left
 //! it. Any other one that was bound by its session is nobody's: it passes to the session that renews it.
@@ -14,7 +14,7 @@ use crate::base::slab::NIL;
 use crate::command::{Bound, Us};
 use crate::facts::{Facts, Held, Outbox, Unfit};
 
-/// Bytes of holds that are stated again in one turn, but for the last of them: a name or a note may be long.
+/// A turn states holds again until it has so many bytes. The last hold may go beyond, because names and notes can be long.
 const RESTATED_A_TURN: usize = 128 * 1024;
 
 impl Locks {
@@ -81,7 +81,7 @@ impl Locks {
         (place < self.tickets.places()).then_some(place)
     }
 
-    /// For how long the holds last at most that clients have been told of. Looks at all of them.
+    /// How long the last hold still runs that a client was told of; 0 if there is none. Looks at all holds.
     pub fn left(&self, now: Us) -> Us {
         let places = (0..self.tickets.places()).filter(|&place| {
             let ticket = &self.tickets[place];

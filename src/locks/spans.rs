@@ -1,13 +1,13 @@
-//! For how long holds may last that clients have been told of, by powers of two: a store that survives the power must know
-//! the longest, and nobody is to look at all holds for it. Counted only while somebody keeps facts. Invariant: each
-//! ticket that holds is counted once.
+//! The lengths of leases, counted by powers of two. The ledger must know the longest one, and to look at every hold for it
+//! would take too long. Counted only while facts are kept. Invariant: each ticket that holds is counted once.
 
 use super::Locks;
 use crate::base::slab::NIL;
 use crate::command::{SECOND, Us};
 
-/// A class holds the spans of up to 2^n seconds that fit into none before; the last one holds the rest.
-const CLASSES: usize = 64;
+/// Class n has the spans over 2^(n-1) and up to 2^n seconds; class 0 has those up to a second. The longest time that a `Us`
+/// can say is in the last one.
+const CLASSES: usize = 46;
 /// The class of a ticket that does not hold.
 const NONE: u8 = 0;
 
@@ -56,11 +56,7 @@ impl Spans {
     /// A span that none of the holds exceeds, a power of two seconds; 0 if there is none.
     pub fn longest(&self) -> Us {
         let last = self.counts.iter().rposition(|&count| count > 0);
-        last.map_or(0, |class| {
-            1_u64
-                .checked_shl(class as u32)
-                .map_or(Us::MAX, |seconds| seconds.saturating_mul(SECOND))
-        })
+        last.map_or(0, |class| (1_u64 << class).saturating_mul(SECOND))
     }
 }
 
@@ -82,5 +78,11 @@ impl Locks {
             }
         }
         assert_eq!(counts, self.spans.counts);
+        // None is counted if nobody keeps facts.
+        let counted = counts.iter().sum::<u32>();
+        assert!(
+            counted == 0 || u64::from(counted) == self.held(),
+            "each hold is counted"
+        );
     }
 }

@@ -180,7 +180,7 @@ impl Server {
         let is_timed = log.is_debug() || config.http.port.is_some();
         let now = sys::now();
         let hub = |life| Ok(Hub::new(settings(config, &given.secrets, &life)?));
-        let (keep, hub) = Keep::start(config, now, hub, &mut log)?;
+        let (keep, hub) = Keep::start(config, sys::now, hub, &mut log)?;
         log_restart(&keep, &hub, now, &mut log);
         doors.announce(&config.tls, &mut log);
         Ok(Server {

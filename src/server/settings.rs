@@ -1,5 +1,5 @@
-//! The options as the hub and the lock table are told of them. Invariant: what the former life of the server has left
-//! decides the first fence and when the table opens, and nothing else does.
+//! The options as the hub and the lock table are told of them. Invariant: `Life` decides the first fence, when the table
+//! opens, the key of attempts and how holds are kept; options and dice decide the rest.
 
 use std::io;
 

@@ -308,3 +308,91 @@ impl Sockets {
 fn is_of(socket: &Option<Socket>, id: SessionId) -> bool {
     socket.as_ref().is_some_and(|socket| socket.id == id)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpStream as StdStream;
+
+    use mio::Poll;
+    use mio::net::TcpListener;
+
+    use super::super::keep::Life;
+    use super::super::settings::settings;
+    use super::*;
+    use crate::config::{Config, Secrets};
+    use crate::facts::Protection;
+    use crate::wire::Face;
+
+    /// A hub whose facts are kept.
+    fn hub() -> Hub {
+        let life = Life {
+            opens: 0,
+            first_fence: 1,
+            attempt_secret: [0; 16],
+            protection: Protection::Journal,
+        };
+        Hub::new(settings(&Config::default(), &Secrets::default(), &life).unwrap())
+    }
+
+    /// A client that is connected to a session.
+    fn connect(sockets: &mut Sockets, hub: &mut Hub, poll: &Poll) -> (StdStream, SessionId) {
+        let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut accepts = Poll::new().unwrap();
+        let registry = accepts.registry();
+        registry
+            .register(&mut listener, Token(0), Interest::READABLE)
+            .unwrap();
+        let client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        accepts
+            .poll(&mut mio::Events::with_capacity(1), None)
+            .unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        let id = hub.opened(Face::Text, peer).unwrap();
+        sockets
+            .insert(Stream::Plain(stream), id, poll.registry())
+            .unwrap();
+        client.set_nonblocking(true).unwrap();
+        (client, id)
+    }
+
+    /// The first waiter's grant cannot be written, so the lock goes to the second one in the middle of a flush.
+    #[test]
+    fn facts_of_a_write_that_fails_are_kept_before_the_next_write() {
+        let (mut sockets, mut hub, poll) = (Sockets::new(), hub(), Poll::new().unwrap());
+        hub.begin_turn(0, 0);
+        let (_holder, first) = connect(&mut sockets, &mut hub, &poll);
+        let (gone, second) = connect(&mut sockets, &mut hub, &poll);
+        let (mut next, third) = connect(&mut sockets, &mut hub, &poll);
+        for id in [first, second, third] {
+            hub.received(id, b"l\nk\n99\n");
+        }
+        hub.settle();
+        hub.kept();
+        sockets.of(second).unwrap().stream.shut();
+        drop(gone);
+        hub.closed(first);
+        hub.settle();
+        let (mut kept, mut byte) = (0, [0]);
+        loop {
+            let keep = |hub: &mut Hub| {
+                if !hub.facts().is_empty() {
+                    assert!(next.read(&mut byte).is_err(), "it was told too early");
+                    kept += 1;
+                }
+                hub.kept();
+                Ok(())
+            };
+            if !sockets.flush(&mut hub, keep, |_| {}).unwrap() {
+                break;
+            }
+            assert!(
+                hub.facts().is_empty(),
+                "a client was told before they were kept"
+            );
+            hub.settle();
+        }
+        assert_eq!(kept, 2, "a grant for each of the waiters");
+        assert_eq!((next.read(&mut byte).unwrap(), byte), (1, *b"o"));
+    }
+}

@@ -57,8 +57,8 @@ pub struct Ledger {
     record: Record,
     /// What the file has, as far as this process knows.
     copies: [Copy; 2],
-    /// It is overwritten with the first record.
-    is_odd: bool,
+    /// The file is something else until the first record is written.
+    is_reset: bool,
 }
 
 type Copy = [u8; LEN];
@@ -96,7 +96,7 @@ impl Ledger {
             disk,
             record: Record::default(),
             copies: copies(&content),
-            is_odd: false,
+            is_reset: false,
         };
         match found {
             Found::Kept(record) => ledger.adopt(record)?,
@@ -105,7 +105,7 @@ impl Ledger {
                 ledger.copies = [[0; LEN]; 2];
             }
             // It stays as it is until there is a record: a start that fails before has changed nothing.
-            Found::Reset => ledger.is_odd = true,
+            Found::Reset => ledger.is_reset = true,
         }
         Ok((ledger, found))
     }
@@ -148,12 +148,12 @@ impl Ledger {
     pub fn write(&mut self, record: Record) -> Result<(), Fault> {
         let last = &self.record;
         assert!(record.epoch >= last.epoch && record.ceiling >= last.ceiling);
-        match self.is_odd {
+        match self.is_reset {
             true => self.disk.resize()?,
             false => self.disk.is_as_left(&self.copies)?,
         }
         self.put(record.encoded(), [0, 1])?;
-        self.is_odd = false;
+        self.is_reset = false;
         self.record = record;
         Ok(())
     }
@@ -168,6 +168,11 @@ impl Ledger {
 }
 
 impl Record {
+    /// A record that has more here is safe where another one may be the true one.
+    fn promises(&self) -> (u64, u64, Us) {
+        (self.epoch, self.ceiling, self.longest)
+    }
+
     fn encoded(&self) -> Copy {
         let mut copy = [0; LEN];
         copy[..8].copy_from_slice(&MAGIC);
@@ -224,14 +229,15 @@ fn copies(content: &[u8]) -> [Copy; 2] {
 fn judge(content: &[u8]) -> Result<Option<Record>, Why> {
     let [first, second] = copies(content).map(|copy| Record::decode(&copy));
     match (first, second) {
-        // The first is written first. If it is the older one nevertheless, the disk has lost it.
-        (Ok(first), Ok(second)) if first.id == second.id => Ok(Some(
-            if (second.epoch, second.ceiling) > (first.epoch, first.ceiling) {
+        // The first is written first. If it is the older one nevertheless, the disk has lost it. Of two records of one
+        // epoch the one with the longer lease is safe, whichever is the older one.
+        (Ok(first), Ok(second)) if first.id == second.id => {
+            Ok(Some(if second.promises() > first.promises() {
                 second
             } else {
                 first
-            },
-        )),
+            }))
+        }
         (Ok(record), Err(_)) | (Err(_), Ok(record)) => Ok(Some(record)),
         (Err(_), Err(_)) if is_unfinished(content) => Ok(None),
         (Err(Why::Version(first)), Err(Why::Version(second))) if first == second => {

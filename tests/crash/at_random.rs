@@ -28,6 +28,10 @@ const KILLS: u64 = 300;
 const LOSS: u64 = 300;
 /// How long a server lives at most when it is ready.
 const LIFE: Ns = 40 * MS;
+/// How often a server with a ledger alone is killed: each time nothing is granted for two seconds.
+const WAITS: u64 = 8;
+/// For how long a server with a ledger alone grants nothing, with the leases of [`options`].
+const WAIT: Ns = 2020 * MS;
 /// So many kills are judged at once.
 const ROUND: u64 = 25;
 /// Two TERM so far apart are two.
@@ -105,6 +109,17 @@ fn kills_under_load_break_no_promise() {
     for (face, tally) in &report.tallies {
         assert!(tally.granted > 0, "{face:?}: granted nothing");
         assert!(tally.carried > 0, "{face:?}: carried nothing over a crash");
+    }
+}
+
+#[test]
+fn under_the_ledger_alone_no_lease_overlaps_another() {
+    let site = Site::with_ledger(&options());
+    let report = run(&site, number("WAITS", WAITS), |found| !found.is_empty());
+    report.print();
+    report.is_clean();
+    for (face, tally) in &report.tallies {
+        assert!(tally.granted > 0, "{face:?}: granted nothing");
     }
 }
 
@@ -308,7 +323,7 @@ impl Reaper<'_> {
     fn live_and_die(&mut self) {
         match self.dice.below(100) {
             0..10 => self.die_in_the_start(),
-            10..14 if self.site.is_protected() => self.hand_over(),
+            10..14 if self.site.has_journal() => self.hand_over(),
             14 => self.drain_and_die(),
             15 => self.drain(),
             _ => {
@@ -339,7 +354,12 @@ impl Reaper<'_> {
 
     /// Lets clients work for any time.
     fn live(&mut self) {
-        let time = self.dice.below(LIFE);
+        // Under the ledger alone the end comes within the wait as often as behind it.
+        let life = match self.site.has_ledger_alone() {
+            true => 2 * WAIT,
+            false => LIFE,
+        };
+        let time = self.dice.below(life);
         thread::sleep(Duration::from_nanos(time));
     }
 
@@ -347,6 +367,9 @@ impl Reaper<'_> {
     fn announce_end(&self, server: u64) {
         self.board.announce(None);
         self.record.note(0, What::Down { server });
+        if self.site.has_ledger_alone() {
+            self.record.note(0, What::Forgot);
+        }
     }
 
     fn kill(&mut self, (daemon, server): (Daemon, u64)) {

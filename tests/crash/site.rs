@@ -28,6 +28,15 @@ impl Site {
         site
     }
 
+    /// One with a ledger alone, so that each start waits.
+    pub fn with_ledger(options: &[&str]) -> Site {
+        let mut site = Site::unprotected(options);
+        fs::create_dir_all(&site.folder).unwrap();
+        let file = site.path("ledger");
+        site.options.push(format!("--fence-state-file={file}"));
+        site
+    }
+
     /// One that forgets everything at a restart.
     pub fn unprotected(options: &[&str]) -> Site {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -44,8 +53,13 @@ impl Site {
         self.folder.join(name).display().to_string()
     }
 
-    pub fn is_protected(&self) -> bool {
-        self.folder.exists()
+    /// Whether each start waits.
+    pub fn has_ledger_alone(&self) -> bool {
+        self.folder.exists() && !self.has_journal()
+    }
+
+    pub fn has_journal(&self) -> bool {
+        self.folder.join("run").exists()
     }
 
     /// The server's command line, with these options for one life more.

@@ -1,6 +1,6 @@
 //! The steps that a journal takes on the disk, a system call or a few each. Not here: in which order, and why.
-//! Invariant: a journal changes files by nothing else but the memory of a map, so a test can have each step fail, or be
-//! the last one of its process.
+//! Invariant: besides the memory of a map, these steps are all that changes a file. So a test can let each step fail, or
+//! make it the last one of its process.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;

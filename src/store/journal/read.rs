@@ -62,7 +62,7 @@ fn heads(
         && let Some(last) = stamps.last()
         && last.is_followed
     {
-        return Ok(Err(missing(last.head.number + 1)));
+        return Ok(Err(missing(last.head.number.saturating_add(1))));
     }
     Ok(chain)
 }

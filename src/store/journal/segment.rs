@@ -15,7 +15,7 @@ const HEADER: usize = 4096;
 /// The bytes that it has for records. No fact is longer than a fifth of that.
 pub const ROOM: usize = SEGMENT - HEADER;
 
-/// The bytes of a header that are not zero.
+/// The bytes of a header up to the end of its last field.
 pub const HEAD: usize = LENGTH_AT + 8;
 
 const MAGIC: [u8; 8] = *b"dflockdj";
