@@ -10,8 +10,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 export GIT_CEILING_DIRECTORIES=$temp
-# Built for every bug and mostly run for a moment: optimising more would cost more than it saves.
-export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_TEST_DEBUG=0 CARGO_PROFILE_TEST_CODEGEN_UNITS=256
+# Built for every bug and mostly run for a moment.
+export CARGO_PROFILE_TEST_DEBUG=0 CARGO_PROFILE_TEST_CODEGEN_UNITS=256
 simulations=(locks_sim hub_sim signals_sim)
 
 bugs=("$@")
