@@ -178,9 +178,9 @@ impl Server {
         }
         // The clock costs something, so turns are only timed for somebody who may look.
         let is_timed = log.is_debug() || config.http.port.is_some();
-        let now = sys::now();
         let hub = |life| Ok(Hub::new(settings(config, &given.secrets, &life)?));
         let (keep, hub) = Keep::start(config, sys::now, hub, &mut log)?;
+        let now = sys::now();
         log_restart(&keep, &hub, now, &mut log);
         doors.announce(&config.tls, &mut log);
         Ok(Server {
@@ -267,8 +267,11 @@ impl Server {
         doors.report(Us::MAX, log);
         refusals.report(Us::MAX, log);
         let (cut, holds) = (hub.lines(), hub.locks().held_by_sessions());
-        hub.note_kept();
-        trail::log_events(hub, CUT_HOLD, log);
+        // The next server has the others.
+        if keep.protection() != Protection::Journal {
+            hub.note_kept();
+            trail::log_events(hub, CUT_HOLD, log);
+        }
         let detached = hub.locks().held_without_session();
         let fields: Fields = &[("cut", &cut), ("holds", &holds), ("detached", &detached)];
         log.info(unix_us(), "stopped", fields);
@@ -539,7 +542,10 @@ fn log_restart(keep: &Keep, hub: &Hub, now: Us, log: &mut Log) {
         ("holds", &holds),
         ("opens_in_s", &seconds),
     ];
-    log.info(unix_us(), "restart", fields);
+    match opens_in {
+        0 => log.info(unix_us(), "restart", fields),
+        _ => log.warn(unix_us(), "restart", fields),
+    }
 }
 
 /// Logs the settings that are not as by default, if there are any.

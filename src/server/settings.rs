@@ -4,17 +4,27 @@
 use std::io;
 
 use super::fill;
-use super::keep::Life;
 use crate::command::Us;
 #[cfg(feature = "http")]
 use crate::config;
 use crate::config::{Config, Secrets};
+use crate::facts::Protection;
 use crate::hub::Settings;
 use crate::locks;
 #[cfg(feature = "http")]
 use crate::wire::Face;
 #[cfg(feature = "http")]
 use crate::wire::http;
+
+/// What a new lock table begins with.
+pub(super) struct Life {
+    /// When it begins to grant.
+    pub opens: Us,
+    pub first_fence: u64,
+    /// The key of the names of attempts.
+    pub attempt_secret: [u8; 16],
+    pub protection: Protection,
+}
 
 /// The settings of a hub that begins with this life.
 pub(super) fn settings(config: &Config, secrets: &Secrets, life: &Life) -> io::Result<Settings> {

@@ -317,8 +317,7 @@ mod tests {
     use mio::Poll;
     use mio::net::TcpListener;
 
-    use super::super::keep::Life;
-    use super::super::settings::settings;
+    use super::super::settings::{Life, settings};
     use super::*;
     use crate::config::{Config, Secrets};
     use crate::facts::Protection;

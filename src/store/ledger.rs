@@ -66,8 +66,10 @@ type Copy = [u8; LEN];
 /// What [`Ledger::open`] has found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
-    /// No ledger, or one that nothing has been written to.
+    /// No ledger: it was made just now.
     New,
+    /// A file without a record: the very first start was cut short, or the file has lost what it had.
+    Empty,
     /// A ledger with this record.
     Kept(Record),
     /// Something that is overwritten, because that was asked for.
@@ -88,7 +90,8 @@ impl Ledger {
         let content = disk.read()?;
         let found = match judge(&content) {
             Ok(Some(record)) => Found::Kept(record),
-            Ok(None) => Found::New,
+            Ok(None) if disk.is_new => Found::New,
+            Ok(None) => Found::Empty,
             Err(_) if reset => Found::Reset,
             Err(why) => return Err(disk.fault(why)),
         };
@@ -100,7 +103,7 @@ impl Ledger {
         };
         match found {
             Found::Kept(record) => ledger.adopt(record)?,
-            Found::New => {
+            Found::New | Found::Empty => {
                 ledger.disk.begin()?;
                 ledger.copies = [[0; LEN]; 2];
             }

@@ -346,27 +346,49 @@ fn a_journal_whose_ledger_is_lost_or_a_copy_is_never_used() {
     for _ in 0..2 {
         let why = folder.fails(&[]);
         assert!(
-            why.contains(" belongs to one: bring that back; or, if no lease"),
+            why.contains(" belongs to one: if somebody has moved the file, move it back; or, if"),
             "{why}"
         );
         fs::remove_file(folder.of("ledger")).unwrap();
     }
     fs::write(folder.of("ledger"), bytes).unwrap();
-    let daemon = folder.start(&[]);
-    assert!(
-        daemon.said.contains(" holds=0 opens_in_s=65"),
-        "{}",
-        daemon.said
-    );
-    daemon.connect().says("l", "k", "0", "timeout");
-    kill(daemon);
-    fs::remove_file(folder.of("ledger")).unwrap();
+    let why = folder.fails(&[]);
+    assert!(why.contains(" is a copy and may be old: move"), "{why}");
+    // With nothing in it, it is no better than with nothing there.
+    fs::write(folder.of("ledger"), "").unwrap();
+    let why = folder.fails(&[]);
+    assert!(why.contains(" belongs to one: if somebody has"), "{why}");
     let daemon = folder.start(&["--reset-state"]);
     assert!(
         daemon.said.contains(" holds=0 opens_in_s=65"),
         "{}",
         daemon.said
     );
+}
+
+#[test]
+fn a_ledger_that_has_lost_its_bytes_is_waited_for() {
+    let folder = Folder::new("empty");
+    stop(folder.start(&[]));
+    for length in [0, 1, 8192] {
+        fs::remove_dir_all(folder.of("journal")).unwrap();
+        fs::write(folder.of("ledger"), vec![0; length]).unwrap();
+        let daemon = folder.start(&[]);
+        assert!(
+            daemon.said.contains(" warn dflockd ledger-empty\n"),
+            "{}",
+            daemon.said
+        );
+        assert!(
+            daemon
+                .said
+                .contains(" warn dflockd restart protection=journal holds=0 opens_in_s=65"),
+            "{}",
+            daemon.said
+        );
+        daemon.connect().says("l", "k", "0", "timeout");
+        kill(daemon);
+    }
 }
 
 #[test]

@@ -21,6 +21,8 @@ enum Why {
     Taken,
     /// The epoch that its journal began in, and that of the ledger, which is earlier.
     Later(u64, u64),
+    /// The ledger that it belongs to was another file.
+    Copied,
     /// It belongs to this user.
     Foreign(u32),
     /// It is not there any more.
@@ -41,6 +43,11 @@ impl Fault {
     /// A segment is of a later epoch than the ledger.
     pub(super) fn later(path: &Path, theirs: u64, ours: u64) -> Fault {
         Fault::new(path, Why::Later(theirs, ours))
+    }
+
+    /// A segment belongs to another file of the same ledger.
+    pub(super) fn copied(path: &Path) -> Fault {
+        Fault::new(path, Why::Copied)
     }
 
     /// It was there, and is not any more.
@@ -77,12 +84,17 @@ impl fmt::Display for Fault {
             }
             Why::Taken => write!(
                 f,
-                "the journal of {path:?} is in use by another dflockd: stop that one, or name another run directory"
+                "the journal behind {path:?} is in use by another dflockd: stop that one, or name another run directory"
             ),
             Why::Later(theirs, ours) => write!(
                 f,
-                "{path:?} is of epoch {theirs} of the ledger, which is of epoch {ours}, so an old copy: bring the last \
-                 one back; or, if no lease from before can still run, remove the folder of the journal"
+                "{path:?} is of epoch {theirs} of the ledger, which is of epoch {ours}, so an old copy: move the very file back; \
+                 or, if no lease from before can still run, remove the folder of the journal"
+            ),
+            Why::Copied => write!(
+                f,
+                "{path:?} belongs to another file than the ledger, which is a copy and may be old: move the very file \
+                 back; or, if no lease from before can still run, remove the folder of the journal"
             ),
             Why::Gone => write!(
                 f,
@@ -101,14 +113,13 @@ impl Error for Fault {}
 /// What to do where the system's words do not say it.
 fn advice(error: ErrorKind) -> Option<&'static str> {
     match error {
-        ErrorKind::NotFound => {
-            Some("the run directory must be there, and stay as the server has it")
-        }
+        ErrorKind::NotFound => Some("make the run directory, or name another one"),
         ErrorKind::NotADirectory => Some("the run directory is a file: name another one"),
         ErrorKind::PermissionDenied => {
             Some("the user of the server must be able to read and write the run directory")
         }
         ErrorKind::ReadOnlyFilesystem => Some("name a run directory that can be written to"),
+        ErrorKind::StorageFull => Some("make room for 2 MiB, or name another run directory"),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use super::{Fault, Found, Identity, disk};
 /// Reads the journal in a folder, if there is one.
 ///
 /// # Errors
-/// A file cannot be read, or the journal is of a later epoch of this ledger.
+/// A file cannot be read, or the journal shows that the ledger is an old one or a copy.
 pub fn read(folder: &Path, identity: &Identity) -> Result<Found, Fault> {
     let numbers = match disk::segments(folder) {
         Ok(numbers) => numbers,
@@ -31,8 +31,8 @@ pub fn read(folder: &Path, identity: &Identity) -> Result<Found, Fault> {
     Ok(whole.unwrap_or_else(Found::Unusable))
 }
 
-/// Reads the headers of all segments, or says why they are no journal of this identity. A header of a later epoch is an
-/// error even if another segment is missing or damaged.
+/// Reads the headers of all segments, or says why they are no journal of this identity. A header that shows that the
+/// ledger is an old one or a copy is an error even if another segment is missing or damaged.
 fn heads(
     folder: &Path,
     numbers: &[u64],
@@ -42,12 +42,15 @@ fn heads(
     for &number in numbers {
         let path = segment::path(folder, number);
         let (stamp, size) = read_head(&path).map_err(Fault::cannot("read", &path))?;
-        if let Some(stamp) = &stamp
-            && stamp.head.identity.ledger == identity.ledger
-            && stamp.head.identity.epoch > identity.epoch
+        if let Some(Head { identity: of, .. }) = stamp.as_ref().map(|stamp| stamp.head)
+            && of.ledger == identity.ledger
         {
-            let theirs = stamp.head.identity.epoch;
-            return Err(Fault::later(&path, theirs, identity.epoch));
+            if of.epoch > identity.epoch {
+                return Err(Fault::later(&path, of.epoch, identity.epoch));
+            }
+            if of.epoch == identity.epoch && of.boot == identity.boot && of.file != identity.file {
+                return Err(Fault::copied(&path));
+            }
         }
         chain = chain.and_then(|mut chain: Vec<Stamp>| {
             let stamp = checked(number, stamp, size, identity)?;
@@ -118,9 +121,6 @@ fn foreign(theirs: &Identity, ours: &Identity) -> Option<String> {
             "epoch {}, and the ledger of {}",
             theirs.epoch, ours.epoch
         ));
-    }
-    if theirs.file != ours.file {
-        return Some("another file of the ledger, of which this is a copy".into());
     }
     if theirs.boot != ours.boot {
         return Some("another boot".into());

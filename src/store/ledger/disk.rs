@@ -15,6 +15,8 @@ use crate::sys;
 pub(super) struct Disk {
     path: PathBuf,
     file: File,
+    /// There was no such file before.
+    pub is_new: bool,
     #[cfg(test)]
     pub plan: super::tests::Plan,
 }
@@ -43,7 +45,9 @@ impl Disk {
             why,
         };
         // To open a device may be to do something with it.
-        if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+        let about = fs::metadata(path);
+        let is_new = matches!(&about, Err(error) if error.kind() == ErrorKind::NotFound);
+        if about.is_ok_and(|about| !about.is_file()) {
             return Err(fault(Why::Odd));
         }
         let mut options = File::options();
@@ -61,6 +65,7 @@ impl Disk {
         let disk = Disk {
             path: path.to_path_buf(),
             file,
+            is_new,
             #[cfg(test)]
             plan: super::tests::Plan::default(),
         };

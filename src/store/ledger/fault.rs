@@ -82,7 +82,7 @@ impl fmt::Display for Fault {
             ),
             Why::Gone => write!(
                 f,
-                "the ledger {path:?} was removed or replaced while the server ran: find out what did that"
+                "the ledger {path:?} was removed, replaced or unmounted while the server ran: find out what did that"
             ),
         }
     }

@@ -103,7 +103,10 @@ fn open(path: &Path, bytes: &[u8]) -> Result<Found, String> {
             assert_eq!(after[APART..][..LEN], record.encoded());
         }
         Ok((ledger, found)) => {
-            assert_eq!((found, *ledger.record()), (&Found::New, Record::default()));
+            assert_eq!(
+                (found, *ledger.record()),
+                (&Found::Empty, Record::default())
+            );
             assert!(after == [0; SIZE]);
         }
         Err(text) => {
@@ -164,7 +167,7 @@ fn a_loss_of_power_leaves_a_new_ledger_new_or_with_its_first_record() {
     let mut kept = 0;
     for (count, image) in images(&[], &done, false) {
         match open(&path, &image).unwrap() {
-            Found::New => assert!(count < done.len()),
+            Found::New | Found::Empty => assert!(count < done.len()),
             Found::Kept(record) => {
                 assert!(record == FIRST && count > made);
                 kept += 1;
@@ -383,7 +386,7 @@ fn each_step_that_fails_is_told_and_leaves_the_old_record_or_the_new_one() {
                 let (_, found) = reopen(&path, reset).unwrap();
                 let found = match found {
                     Found::Kept(record) => Some(record),
-                    Found::New | Found::Reset => None,
+                    Found::New | Found::Empty | Found::Reset => None,
                 };
                 assert!(found == before || found == Some(NEXT), "{found:?}");
                 assert!(!is_done || found == Some(NEXT));
@@ -428,15 +431,15 @@ fn whatever_somebody_else_does_to_the_file_is_found_out_before_the_next_write() 
             let file = File::options().write(true).open(path).unwrap();
             file.set_len(0).unwrap();
         }),
-        ("was removed or replaced", |path| {
+        ("was removed, replaced or unmounted", |path| {
             fs::remove_file(path).unwrap()
         }),
-        ("was removed or replaced", |path| {
+        ("was removed, replaced or unmounted", |path| {
             let other = path.with_extension("other");
             fs::copy(path, &other).unwrap();
             fs::rename(other, path).unwrap();
         }),
-        ("was removed or replaced", |path| {
+        ("was removed, replaced or unmounted", |path| {
             fs::rename(path, path.with_extension("away")).unwrap();
         }),
     ];

@@ -75,6 +75,13 @@ pub fn list(options: &Options, prefix: &[u8]) -> Result<u8, Failure> {
     Ok(status)
 }
 
+/// Whether somebody has this lock. A server that grants nothing yet after its start has locks that are only waited for;
+/// one that shows no fences has none.
+fn is_held(entry: &Value) -> bool {
+    let is_nobody = entry["owner_conn_id"] == 0 && entry["lease_expires_in_s"] == 0.0;
+    !is_nobody || entry["fence"].is_string()
+}
+
 /// The rows of one server, locks first.
 pub fn rows_of(options: &Options, server: &str, stats: &Value) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -84,16 +91,17 @@ pub fn rows_of(options: &Options, server: &str, stats: &Value) -> Vec<Row> {
             let number = |name: &str| entry[name].as_u64();
             let text = entry["key"].as_str().unwrap_or_default().to_string();
             let bytes = entry["key_hex"].as_str().and_then(unhex);
+            let is_held = is_held(entry);
             rows.push(Row {
                 key: bytes.unwrap_or_else(|| text.clone().into_bytes()),
                 text,
                 semaphore,
                 limit: number("limit").unwrap_or(1),
-                holders: number("holders").unwrap_or(1),
+                holders: number("holders").unwrap_or(is_held.into()),
                 waiters: number("waiters").unwrap_or(0),
-                hold: match semaphore {
-                    true => Hold::default(),
-                    false => Hold::of(entry),
+                hold: match is_held && !semaphore {
+                    true => Hold::of(entry),
+                    false => Hold::default(),
                 },
                 server: (options.servers.len() > 1).then(|| server.to_string()),
             });

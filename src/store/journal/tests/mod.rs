@@ -413,7 +413,7 @@ fn a_run_directory_that_cannot_be_one_is_named() {
     let dir = RunDir::new();
     fs::write(dir.0.join("file"), b"").unwrap();
     for (name, advice) in [
-        ("none", "the run directory must be there"),
+        ("none", "make the run directory"),
         ("file", "the run directory is a file"),
     ] {
         let path = dir.0.join(name);
