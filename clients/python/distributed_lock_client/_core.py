@@ -1,0 +1,668 @@
+"""The engine of a lock: what is sent when, and what an answer means. It does no I/O and reads no clock but the one that it
+is given, so a test can play both. Its coroutines serve both clients: under asyncio they suspend, with threads the I/O
+below them blocks and they run through at once. Invariant: here a lock ends before its lease ends at the server.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import itertools
+import json
+import logging
+import math
+import os
+import random
+import re
+import secrets
+import socket
+import threading
+import time
+import weakref
+import zlib
+from typing import (
+    Any,
+    Callable,
+    Coroutine,
+    Dict,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Type,
+    TypedDict,
+    TypeVar,
+    Union,
+)
+from urllib.parse import quote, urlencode
+
+from ._http import Failure, Link, Pool, Request, Result, Server, servers_of
+
+POLL_MAX_S = 45.0  # Proxies often cut a request that is silent for 60 s.
+PLACE_S = 5.0
+PATIENCE_S = 5.0
+RELEASE_TRY_S = 2.0  # A connection may be dead without a sign, so a release tries others within its patience.
+TICK_S = 0.5  # Timers stand still while the machine sleeps; the keeper looks at the clock at least so often.
+
+
+class LockError(Exception):
+    """What each error of this package is. `code` is the server's short code, `status` the HTTP status, `detail` the
+    server's own words, `request_id` the X-Request-Id by which the server's log names the request; each may be None."""
+
+    code: Optional[str] = None
+    status: Optional[int] = None
+    detail: Optional[str] = None
+    request_id: Optional[str] = None
+
+    def __init__(self, message: str, **known: object) -> None:
+        super().__init__(message)
+        self.__dict__.update(known)
+
+
+class LockTimeoutError(LockError):
+    """The lock was not free in time. `reason` is timeout, quarantine, superseded or cancelled, as the server says, or
+    late: the lock came, but so late that most of its lease had passed."""
+
+    reason: str = "timeout"
+
+
+class LockDeadlockError(LockError):
+    """Waiting would have been for ever. `cycle` names each waiting client and the lock that it waits for."""
+
+    cycle: Sequence[Mapping[str, str]] = ()
+
+
+class LockLostError(LockError):
+    """The lock ended before it was released."""
+
+
+class LockNotHeldError(LockError):
+    """The lock is not held: it was released before, or nobody has it."""
+
+
+class LockLimitMismatchError(LockError):
+    """Other clients use this lock with another limit."""
+
+
+class LockDeniedError(LockError):
+    """The server wants another token (401), or refuses this one (403)."""
+
+
+class LockUnavailableError(LockError):
+    """No server could be asked: no connection, no answer, 502, 503 or 504 of a proxy, TLS, or a closed client."""
+
+
+class LockDrainingError(LockUnavailableError):
+    """The server is about to stop and grants no more locks."""
+
+
+class LockCapacityError(LockError):
+    """The server has as many locks, waiters or requests as it may have."""
+
+
+class LockRequestError(LockError):
+    """The server does not accept the request, for example a timeout above its limit."""
+
+
+class LockServerError(LockError):
+    """The server failed, or the answer is not one of a dflockd server."""
+
+
+OF_CODE = {
+    "deadlock": (LockDeadlockError, "release the locks that this client holds and begin again"),
+    "draining": (LockDrainingError, "wait with wait_timeout= until the server is back"),
+    "limit-mismatch": (LockLimitMismatchError, "use the same limit= in every client"),
+    "max-locks": (LockCapacityError, "try again later or raise the limit of the server"),
+    "max-waiters": (LockCapacityError, "try again later or raise the limit of the server"),
+    "not-held": (LockNotHeldError, "the lock ended before"),
+}
+OF_STATUS = {
+    401: (LockDeniedError, "give the token of the server with token="),
+    403: (LockDeniedError, "use a token that may do this"),
+    429: (LockCapacityError, "send fewer requests"),
+    **dict.fromkeys((502, 503, 504), (LockUnavailableError, "see whether the server runs behind its proxy")),
+}
+OF_FAILURE = {
+    "refused": "no connection: {}; see whether the server runs there",
+    "cut": "the connection ended without an answer: {}; see whether the server runs",
+    "late": "no answer in time; see whether the server and the network work",
+    "tls": "not trusted: {}; give its authority with ca=, and use a name that is in its certificate",
+    "nonsense": "not an answer in HTTP: {}; see whether the url is that of a dflockd server",
+    "withdrawn": "this client was closed; make another one",
+}
+
+
+class LockOptions(TypedDict, total=False):
+    """What may be said with a lock. Durations are seconds."""
+
+    wait_timeout: Optional[float]  #: How long to wait; by default 0, one try. None waits for ever.
+    auto_renew: bool  #: Renews while this process lives; by default False.
+    limit: Optional[int]  #: Makes a semaphore with so many holders at once, 1 to 1048576.
+    metadata: Optional[Mapping[str, Any]]  #: Shown by status(), at most 4 KiB of JSON.
+    max_hold: Optional[float]  #: No automatic renewal is sent so long after the grant.
+    on_lost: Optional[Callable[[], object]]  #: Called once when the lock is lost, in a thread or task of its own.
+
+
+def boot_clock() -> float:
+    """Seconds of a clock that goes on while the machine sleeps; of the monotonic clock where there is none."""
+    return time.monotonic() if BOOT is None else time.clock_gettime(BOOT)
+
+
+def number_of(value: object) -> Optional[float]:
+    """`value` as a number that a duration may be, or None."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1e15 else None  # type: ignore
+
+
+def seconds(name: str, value: object, least: float = 0.0) -> float:
+    number = number_of(value)
+    if number is None or number < least:
+        raise ValueError(f"{name}: want seconds, a number from {least:g} to 1e15, not {value!r}")
+    return number
+
+
+def path_of(name: object, verb: str = "", **query: object) -> str:
+    """The path of a request about this lock, or a ValueError if it is no name."""
+    is_text = isinstance(name, str) and not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name)
+    if not is_text or name in (".", "..") or not 1 <= len(str(name).encode()) <= 256:
+        raise ValueError(f"name: want 1 to 256 bytes of text without control characters, not '.' or '..', not {name!r}")
+    return f"/locks/{quote(str(name), safe=':')}{verb}{query_of(query)}"
+
+
+def query_of(query: Mapping[str, object]) -> str:
+    given = {key: value for key, value in query.items() if value is not None}
+    return "?" + urlencode(given, quote_via=quote) if given else ""
+
+
+def deadline_of(base: float, ttl_s: float) -> float:
+    return base + ttl_s - min(1.0, ttl_s / 10)
+
+
+class Reply(NamedTuple):
+    """How an exchange ended: the object of the last answer or an error, when that was sent, how often anything was sent."""
+
+    value: Union[Dict[str, Any], LockError]
+    sent: float
+    sends: int
+
+
+class Hold:
+    """One lock of one client: acquiring, held, releasing or ended, under one mutex."""
+
+    name: str  #: As it was asked for.
+    client_id: str  #: By which the server lists this lock.
+    lock_id: str  #: Public, and of this grant only.
+    fencing_token: str  #: 16 hex digits that order as text: a later grant has a higher one.
+
+    def __init__(self, client: Client, name: str, timeout: Optional[float], options: LockOptions) -> None:
+        if not LockOptions.__annotations__.keys() >= options.keys():
+            raise TypeError(f"no such option: {', '.join(options.keys() - LockOptions.__annotations__.keys())}")
+        self._path = path_of(name)
+        self._timeout_s = 0.0 if timeout is None else seconds("timeout", timeout, 0.1)
+        wait, max_hold, limit = options.get("wait_timeout", 0), options.get("max_hold"), options.get("limit")
+        self._wait_s = math.inf if wait in (None, math.inf) else seconds("wait_timeout", wait)
+        self._max_hold_s = math.inf if max_hold in (None, math.inf) else seconds("max_hold", max_hold)
+        if limit is not None and (type(limit) is not int or not 1 <= limit <= 1_048_576):
+            raise ValueError(f"limit: want a whole number, 1 to 1048576, not {limit!r}")
+        self._on_lost = options.get("on_lost")
+        if self._on_lost is not None and not callable(self._on_lost):
+            raise ValueError(f"on_lost: want a function without arguments, not {self._on_lost!r}")
+        if not isinstance(options.get("metadata") or {}, dict):
+            raise ValueError("metadata: want a dict of what JSON can say")
+        self._asked = {"timeout": timeout, "limit": limit, "metadata": options.get("metadata")}
+        self._asked = {key: value for key, value in self._asked.items() if value is not None}
+        try:
+            json.dumps(self._asked, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"metadata: want a dict of what JSON can say: {error}") from None
+        self._auto_renew = bool(options.get("auto_renew"))
+        self.name, self.lock_id, self.fencing_token = name, "", ""
+        self.client_id = client._client_id or f"{PREFIX}-{os.getpid()}-{SALT}-{next(COUNT)}"
+        self._client = client
+        self._mutex = threading.Lock()
+        self._state = "acquiring"
+        self._is_lost = self._is_released = self._is_renewing = self._is_renewal_fresh = False
+        self._token = ""
+        self._ttl_s = self._deadline = self._next_renewal = self._renewals_end = 0.0
+        self._draw()
+
+    def _draw(self) -> None:
+        self._request_id = secrets.token_hex(16)
+        self._sends = 0
+        self._is_open = False  # Whether the server may have a hold or a place of this attempt.
+
+    @property
+    def fence(self) -> int:
+        """The fencing token as a number below 2**64."""
+        return int(self.fencing_token, 16)
+
+    def remaining(self) -> float:
+        """Seconds until the lock is lost if no renewal follows; 0 if it is not held."""
+        return max(0.0, self._deadline - self._client._now()) if self._state == "held" else 0.0
+
+    def check(self) -> None:
+        """Raises LockLostError if the lock was lost, LockNotHeldError if it was released. It costs no request."""
+        self._step()
+        if self._is_lost:
+            raise LockLostError(f"the lock {self.name!r} was lost: stop what it protects, then acquire it again")
+        if self._state != "held":
+            raise LockNotHeldError(f"the lock {self.name!r} was released: acquire it again")
+
+    def __repr__(self) -> str:
+        state = "lost" if self._is_lost else self._state
+        return f"<{type(self).__name__} {self.name!r} {self.lock_id} {state}, {self.remaining():.3f} s left>"
+
+    def _begin_send(self) -> bool:
+        if self._client._pool.is_closed:
+            return False
+        self._sends += 1
+        self._is_open = True
+        return True
+
+    def _granted(self, fields: Mapping[str, Any], sent: float) -> bool:
+        """Takes over what a grant says; false if it is not a grant of this lock."""
+        lock_id, fence, token = (str(fields.get(key) or "") for key in ("lockId", "fencingToken", "renewalToken"))
+        ttl_s, wait_s = number_of(fields.get("ttl")), number_of(fields.get("waitTime"))
+        is_ours = fields.get("lockName") == self.name and fields.get("clientId") == self.client_id
+        if not ttl_s or wait_s is None or not is_ours or not re.fullmatch("[0-9a-f]{16}", fence) or not lock_id or not token:
+            return False
+        self.lock_id, self.fencing_token, self._token = lock_id, fence, token
+        self._timeout_s = self._timeout_s or ttl_s
+        # The lease began at the grant. A server with a fast clock may say a longer wait than there was.
+        self._leased(sent + min(0.999 * wait_s, self._client._now() - sent), ttl_s)
+        return True
+
+    def _leased(self, base: float, ttl_s: float) -> None:
+        self._ttl_s = ttl_s
+        self._deadline = deadline_of(base, ttl_s)
+        self._next_renewal = base + ttl_s / 3
+
+    def _is_late(self) -> bool:
+        """Whether under half of the usable time is left."""
+        return self._deadline - self._client._now() < deadline_of(0, self._ttl_s) / 2
+
+    def _step(self, renews: bool = False) -> bool:
+        """Loses a lock whose time is over. With `renews`, true if a renewal is due; the caller has to send it."""
+        with self._mutex:
+            now = self._client._now()
+            if self._state != "held" or now < self._deadline:
+                is_due = renews and self._state == "held" and now >= self._next_at()
+                self._is_renewing = self._is_renewing or is_due
+                return is_due
+            self._state, self._is_lost = "ended", True
+        self._client._tell(self)
+        return False
+
+    def _next_at(self) -> float:
+        """When the next step is due."""
+        renews = self._auto_renew and not self._is_renewing and self._next_renewal < self._renewals_end
+        return min(self._next_renewal, self._deadline) if renews else self._deadline
+
+    def _lose(self) -> None:
+        """The server says that it is not held."""
+        with self._mutex:
+            if self._state not in ("held", "releasing"):
+                return
+            is_news = self._state == "held"
+            self._state, self._is_lost, self._token = "ended", True, ""
+        if is_news:
+            self._client._tell(self)
+
+    def _may_renew(self) -> bool:
+        return self._state in ("acquiring", "held") and self._client._now() < self._deadline
+
+    def _begin_renewal(self) -> bool:
+        with self._mutex:
+            is_free = not self._is_renewing and self._may_renew()
+            self._is_renewing = self._is_renewing or is_free
+            return is_free
+
+    def _orphan(self) -> None:
+        """In a forked child: the lock is the parent's. A thread that is not here may have its mutex."""
+        self._mutex = threading.Lock()
+        self._state, self._is_lost, self._token = "ended", True, ""
+
+
+C = TypeVar("C", bound="Client")
+
+
+class Client:
+    """What both clients are: the flows of locks, over the I/O that each of them adds."""
+
+    def __init__(
+        self,
+        url: str,
+        token: Optional[str] = None,
+        ca: Any = None,
+        client_id: Optional[str] = None,
+        shard: Optional[Callable[[str, int], int]] = None,
+    ) -> None:
+        """`url` names a server, or with commas several; a lock lives on the one that `shard(name, servers)` chooses, by
+        default CRC-32 of the name modulo their number. `ca` is a PEM file of authorities or an ssl.SSLContext. With
+        `client_id` all locks have that id: see actor()."""
+        if token is not None and not re.fullmatch("[!-~]+", token):
+            raise ValueError("token: want printable ASCII characters without spaces")  # Without the token itself.
+        self._secret = token or "\n"
+        self._client_id = client_id
+        self._shard = shard or (lambda name, servers: zlib.crc32(name.encode()) % servers)
+        self._now = boot_clock
+        self._pool = Pool(servers_of(url, token, ca), self._connect, boot_clock)
+        self._holds: Set[Any] = set()
+        self._root: Any = self  # Of an actor: the client that it came from, which the fork knows and the keeper serves.
+        self._begin()
+        CLIENTS.add(self)
+
+    def actor(self: C, client_id: str) -> C:
+        """This client under one id, which promises to do one thing at a time: deadlocks are seen among actors only."""
+        actor = copy.copy(self)
+        actor._client_id = client_id
+        return actor
+
+    def _begin(self) -> None:
+        """Makes what a forked child has to make again."""
+
+    async def _connect(self, server: Server, within_s: float) -> Link:
+        raise NotImplementedError
+
+    async def _pause(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def _background(self, flow: Coroutine[Any, Any, object]) -> None:
+        """Runs a flow beside the caller."""
+        raise NotImplementedError
+
+    def _watch(self, hold: Any) -> None:
+        """Has the keeper call _tick in time for this hold, too."""
+        raise NotImplementedError
+
+    def _tell(self, hold: Any) -> None:
+        """Says that a lock was lost. Called once, without its mutex."""
+        raise NotImplementedError
+
+    def _request(self, name: str, method: str, path: str, fields: Optional[Mapping[str, Any]] = None) -> Request:
+        servers = len(self._pool.servers)
+        server = self._shard(name, servers) if servers > 1 else 0
+        if server not in range(servers):
+            raise ValueError(f"shard: want a function that gives 0 to {servers - 1}, not {server!r}")
+        return Request(server, method, path, fields)
+
+    async def _exchange(
+        self,
+        what: str,
+        request: Request,
+        until: float,
+        wait_until: float,
+        each_s: float = math.inf,
+        prepare: Callable[[float], None] = lambda lasted_s: None,
+    ) -> Reply:
+        """Sends, and repeats: while it is before `until` if a connection was cut, before `wait_until` if no server is there.
+        `prepare` is told how long the try before lasted."""
+        backoff_s, sends, lasted_s, is_first_cut = 0.05, 0, 0.0, True
+        while True:
+            request.until = min(until, self._now() + each_s)
+            prepare(lasted_s)
+            result = await self._pool.exchange(request)
+            sends += result.sent is not None
+            value, may_repeat = self._judged(result, what, self._pool.servers[request.server].shown)
+            is_cut = isinstance(result, Failure) and result.kind != "refused"
+            left_s = (until if is_cut else wait_until) - self._now()
+            if not may_repeat or left_s <= 0:
+                return Reply(value, result.sent or 0.0, sends)
+            lasted_s = 0.0 if result.sent is None else self._now() - result.sent
+            if is_cut and is_first_cut:
+                is_first_cut = False
+            else:
+                await self._pause(min(backoff_s * random.uniform(0.5, 1), left_s))
+                backoff_s = min(2.0, backoff_s * 2)
+            request.is_fresh = True
+
+    def _judged(self, result: Result, what: str, shown: str) -> Tuple[Union[Dict[str, Any], LockError], bool]:
+        """What a result says, or its error, and whether the request may be repeated."""
+        if isinstance(result, Failure):
+            text = f"{what} at {shown}: {OF_FAILURE[result.kind].format(result.text)}"
+            failed = LockServerError if result.kind == "nonsense" else LockUnavailableError
+            return failed(text, code=result.kind), result.kind in ("refused", "cut", "late")
+        fields, status = object_of(result.body), result.status
+        if status == 200 and fields is not None:
+            return fields, False
+        said = {to: (fields or {}).get(key) for to, key in [("code", "code"), ("detail", "detail"), ("request_id", "instance")]}
+        known: Dict[str, Any] = {key: value for key, value in said.items() if isinstance(value, str) and status >= 400}
+        if "detail" in known:
+            known["detail"] = re.sub("[0-9a-f]{32}", "...", known["detail"].replace(self._secret, "..."))[:500]
+        kind: Type[LockError] = LockServerError
+        advice = f"see the log of the server, and whether {shown} is a dflockd server"
+        if 400 <= status < 500:
+            kind, advice = LockRequestError, f"change the request, and see whether {shown} is a dflockd server"
+        kind, advice = OF_CODE.get(known.get("code", ""), OF_STATUS.get(status, (kind, advice)))
+        cycle = (fields or {}).get("cycle")
+        if kind is LockDeadlockError and isinstance(cycle, list):
+            known["cycle"] = [step for step in cycle if isinstance(step, dict)]
+        reason = known.get("detail") or known.get("code") or "an answer without a reason"
+        error = kind(f"{what}: {status}, {reason}; {advice}", status=status, **known)
+        return error, status in (502, 504) or kind is LockDrainingError
+
+    async def _acquire(self, hold: Hold) -> None:
+        """Returns when `hold` is held, or raises why it is not."""
+        try:
+            await self._wait_for(hold)
+            self._watch(hold)
+        except BaseException:
+            with hold._mutex:
+                hold._state = "ended"
+            self._holds.discard(hold)
+            if hold._is_open:
+                self._background(self._abandon(hold))
+            raise
+
+    async def _wait_for(self, hold: Hold) -> None:
+        """Waits in polls, all but the last of which keep the place in the queue."""
+        what = f"acquire {hold.name!r}"
+        wait_end = self._now() + hold._wait_s
+        poll_s, poll_max_s, is_last = 0.0, POLL_MAX_S, False
+        request = self._request(hold.name, "POST", hold._path + "/acquire")
+        request.begin = hold._begin_send
+
+        def prepare(lasted_s: float) -> None:
+            nonlocal poll_s, poll_max_s, is_last
+            if lasted_s >= 1:
+                poll_max_s = min(poll_max_s, max(5.0, 0.8 * lasted_s))
+            rest_s = max(0.0, wait_end - self._now())
+            poll_s, is_last = min(rest_s, poll_max_s), rest_s <= poll_max_s
+            request.until = min(self._now() + poll_s, wait_end) + PATIENCE_S
+            ids = {"clientId": hold.client_id, "requestId": hold._request_id, "waitTimeout": poll_s}
+            request.fields = {**hold._asked, **ids, **({} if is_last else {"keepPlace": PLACE_S})}
+
+        while True:
+            start = self._now()
+            reply = await self._exchange(what, request, wait_end + PATIENCE_S, wait_end, prepare=prepare)
+            fields = reply.value
+            if isinstance(fields, LockError):
+                if fields.status not in (None, 502, 504):
+                    hold._is_open = hold._sends > 1 or fields.status < 400
+                raise fields
+            if fields.get("acquired") is True and hold._granted(fields, reply.sent):
+                if not hold._is_late() or await self._is_refreshed(hold):
+                    with hold._mutex:
+                        hold._state = "held"
+                        hold._renewals_end = self._now() + hold._max_hold_s
+                    return
+                await self._abandon(hold)
+                hold._draw()
+                advice = "use a longer timeout= than the network needs, or wait longer"
+                error = LockTimeoutError(f"{what}: the lock came when its lease was all but over; {advice}", reason="late")
+            elif fields.get("acquired") is False:
+                reason = str(fields.get("reason"))
+                hold._is_open = hold._sends > 1 or not is_last
+                advice = "wait longer with wait_timeout=, or try later"
+                error = LockTimeoutError(f"{what}: not free within {hold._wait_s:g} s ({reason}); {advice}", reason=reason)
+                if is_last or reason == "cancelled":
+                    raise error
+            else:
+                raise LockServerError(f"{what}: the answer is no grant; see whether the url is that of a dflockd server")
+            request.is_fresh = False
+            if self._now() < start + poll_s / 2:
+                await self._pause(0.05)
+            if self._now() >= wait_end:
+                raise error
+
+    async def _is_refreshed(self, hold: Hold) -> bool:
+        """Renews a grant that came late, and says whether it may be handed out."""
+        try:
+            await self._renew(hold)
+        except LockError:
+            return False
+        return not hold._is_late()
+
+    async def _renew(self, hold: Hold, timeout: Optional[float] = None, is_begun: bool = False) -> None:
+        """Renews once, with the patience of a renewal. Raises if the lock was lost, or if no answer says it was renewed."""
+        timeout_s = hold._timeout_s if timeout is None else seconds("timeout", timeout, 0.1)
+        while not is_begun and not hold._begin_renewal():
+            if not hold._may_renew():
+                hold.check()
+            await self._pause(0.02)  # Another renewal is on its way, and their answers must not cross.
+        start, before, ends_at, is_renewed = self._now(), hold._deadline, hold._renewals_end if is_begun else math.inf, False
+        # The server may have shortened the lease long before an answer says so.
+        hold._deadline = min(before, deadline_of(start, timeout_s))
+        until = min(start + max(0.2, min(PATIENCE_S, hold._ttl_s / 6)), hold._deadline)
+        fields = {"renewalToken": hold._token, "timeout": timeout_s}
+        request = self._request(hold.name, "POST", hold._path + "/renew", fields)
+        request.is_fresh = hold._is_renewal_fresh
+        request.begin = lambda: hold._may_renew() and self._now() < ends_at
+        try:
+            reply = await self._exchange(f"renew {hold.name!r}", request, until, until)
+            value = reply.value
+            if isinstance(value, LockNotHeldError):
+                hold._lose()
+            elif isinstance(value, LockError):
+                if value.status and reply.sends == 1:
+                    hold._deadline = before
+            elif (ttl_s := number_of(value.get("ttl"))) and value.get("lockId") == hold.lock_id:
+                with hold._mutex:
+                    if hold._may_renew():
+                        hold._timeout_s, is_renewed = timeout_s, True
+                        hold._leased(reply.sent, ttl_s)
+            if hold._state != "acquiring":
+                hold.check()
+            if isinstance(value, LockError):
+                raise value
+            if not is_renewed:
+                raise LockServerError(f"renew {hold.name!r}: the answer is no renewal; see whether the url is right")
+        finally:
+            with hold._mutex:
+                hold._is_renewing, hold._is_renewal_fresh = False, not is_renewed
+                if not is_renewed:
+                    hold._next_renewal = max(self._now() + 0.05, start + min(hold._ttl_s, timeout_s) / 15)
+
+    async def _keep(self, hold: Hold) -> None:
+        """One renewal by the keeper."""
+        try:
+            await self._renew(hold, is_begun=True)
+        except LockError as error:
+            if hold._state == "held":
+                LOG.warning("%s", error)
+        if hold._state == "held":
+            self._watch(hold)
+
+    def _tick(self) -> float:
+        """Does what is due, and says after how many seconds it is to be called again."""
+        soon = math.inf
+        for hold in list(self._holds):
+            if hold._step(renews=True):
+                self._background(self._keep(hold))
+            if hold._state == "held":
+                soon = min(soon, hold._next_at())
+        return min(TICK_S, max(0.001 + 2e-6 * len(self._holds), soon - self._now()))
+
+    async def _call(self, on_lost: Callable[[], object]) -> None:
+        try:
+            result = on_lost()
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            LOG.exception("on_lost has failed")
+
+    async def _release(self, hold: Hold) -> bool:
+        """Ends a lock. It is true if the server has confirmed that this ended it."""
+        hold._step()
+        with hold._mutex:
+            token, hold._token = hold._token, ""
+            if hold._state == "held":
+                hold._state = "releasing"
+        if not token:
+            return hold._is_released
+        try:
+            if hold._state != "releasing":
+                self._background(self._end(hold, token))
+                return False
+            return await self._end(hold, token)
+        except BaseException:
+            self._background(self._end(hold, token))
+            raise
+
+    async def _end(self, hold: Hold, token: str) -> bool:
+        fields = {"renewalToken": token}
+        if hold._sends > 1:
+            fields.update(clientId=hold.client_id, requestId=hold._request_id)
+        until = self._now() + PATIENCE_S
+        request = self._request(hold.name, "POST", hold._path + "/release", fields)
+        reply = await self._exchange(f"release {hold.name!r}", request, until, until, RELEASE_TRY_S)
+        is_gone = isinstance(reply.value, LockNotHeldError)
+        if is_gone and reply.sends == 1:
+            hold._lose()
+        with hold._mutex:
+            hold._is_released = not hold._is_lost and (is_gone or isinstance(reply.value, dict))
+            hold._state = "ended"
+        self._holds.discard(hold)
+        return hold._is_released
+
+    async def _abandon(self, hold: Hold) -> None:
+        """Ends an attempt wherever it is: tries of 1 s for 3 s."""
+        fields = {"clientId": hold.client_id, "requestId": hold._request_id}
+        request = self._request(hold.name, "POST", hold._path + "/release", fields)
+        await self._exchange(f"give up {hold.name!r}", request, self._now() + 3, self._now() + 3, 1.0)
+
+    async def _ask(self, what: str, request: Request, is_repeatable: bool = True) -> Dict[str, Any]:
+        """A request about no hold of this client. One that must not be repeated gets a new connection."""
+        request.is_fresh = not is_repeatable
+        now = self._now()
+        until = now + PATIENCE_S
+
+        def prepare(_: float) -> None:
+            request.until = until
+
+        reply = await self._exchange(what, request, until if is_repeatable else now, now, prepare=prepare)
+        if isinstance(reply.value, LockError):
+            raise reply.value
+        return reply.value
+
+    async def _page(self, server: int, **query: object) -> Dict[str, Any]:
+        return await self._ask("locks", Request(server, "GET", "/locks" + query_of(query)))
+
+
+def object_of(body: bytes) -> Optional[Dict[str, Any]]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def forked() -> None:
+    for client in list(CLIENTS):
+        client._pool.drop()
+        for hold in list(client._holds):
+            hold._orphan()
+        client._holds.clear()
+        client._begin()
+
+
+BOOT: Optional[int] = getattr(time, "CLOCK_BOOTTIME", None)
+LOG = logging.getLogger("distributed_lock_client")
+COUNT = itertools.count(1)
+SALT = secrets.token_hex(4)
+PREFIX = re.sub("[^A-Za-z0-9.-]", "", socket.gethostname())[:64]
+CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forked)

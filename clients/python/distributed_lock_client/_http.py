@@ -1,0 +1,220 @@
+"""One exchange over HTTP/1.1, on a connection that was kept or is new. Both clients share it; each brings a Link of its
+own. Invariant: an answer that was cut off is never taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import ssl
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Tuple, Union
+from urllib.parse import quote, urlsplit
+
+CONNECT_S = 5.0
+IDLE_MAX_S = 60.0  # The server hangs up after 75 s.
+ANSWER_MAX = 64 << 20
+WANT_URL = "url: want http://HOST:PORT or https://HOST:PORT, several with commas between, and no user or query in it"
+
+
+class Server(NamedTuple):
+    """Where a server is. `head` is what each request to it says, with the secret; `shown` is for messages."""
+
+    host: str
+    port: int
+    context: Optional[ssl.SSLContext]
+    prefix: str
+    head: str
+    shown: str
+
+
+def servers_of(url: str, token: Optional[str], ca: Union[str, os.PathLike[str], ssl.SSLContext, None]) -> List[Server]:
+    servers, context = [], ca if isinstance(ca, ssl.SSLContext) else None
+    secret = "" if token is None else f"Authorization: Bearer {token}\r\n"
+    for part in url.split(","):
+        at = urlsplit(part.strip())
+        if at.scheme not in ("http", "https") or not at.hostname or "@" in at.netloc or at.query or at.fragment:
+            raise ValueError(WANT_URL)
+        if at.scheme == "https":
+            context = context or ssl.create_default_context(cafile=None if isinstance(ca, ssl.SSLContext) else ca)
+        head = f"Host: {at.netloc.encode('idna').decode()}\r\n{secret}User-Agent: distributed-lock-client (Python)\r\n"
+        used, port = (context, 443) if at.scheme == "https" else (None, 80)
+        prefix = quote(at.path.rstrip("/"), safe="/%:")
+        servers.append(Server(at.hostname, at.port or port, used, prefix, head, f"{at.scheme}://{at.netloc}"))
+    return servers
+
+
+class Request:
+    """One request. `begin` is called when the bytes are about to go, and if it says false, none goes. The answer has to be
+    there at `until` of the clock. `is_fresh` demands a new connection."""
+
+    def __init__(self, server: int, method: str, path: str, fields: Optional[Mapping[str, Any]] = None) -> None:
+        self.server = server
+        self.method = method
+        self.path = path
+        self.fields = fields
+        self.until = math.inf
+        self.is_fresh = False
+        self.begin: Callable[[], bool] = lambda: True
+
+    def data(self, server: Server) -> bytes:
+        body = "" if self.fields is None else json.dumps(self.fields)
+        about = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
+        return f"{self.method} {server.prefix}{self.path} HTTP/1.1\r\n{server.head}{about}\r\n{body}".encode()
+
+
+class Answer(NamedTuple):
+    """What came. `sent` is the time of the clock when the request went out."""
+
+    status: int
+    body: bytes
+    sent: float
+
+
+class Failure(NamedTuple):
+    """What came instead: refused, cut, late, tls, nonsense or withdrawn. `sent` is None if no byte went out."""
+
+    kind: str
+    text: str
+    sent: Optional[float]
+
+
+Result = Union[Answer, Failure]
+
+
+class Link(Protocol):
+    """A connection. `read` gives nothing at its end, and at the end of its time. Another thread may call `hang_up`."""
+
+    async def write(self, data: bytes, within_s: float) -> None: ...
+    async def read(self, within_s: float) -> bytes: ...
+    def fileno(self) -> int: ...
+    def hang_up(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Pool:
+    """The connections of one client."""
+
+    def __init__(
+        self, servers: List[Server], connect: Callable[[Server, float], Awaitable[Link]], now: Callable[[], float]
+    ) -> None:
+        self.servers = servers
+        self.connect = connect
+        self.now = now
+        self.is_closed = False
+        self.idle: List[Tuple[int, Link, float]] = []
+        self.busy: Dict[Link, Request] = {}
+
+    async def exchange(self, request: Request) -> Result:
+        link, sent, answer = None if request.is_fresh else self.take(request.server), None, None
+        try:
+            server = self.servers[request.server]
+            link = link or await self.connect(server, min(CONNECT_S, request.until - self.now()))
+            self.busy[link] = request
+            if not request.begin():
+                return Failure("withdrawn", "", None)
+            sent = self.now()
+            await link.write(request.data(server), request.until - sent)
+            data = b""
+            while answer is None:
+                part = await link.read(request.until - self.now())
+                data += part
+                answer = parsed(data, not part)
+                if answer is None and (not part or len(data) > ANSWER_MAX):
+                    is_late = self.now() >= request.until
+                    return Failure("late" if is_late else "cut", f"{len(data)} bytes of an answer", sent)
+            return Answer(answer[0], answer[1], sent)
+        except (OSError, UnicodeError) as error:
+            if link is None and isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+                return Failure("tls", str(error), None)
+            return Failure("refused" if sent is None else "cut", str(error) or type(error).__name__, sent)
+        except ValueError as error:
+            return Failure("nonsense", str(error), sent)
+        finally:
+            if link is not None:
+                self.busy.pop(link, None)
+                if answer is not None and answer[2] and not self.is_closed:
+                    self.idle.append((request.server, link, self.now()))
+                else:
+                    link.close()
+
+    def take(self, server: int) -> Optional[Link]:
+        """The connection that was used last; those that idled too long are closed."""
+        oldest = self.now() - IDLE_MAX_S
+        while self.idle and self.idle[0][2] < oldest:
+            self.idle.pop(0)[1].close()
+        for at in range(len(self.idle) - 1, -1, -1):
+            if self.idle[at][0] == server:
+                return self.idle.pop(at)[1]
+        return None
+
+    def close(self) -> None:
+        """Closes what is idle, and whatever an acquire waits on."""
+        self.is_closed = True
+        for link, request in list(self.busy.items()):
+            if request.path.endswith("/acquire"):
+                link.hang_up()
+        while self.idle:
+            self.idle.pop()[1].close()
+
+    def drop(self) -> None:
+        """In a forked child: its copies of the connections end, and those of the parent live on. A number of a file that
+        somebody may close later stays open, on nothing."""
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for number in {link.fileno() for link in [*self.busy, *(link for _, link, _ in self.idle)]} - {-1}:
+            os.dup2(nothing, number, inheritable=False)
+        os.close(nothing)
+        self.busy, self.idle = {}, []
+
+
+def parsed(data: bytes, is_ended: bool) -> Optional[Tuple[int, bytes, bool]]:
+    """Status, body, and whether the connection may be used again; None if the answer is not whole; ValueError if it is none."""
+    head, found, body = data.partition(b"\r\n\r\n")
+    line = head.partition(b"\r\n")[0]
+    match = re.match(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: |$)", line)
+    if not match:
+        if b"\n" in data or len(data) > 15 or not b"HTTP/1.".startswith(data[:7]):
+            raise ValueError("the first line is no status line")
+        return None
+    if not found:
+        if len(head) > 65536:
+            raise ValueError("the head is longer than 64 KiB")
+        return None
+    status = int(match[2])
+    if status < 200:
+        return parsed(body, is_ended)
+    stays = match[1] == b"1" and not re.search(rb"(?im)^connection:.*\bclose\b", head)
+    if re.search(rb"(?im)^transfer-encoding:.*\bchunked\b", head):
+        whole = joined(body)
+        return whole and (status, whole[0], stays and not whole[1])
+    if status == 204:
+        return status, b"", stays and not body
+    length = re.search(rb"(?im)^content-length:[ \t]*(\d{1,15})[ \t]*\r?$", head)
+    if length is None:
+        return (status, body, False) if is_ended else None
+    if len(body) < int(length[1]):
+        return None
+    return status, body[: int(length[1])], stays and len(body) == int(length[1])
+
+
+def joined(body: bytes) -> Optional[Tuple[bytes, bytes]]:
+    """What the chunks hold (RFC 9112, 7.1), and what follows them; None if they are not whole."""
+    parts: List[bytes] = []
+    while True:
+        line, found, rest = body.partition(b"\r\n")
+        size = re.fullmatch(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?", line)
+        if not found:
+            return None
+        if not size:
+            raise ValueError("a chunk has no size")
+        length = int(size[1], 16)
+        if length == 0:
+            trailer = re.match(rb"(?:[^\r\n]+\r\n)*\r\n", rest)
+            return (b"".join(parts), rest[trailer.end() :]) if trailer else None
+        if len(rest) < length + 2:
+            return None
+        if rest[length : length + 2] != b"\r\n":
+            raise ValueError("a chunk is longer than its size")
+        parts.append(rest[:length])
+        body = rest[length + 2 :]
