@@ -439,13 +439,19 @@ class Orders(BaseHTTPRequestHandler):
         pass
 
 
+class ManyOrders(ThreadingHTTPServer):
+    """Each test of a suite that runs them side by side has a connection, and all of them come at once."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit("usage: stage.py DFLOCKD")
     folder = tempfile.mkdtemp(prefix="stage-")
     stage = Orders.stage = Stage(os.path.abspath(sys.argv[1]), folder)
-    orders = ThreadingHTTPServer((HOST, 0), Orders)
-    orders.daemon_threads = True
+    orders = ManyOrders((HOST, 0), Orders)
     threading.Thread(target=orders.serve_forever, daemon=True).start()
     try:
         print(f"http://{HOST}:{orders.server_address[1]}", flush=True)
