@@ -60,6 +60,11 @@ class AsyncDistributedLock(Hold):
         self._body: Optional[asyncio.Task[Any]] = None
         self._is_cancelled = False
 
+    def _orphan(self) -> None:
+        super()._orphan()
+        with suppress(RuntimeError):  # Its loop has ended.
+            self.lost.set()
+
     async def renew(self, timeout: Optional[float] = None) -> None:
         """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the lock
         was lost, and another LockError if the server does not confirm the renewal; the lock may still be held then."""
@@ -145,7 +150,6 @@ class AsyncDistributedLockClient(Client):
         helper.add_done_callback(self._root._helpers.discard)
 
     def _watch(self, hold: Hold) -> None:
-        self._holds.add(hold)
         self._root._arm(hold._next_at() - self._now())
 
     def _arm(self, pause_s: float) -> None:
@@ -238,8 +242,9 @@ class AsyncDistributedLockClient(Client):
         self._pool.close()
         for hold in list(self._holds):
             self._background(self._release(hold))
-        if helpers := self._root._helpers - {asyncio.current_task()}:
-            await asyncio.wait(helpers, timeout=6)
+        ends_at = self._now() + 6
+        while (self._holds or self._root._helpers - {asyncio.current_task()}) and self._now() < ends_at:
+            await asyncio.sleep(0.005)
 
     async def __aenter__(self) -> AsyncDistributedLockClient:
         return self

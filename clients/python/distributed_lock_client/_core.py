@@ -130,7 +130,7 @@ OF_FAILURE = {
     "late": "no answer in time; see whether the server and the network work",
     "tls": "not trusted: {}; give its authority with ca=, and use a name that is in its certificate",
     "nonsense": "not an answer in HTTP: {}; see whether the url is that of a dflockd server",
-    "withdrawn": "this client was closed; make another one",
+    "withdrawn": "the client was closed, or the lock has ended; make another one",
 }
 
 
@@ -348,6 +348,7 @@ class Client:
         self._client_id = client_id
         self._shard = shard or (lambda name, servers: zlib.crc32(name.encode()) % servers)
         self._now = boot_clock
+        self._poll_max_s = POLL_MAX_S
         self._pool = Pool(servers_of(url, token, ca), self._connect, boot_clock)
         self._holds: Set[Any] = set()
         self._root: Any = self  # Of an actor: the client that it came from, which the fork knows and the keeper serves.
@@ -445,6 +446,7 @@ class Client:
 
     async def _acquire(self, hold: Hold) -> None:
         """Returns when `hold` is held, or raises why it is not."""
+        self._holds.add(hold)
         try:
             await self._wait_for(hold)
             self._watch(hold)
@@ -460,7 +462,7 @@ class Client:
         """Waits in polls, all but the last of which keep the place in the queue."""
         what = f"acquire {hold.name!r}"
         wait_end = self._now() + hold._wait_s
-        poll_s, poll_max_s, is_last = 0.0, POLL_MAX_S, False
+        poll_s, poll_max_s, is_last = 0.0, self._poll_max_s, False
         request = self._request(hold.name, "POST", hold._path + "/acquire")
         request.begin = hold._begin_send
 

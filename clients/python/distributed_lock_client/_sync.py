@@ -67,6 +67,11 @@ class DistributedLock(Hold):
         self.lost = threading.Event()
         self._ending = threading.RLock()
 
+    def _orphan(self) -> None:
+        super()._orphan()
+        self.lost, self._ending = threading.Event(), threading.RLock()
+        self.lost.set()
+
     def renew(self, timeout: Optional[float] = None) -> None:
         """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the lock
         was lost, and another LockError if the server does not confirm the renewal; the lock may still be held then."""
@@ -130,7 +135,6 @@ class DistributedLockClient(Client):
     def _watch(self, hold: Hold) -> None:
         root = self._root
         with root._wakeup:
-            self._holds.add(hold)
             if root._keeper is None:
                 root._keeper = threading.Thread(target=root._keep_all, daemon=True)
                 root._wakes_at = 0.0
@@ -208,8 +212,8 @@ class DistributedLockClient(Client):
         for hold in list(self._holds):
             self._background(self._release(hold))
         ends_at = self._now() + 6
-        for helper in list(self._root._helpers - {threading.current_thread()}):
-            helper.join(max(0.0, ends_at - self._now()))
+        while (self._holds or self._root._helpers - {threading.current_thread()}) and self._now() < ends_at:
+            time.sleep(0.005)
 
     def __enter__(self) -> DistributedLockClient:
         return self

@@ -1,0 +1,61 @@
+"""Runs all tests side by side: they mostly wait. Its exit status is 0 only if each has run and passed.
+
+    DFLOCKD=target/release/dflockd python3 clients/python/tests/run.py [PART OF A NAME]
+"""
+
+import faulthandler
+import logging
+import sys
+import threading
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+import theatre
+
+SIDE_BY_SIDE = 32
+
+
+def tests_of(suite):
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from tests_of(test)
+        else:
+            yield test
+
+
+def run(test):
+    start, result = time.monotonic(), unittest.TestResult()
+    threading.current_thread().name = test.id()
+    test.run(result)
+    problems = [text for _, text in result.failures + result.errors + result.skipped]
+    if result.testsRun != 1 or result.unexpectedSuccesses or result.expectedFailures:
+        problems.append("it did not run as a test that passes")
+    took_s = time.monotonic() - start
+    print(f"{'FAILED' if problems else 'ok':7}{took_s:6.1f} s  {test.id()}", flush=True)
+    for text in problems:
+        print(text, flush=True)
+    return not problems
+
+
+def main():
+    logging.getLogger("distributed_lock_client").propagate = False
+    logging.getLogger("distributed_lock_client").addHandler(logging.NullHandler())
+    faulthandler.dump_traceback_later(170, exit=True)
+    loader = unittest.TestLoader()
+    tests = list(tests_of(loader.discover(str(theatre.HERE), top_level_dir=str(theatre.HERE))))
+    tests = [test for test in tests if all(part in test.id() for part in sys.argv[1:])]
+    tests.sort(key=lambda test: -getattr(getattr(test, test._testMethodName, None), "weight", 0))
+    start = time.monotonic()
+    try:
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            passed = list(pool.map(run, tests))
+    finally:
+        theatre.end_of_stage()
+    version = ".".join(map(str, sys.version_info[:3]))
+    print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed in {time.monotonic() - start:.1f} s, Python {version}")
+    sys.exit(not passed or not all(passed))
+
+
+if __name__ == "__main__":
+    main()
