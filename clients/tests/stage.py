@@ -98,7 +98,8 @@ class Proxy:
         self.accept_in_background()
 
     def accept_in_background(self):
-        threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
+        self.accepting = threading.Thread(target=self.accept, args=(self.listener,), daemon=True)
+        self.accepting.start()
 
     def accept(self, listener):
         while True:
@@ -107,6 +108,8 @@ class Proxy:
             except OSError:
                 return
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self.lock:
+                self.connections[client] = False
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def refuse(self, seconds):
@@ -122,6 +125,7 @@ class Proxy:
     def close_listener(self):
         # A thread in accept(2) keeps the port; only a shutdown wakes it.
         end(self.listener)
+        self.accepting.join()
         self.listener.close()
 
     def close_idle(self):
@@ -158,7 +162,6 @@ class Proxy:
         with self.lock:
             self.count += 1
             number = self.count
-            self.connections[client] = False
         server = None
         try:
             file = client.makefile("rb")
