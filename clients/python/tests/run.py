@@ -1,6 +1,6 @@
 """Runs all tests side by side: they mostly wait. Its exit status is 0 only if each has run and passed.
 
-    DFLOCKD=target/release/dflockd python3 clients/python/tests/run.py [PART OF A NAME]
+DFLOCKD=target/release/dflockd python3 clients/python/tests/run.py [PART OF A NAME]
 """
 
 import faulthandler
@@ -41,6 +41,7 @@ def run(test):
 def main():
     logging.getLogger("distributed_lock_client").propagate = False
     logging.getLogger("distributed_lock_client").addHandler(logging.NullHandler())
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # In its debug mode it logs whatever a busy machine makes slow.
     faulthandler.dump_traceback_later(170, exit=True)
     loader = unittest.TestLoader()
     tests = list(tests_of(loader.discover(str(theatre.HERE), top_level_dir=str(theatre.HERE))))

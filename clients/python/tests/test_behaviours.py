@@ -94,7 +94,9 @@ class Behaviours:
         ids = list(dict.fromkeys(each["body"]["requestId"] for each in server.requests("acquire")))[1:]
 
         def polls():
-            return [ids.index(each["body"]["requestId"]) for each in server.requests("acquire") if each["body"]["requestId"] in ids]
+            return [
+                ids.index(each["body"]["requestId"]) for each in server.requests("acquire") if each["body"]["requestId"] in ids
+            ]
 
         self.assertEqual(len(ids), 3)
         until(lambda: min(map(polls().count, range(3))) >= 5)
@@ -439,7 +441,9 @@ class Behaviours:
         until(lambda: self.waiters(server, "b") == 1)
         with self.assertRaises(LockDeadlockError) as caught:
             two.acquire("a", wait_timeout=30)
-        self.assertEqual({(step["clientId"], step["waitsFor"]) for step in caught.exception.cycle}, {("one", "b"), ("two", "a")})
+        self.assertEqual(
+            {(step["clientId"], step["waitsFor"]) for step in caught.exception.cycle}, {("one", "b"), ("two", "a")}
+        )
         self.assertTrue(held.release())
         self.assertEqual(waiting().client_id, "one")
 

@@ -84,6 +84,10 @@ class Played(Client):
         run(self._acquire(hold))
         return hold
 
+    def __del__(self):
+        for flow in self.later:
+            flow.close()
+
     def help_out(self):
         while self.later:
             run(self.later.pop(0))
@@ -283,7 +287,9 @@ class Waits(unittest.TestCase):
             )
         )
         hold = client.hold(timeout=3, wait_timeout=20)
-        self.assertEqual([path.rpartition("/")[2] for _, _, path, _, _ in client.log], ["acquire", "release", "acquire", "renew"])
+        self.assertEqual(
+            [path.rpartition("/")[2] for _, _, path, _, _ in client.log], ["acquire", "release", "acquire", "renew"]
+        )
         first, again = client.asked("acquire")
         self.assertNotEqual(first[3]["requestId"], again[3]["requestId"])
         self.assertGreater(hold.remaining(), 2.6)

@@ -1,0 +1,212 @@
+"""What only the asyncio client does: tasks that are cancelled, and bodies that a lost lock cancels."""
+
+import asyncio
+import random
+import sys
+
+from theatre import Play, now, until
+
+from distributed_lock_client import AsyncDistributedLockClient, LockLostError, LockTimeoutError
+
+
+async def soon(condition, within_s=10.0):
+    end = now() + within_s
+    while not condition():
+        if now() > end:
+            raise AssertionError(f"not within {within_s} s")
+        await asyncio.sleep(0.01)
+
+
+class Asyncio(Play):
+    def play(self, scene, *options):
+        """Plays a scene with a server and a client."""
+        server = self.server(*options)
+
+        async def main():
+            async with AsyncDistributedLockClient(server.url) as client:
+                return await asyncio.wait_for(scene(server, client), 40)
+
+        return asyncio.run(main(), debug=True)
+
+    def test_08_a_lost_lock_cancels_its_body(self):
+        async def scene(server, client):
+            told = []
+            with self.assertRaises(LockLostError):
+                async with client.lock("k", 2, auto_renew=True, on_lost=lambda: told.append(now())):
+                    server.signal("STOP")
+                    sent = now()
+                    await asyncio.sleep(30)
+            self.assertLess(now(), sent + 2.5)
+            server.signal("CONT")
+            await soon(lambda: told)
+            if sys.version_info >= (3, 11):
+                self.assertEqual(asyncio.current_task().cancelling(), 0)
+            await asyncio.sleep(0)
+
+        self.play(scene)
+
+    def test_10_a_body_that_cleans_up_may_do_so(self):
+        async def scene(server, client):
+            steps = []
+            with self.assertRaises(LockLostError):
+                async with client.lock("k", 1, auto_renew=True):
+                    await client.force_release("k")
+                    try:
+                        await asyncio.sleep(30)
+                    finally:
+                        await asyncio.sleep(0.1)
+                        steps.append("clean")
+            self.assertEqual(steps, ["clean"])
+
+        self.play(scene)
+
+    def test_10_an_error_of_the_body_stays(self):
+        async def scene(server, client):
+            with self.assertRaises(ZeroDivisionError):
+                async with client.lock("k", 1, auto_renew=True):
+                    await client.force_release("k")
+                    try:
+                        await asyncio.sleep(30)
+                    except asyncio.CancelledError:
+                        raise ZeroDivisionError from None
+            # Also if the cancellation and the end of the body meet.
+            with self.assertRaises(ZeroDivisionError):
+                async with client.lock("k", 1) as lock:
+                    lock._lose()
+                    until(lambda: lock._is_lost)
+                    raise ZeroDivisionError
+            await asyncio.sleep(0.01)
+            with self.assertRaises(LockLostError):
+                async with client.lock("other", 1) as lock:
+                    lock._lose()
+            await asyncio.sleep(0.01)
+
+        self.play(scene)
+
+    def test_10_a_cancellation_of_others_stays(self):
+        async def scene(server, client):
+            async def body():
+                async with client.lock("k", 30):
+                    await asyncio.sleep(30)
+
+            task = asyncio.ensure_future(body())
+            await soon(lambda: server.status("k")["locked"])
+            task.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await task
+            self.assertFalse(server.status("k")["locked"])
+            if sys.version_info >= (3, 11):
+                locks = []
+
+                async def lost_body():
+                    async with client.lock("k", 30) as lock:
+                        locks.append(lock)
+                        await asyncio.sleep(30)
+
+                task = asyncio.ensure_future(lost_body())
+                await soon(lambda: locks)
+                locks[0]._lose()
+                await asyncio.sleep(0)
+                task.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await task
+
+        self.play(scene)
+
+    def test_13_a_cancelled_task_leaves_no_waiter(self):
+        async def scene(server, client):
+            async with client.lock("k", 60):
+                for hides in [False, True]:
+                    if hides:
+                        server.order("hide", "acquire")
+                    task = asyncio.ensure_future(client.acquire("k", wait_timeout=None))
+                    await soon(lambda: server.status("k")["waiters"] == 1)
+                    task.cancel()
+                    with self.assertRaises(asyncio.CancelledError):
+                        await task
+                    await soon(lambda: server.status("k")["waiters"] == 0, 1)
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.acquire("k", wait_timeout=None), 0.1)
+                await soon(lambda: server.status("k")["waiters"] == 0, 1)
+
+        self.play(scene)
+
+    def test_14_cancellations_around_the_grant_strand_nothing(self):
+        async def scene(server, client):
+            dice, ends = random.Random(14), [0, 0]
+            for _ in range(100):
+                task = asyncio.ensure_future(client.acquire("k", 60, wait_timeout=30, auto_renew=True))
+                await asyncio.sleep(dice.uniform(0, 0.008))
+                task.cancel()
+                try:
+                    lock = await task
+                    ends[1] += 1
+                    self.assertTrue(await lock.release())
+                except asyncio.CancelledError:
+                    ends[0] += 1
+            self.assertGreater(min(ends), 5)
+            await soon(lambda: not server.status("k")["locked"] and not server.status("k")["waiters"], 4)
+
+        self.play(scene)
+
+    def test_15_a_cancelled_release_goes_on(self):
+        async def scene(server, client):
+            lock = await client.acquire("k", 60)
+            server.order("delay", "release", seconds=1)
+            task = asyncio.ensure_future(lock.release())
+            await soon(lambda: server.requests("release"))
+            task.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await task
+            await soon(lambda: not server.status("k")["locked"])
+
+        self.play(scene)
+
+    def test_15_two_releases_at_once_send_one_request(self):
+        async def scene(server, client):
+            lock = await client.acquire("k", 60)
+            self.assertEqual(await asyncio.gather(lock.release(), lock.release()), [True, True])
+            self.assertEqual(len(server.requests("release")), 1)
+
+        self.play(scene)
+
+    def test_a_client_may_be_used_in_one_loop_after_the_other(self):
+        server = self.server()
+        client = AsyncDistributedLockClient(server.url)
+
+        async def first():
+            return await client.acquire("k", 60, auto_renew=True)
+
+        async def second(lock):
+            with self.assertRaises(LockTimeoutError):
+                await client.acquire("k")
+            self.assertTrue(lock.lost.is_set())
+            with self.assertRaises(LockLostError):
+                lock.check()
+            async with client.lock("other", 60):
+                pass
+            await client.close()
+
+        asyncio.run(second(asyncio.run(first())))
+        self.assertTrue(server.status("k")["locked"])
+
+    def test_a_coroutine_may_be_told_of_the_loss(self):
+        async def scene(server, client):
+            told = asyncio.Event()
+
+            async def tell():
+                told.set()
+
+            await client.acquire("k", 0.3, on_lost=tell)
+            await asyncio.wait_for(told.wait(), 2)
+
+        self.play(scene)
+
+    def test_many_locks_are_kept_at_once(self):
+        async def scene(server, client):
+            locks = await asyncio.gather(*(client.acquire(f"k{number}", 2, auto_renew=True) for number in range(50)))
+            await asyncio.sleep(3)
+            for lock in locks:
+                lock.check()
+
+        self.play(scene)
