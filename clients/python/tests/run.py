@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import theatre
 
-SIDE_BY_SIDE = 32
+SIDE_BY_SIDE = 16
 
 
 def tests_of(suite):
@@ -22,6 +22,10 @@ def tests_of(suite):
             yield from tests_of(test)
         else:
             yield test
+
+
+def mark(test, name):
+    return getattr(getattr(test, test._testMethodName, None), name, False)
 
 
 def run(test):
@@ -46,11 +50,12 @@ def main():
     loader = unittest.TestLoader()
     tests = list(tests_of(loader.discover(str(theatre.HERE), top_level_dir=str(theatre.HERE))))
     tests = [test for test in tests if all(part in test.id() for part in sys.argv[1:])]
-    tests.sort(key=lambda test: -getattr(getattr(test, test._testMethodName, None), "weight", 0))
+    tests.sort(key=lambda test: not mark(test, "is_heavy"))
     start = time.monotonic()
     try:
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            passed = list(pool.map(run, tests))
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as many, ThreadPoolExecutor(1) as one:
+            runs = [(one if mark(test, "is_busy") else many).submit(run, test) for test in tests]
+        passed = [each.result() for each in runs]
     finally:
         theatre.end_of_stage()
     version = ".".join(map(str, sys.version_info[:3]))

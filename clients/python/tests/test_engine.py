@@ -6,7 +6,7 @@ import random
 import threading
 import unittest
 
-import theatre  # noqa: F401
+import theatre
 
 from distributed_lock_client import LockError, LockLostError, LockNotHeldError, LockTimeoutError, LockUnavailableError
 from distributed_lock_client._core import Client, Hold
@@ -365,6 +365,7 @@ class Releases(unittest.TestCase):
 class Losses(unittest.TestCase):
     """1,000 played losses: the lease of the played server never ends before the client says that the lock is lost."""
 
+    @theatre.busy
     def test_a_lock_is_told_lost_before_its_lease_ends(self):
         counts = {}
         for seed in range(1000):

@@ -36,8 +36,14 @@ def until(condition, within_s=PATIENCE_S):
     while not (value := condition()):
         if now() > end:
             raise AssertionError(f"not within {within_s} s")
-        time.sleep(0.01)
+        time.sleep(0.03)
     return value
+
+
+def busy(test):
+    """It does not wait but works, so there is one of it at a time."""
+    test.is_busy = True
+    return test
 
 
 def python_of_the_stage():
