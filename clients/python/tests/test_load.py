@@ -1,0 +1,67 @@
+"""The load test runs, says what it should, and finds what is wrong."""
+
+import contextlib
+import importlib.util
+import json
+import subprocess
+import sys
+
+import theatre
+from theatre import Play
+
+LOAD_TEST = theatre.PACKAGE.parent.parent / "load-test" / "load_test.py"
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, str(LOAD_TEST), *arguments], capture_output=True, text=True, timeout=60)
+
+
+class LoadTest(Play):
+    @theatre.busy
+    def test_it_prints_its_figures(self):
+        server = self.server()
+        done = run("--url", server.direct, "--concurrent", "4", "--operations", "40", "--keys", "2")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        patterns = [
+            r"target      http://localhost:\d+",
+            r"load        4 clients, 40 operations \(acquire \+ release\), 2 keys",
+            r"result      40 ok, 0 timed out, 0 failed in \d+\.\d\d s",
+            r"throughput  \d+ operations/s, \d+ requests/s; clients used \d+\.\d of \d+ cores",
+            *(
+                rf"{name} ms  mean \d+\.\d\d  p50 \d+\.\d\d  p95 \d+\.\d\d  p99 \d+\.\d\d  max \d+\.\d\d"
+                for name in ("acquire", "release")
+            ),
+            r"exclusion   0 overlaps, fences rise",
+        ]
+        lines = done.stdout.splitlines()
+        self.assertEqual(len(lines), len(patterns))
+        for line, pattern in zip(lines, patterns):
+            self.assertRegex(line, f"^{pattern}$")
+
+    @theatre.busy
+    def test_it_speaks_json_and_counts_timeouts_and_failures(self):
+        server, client = self.both()
+        with client.lock("load-0", 60):
+            done = run("--url", server.url, "--concurrent", "2", "--operations", "2", "--keys", "1", "--wait", "0.1", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout)
+        self.assertEqual((report["ok"], report["timed_out"], report["failed"], report["overlaps"]), (0, 2, 0, 0))
+        server.order("say", "/release", answer="HTTP/1.1 500 Bad\r\nContent-Length: 2\r\n\r\n{}", times=None)
+        done = run("--url", server.url, "--concurrent", "1", "--operations", "1", "--json")
+        self.assertEqual((done.returncode, json.loads(done.stdout)["failed"]), (1, 1))
+        self.assertIn("a release was not confirmed", done.stderr)
+
+    def test_it_says_if_there_is_no_server(self):
+        done = run("--url", "http://127.0.0.1:9", "--operations", "1")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("no connection", done.stderr)
+
+    def test_its_judge_sees_overlaps_and_fences_that_fall(self):
+        spec = importlib.util.spec_from_file_location("load_test", LOAD_TEST)
+        load_test = importlib.util.module_from_spec(spec)
+        with contextlib.suppress(ImportError):
+            spec.loader.exec_module(load_test)
+        good = [(0, 1, 1.0, 2.0, 0, 0), (0, 2, 2.0, 3.0, 0, 0), (1, 3, 1.5, 2.5, 0, 0)]
+        self.assertEqual(load_test.judged(good), (0, 0))
+        self.assertEqual(load_test.judged([*good, (0, 4, 2.9, 3.1, 0, 0)]), (1, 0))
+        self.assertEqual(load_test.judged([*good, (1, 3, 2.6, 3.1, 0, 0)]), (0, 1))
