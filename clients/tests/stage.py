@@ -357,8 +357,11 @@ class Stage:
             folder = os.path.join(self.folder, "certificates")
             if not os.path.exists(folder):
                 os.mkdir(folder)
+                # Without it OpenSSL's strict checks, which Python 3.13 has by default, take it for no authority.
+                usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
                 for authority in ["ca", "other_ca"]:
-                    openssl(folder, "req", "-x509", "-subj", "/CN=" + authority, "-out", authority + ".pem", key=authority)
+                    options = ["-subj", "/CN=" + authority, *usage, "-out", authority + ".pem"]
+                    openssl(folder, "req", "-x509", *options, key=authority)
                 for name in ["localhost", "elsewhere"]:
                     names = "DNS:localhost,IP:127.0.0.1" if name == "localhost" else "DNS:elsewhere.example"
                     signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=" + names]
