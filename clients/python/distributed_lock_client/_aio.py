@@ -5,9 +5,10 @@ begins anew, without the locks of the first.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, AsyncIterator, Coroutine, Dict, List, Optional, Set, Tuple, Type, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ._core import LOG, TICK_S, Client, Hold, LockOptions, LockTimeoutError, path_of
 from ._http import Link, Request, Server
@@ -41,7 +42,7 @@ class StreamLink:
     close = hang_up
 
 
-def close_opened(opening: asyncio.Future[Tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+def close_opened(opening: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
     if not opening.cancelled() and not opening.exception():
         opening.result()[1].transport.abort()
 
@@ -57,7 +58,7 @@ class AsyncDistributedLock(Hold):
         self.lost = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Lock()
-        self._body: Optional[asyncio.Task[Any]] = None
+        self._body: asyncio.Task[Any] | None = None
         self._is_cancelled = False
 
     def _orphan(self) -> None:
@@ -65,7 +66,7 @@ class AsyncDistributedLock(Hold):
         with suppress(RuntimeError):  # Its loop has ended.
             self.lost.set()
 
-    async def renew(self, timeout: Optional[float] = None) -> None:
+    async def renew(self, timeout: float | None = None) -> None:
         """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the lock
         was lost, and another LockError if the server does not confirm the renewal; the lock may still be held then."""
         await self._client._renew(self, timeout)
@@ -83,7 +84,7 @@ class AsyncDistributedLock(Hold):
         return self
 
     async def __aexit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         body, self._body = self._body, None
         is_ours = False
@@ -106,9 +107,9 @@ class AsyncDistributedLockClient(Client):
     """Locks of a dflockd server, for asyncio."""
 
     def _begin(self) -> None:
-        self._home: Optional[asyncio.AbstractEventLoop] = None
-        self._timer: Optional[asyncio.TimerHandle] = None
-        self._helpers: Set[asyncio.Task[Any]] = set()
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._helpers: set[asyncio.Task[Any]] = set()
 
     def _settle(self) -> None:
         """Leaves behind what belongs to another loop."""
@@ -180,7 +181,7 @@ class AsyncDistributedLockClient(Client):
         if hold._on_lost:
             self._background(self._call(hold._on_lost))
 
-    async def acquire(self, name: str, timeout: Optional[float] = None, **options: Unpack[LockOptions]) -> AsyncDistributedLock:
+    async def acquire(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> AsyncDistributedLock:
         """The lock `name` with a lease of `timeout` seconds, by default that of the server. Without `wait_timeout` it is
         tried once. Raises LockTimeoutError if it was not free in time, LockDeadlockError, LockUnavailableError or another
         LockError, and ValueError or TypeError, before any request, for arguments that cannot be meant."""
@@ -190,8 +191,8 @@ class AsyncDistributedLockClient(Client):
         return lock
 
     async def try_acquire(
-        self, name: str, timeout: Optional[float] = None, **options: Unpack[LockOptions]
-    ) -> Optional[AsyncDistributedLock]:
+        self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]
+    ) -> AsyncDistributedLock | None:
         """As acquire(), but None if the lock was not free in time."""
         try:
             return await self.acquire(name, timeout, **options)
@@ -200,51 +201,50 @@ class AsyncDistributedLockClient(Client):
 
     @asynccontextmanager
     async def lock(
-        self, name: str, timeout: Optional[float] = None, **options: Unpack[LockOptions]
+        self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]
     ) -> AsyncIterator[AsyncDistributedLock]:
         """For `async with`: acquire(), and release at the end. If the lock is lost, the body is cancelled, and the end is
         LockLostError."""
         async with await self.acquire(name, timeout, **options) as lock:
             yield lock
 
-    async def status(self, name: str, space: Optional[str] = None) -> Dict[str, Any]:
+    async def status(self, name: str, space: str | None = None) -> dict[str, Any]:
         """Who holds and who waits. `space` is lock, the default, or semaphore, where locks with a limit are."""
         return await self._ask(f"status {name!r}", self._request(name, "GET", path_of(name, "/status", space=space)))
 
-    async def locks(self, prefix: Optional[str] = None, space: Optional[str] = None) -> AsyncIterator[Dict[str, Any]]:
+    async def locks(self, prefix: str | None = None, space: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """All locks that are held, of all servers, read page by page."""
         for server in range(len(self._pool.servers)):
-            after: Optional[str] = ""
+            after: str | None = ""
             while after is not None:
                 page = await self._page(server, limit=100, after=after or None, prefix=prefix, space=space)
                 for lock in page["locks"]:
                     yield lock
                 after = page.get("next")
 
-    async def stats(self, server: int = 0) -> Dict[str, Any]:
+    async def stats(self, server: int = 0) -> dict[str, Any]:
         """The counters of one server, by its place in the url."""
         return await self._ask("stats", Request(server, "GET", "/locks/stats"))
 
-    async def health(self, server: int = 0) -> Dict[str, Any]:
+    async def health(self, server: int = 0) -> dict[str, Any]:
         """Status, version and uptime of one server."""
         return await self._ask("health", Request(server, "GET", "/health"))
 
-    async def force_release(
-        self, name: str, lock_id: Optional[str] = None, space: Optional[str] = None
-    ) -> List[Dict[str, Any]]:
+    async def force_release(self, name: str, lock_id: str | None = None, space: str | None = None) -> list[dict[str, Any]]:
         """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
         request = self._request(name, "DELETE", path_of(name, lockId=lock_id, space=space))
         answer = await self._ask(f"force_release {name!r}", request, is_repeatable=lock_id is not None)
-        return cast(List[Dict[str, Any]], answer["locks"])
+        return cast(list[dict[str, Any]], answer["locks"])
 
     async def close(self) -> None:
         """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""
-        self._pool.close()
+        self._pool.stop()
         for hold in list(self._holds):
             self._background(self._release(hold))
         ends_at = self._now() + 6
         while (self._holds or self._root._helpers - {asyncio.current_task()}) and self._now() < ends_at:
             await asyncio.sleep(0.005)
+        self._pool.close()
 
     async def __aenter__(self) -> AsyncDistributedLockClient:
         return self

@@ -20,22 +20,8 @@ import threading
 import time
 import weakref
 import zlib
-from typing import (
-    Any,
-    Callable,
-    Coroutine,
-    Dict,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-    Type,
-    TypedDict,
-    TypeVar,
-    Union,
-)
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Callable, NamedTuple, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 
 from ._http import Failure, Link, Pool, Request, Result, Server, servers_of
@@ -51,10 +37,10 @@ class LockError(Exception):
     """What each error of this package is. `code` is the server's short code, `status` the HTTP status, `detail` the
     server's own words, `request_id` the X-Request-Id by which the server's log names the request; each may be None."""
 
-    code: Optional[str] = None
-    status: Optional[int] = None
-    detail: Optional[str] = None
-    request_id: Optional[str] = None
+    code: str | None = None
+    status: int | None = None
+    detail: str | None = None
+    request_id: str | None = None
 
     def __init__(self, message: str, **known: object) -> None:
         super().__init__(message)
@@ -137,12 +123,12 @@ OF_FAILURE = {
 class LockOptions(TypedDict, total=False):
     """What may be said with a lock. Durations are seconds."""
 
-    wait_timeout: Optional[float]  #: How long to wait; by default 0, one try. None waits for ever.
+    wait_timeout: float | None  #: How long to wait; by default 0, one try. None waits for ever.
     auto_renew: bool  #: Renews while this process lives; by default False.
-    limit: Optional[int]  #: Makes a semaphore with so many holders at once, 1 to 1048576.
-    metadata: Optional[Mapping[str, Any]]  #: Shown by status(), at most 4 KiB of JSON.
-    max_hold: Optional[float]  #: No automatic renewal is sent so long after the grant.
-    on_lost: Optional[Callable[[], object]]  #: Called once when the lock is lost, in a thread or task of its own.
+    limit: int | None  #: Makes a semaphore with so many holders at once, 1 to 1048576.
+    metadata: Mapping[str, Any] | None  #: Shown by status(), at most 4 KiB of JSON.
+    max_hold: float | None  #: No automatic renewal is sent so long after the grant.
+    on_lost: Callable[[], object] | None  #: Called once when the lock is lost, in a thread or task of its own.
 
 
 def boot_clock() -> float:
@@ -150,7 +136,7 @@ def boot_clock() -> float:
     return time.monotonic() if BOOT is None else time.clock_gettime(BOOT)
 
 
-def number_of(value: object) -> Optional[float]:
+def number_of(value: object) -> float | None:
     """`value` as a number that a duration may be, or None."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value <= 1e15 else None  # type: ignore
@@ -183,7 +169,7 @@ def deadline_of(base: float, ttl_s: float) -> float:
 class Reply(NamedTuple):
     """How an exchange ended: the object of the last answer or an error, when that was sent, how often anything was sent."""
 
-    value: Union[Dict[str, Any], LockError]
+    value: dict[str, Any] | LockError
     sent: float
     sends: int
 
@@ -196,7 +182,7 @@ class Hold:
     lock_id: str  #: Public, and of this grant only.
     fencing_token: str  #: 16 hex digits that order as text: a later grant has a higher one.
 
-    def __init__(self, client: Client, name: str, timeout: Optional[float], options: LockOptions) -> None:
+    def __init__(self, client: Client, name: str, timeout: float | None, options: LockOptions) -> None:
         if not LockOptions.__annotations__.keys() >= options.keys():
             raise TypeError(f"no such option: {', '.join(options.keys() - LockOptions.__annotations__.keys())}")
         self._path = path_of(name)
@@ -334,10 +320,10 @@ class Client:
     def __init__(
         self,
         url: str,
-        token: Optional[str] = None,
+        token: str | None = None,
         ca: Any = None,
-        client_id: Optional[str] = None,
-        shard: Optional[Callable[[str, int], int]] = None,
+        client_id: str | None = None,
+        shard: Callable[[str, int], int] | None = None,
     ) -> None:
         """`url` names a server, or with commas several; a lock lives on the one that `shard(name, servers)` chooses, by
         default CRC-32 of the name modulo their number. `ca` is a PEM file of authorities or an ssl.SSLContext. With
@@ -350,7 +336,7 @@ class Client:
         self._now = boot_clock
         self._poll_max_s = POLL_MAX_S
         self._pool = Pool(servers_of(url, token, ca), self._connect, boot_clock)
-        self._holds: Set[Any] = set()
+        self._holds: set[Any] = set()
         self._root: Any = self  # Of an actor: the client that it came from, which the fork knows and the keeper serves.
         self._begin()
         CLIENTS.add(self)
@@ -382,7 +368,7 @@ class Client:
         """Says that a lock was lost. Called once, without its mutex."""
         raise NotImplementedError
 
-    def _request(self, name: str, method: str, path: str, fields: Optional[Mapping[str, Any]] = None) -> Request:
+    def _request(self, name: str, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Request:
         servers = len(self._pool.servers)
         server = self._shard(name, servers) if servers > 1 else 0
         if server not in range(servers):
@@ -419,7 +405,7 @@ class Client:
                 backoff_s = min(2.0, backoff_s * 2)
             request.is_fresh = True
 
-    def _judged(self, result: Result, what: str, shown: str) -> Tuple[Union[Dict[str, Any], LockError], bool]:
+    def _judged(self, result: Result, what: str, shown: str) -> tuple[dict[str, Any] | LockError, bool]:
         """What a result says, or its error, and whether the request may be repeated."""
         if isinstance(result, Failure):
             text = f"{what} at {shown}: {OF_FAILURE[result.kind].format(result.text)}"
@@ -429,10 +415,10 @@ class Client:
         if status == 200 and fields is not None:
             return fields, False
         said = {to: (fields or {}).get(key) for to, key in [("code", "code"), ("detail", "detail"), ("request_id", "instance")]}
-        known: Dict[str, Any] = {key: value for key, value in said.items() if isinstance(value, str) and status >= 400}
+        known: dict[str, Any] = {key: value for key, value in said.items() if isinstance(value, str) and status >= 400}
         if "detail" in known:
             known["detail"] = re.sub("[0-9a-f]{32}", "...", known["detail"].replace(self._secret, "..."))[:500]
-        kind: Type[LockError] = LockServerError
+        kind: type[LockError] = LockServerError
         advice = f"see the log of the server, and whether {shown} is a dflockd server"
         if 400 <= status < 500:
             kind, advice = LockRequestError, f"change the request, and see whether {shown} is a dflockd server"
@@ -517,7 +503,7 @@ class Client:
             return False
         return not hold._is_late()
 
-    async def _renew(self, hold: Hold, timeout: Optional[float] = None, is_begun: bool = False) -> None:
+    async def _renew(self, hold: Hold, timeout: float | None = None, is_begun: bool = False) -> None:
         """Renews once, with the patience of a renewal. Raises if the lock was lost, or if no answer says it was renewed."""
         timeout_s = hold._timeout_s if timeout is None else seconds("timeout", timeout, 0.1)
         while not is_begun and not hold._begin_renewal():
@@ -625,7 +611,7 @@ class Client:
         request = self._request(hold.name, "POST", hold._path + "/release", fields)
         await self._exchange(f"give up {hold.name!r}", request, self._now() + 3, self._now() + 3, 1.0)
 
-    async def _ask(self, what: str, request: Request, is_repeatable: bool = True) -> Dict[str, Any]:
+    async def _ask(self, what: str, request: Request, is_repeatable: bool = True) -> dict[str, Any]:
         """A request about no hold of this client. One that must not be repeated gets a new connection."""
         request.is_fresh = not is_repeatable
         now = self._now()
@@ -639,11 +625,11 @@ class Client:
             raise reply.value
         return reply.value
 
-    async def _page(self, server: int, **query: object) -> Dict[str, Any]:
+    async def _page(self, server: int, **query: object) -> dict[str, Any]:
         return await self._ask("locks", Request(server, "GET", "/locks" + query_of(query)))
 
 
-def object_of(body: bytes) -> Optional[Dict[str, Any]]:
+def object_of(body: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -660,7 +646,7 @@ def forked() -> None:
         client._begin()
 
 
-BOOT: Optional[int] = getattr(time, "CLOCK_BOOTTIME", None)
+BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 LOG = logging.getLogger("distributed_lock_client")
 COUNT = itertools.count(1)
 SALT = secrets.token_hex(4)

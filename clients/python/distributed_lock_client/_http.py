@@ -4,12 +4,14 @@ own. Invariant: an answer that was cut off is never taken for a whole one.
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 import math
 import os
-import re
 import ssl
-from typing import Any, Awaitable, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Tuple, Union
+from collections.abc import Awaitable, Mapping
+from typing import Any, Callable, NamedTuple, Protocol, Union
 from urllib.parse import quote, urlsplit
 
 CONNECT_S = 5.0
@@ -23,13 +25,13 @@ class Server(NamedTuple):
 
     host: str
     port: int
-    context: Optional[ssl.SSLContext]
+    context: ssl.SSLContext | None
     prefix: str
     head: str
     shown: str
 
 
-def servers_of(url: str, token: Optional[str], ca: Union[str, os.PathLike[str], ssl.SSLContext, None]) -> List[Server]:
+def servers_of(url: str, token: str | None, ca: str | os.PathLike[str] | ssl.SSLContext | None) -> list[Server]:
     servers, context = [], ca if isinstance(ca, ssl.SSLContext) else None
     secret = "" if token is None else f"Authorization: Bearer {token}\r\n"
     for part in url.split(","):
@@ -49,7 +51,7 @@ class Request:
     """One request. `begin` is called when the bytes are about to go, and if it says false, none goes. The answer has to be
     there at `until` of the clock. `is_fresh` demands a new connection."""
 
-    def __init__(self, server: int, method: str, path: str, fields: Optional[Mapping[str, Any]] = None) -> None:
+    def __init__(self, server: int, method: str, path: str, fields: Mapping[str, Any] | None = None) -> None:
         self.server = server
         self.method = method
         self.path = path
@@ -77,7 +79,7 @@ class Failure(NamedTuple):
 
     kind: str
     text: str
-    sent: Optional[float]
+    sent: float | None
 
 
 Result = Union[Answer, Failure]
@@ -97,14 +99,14 @@ class Pool:
     """The connections of one client."""
 
     def __init__(
-        self, servers: List[Server], connect: Callable[[Server, float], Awaitable[Link]], now: Callable[[], float]
+        self, servers: list[Server], connect: Callable[[Server, float], Awaitable[Link]], now: Callable[[], float]
     ) -> None:
         self.servers = servers
         self.connect = connect
         self.now = now
         self.is_closed = False
-        self.idle: List[Tuple[int, Link, float]] = []
-        self.busy: Dict[Link, Request] = {}
+        self.idle: list[tuple[int, Link, float]] = []
+        self.busy: dict[Link, Request] = {}
 
     async def exchange(self, request: Request) -> Result:
         link, sent, answer = None if request.is_fresh else self.take(request.server), None, None
@@ -139,7 +141,7 @@ class Pool:
                 else:
                     link.close()
 
-    def take(self, server: int) -> Optional[Link]:
+    def take(self, server: int) -> Link | None:
         """The connection that was used last; those that idled too long are closed."""
         oldest = self.now() - IDLE_MAX_S
         while self.idle and self.idle[0][2] < oldest:
@@ -149,12 +151,14 @@ class Pool:
                 return self.idle.pop(at)[1]
         return None
 
-    def close(self) -> None:
-        """Closes what is idle, and whatever an acquire waits on."""
+    def stop(self) -> None:
+        """Keeps no connection any more, and hangs up whatever an acquire waits on."""
         self.is_closed = True
         for link, request in list(self.busy.items()):
             if request.path.endswith("/acquire"):
                 link.hang_up()
+
+    def close(self) -> None:
         while self.idle:
             self.idle.pop()[1].close()
 
@@ -168,53 +172,34 @@ class Pool:
         self.busy, self.idle = {}, []
 
 
-def parsed(data: bytes, is_ended: bool) -> Optional[Tuple[int, bytes, bool]]:
+class Received:
+    """What http.client takes for a socket: the bytes that have come so far."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self.data)
+
+
+def parsed(data: bytes, is_ended: bool) -> tuple[int, bytes, bool] | None:
     """Status, body, and whether the connection may be used again; None if the answer is not whole; ValueError if it is none."""
-    head, found, body = data.partition(b"\r\n\r\n")
-    line = head.partition(b"\r\n")[0]
-    match = re.match(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: |$)", line)
-    if not match:
-        if b"\n" in data or len(data) > 15 or not b"HTTP/1.".startswith(data[:7]):
-            raise ValueError("the first line is no status line")
+    if not data.startswith(b"HTTP/1.") and not b"HTTP/1.".startswith(data):
+        raise ValueError("the first line is no status line")
+    head, is_headed, rest = data.partition(b"\r\n\r\n")
+    if not is_headed:  # http.client would take a head that was cut off for a whole one.
         return None
-    if not found:
-        if len(head) > 65536:
-            raise ValueError("the head is longer than 64 KiB")
-        return None
-    status = int(match[2])
-    if status < 200:
-        return parsed(body, is_ended)
-    stays = match[1] == b"1" and not re.search(rb"(?im)^connection:.*\bclose\b", head)
-    if re.search(rb"(?im)^transfer-encoding:.*\bchunked\b", head):
-        whole = joined(body)
-        return whole and (status, whole[0], stays and not whole[1])
-    if status == 204:
-        return status, b"", stays and not body
-    length = re.search(rb"(?im)^content-length:[ \t]*(\d{1,15})[ \t]*\r?$", head)
-    if length is None:
-        return (status, body, False) if is_ended else None
-    if len(body) < int(length[1]):
-        return None
-    return status, body[: int(length[1])], stays and len(body) == int(length[1])
-
-
-def joined(body: bytes) -> Optional[Tuple[bytes, bytes]]:
-    """What the chunks hold (RFC 9112, 7.1), and what follows them; None if they are not whole."""
-    parts: List[bytes] = []
-    while True:
-        line, found, rest = body.partition(b"\r\n")
-        size = re.fullmatch(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?", line)
-        if not found:
+    if head[9:10] == b"1":
+        return parsed(rest, is_ended)
+    response = http.client.HTTPResponse(Received(data))  # type: ignore[arg-type]
+    try:
+        response.begin()
+        size = response.length
+        if not data.endswith(b"\r\n\r\n") if response.chunked else size is None and not is_ended:
             return None
-        if not size:
-            raise ValueError("a chunk has no size")
-        length = int(size[1], 16)
-        if length == 0:
-            trailer = re.match(rb"(?:[^\r\n]+\r\n)*\r\n", rest)
-            return (b"".join(parts), rest[trailer.end() :]) if trailer else None
-        if len(rest) < length + 2:
-            return None
-        if rest[length : length + 2] != b"\r\n":
-            raise ValueError("a chunk is longer than its size")
-        parts.append(rest[:length])
-        body = rest[length + 2 :]
+        body = response.read()
+    except http.client.IncompleteRead:
+        return None
+    except http.client.HTTPException as error:
+        raise ValueError(type(error).__name__) from None
+    return response.status, body, not response.will_close and size in (None, len(rest))

@@ -7,9 +7,10 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Coroutine, Dict, Iterator, List, Optional, Set, Type, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._core import Client, Hold, LockOptions, LockTimeoutError, path_of
 from ._http import Link, Request, Server
@@ -72,7 +73,7 @@ class DistributedLock(Hold):
         self.lost, self._ending = threading.Event(), threading.RLock()
         self.lost.set()
 
-    def renew(self, timeout: Optional[float] = None) -> None:
+    def renew(self, timeout: float | None = None) -> None:
         """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the lock
         was lost, and another LockError if the server does not confirm the renewal; the lock may still be held then."""
         run(self._client._renew(self, timeout))
@@ -86,9 +87,7 @@ class DistributedLock(Hold):
     def __enter__(self) -> DistributedLock:
         return self
 
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.release()
         if kind is None and self._is_lost:
             self.check()
@@ -99,9 +98,9 @@ class DistributedLockClient(Client):
 
     def _begin(self) -> None:
         self._wakeup = threading.Condition()
-        self._keeper: Optional[threading.Thread] = None
+        self._keeper: threading.Thread | None = None
         self._wakes_at = 0.0
-        self._helpers: Set[threading.Thread] = set()
+        self._helpers: set[threading.Thread] = set()
 
     async def _connect(self, server: Server, within_s: float) -> Link:
         connection = socket.create_connection((server.host, server.port), max(0.001, within_s))
@@ -156,7 +155,7 @@ class DistributedLockClient(Client):
         if hold._on_lost:
             self._background(self._call(hold._on_lost))
 
-    def acquire(self, name: str, timeout: Optional[float] = None, **options: Unpack[LockOptions]) -> DistributedLock:
+    def acquire(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> DistributedLock:
         """The lock `name` with a lease of `timeout` seconds, by default that of the server. Without `wait_timeout` it is
         tried once. Raises LockTimeoutError if it was not free in time, LockDeadlockError, LockUnavailableError or another
         LockError, and ValueError or TypeError, before any request, for arguments that cannot be meant."""
@@ -164,9 +163,7 @@ class DistributedLockClient(Client):
         run(self._acquire(lock))
         return lock
 
-    def try_acquire(
-        self, name: str, timeout: Optional[float] = None, **options: Unpack[LockOptions]
-    ) -> Optional[DistributedLock]:
+    def try_acquire(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> DistributedLock | None:
         """As acquire(), but None if the lock was not free in time."""
         try:
             return self.acquire(name, timeout, **options)
@@ -174,46 +171,47 @@ class DistributedLockClient(Client):
             return None
 
     @contextmanager
-    def lock(self, name: str, timeout: Optional[float] = None, **options: Unpack[LockOptions]) -> Iterator[DistributedLock]:
+    def lock(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> Iterator[DistributedLock]:
         """For `with`: acquire(), and release at the end. If the lock was lost, a body that succeeded ends in LockLostError."""
         with self.acquire(name, timeout, **options) as lock:
             yield lock
 
-    def status(self, name: str, space: Optional[str] = None) -> Dict[str, Any]:
+    def status(self, name: str, space: str | None = None) -> dict[str, Any]:
         """Who holds and who waits. `space` is lock, the default, or semaphore, where locks with a limit are."""
         return run(self._ask(f"status {name!r}", self._request(name, "GET", path_of(name, "/status", space=space))))
 
-    def locks(self, prefix: Optional[str] = None, space: Optional[str] = None) -> Iterator[Dict[str, Any]]:
+    def locks(self, prefix: str | None = None, space: str | None = None) -> Iterator[dict[str, Any]]:
         """All locks that are held, of all servers, read page by page."""
         for server in range(len(self._pool.servers)):
-            after: Optional[str] = ""
+            after: str | None = ""
             while after is not None:
                 page = run(self._page(server, limit=100, after=after or None, prefix=prefix, space=space))
                 yield from page["locks"]
                 after = page.get("next")
 
-    def stats(self, server: int = 0) -> Dict[str, Any]:
+    def stats(self, server: int = 0) -> dict[str, Any]:
         """The counters of one server, by its place in the url."""
         return run(self._ask("stats", Request(server, "GET", "/locks/stats")))
 
-    def health(self, server: int = 0) -> Dict[str, Any]:
+    def health(self, server: int = 0) -> dict[str, Any]:
         """Status, version and uptime of one server."""
         return run(self._ask("health", Request(server, "GET", "/health")))
 
-    def force_release(self, name: str, lock_id: Optional[str] = None, space: Optional[str] = None) -> List[Dict[str, Any]]:
+    def force_release(self, name: str, lock_id: str | None = None, space: str | None = None) -> list[dict[str, Any]]:
         """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
         request = self._request(name, "DELETE", path_of(name, lockId=lock_id, space=space))
         answer = run(self._ask(f"force_release {name!r}", request, is_repeatable=lock_id is not None))
-        return cast(List[Dict[str, Any]], answer["locks"])
+        return cast(list[dict[str, Any]], answer["locks"])
 
     def close(self) -> None:
         """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""
-        self._pool.close()
+        self._pool.stop()
         for hold in list(self._holds):
             self._background(self._release(hold))
         ends_at = self._now() + 6
         while (self._holds or self._root._helpers - {threading.current_thread()}) and self._now() < ends_at:
             time.sleep(0.005)
+        self._pool.close()
 
     def __enter__(self) -> DistributedLockClient:
         return self

@@ -563,7 +563,7 @@ class Behaviours:
             boxed(500, "{}"),
             boxed(204, ""),
             "220 smtp.example ESMTP\r\n",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            "HTTP/1.1 abc\r\n\r\n",
         ]:
             with self.subTest(answer=answer[:40]):
                 server.order("say", "acquire", answer=answer)
@@ -591,6 +591,7 @@ class Behaviours:
             "HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{}",
             "HTTP/1.1 200 OK\r\nContent-Len",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             "HTTP/1.1 200",
             "",
         ]:
