@@ -5,6 +5,7 @@ begins anew, without the locks of the first.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -117,7 +118,7 @@ class AsyncDistributedLockClient(Client):
         if root._home is not loop:
             root._begin()
             root._home = loop
-            self._pool.idle.clear()
+            self._pool.idle = [deque() for _ in self._pool.servers]
             for hold in list(self._holds):
                 hold._orphan()
             self._holds.clear()

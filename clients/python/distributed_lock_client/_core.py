@@ -471,7 +471,7 @@ class Client:
                     hold._is_open = hold._sends > 1 or fields.status < 400
                 raise fields
             if fields.get("acquired") is True and hold._granted(fields, reply.sent):
-                if not hold._is_late() or await self._is_refreshed(hold):
+                if not self._pool.is_closed and (not hold._is_late() or await self._is_refreshed(hold)):
                     with hold._mutex:
                         hold._state = "held"
                         hold._renewals_end = self._now() + hold._max_hold_s

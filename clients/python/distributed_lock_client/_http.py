@@ -10,7 +10,9 @@ import json
 import math
 import os
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from typing import Any, Callable, NamedTuple, Protocol, Union
 from urllib.parse import quote, urlsplit
 
@@ -105,7 +107,7 @@ class Pool:
         self.connect = connect
         self.now = now
         self.is_closed = False
-        self.idle: list[tuple[int, Link, float]] = []
+        self.idle: list[deque[tuple[Link, float]]] = [deque() for _ in servers]
         self.busy: dict[Link, Request] = {}
 
     async def exchange(self, request: Request) -> Result:
@@ -137,19 +139,25 @@ class Pool:
             if link is not None:
                 self.busy.pop(link, None)
                 if answer is not None and answer[2] and not self.is_closed:
-                    self.idle.append((request.server, link, self.now()))
+                    self.keep(request.server, link)
                 else:
                     link.close()
 
     def take(self, server: int) -> Link | None:
-        """The connection that was used last; those that idled too long are closed."""
-        oldest = self.now() - IDLE_MAX_S
-        while self.idle and self.idle[0][2] < oldest:
-            self.idle.pop(0)[1].close()
-        for at in range(len(self.idle) - 1, -1, -1):
-            if self.idle[at][0] == server:
-                return self.idle.pop(at)[1]
+        """The connection that was used last. Several threads may take and keep at once."""
+        with suppress(IndexError):
+            while True:
+                link, since = self.idle[server].pop()
+                if since > self.now() - IDLE_MAX_S:
+                    return link
+                link.close()
         return None
+
+    def keep(self, server: int, link: Link) -> None:
+        self.idle[server].append((link, self.now()))
+        with suppress(IndexError):
+            if self.idle[server][0][1] < self.now() - IDLE_MAX_S:
+                self.idle[server].popleft()[0].close()
 
     def stop(self) -> None:
         """Keeps no connection any more, and hangs up whatever an acquire waits on."""
@@ -159,17 +167,18 @@ class Pool:
                 link.hang_up()
 
     def close(self) -> None:
-        while self.idle:
-            self.idle.pop()[1].close()
+        for server, idle in enumerate(self.idle):
+            while idle and (link := self.take(server)):
+                link.close()
 
     def drop(self) -> None:
         """In a forked child: its copies of the connections end, and those of the parent live on. A number of a file that
         somebody may close later stays open, on nothing."""
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for number in {link.fileno() for link in [*self.busy, *(link for _, link, _ in self.idle)]} - {-1}:
+        for number in {link.fileno() for link in [*self.busy, *(link for idle in self.idle for link, _ in idle)]} - {-1}:
             os.dup2(nothing, number, inheritable=False)
         os.close(nothing)
-        self.busy, self.idle = {}, []
+        self.busy, self.idle = {}, [deque() for _ in self.servers]
 
 
 class Received:

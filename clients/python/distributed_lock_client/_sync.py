@@ -135,9 +135,9 @@ class DistributedLockClient(Client):
         root = self._root
         with root._wakeup:
             if root._keeper is None:
-                root._keeper = threading.Thread(target=root._keep_all, daemon=True)
-                root._wakes_at = 0.0
-                root._keeper.start()
+                keeper = threading.Thread(target=root._keep_all, daemon=True)
+                keeper.start()
+                root._keeper, root._wakes_at = keeper, 0.0
             elif hold._next_at() < root._wakes_at:
                 root._wakeup.notify()
 
@@ -160,8 +160,13 @@ class DistributedLockClient(Client):
         tried once. Raises LockTimeoutError if it was not free in time, LockDeadlockError, LockUnavailableError or another
         LockError, and ValueError or TypeError, before any request, for arguments that cannot be meant."""
         lock = DistributedLock(self, name, timeout, options)
-        run(self._acquire(lock))
-        return lock
+        try:
+            run(self._acquire(lock))
+            return lock
+        except BaseException:
+            if lock._state == "held":  # An interrupt on the way out.
+                self._background(self._release(lock))
+            raise
 
     def try_acquire(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> DistributedLock | None:
         """As acquire(), but None if the lock was not free in time."""

@@ -10,7 +10,7 @@ import theatre
 
 from distributed_lock_client import LockError, LockLostError, LockNotHeldError, LockTimeoutError, LockUnavailableError
 from distributed_lock_client._core import Client, Hold
-from distributed_lock_client._http import Answer, Failure, parsed
+from distributed_lock_client._http import Answer, Failure, Pool, parsed, servers_of
 from distributed_lock_client._sync import run
 
 FENCE = "18a3f217b3c4d87f"
@@ -177,10 +177,10 @@ class Deadlines(unittest.TestCase):
         self.assertEqual(client.hold(timeout=30)._next_at(), hold._deadline + 0.001)
 
     def test_an_answer_after_the_loss_changes_nothing(self):
-        client = Played(scripted(grant, lambda request: (5.0, renewal(request))))
-        hold = client.hold(timeout=3)
+        client = Played(scripted(grant, lambda request: (3.0, renewal(request))))
+        hold = client.hold(timeout=30)
         client.clock.time = 1002.0
-        client.clock.at(1002.5, lambda: hold._lose())
+        client.clock.at(1003.0, lambda: hold._lose())
         with self.assertRaises(LockLostError):
             run(client._renew(hold, 30))
         self.assertEqual((hold._state, hold.remaining(), len(client.told)), ("ended", 0, 1))
@@ -482,6 +482,51 @@ class Answers(unittest.TestCase):
     def test_nonsense_is_known_early(self):
         for data in [b"SSH-2.0-OpenSSH_9", b"HTTP/2 200\r\n", b"\x15\x03\x01\x00\x02\x02", b"HTTP/1.1 abc\r\n\r\n", b"\r\n"]:
             self.assertRaises(ValueError, parsed, data, False)
+
+
+class Pools(unittest.TestCase):
+    """Which connections are kept."""
+
+    class Link:
+        def __init__(self):
+            self.is_closed = False
+
+        def close(self):
+            self.is_closed = True
+
+    def test_the_newest_is_used_again_and_the_old_are_closed(self):
+        clock = Clock()
+        pool = Pool(servers_of("http://a,http://b", None, None), None, clock.now)
+        links = [self.Link() for _ in range(4)]
+        pool.keep(0, links[0])
+        clock.time += 50
+        pool.keep(0, links[1])
+        pool.keep(1, links[2])
+        clock.time += 20
+        pool.keep(0, links[3])
+        self.assertEqual([link.is_closed for link in links], [True, False, False, False])
+        self.assertEqual([pool.take(0), pool.take(0), pool.take(0)], [links[3], links[1], None])
+        clock.time += 50
+        self.assertIsNone(pool.take(1))
+        self.assertTrue(links[2].is_closed)
+
+    def test_threads_take_and_keep_at_once(self):
+        pool, problems = Pool(servers_of("http://a,http://b", None, None), None, Clock().now), []
+
+        def use():
+            try:
+                for number in range(2000):
+                    link = pool.take(number % 2) or self.Link()
+                    pool.keep(number % 2, link)
+            except BaseException as error:
+                problems.append(error)
+
+        threads = [threading.Thread(target=use) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(problems, [])
 
 
 class Texts(unittest.TestCase):
