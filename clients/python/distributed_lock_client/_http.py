@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Mapping
@@ -16,6 +17,9 @@ from contextlib import suppress
 from typing import Any, Callable, NamedTuple, Protocol, Union
 from urllib.parse import quote, urlsplit
 
+STATUS = re.compile(rb"HTTP/1\.[01] [2-5]\d\d[ \r]")
+LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?:\r\n|$)")
+CLOSE = re.compile(rb"(?i)\r\nconnection:[^\r]*\bclose\b")
 CONNECT_S = 5.0
 IDLE_MAX_S = 60.0  # The server hangs up after 75 s.
 ANSWER_MAX = 64 << 20
@@ -200,6 +204,11 @@ def parsed(data: bytes, is_ended: bool) -> tuple[int, bytes, bool] | None:
         return None
     if head[9:10] == b"1":
         return parsed(rest, is_ended)
+    length = LENGTH.search(head)
+    if length and STATUS.match(head) and b"\r\ntransfer-encoding:" not in head.lower():  # As a dflockd server answers.
+        missing = int(length[1]) - len(rest)
+        stays = head[7:8] == b"1" and not CLOSE.search(head) and missing == 0
+        return None if missing > 0 else (int(head[9:12]), rest[: int(length[1])], stays)
     response = http.client.HTTPResponse(Received(data))  # type: ignore[arg-type]
     try:
         response.begin()
