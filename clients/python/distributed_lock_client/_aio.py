@@ -142,14 +142,15 @@ class AsyncDistributedLockClient(Client):
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def _background(self, flow: Coroutine[Any, Any, object]) -> None:
+    def _background(self, flow: Coroutine[Any, Any, object]) -> bool:
         try:
             helper = asyncio.get_running_loop().create_task(flow)
         except RuntimeError:  # The loop has ended.
             flow.close()
-            return
+            return False
         self._root._helpers.add(helper)
         helper.add_done_callback(self._root._helpers.discard)
+        return True
 
     def _watch(self, hold: Hold) -> None:
         self._root._arm(hold._next_at() - self._now())

@@ -356,8 +356,8 @@ class Client:
     async def _pause(self, seconds: float) -> None:
         raise NotImplementedError
 
-    def _background(self, flow: Coroutine[Any, Any, object]) -> None:
-        """Runs a flow beside the caller."""
+    def _background(self, flow: Coroutine[Any, Any, object]) -> bool:
+        """Runs a flow beside the caller. False if that cannot be."""
         raise NotImplementedError
 
     def _watch(self, hold: Any) -> None:
@@ -557,8 +557,8 @@ class Client:
         """Does what is due, and says after how many seconds it is to be called again."""
         soon = math.inf
         for hold in list(self._holds):
-            if hold._step(renews=True):
-                self._background(self._keep(hold))
+            if hold._step(renews=True) and not self._background(self._keep(hold)):
+                hold._is_renewing, hold._next_renewal = False, self._now() + 0.05
             if hold._state == "held":
                 soon = min(soon, hold._next_at())
         return min(TICK_S, max(0.001 + 2e-6 * len(self._holds), soon - self._now()))

@@ -116,7 +116,7 @@ class DistributedLockClient(Client):
     async def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def _background(self, flow: Coroutine[Any, Any, object]) -> None:
+    def _background(self, flow: Coroutine[Any, Any, object]) -> bool:
         def help_out() -> None:
             try:
                 run(flow)
@@ -127,9 +127,11 @@ class DistributedLockClient(Client):
         helpers.add(helper)
         try:
             helper.start()
-        except RuntimeError:  # The interpreter is about to end.
+        except RuntimeError:  # The interpreter is about to end, or there are too many threads.
             helpers.discard(helper)
             flow.close()
+            return False
+        return True
 
     def _watch(self, hold: Hold) -> None:
         root = self._root

@@ -48,6 +48,7 @@ class Played(Client):
         self.clock = Clock()
         self._now = self._pool.now = self.clock.now
         self.network = network
+        self.has_no_threads = False
         self.told, self.later, self.log, self.pauses = [], [], [], []
         self._pool.exchange = self.play
 
@@ -70,7 +71,11 @@ class Played(Client):
         self.clock.play(self.clock.time + seconds)
 
     def _background(self, flow):
-        self.later.append(flow)
+        if self.has_no_threads:
+            flow.close()
+        else:
+            self.later.append(flow)
+        return not self.has_no_threads
 
     def _watch(self, hold):
         pass
@@ -169,6 +174,16 @@ class Deadlines(unittest.TestCase):
         self.assertAlmostEqual(hold._deadline, 1014 + 29, 1)
         self.assertEqual([entry[4] for entry in client.asked("renew")], [False, True, True])
         self.assertEqual([entry[3]["timeout"] for entry in client.asked("renew")], [30, 30, 30])
+
+    def test_a_renewal_without_a_thread_is_tried_again(self):
+        client = Played(scripted(grant, renewal))
+        hold = client.hold(timeout=30, auto_renew=True)
+        client.clock.time, client.has_no_threads = 1010.5, True
+        self.assertAlmostEqual(client._tick(), 0.05, 2)
+        client.clock.time, client.has_no_threads = 1010.6, False
+        client._tick()
+        client.help_out()
+        self.assertGreater(hold._deadline, 1039)
 
     def test_no_renewal_is_due_past_max_hold(self):
         client = Played(grant)
