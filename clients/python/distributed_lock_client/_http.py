@@ -42,7 +42,8 @@ def servers_of(url: str, token: str | None, ca: str | os.PathLike[str] | ssl.SSL
     secret = "" if token is None else f"Authorization: Bearer {token}\r\n"
     for part in url.split(","):
         at = urlsplit(part.strip())
-        if at.scheme not in ("http", "https") or not at.hostname or "@" in at.netloc or at.query or at.fragment:
+        is_odd = "@" in at.netloc or at.netloc.endswith(":") or at.query or at.fragment
+        if at.scheme not in ("http", "https") or not at.hostname or is_odd:
             raise ValueError(WANT_URL)
         if at.scheme == "https":
             context = context or ssl.create_default_context(cafile=None if isinstance(ca, ssl.SSLContext) else ca)

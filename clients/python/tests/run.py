@@ -5,6 +5,7 @@ DFLOCKD=target/release/dflockd python3 clients/python/tests/run.py [PART OF A NA
 
 import faulthandler
 import logging
+import os
 import sys
 import threading
 import time
@@ -43,6 +44,8 @@ def run(test):
 
 
 def main():
+    if not os.path.exists(os.environ.get("DFLOCKD", "")):
+        sys.exit("DFLOCKD: want the path of the server, for example target/release/dflockd")
     logging.getLogger("distributed_lock_client").propagate = False
     logging.getLogger("distributed_lock_client").addHandler(logging.NullHandler())
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # In its debug mode it logs whatever a busy machine makes slow.

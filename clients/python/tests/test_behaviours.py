@@ -735,7 +735,16 @@ class Behaviours:
         with self.assertRaises(LockRequestError) as caught:
             client.acquire("k", 1e9)
         self.assertEqual(caught.exception.code, "invalid-field")
-        for url in ["localhost:5000", "ftp://x", "http://", "http://user:pass@x", "http://x?y", "", "http://a,,http://b"]:
+        for url in [
+            "localhost:5000",
+            "ftp://x",
+            "http://",
+            "http://user:pass@x",
+            "http://x?y",
+            "",
+            "http://a,,http://b",
+            "http://a:",
+        ]:
             with self.subTest(url=url), self.assertRaises(ValueError) as refused:
                 self.face(url)
             self.assertNotIn("pass", str(refused.exception))
