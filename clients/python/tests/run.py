@@ -49,7 +49,7 @@ def main():
     logging.getLogger("distributed_lock_client").propagate = False
     logging.getLogger("distributed_lock_client").addHandler(logging.NullHandler())
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # In its debug mode it logs whatever a busy machine makes slow.
-    faulthandler.dump_traceback_later(170, exit=True)
+    faulthandler.dump_traceback_later(240, exit=True)
     loader = unittest.TestLoader()
     tests = list(tests_of(loader.discover(str(theatre.HERE), top_level_dir=str(theatre.HERE))))
     tests = [test for test in tests if all(part in test.id() for part in sys.argv[1:])]
