@@ -266,10 +266,16 @@ impl Journal {
     ///
     /// # Errors
     /// It cannot be removed. That does no harm, and the next sweep tries again.
+    #[inline]
     pub fn drop_one(&mut self) -> Result<(), Fault> {
-        if self.first == self.needed {
-            return Ok(());
+        match self.first == self.needed {
+            true => Ok(()),
+            false => self.remove_first(),
         }
+    }
+
+    #[cold]
+    fn remove_first(&mut self) -> Result<(), Fault> {
         let path = segment::path(&self.lock.folder(), self.first);
         match disk::remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
