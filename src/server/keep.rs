@@ -176,14 +176,16 @@ impl Keep {
     ///
     /// # Errors
     /// The ledger cannot be written, or a journal neither written nor put aside: nothing may be sent any more.
-    #[inline]
+    #[inline(always)]
     pub fn keep(&mut self, now: Us, hub: &mut Hub, log: &mut Log) -> io::Result<()> {
-        if hub.facts().is_empty() {
-            return Ok(());
+        match hub.facts().is_empty() {
+            true => Ok(()),
+            false => self.keep_facts(now, hub, log),
         }
-        self.keep_facts(now, hub, log)
     }
 
+    // Apart, because `keep` stands before each write, and most writes have no facts before them.
+    #[inline(never)]
     fn keep_facts(&mut self, now: Us, hub: &mut Hub, log: &mut Log) -> io::Result<()> {
         let facts = hub.facts();
         let record = self.record();
