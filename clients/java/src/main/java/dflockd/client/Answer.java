@@ -1,0 +1,141 @@
+package dflockd.client;
+
+import java.io.EOFException;
+import java.net.ConnectException;
+import java.net.http.*;
+import java.util.*;
+import java.util.concurrent.CompletionException;
+import javax.net.ssl.SSLHandshakeException;
+
+/**
+ * What became of one request: an answer, or why there is none; and what that means.
+ * Invariant: an answer is taken for a lock or a refusal only if it is JSON that has all of it.
+ */
+final class Answer {
+    /** When the request was sent, by BootClock. */
+    final long sentNs;
+    /** 0 if there was no answer. */
+    final int status;
+    /** The members of the answer, none if it is no JSON object. */
+    final Map<String, Object> body;
+    /** Why there was no answer, else null. */
+    final Throwable failure;
+    /** The server's name for the request, null if it gave none. */
+    final String requestId;
+    /** Whether an earlier request with the same body may have been carried out. */
+    boolean isRepeat;
+
+    private final boolean isJson;
+
+    private Answer(long sentNs, int status, Map<String, Object> body, String requestId, Throwable failure) {
+        this.sentNs = sentNs;
+        this.status = status;
+        this.isJson = body != null;
+        this.body = isJson ? body : Map.of();
+        this.requestId = requestId;
+        this.failure = failure;
+    }
+
+    /** A server, or what stands before it, may say again what it was sent: the secrets are taken out of texts for people. */
+    static Answer of(HttpResponse<String> response, long sentNs, Set<String> secrets) {
+        Map<String, Object> body = null;
+        try {
+            body = members(Json.read(response.body()));
+            for (String shown : new String[] {"detail", "title"})
+                body.computeIfPresent(shown, (k, v) -> hide(v, secrets));
+        } catch (IllegalArgumentException | ClassCastException e) {
+            // A page of a proxy, or half of an answer: there is no body.
+        }
+        String id = response.headers().firstValue("X-Request-Id").map(value -> hide(value, secrets)).orElse(null);
+        return new Answer(sentNs, response.statusCode(), body, id, null);
+    }
+
+    static Answer failed(Throwable failure, long sentNs) {
+        return new Answer(sentNs, 0, null, null, failure instanceof CompletionException ? failure.getCause() : failure);
+    }
+
+    /** For an error that no answer stands behind. */
+    static Answer none(String code) { return new Answer(0, 0, Map.of("code", code), null, null); }
+
+    boolean isOk() { return status == 200 && isJson; }
+
+    /** There is no connection, so the server has not seen the request. */
+    boolean isRefused() {
+        return failure instanceof ConnectException || failure instanceof HttpConnectTimeoutException;
+    }
+
+    /** The request was sent, and may have been carried out. */
+    boolean isUnanswered() { return failure != null && !isRefused() && !isUntrusted(); }
+
+    /** A proxy had no answer from the server. */
+    boolean isFromProxy() { return status == 502 || status == 504; }
+
+    boolean isWorthRepeating() { return isRefused() || isUnanswered() || isFromProxy() || code().equals("draining"); }
+
+    /** Whether an acquire may have been carried out all the same: there is no clear word on it. */
+    boolean isDoubtful() {
+        return isUnanswered() || status >= 500 || status != 0 && !isJson || status == 200 && !isMiss();
+    }
+
+    /** Whether this is a grant, or a renewal, with all that belongs to it. */
+    boolean isGrant() {
+        return isOk() && body.get("acquired") == Boolean.TRUE && text("lockId") != null && text("renewalToken") != null
+                && String.valueOf(text("fencingToken")).matches("[0-9a-f]{16}") && ns("ttl") > 0 && ns("waitTime") >= 0;
+    }
+
+    /** Whether the lock was not granted in time. */
+    boolean isMiss() { return isOk() && body.get("acquired") == Boolean.FALSE && text("reason") != null; }
+
+    /** A member that is a text, else null. */
+    String text(String member) { return body.get(member) instanceof String ? (String) body.get(member) : null; }
+
+    /** A member that is a number of seconds, in nanoseconds; -1 if it is none. */
+    long ns(String member) {
+        return body.get(member) instanceof Number ? (long) (((Number) body.get(member)).doubleValue() * 1e9) : -1;
+    }
+
+    /** The code of a problem, or the reason of a miss. */
+    String code() {
+        if (failure != null) return "unavailable";
+        String code = text("code") != null ? text("code") : text("reason");
+        return code != null && code.matches("[a-z0-9-]{1,40}") ? code : "http-" + status;
+    }
+
+    /** The error for an answer that is not what `what` needs; `from` is the address of the server. */
+    LockError error(String what, String from) {
+        if (failure != null)
+            return new LockUnavailableError(this,
+                    what + ": no answer from " + from + " (" + failure + "); "
+                            + (isUntrusted() ? "check its certificate, and ClientOptions.ca"
+                                             : "check the URL, and that the server runs"));
+        String code = code();
+        String said = text("detail") != null ? text("detail") : text("title");
+        String told = what + ": " + from + " answered " + status + (isJson ? " " + code : ", which is no JSON")
+                + (said == null ? "" : ": " + said);
+        if (code.equals("deadlock")) return new LockDeadlockError(this, told + "; release what this actor holds");
+        if (code.equals("not-held")) return new LockNotHeldError(this, told + "; acquire it anew");
+        if (code.equals("limit-mismatch"))
+            return new LockLimitMismatchError(this, told + "; use the limit of the others");
+        if (code.equals("draining")) return new LockDrainingError(this, told + "; wait longer, or try later");
+        if (code.startsWith("max-") || status == 429) return new LockCapacityError(this, told + "; try later");
+        if (status == 401 || status == 403) return new LockDeniedError(this, told + "; check ClientOptions.token");
+        if (isFromProxy() || status == 503)
+            return new LockUnavailableError(this, told + "; check that the server runs");
+        if (status / 100 == 4) return new LockRequestError(this, told + "; check the arguments and the URL");
+        return new LockServerError(this, told + "; check the URL, and read the log of the server");
+    }
+
+    @SuppressWarnings("unchecked") // The reader of JSON makes no other maps.
+    static Map<String, Object> members(Object value) {
+        return (Map<String, Object>) value;
+    }
+
+    private static String hide(Object text, Set<String> secrets) {
+        return secrets.stream().reduce(String.valueOf(text), (left, secret) -> left.replace(secret, "***"));
+    }
+
+    /** TLS was refused, by whoever. The end of a connection amid the handshake is no refusal. */
+    private boolean isUntrusted() {
+        return failure instanceof SSLHandshakeException && !(failure.getCause() instanceof EOFException);
+    }
+}

@@ -1,0 +1,319 @@
+package dflockd.client;
+
+import java.lang.System.Logger.Level;
+import java.time.Duration;
+import java.util.*;
+import java.util.concurrent.*;
+
+/**
+ * A lock that this program holds until it is released or lost. Any thread may use it. It is lost when the server does
+ * not know it any more, or when its time is over and no renewal was confirmed; then {@link #check} throws, and what was
+ * given to {@link #onLost} runs.
+ */
+public final class DistributedLock implements AutoCloseable {
+    private static final System.Logger LOG = System.getLogger("dflockd.client");
+    private static final long SECOND_NS = 1_000_000_000L;
+
+    final DistributedLockClient client;
+    private final Transport transport;
+    private final Keeper keeper;
+    private final Lease lease;
+    private final String name;
+    private final String path;
+    private final String clientId;
+    private final CompletableFuture<Void> closed = new CompletableFuture<>();
+    private final List<Runnable> callbacks = new ArrayList<>();
+    private CompletableFuture<Boolean> released;
+    private String requestId = DistributedLockClient.random(128);
+    private int requests;
+    private boolean isDoubtful;
+    private volatile Answer grant;
+
+    DistributedLock(DistributedLockClient client, Transport transport, Keeper keeper, String name, String clientId,
+            Lease lease) {
+        this.client = client;
+        this.transport = transport;
+        this.keeper = keeper;
+        this.name = name;
+        this.path = "/locks/" + DistributedLockClient.encode(name);
+        this.clientId = clientId;
+        this.lease = lease;
+    }
+
+    /** Polls until the lock is granted, the wait is over, the thread is interrupted or the client is closed. */
+    DistributedLock acquire(Map<String, Object> asked, long waitNs, long pollNs) {
+        keeper.locks.add(this);
+        try {
+            if (client.isClosed()) throw stopped("closed");
+            Polls polls = new Polls(BootClock.now(), waitNs, pollNs);
+            boolean isHeld = false;
+            while (!isHeld) isHeld = poll(asked, polls);
+            keeper.wake(lease.wakeNs());
+            return this;
+        } catch (RuntimeException | Error e) {
+            lease.giveUp();
+            keeper.locks.remove(this);
+            if (isDoubtful) abandon();
+            throw e;
+        }
+    }
+
+    /**
+     * The time for which the lock is surely held, by a clock that goes on while the machine sleeps; zero if it is not.
+     */
+    public Duration remaining() {
+        long nowNs = BootClock.now();
+        expire(nowNs);
+        return Duration.ofNanos(lease.remainingNs(nowNs));
+    }
+
+    /**
+     * Does nothing if the lock is held.
+     * @throws LockLostError if it was lost
+     * @throws LockNotHeldError if it was released
+     */
+    public void check() {
+        if (isLost())
+            throw new LockLostError(Answer.none("lost"),
+                    "lock " + name + " is lost: " + lease.loss() + "; stop the work that it protects");
+        if (remaining().isZero())
+            throw new LockNotHeldError(Answer.none("not-held"), "lock " + name + " has been released; acquire it anew");
+    }
+
+    /** Whether the lock ended otherwise than by its release. Once lost it stays lost. */
+    public boolean isLost() {
+        expire(BootClock.now());
+        return lease.loss() != null;
+    }
+
+    /** Runs once, in a thread of its own, when the lock is lost; at once if it is lost already. */
+    public void onLost(Runnable callback) {
+        synchronized (callbacks) { callbacks.add(callback); }
+        if (isLost()) tellLoss();
+    }
+
+    /** As {@link #renew(Duration)}, in seconds. */
+    public void renew(long timeoutSeconds) { renew(Duration.ofSeconds(timeoutSeconds)); }
+
+    /**
+     * Makes the lease that long from now, 0.1 s to what the server allows; automatic renewals use it, too. Takes 5 s at
+     * most, or a sixth of the present timeout.
+     * @throws LockLostError if the lock was lost
+     * @throws LockUnavailableError if no answer came; the lock is still held until its deadline
+     */
+    public void renew(Duration timeout) {
+        long askedNs = DistributedLockClient.leaseNs(timeout);
+        check();
+        Answer answer = transport.call("POST", path + "/renew", renewal(askedNs), lease.patienceNs()).join();
+        boolean isRenewed = hear(answer, askedNs);
+        check();
+        if (!isRenewed) throw answer.error("renewal of lock " + name, transport.url);
+    }
+
+    /**
+     * Ends the hold. True if the server confirmed it. False if the lock was lost before, or if no answer came within 5
+     * s; then it ends by its lease. Never throws; the second and later calls return what the first did.
+     */
+    public boolean release() { return startRelease().join(); }
+
+    /**
+     * Releases the lock.
+     * @throws LockLostError if it was lost; beside an exception of the block it is a suppressed one
+     */
+    @Override
+    public void close() {
+        release();
+        if (isLost()) check();
+    }
+
+    /** The name of the lock. */
+    public String getName() { return name; }
+
+    /** The public name of this hold, "lock-" and 16 hex digits. */
+    public String getLockId() { return grant.text("lockId"); }
+
+    /** Who holds the lock, as others see it. */
+    public String getClientId() { return clientId; }
+
+    /** 16 hex digits; they are greater at each later grant of this lock, also compared as text. */
+    public String getFencingToken() { return grant.text("fencingToken"); }
+
+    /** The fencing token as a number, unsigned: see {@link Long#compareUnsigned}. */
+    public long getFence() { return Long.parseUnsignedLong(getFencingToken(), 16); }
+
+    @Override
+    public String toString() {
+        return "DistributedLock[" + name + ", " + (grant == null ? "acquiring" : getLockId() + ", " + remaining())
+                + "]";
+    }
+
+    /** Does what is due, and returns when something is due next. */
+    long turn(long nowNs) {
+        expire(nowNs);
+        if (lease.beginRenewal(nowNs)) {
+            long askedNs = lease.timeoutNs();
+            transport.exchange("POST", path + "/renew", renewal(askedNs), lease.patienceNs()).thenAccept(answer -> {
+                if (!hear(answer, askedNs)) lease.notRenewed(answer.isUnanswered(), BootClock.now());
+                keeper.wake(lease.wakeNs());
+            });
+        }
+        return lease.wakeNs();
+    }
+
+    boolean isHeld() { return lease.remainingNs(BootClock.now()) > 0; }
+
+    /** Ends an acquire that is under way. */
+    void cancel() { closed.complete(null); }
+
+    synchronized CompletableFuture<Boolean> startRelease() {
+        if (released != null) return released;
+        long nowNs = BootClock.now();
+        expire(nowNs);
+        long patienceNs = Math.min(5 * SECOND_NS, Math.max(SECOND_NS, lease.remainingNs(nowNs)));
+        if (lease.beginRelease()) {
+            Map<String, Object> body =
+                    new HashMap<>(Map.of("clientId", clientId, "renewalToken", grant.text("renewalToken")));
+            if (requests > 1) body.put("requestId", requestId);
+            released = transport.call("POST", path + "/release", body, patienceNs).thenApply(this::hearRelease);
+        } else {
+            if (isLost()) abandon();
+            released = CompletableFuture.completedFuture(false);
+        }
+        return released;
+    }
+
+    private boolean hearRelease(Answer answer) {
+        boolean isGone = answer.code().equals("not-held");
+        boolean isConfirmed = answer.isOk() || isGone && answer.isRepeat;
+        lease.endRelease(isGone && !isConfirmed ? "it had ended before its release" : null);
+        keeper.locks.remove(this);
+        if (isGone && !isConfirmed) tellLoss();
+        else if (!isConfirmed)
+            LOG.log(Level.WARNING, "{0}; it ends by its lease",
+                    answer.error("release of lock " + name, transport.url).getMessage());
+        return isConfirmed;
+    }
+
+    /** One poll and what follows from its answer. True if the lock is held. */
+    private boolean poll(Map<String, Object> asked, Polls polls) {
+        long sentNs = BootClock.now();
+        boolean isLast = polls.isLast(sentNs);
+        Map<String, Object> body = new HashMap<>(asked);
+        body.putAll(Map.of("clientId", clientId, "requestId", requestId, "timeout", seconds(lease.timeoutNs())));
+        body.put("waitTimeout", seconds(polls.waitNs(sentNs)));
+        if (!isLast) body.put("keepPlace", Polls.KEEP_PLACE_S);
+        boolean wasDoubtful = isDoubtful;
+        isDoubtful = true;
+        requests++;
+        Answer answer = await(transport.exchange("POST", path + "/acquire", body, polls.patienceNs(sentNs)));
+        long nowNs = BootClock.now();
+        if (answer.isGrant()) {
+            if (take(answer, nowNs)) return true;
+            if (polls.waitNs(nowNs) == 0)
+                throw new LockTimeoutError(Answer.none("late"),
+                        "lock " + name + ": the answer came too late for its lease; use a longer timeout");
+            return false;
+        }
+        isDoubtful = wasDoubtful || answer.isDoubtful();
+        String what = "acquire of lock " + name;
+        boolean isAgain = answer.isWorthRepeating() || answer.code().equals("superseded");
+        if (!isAgain && !answer.isMiss()) throw answer.error(what, transport.url);
+        long pauseNs = answer.code().equals("cancelled") || !isAgain && isLast ? -1 : polls.answered(sentNs, nowNs);
+        if (isAgain)
+            pauseNs = polls.failed(answer.isUnanswered(), answer.isUnanswered() || answer.isFromProxy(), sentNs, nowNs);
+        if (pauseNs < 0 && answer.isMiss())
+            throw new LockTimeoutError(
+                    answer, what + ": not granted in time (" + answer.code() + "); wait longer, or try later");
+        if (pauseNs < 0) throw answer.error(what, transport.url);
+        if (pauseNs > 0)
+            await(new CompletableFuture<Answer>().completeOnTimeout(answer, pauseNs, TimeUnit.NANOSECONDS));
+        return false;
+    }
+
+    /** Takes the grant, renewed first if it came late. False if that failed: then it was given back. */
+    private boolean take(Answer answer, long nowNs) {
+        grant = answer;
+        long waitedNs = Math.min(answer.ns("waitTime"), nowNs - answer.sentNs);
+        long fromNs = answer.sentNs + waitedNs / 1000 * 999;
+        if (Lease.isLate(fromNs, answer.ns("ttl"), nowNs)) {
+            answer = await(transport.call("POST", path + "/renew", renewal(lease.timeoutNs()), lease.patienceNs()));
+            nowNs = BootClock.now();
+            fromNs = answer.sentNs;
+            if (!isRenewal(answer) || Lease.isLate(fromNs, answer.ns("ttl"), nowNs)) {
+                abandon();
+                requestId = DistributedLockClient.random(128); // The server remembers the old one as ended.
+                requests = 0;
+                isDoubtful = false;
+                return false;
+            }
+        }
+        if (!lease.grant(fromNs, answer.ns("ttl"), nowNs)) throw stopped("closed");
+        return true;
+    }
+
+    /** Waits for an answer; the interrupt of this thread and the end of the client end the wait. */
+    private Answer await(CompletableFuture<Answer> answer) {
+        String why = "closed";
+        try {
+            CompletableFuture.anyOf(answer, closed).get();
+            if (!closed.isDone()) return answer.join();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            why = "interrupted";
+        } catch (ExecutionException e) {
+            throw new AssertionError("an exchange does not fail", e);
+        }
+        answer.cancel(true);
+        throw stopped(why);
+    }
+
+    private LockError stopped(String why) {
+        return new LockError(
+                Answer.none(why), "acquire of lock " + name + " was ended (" + why + "); it holds nothing");
+    }
+
+    /** Takes the answer to a renewal. Whether the lock is held longer now. */
+    private boolean hear(Answer answer, long askedNs) {
+        long nowNs = BootClock.now();
+        expire(nowNs);
+        if (answer.code().equals("not-held") && lease.lose("the server does not know it any more")) tellLoss();
+        boolean isRenewed = isRenewal(answer) && lease.renewed(answer.sentNs, askedNs, answer.ns("ttl"), nowNs);
+        if (isRenewed) keeper.wake(lease.wakeNs());
+        return isRenewed;
+    }
+
+    private boolean isRenewal(Answer answer) { return answer.isGrant() && getLockId().equals(answer.text("lockId")); }
+
+    private Map<String, Object> renewal(long timeoutNs) {
+        return Map.of("clientId", clientId, "renewalToken", grant.text("renewalToken"), "timeout", seconds(timeoutNs));
+    }
+
+    /** Ends this attempt in the background, whatever has become of it. */
+    private void abandon() {
+        Map<String, Object> body = Map.of("clientId", clientId, "requestId", requestId);
+        transport.call("POST", path + "/release", body, 3 * SECOND_NS, SECOND_NS);
+    }
+
+    private void expire(long nowNs) {
+        if (lease.expire(nowNs)) tellLoss();
+    }
+
+    private void tellLoss() {
+        keeper.locks.remove(this);
+        synchronized (callbacks) {
+            for (Runnable callback : callbacks) Transport.WORKERS.execute(() -> run(callback));
+            callbacks.clear();
+        }
+    }
+
+    private void run(Runnable callback) {
+        try {
+            callback.run();
+        } catch (RuntimeException | Error e) {
+            LOG.log(Level.ERROR, "what was to run at the loss of lock " + name + " failed", e);
+        }
+    }
+
+    /** Whole milliseconds, upwards: a wait is not over before its time. */
+    private static double seconds(long ns) { return Math.ceil(ns / 1e6) / 1e3; }
+}

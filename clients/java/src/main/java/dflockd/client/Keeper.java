@@ -1,0 +1,36 @@
+package dflockd.client;
+
+import java.util.Set;
+import java.util.concurrent.*;
+
+/**
+ * Looks after all locks of a client: it has them renewed and sees them end. It has no thread; while locks are held it
+ * is called when one of them has something to do, and once a second, since a machine may have slept. Invariant: one
+ * call is planned at most, and it comes before what the first lock has to do.
+ */
+final class Keeper {
+    private static final long TURN_NS = 1_000_000_000L;
+
+    final Set<DistributedLock> locks = ConcurrentHashMap.newKeySet();
+    private long turnNs = Lease.NEVER_NS;
+
+    /** A lock has something to do at this time. */
+    synchronized void wake(long atNs) {
+        long nowNs = BootClock.now();
+        long nextNs = Math.min(atNs, nowNs + TURN_NS);
+        if (atNs == Lease.NEVER_NS || nextNs >= turnNs) return;
+        turnNs = nextNs;
+        CompletableFuture.delayedExecutor(nextNs - nowNs, TimeUnit.NANOSECONDS, Transport.WORKERS)
+                .execute(() -> turn(nextNs));
+    }
+
+    private void turn(long plannedNs) {
+        synchronized (this) {
+            if (plannedNs != turnNs) return; // An earlier call was planned since, and has planned all that follows.
+            turnNs = Lease.NEVER_NS;
+        }
+        long nextNs = Lease.NEVER_NS;
+        for (DistributedLock lock : locks) nextNs = Math.min(nextNs, lock.turn(BootClock.now()));
+        wake(nextNs);
+    }
+}

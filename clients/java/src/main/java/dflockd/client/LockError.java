@@ -1,0 +1,29 @@
+package dflockd.client;
+
+/** The parent of all errors of this package, unchecked. No text of an error has a token or the name of an attempt. */
+public class LockError extends RuntimeException {
+    private static final long serialVersionUID = 1;
+
+    private final String code;
+    private final int status;
+    private final String requestId;
+
+    LockError(Answer answer, String detail) {
+        super(detail, answer.failure);
+        this.code = answer.code();
+        this.status = answer.status;
+        this.requestId = answer.requestId;
+    }
+
+    /** A short name of what went wrong, such as "not-held", "unauthorized", "unavailable" or "interrupted". */
+    public String getCode() { return code; }
+
+    /** The status of the HTTP answer, 0 if there was none. */
+    public int getStatus() { return status; }
+
+    /** What went wrong, and what to do. */
+    public String getDetail() { return getMessage(); }
+
+    /** The name of the request in the log of the server, null without an answer. */
+    public String getRequestId() { return requestId; }
+}

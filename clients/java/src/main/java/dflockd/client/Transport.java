@@ -1,0 +1,115 @@
+package dflockd.client;
+
+import java.net.URI;
+import java.net.http.*;
+import java.time.Duration;
+import java.util.*;
+import java.util.concurrent.*;
+import javax.net.ssl.SSLContext;
+
+/**
+ * The way to one server: HTTP/1.1 over connections that are kept, and repeats.
+ * Invariant: a request that was not answered is repeated on a connection that was opened later.
+ */
+final class Transport {
+    /** Daemons, so that no thread of ours keeps a program from its end. */
+    static final Executor WORKERS = Executors.newCachedThreadPool(work -> {
+        Thread thread = new Thread(work, "dflockd-client");
+        thread.setDaemon(true);
+        return thread;
+    });
+
+    private static final long IDLE_NS = 60_000_000_000L;
+    private static final Duration CONNECT = Duration.ofSeconds(5);
+
+    final String url;
+    private final String token;
+    private final SSLContext tls;
+    private HttpClient connections;
+    private long usedNs;
+
+    Transport(String url, String token, SSLContext tls) {
+        this.url = url;
+        this.token = token;
+        this.tls = tls;
+    }
+
+    /** One request. The future never fails but by cancellation, which ends the connection from Java 16 on. */
+    CompletableFuture<Answer> exchange(String method, String path, Map<String, Object> body, long timeoutNs) {
+        long sentNs = BootClock.now();
+        HttpClient client = connections(sentNs);
+        HttpRequest.Builder request =
+                HttpRequest.newBuilder(URI.create(url + path)).timeout(Duration.ofNanos(timeoutNs));
+        Set<String> secrets = new HashSet<>();
+        for (String secret : new String[] {"requestId", "renewalToken"})
+            if (body.containsKey(secret)) secrets.add((String) body.get(secret));
+        if (token != null) {
+            request.header("Authorization", "Bearer " + token);
+            secrets.add(token);
+        }
+        if (!body.isEmpty()) request.header("Content-Type", "application/json");
+        request.method(method,
+                body.isEmpty() ? HttpRequest.BodyPublishers.noBody()
+                               : HttpRequest.BodyPublishers.ofString(Json.write(body)));
+        var sent = client.sendAsync(request.build(), HttpResponse.BodyHandlers.ofString());
+        CompletableFuture<Answer> answer = new CompletableFuture<>();
+        sent.whenComplete((response, failure)
+                                  -> answer.complete(response != null ? Answer.of(response, sentNs, secrets)
+                                                                      : Answer.failed(failure, sentNs)));
+        // The time limit of the request itself ends with the head of the answer.
+        Answer late = Answer.failed(new HttpTimeoutException("no answer in time"), sentNs);
+        answer.completeOnTimeout(late, timeoutNs, TimeUnit.NANOSECONDS);
+        answer.whenComplete((done, cancelled) -> {
+            sent.cancel(true);
+            if (done != null && done.isUnanswered()) leave(client);
+        });
+        return answer;
+    }
+
+    /** A request that is repeated while there is no answer, for so long in all. */
+    CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long patienceNs) {
+        return call(method, path, body, patienceNs, patienceNs);
+    }
+
+    /** The same, with a limit for each try. */
+    CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long patienceNs, long tryNs) {
+        return call(method, path, body, BootClock.now() + patienceNs, tryNs, 0, false);
+    }
+
+    private CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long untilNs,
+            long tryNs, int failures, boolean isRepeat) {
+        long leftNs = Math.max(1, untilNs - BootClock.now());
+        return exchange(method, path, body, Math.min(leftNs, tryNs)).thenCompose(answer -> {
+            answer.isRepeat = isRepeat;
+            long pauseNs = Polls.pauseNs(failures + 1);
+            if (!answer.isWorthRepeating() || BootClock.now() + pauseNs >= untilNs)
+                return CompletableFuture.completedFuture(answer);
+            boolean mayBeDone = isRepeat || answer.isDoubtful();
+            Executor later = CompletableFuture.delayedExecutor(pauseNs, TimeUnit.NANOSECONDS, WORKERS);
+            return CompletableFuture.completedFuture(answer).thenComposeAsync(
+                    failed -> call(method, path, body, untilNs, tryNs, failures + 1, mayBeDone), later);
+        });
+    }
+
+    /** The connections in use; new ones after an idle minute, when the server or a router may have dropped them. */
+    private synchronized HttpClient connections(long nowNs) {
+        if (connections != null && nowNs - usedNs > IDLE_NS) leave(connections);
+        usedNs = nowNs;
+        if (connections != null) return connections;
+        HttpClient.Builder builder = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).executor(WORKERS);
+        if (tls != null) builder.sslContext(tls);
+        connections = builder.connectTimeout(CONNECT).proxy(HttpClient.Builder.NO_PROXY).build();
+        return connections;
+    }
+
+    /** Nothing new is sent on these connections; requests that are under way on them go on. */
+    private synchronized void leave(HttpClient left) {
+        if (connections != left) return;
+        connections = null;
+        try {
+            HttpClient.class.getMethod("shutdown").invoke(left);
+        } catch (ReflectiveOperationException e) {
+            // Before Java 21 there is no such method: the garbage collector ends it.
+        }
+    }
+}
