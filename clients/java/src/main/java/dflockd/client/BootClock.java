@@ -10,15 +10,17 @@ import java.util.function.LongSupplier;
  * Invariant: it never goes back, and never goes slower than time.
  */
 final class BootClock {
+    private static final long STEP_NS = 10_000_000;
     private static final BootClock SYSTEM = new BootClock(System::nanoTime, uptime());
 
     private final LongSupplier monotonicNs;
     private final LongSupplier uptimeNs;
-    private long apartNs = Long.MIN_VALUE;
+    private long apartNs;
 
     BootClock(LongSupplier monotonicNs, LongSupplier uptimeNs) {
         this.monotonicNs = monotonicNs;
         this.uptimeNs = uptimeNs;
+        this.apartNs = uptimeNs.getAsLong() - monotonicNs.getAsLong();
     }
 
     /** The time now, in nanoseconds since some moment. */
@@ -28,7 +30,9 @@ final class BootClock {
         // In this order a pause between the two lines makes the difference smaller, and a smaller one is ignored.
         long uptime = uptimeNs.getAsLong();
         long monotonic = monotonicNs.getAsLong();
-        apartNs = Math.max(apartNs, uptime - monotonic);
+        long moreNs = uptime - monotonic - apartNs;
+        // A sleep may have lasted a step longer than it seems.
+        if (moreNs > 0) apartNs += moreNs > STEP_NS ? moreNs + STEP_NS : moreNs;
         return monotonic + apartNs;
     }
 

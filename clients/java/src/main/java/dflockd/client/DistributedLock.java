@@ -160,6 +160,8 @@ public final class DistributedLock implements AutoCloseable {
         return lease.wakeNs();
     }
 
+    int requests() { return requests; }
+
     boolean isHeld() { return lease.remainingNs(BootClock.now()) > 0; }
 
     /** Ends an acquire that is under way. */

@@ -60,7 +60,8 @@ final class Json {
         if (word.equals("null")) return null;
         if (scalar.group(1) == null) return word.equals("true");
         if (!scalar.group(1).isEmpty()) return Double.valueOf(word);
-        return word.length() <= 18 ? (Object) Long.valueOf(word) : new BigInteger(word);
+        BigInteger number = new BigInteger(word);
+        return number.bitLength() < Long.SIZE ? (Object) number.longValue() : number;
     }
 
     /** The rest of a string whose opening quote has been read. */

@@ -1,0 +1,312 @@
+package dflockd.client;
+
+import static dflockd.client.Suite.*;
+
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.concurrent.atomic.*;
+
+/** The engine by a played clock: leases, polls, the clock itself; and JSON. No server is needed. */
+final class EngineClaims {
+    private static final long S = 1_000_000_000L;
+    private static final long MS = 1_000_000L;
+    private static final long NEVER = Lease.NEVER_NS;
+
+    void addTo(Suite suite) {
+        suite.claim("engine: 1,000 played losses, and each is told before the lease ends", this::playedLosses);
+        suite.claim("engine: the deadline counts from the send, the wait and the lease", this::deadlines);
+        suite.claim("engine: a late answer does not bring a lost lock back", this::lostForGood);
+        suite.claim("engine: a release and a renewal that cross", this::crossing);
+        suite.claim("engine: a grant after the acquire was given up is not taken", this::givenUp);
+        suite.claim("engine: renewals at a third, and after failures each fifteenth", this::renewals);
+        suite.claim("engine: two renewals under way together count as the shorter one", this::together);
+        suite.claim("engine: after max_hold there is nothing to do but to end", this::maxHold);
+        suite.claim("engine: polls, their length, their last one, and the repeats", this::polls);
+        suite.claim("engine: one call of many ends a lock", this::endsOnce);
+        suite.claim("clock: a sleep of the machine counts, steps of 10 ms do not add up", this::clock);
+        suite.claim("json: what is read is what was written", this::json);
+        suite.claim("json: what is no JSON is refused, cut at each character", this::noJson);
+        suite.claim("crc, encoding and identity: the vectors, and no two names alike", this::names);
+    }
+
+    /** A server that stops at some moment, a network that delays and drops, a machine that sleeps. */
+    private void playedLosses() {
+        Map<String, Integer> seen = new TreeMap<>();
+        for (int seed = 0; seed < 1000; seed++) {
+            Random random = new Random(seed);
+            long ttl = (long) (Math.exp(random.nextDouble() * Math.log(3000)) * S / 10);
+            boolean isRenewed = random.nextInt(5) > 0;
+            double drift = 1 + (random.nextDouble() - 0.5) / 1000;
+            long stops = (long) (random.nextDouble() * 6 * ttl);
+            Lease lease =
+                    new Lease(ttl, isRenewed, random.nextInt(4) == 0 ? (long) (random.nextDouble() * 4 * ttl) : NEVER);
+            long now = 1 + random.nextInt(1000) * S;
+            long begin = now;
+            long wait = random.nextInt(3) == 0 ? (long) (random.nextDouble() * 40 * S) : 0;
+            long processed = now + wait + (long) (random.nextDouble() * ttl / 10);
+            long heard = processed + (long) (random.nextDouble() * ttl / 10);
+            long serverEnd = processed + (long) (ttl * drift);
+            long from = now + wait / 1000 * 999;
+            now = heard;
+            check(!Lease.isLate(from, ttl, now), "seed " + seed + ": the grant is late");
+            check(lease.grant(from, ttl, now), "seed " + seed + ": not granted");
+            long sent = 0;
+            long answerAt = NEVER;
+            boolean isAnswered = false;
+            boolean sleeps = random.nextInt(3) == 0;
+            boolean slept = false;
+            while (true) {
+                long look = Math.min(lease.wakeNs(), now + S);
+                now = Math.max(now, Math.min(look, answerAt));
+                slept = sleeps && random.nextInt(8) == 0;
+                if (slept) now += (long) (random.nextDouble() * 2 * ttl);
+                boolean isOver = now >= serverEnd;
+                check(!isOver || lease.remainingNs(now) == 0, "seed " + seed + ": held after the end");
+                if (lease.expire(now)) {
+                    check(!isOver || slept, "seed " + seed + ": told " + (now - serverEnd) + " ns after the end");
+                    break;
+                }
+                check(!isOver, "seed " + seed + ": not told at the first look after the end");
+                if (now >= answerAt) {
+                    answerAt = NEVER;
+                    if (!isAnswered) lease.notRenewed(random.nextBoolean(), now);
+                    else check(lease.renewed(sent, ttl, ttl, now), "seed " + seed + ": not renewed");
+                }
+                if (lease.beginRenewal(now)) {
+                    sent = now;
+                    boolean isUp = now - begin < stops && random.nextInt(4) > 0;
+                    long arrives = now + (long) (random.nextDouble() * lease.patienceNs() / 2);
+                    answerAt = isUp ? arrives + (long) (random.nextDouble() * lease.patienceNs() / 2)
+                                    : now + lease.patienceNs();
+                    isAnswered = isUp;
+                    // A request that is not answered may have been carried out, too.
+                    if ((isUp || random.nextInt(8) == 0) && arrives < serverEnd)
+                        serverEnd = Math.max(serverEnd, arrives + (long) (ttl * drift));
+                    else if (isUp) isAnswered = false;
+                }
+            }
+            check(lease.loss() != null && !lease.expire(now) && !lease.lose("again")
+                            && !lease.renewed(now, ttl, ttl, now),
+                    "seed " + seed + ": not lost for good");
+            check(!lease.beginRelease() && !lease.beginRenewal(now) && lease.wakeNs() == NEVER,
+                    "seed " + seed + ": there is more to do");
+            seen.merge(slept ? "slept" : isRenewed ? "renewed" : "not renewed", 1, Integer::sum);
+        }
+        check(seen.get("slept") > 100 && seen.get("renewed") > 300 && seen.get("not renewed") > 100,
+                "losses of one kind only: " + seen);
+    }
+
+    private static Lease held(long ttl, boolean isRenewed, long maxHold) {
+        Lease lease = new Lease(ttl, isRenewed, maxHold);
+        check(lease.grant(0, ttl, 0), "not granted");
+        return lease;
+    }
+
+    private void deadlines() {
+        equal(held(30 * S, false, NEVER).remainingNs(0), 29 * S, "30 s: the margin is 1 s");
+        equal(held(S, false, NEVER).remainingNs(0), 900 * MS, "1 s: the margin is a tenth");
+        Lease lease = new Lease(30 * S, true, NEVER);
+        check(lease.grant(100 * S, 30 * S, 101 * S), "not granted");
+        equal(lease.remainingNs(101 * S), 28 * S, "counted from the send");
+        check(lease.renewed(110 * S, 30 * S, 30 * S, 112 * S), "not renewed");
+        equal(lease.remainingNs(112 * S), 27 * S, "counted from the send of the renewal");
+        check(!lease.expire(139 * S - 1) && lease.expire(139 * S), "the deadline");
+        check(!Lease.isLate(0, 10 * S, 4500 * MS) && Lease.isLate(0, 10 * S, 4500 * MS + 1),
+                "late after half of the usable time");
+        equal(Lease.after(NEVER - 5, 6), NEVER, "no overflow");
+        equal(Lease.after(5, NEVER), NEVER, "no overflow");
+    }
+
+    private void lostForGood() {
+        Lease lease = held(10 * S, true, NEVER);
+        check(lease.beginRenewal(4 * S), "not due");
+        check(!lease.renewed(4 * S, 10 * S, 10 * S, 9 * S), "an answer after the deadline renews");
+        check(lease.expire(9 * S), "not lost");
+        check(!lease.renewed(4 * S, 10 * S, 10 * S, 9 * S) && lease.remainingNs(9 * S) == 0, "a lost lock came back");
+        Lease gone = held(10 * S, true, NEVER);
+        check(gone.lose("gone") && !gone.lose("gone") && !gone.expire(9 * S), "lost twice");
+        check(!gone.renewed(S, 10 * S, 10 * S, S), "a lost lock came back");
+        equal(gone.loss(), "gone", "loss");
+    }
+
+    private void crossing() {
+        Lease lease = held(10 * S, true, NEVER);
+        check(lease.beginRenewal(4 * S) && lease.beginRelease(), "a release must not wait");
+        check(!lease.beginRelease() && !lease.beginRenewal(8 * S), "begun twice");
+        check(!lease.renewed(4 * S, 10 * S, 10 * S, 5 * S) && !lease.lose("gone") && !lease.expire(20 * S),
+                "held or lost after its release");
+        lease.endRelease(null);
+        equal(lease.loss(), null, "loss");
+        equal(lease.wakeNs(), NEVER, "wake");
+    }
+
+    private void givenUp() {
+        Lease lease = new Lease(10 * S, true, NEVER);
+        equal(lease.wakeNs(), NEVER, "wake");
+        check(!lease.expire(NEVER - 1) && !lease.lose("gone") && !lease.beginRelease() && !lease.beginRenewal(S),
+                "held before its grant");
+        lease.giveUp();
+        check(!lease.grant(0, 10 * S, 0) && lease.remainingNs(0) == 0, "granted after it was given up");
+        Lease held = held(10 * S, true, NEVER);
+        held.giveUp();
+        check(held.remainingNs(0) > 0, "what is granted is not given up");
+    }
+
+    private void renewals() {
+        Lease lease = held(30 * S, true, NEVER);
+        equal(lease.wakeNs(), 10 * S, "the first");
+        check(!lease.beginRenewal(10 * S - 1) && lease.beginRenewal(10 * S), "at a third");
+        check(!lease.beginRenewal(11 * S), "two at once");
+        equal(lease.wakeNs(), 29 * S, "the deadline, while one is under way");
+        lease.notRenewed(true, 11 * S);
+        check(lease.beginRenewal(11 * S), "a connection that ended is repeated at once");
+        lease.notRenewed(true, 12 * S);
+        equal(lease.wakeNs(), 14 * S, "each fifteenth");
+        check(lease.beginRenewal(14 * S), "not due");
+        lease.notRenewed(false, 15 * S);
+        equal(lease.wakeNs(), 17 * S, "each fifteenth, whatever failed");
+        check(lease.beginRenewal(17 * S) && lease.renewed(17 * S, 30 * S, 30 * S, 18 * S), "not renewed");
+        equal(lease.wakeNs(), 27 * S, "a third after the last good send");
+        Lease brief = held(300 * MS, true, NEVER);
+        check(brief.beginRenewal(100 * MS), "not due");
+        brief.notRenewed(false, 120 * MS);
+        equal(brief.wakeNs(), 170 * MS, "50 ms at least");
+        equal(brief.patienceNs(), 200 * MS, "patience, at least");
+        equal(held(12 * S, true, NEVER).patienceNs(), 2 * S, "patience, a sixth");
+        equal(held(300 * S, true, NEVER).patienceNs(), 5 * S, "patience, at most");
+        equal(held(30 * S, false, NEVER).wakeNs(), 29 * S, "without renewals only the deadline");
+        check(!held(30 * S, false, NEVER).beginRenewal(20 * S), "renewed unasked");
+    }
+
+    private void together() {
+        Lease lease = held(30 * S, true, NEVER);
+        check(lease.beginRenewal(10 * S), "not due");
+        check(lease.renewed(11 * S, 5 * S, 5 * S, 12 * S), "not renewed");
+        equal(lease.remainingNs(12 * S), 3500 * MS, "the one by hand");
+        check(lease.renewed(10 * S, 30 * S, 30 * S, 13 * S), "not renewed");
+        equal(lease.remainingNs(13 * S), 2500 * MS, "the shorter one, whichever came last");
+    }
+
+    private void maxHold() {
+        Lease lease = held(30 * S, true, 15 * S);
+        check(lease.beginRenewal(10 * S) && lease.renewed(10 * S, 30 * S, 30 * S, 10 * S), "not renewed");
+        check(!lease.beginRenewal(20 * S), "renewed after max_hold");
+        equal(lease.wakeNs(), 39 * S, "wake");
+        check(lease.expire(39 * S), "not lost");
+    }
+
+    private void polls() {
+        Polls polls = new Polls(0, 100 * S, 45 * S);
+        equal(polls.waitNs(0), 45 * S, "the first");
+        check(!polls.isLast(0) && !polls.isLast(54 * S) && polls.isLast(55 * S), "the last");
+        equal(polls.waitNs(90 * S), 10 * S, "the rest");
+        equal(polls.waitNs(101 * S), 0L, "after the end");
+        equal(polls.patienceNs(0), 50 * S, "patience");
+        equal(polls.patienceNs(101 * S), 4 * S, "patience after the end");
+        equal(polls.answered(0, 45 * S), 0L, "the next goes out at once");
+        equal(polls.failed(true, true, 0, 30 * S), 0L, "the first repeat, at once");
+        equal(polls.waitNs(30 * S), 24 * S, "0.8 of the poll that was cut");
+        long pause = polls.failed(true, true, 30 * S, 32 * S);
+        check(pause >= 25 * MS && pause <= 50 * MS, "the second repeat after " + pause);
+        equal(polls.waitNs(32 * S), 5 * S, "5 s at least");
+        polls.failed(true, true, 33 * S, 33 * S + 1);
+        equal(polls.waitNs(34 * S), 5 * S, "a quick end says nothing of the length");
+        equal(polls.failed(false, false, 100 * S, 100 * S), -1L, "a refusal after the end");
+        check(polls.failed(true, true, 100 * S, 101 * S) > 0, "no answer after the end");
+        equal(polls.failed(true, true, 100 * S, 105 * S), -1L, "the patience is over");
+        Polls once = new Polls(0, 0, 45 * S);
+        check(once.isLast(0) && once.waitNs(0) == 0, "a try does not wait");
+        check(once.failed(false, false, 0, 400 * MS) >= 0 && once.failed(false, false, 0, 500 * MS) < 0,
+                "a try outlives half a second");
+        Polls forever = new Polls(5 * S, NEVER, 45 * S);
+        check(!forever.isLast(NEVER / 2) && forever.failed(false, false, 0, NEVER / 2) >= 0, "a wait without end ends");
+        equal(forever.patienceNs(NEVER / 2), 50 * S, "patience");
+        Polls hasty = new Polls(0, 100 * S, 45 * S);
+        hasty.answered(0, 1);
+        check(hasty.answered(1, 2) > 0, "answers without any wait are asked for in a busy loop");
+        for (int failures = 0; failures < 100; failures++)
+            check(Polls.pauseNs(failures) <= 2 * S, "a pause is too long");
+        check(Polls.pauseNs(50) >= S, "a pause is too short");
+    }
+
+    private void endsOnce() throws Exception {
+        for (int i = 0; i < 50; i++) {
+            Lease lease = held(10 * S, true, NEVER);
+            AtomicInteger ends = new AtomicInteger();
+            CountDownLatch go = new CountDownLatch(1);
+            List<Body> bodies = new ArrayList<>();
+            for (int kind = 0; kind < 6; kind++) {
+                int what = kind % 3;
+                bodies.add(() -> {
+                    go.await();
+                    if (what == 0 ? lease.expire(9 * S) : what == 1 ? lease.lose("gone") : lease.beginRelease())
+                        ends.incrementAndGet();
+                });
+            }
+            bodies.add(go::countDown);
+            Suite.together(bodies);
+            equal(ends.get(), 1, "ends");
+        }
+    }
+
+    private void clock() {
+        AtomicLong awake = new AtomicLong(-5 * S);
+        AtomicLong asleep = new AtomicLong();
+        BootClock clock =
+                new BootClock(awake::get, () -> (awake.get() + 100 * S + asleep.get()) / (10 * MS) * (10 * MS));
+        long begin = clock.read();
+        for (int i = 0; i < 10_000; i++) {
+            awake.addAndGet(MS + 137);
+            long passed = clock.read() - begin;
+            long really = (i + 1) * (MS + 137);
+            check(passed >= really && passed <= really + 10 * MS, "after " + really + " ns the clock has " + passed);
+        }
+        asleep.set(3600 * S);
+        long passed = clock.read() - begin - 10_000 * (MS + 137);
+        check(passed >= 3600 * S && passed <= 3600 * S + 20 * MS, "a sleep of an hour is " + passed);
+        asleep.set(0);
+        check(clock.read() - begin >= 3600 * S, "the clock went back");
+        check(BootClock.now() > 0, "the clock of this machine");
+    }
+
+    private void json() {
+        Map<String, Object> value = new LinkedHashMap<>();
+        value.put("a \" \\ / \b\f\n\r\t \u0001 ü 😀",
+                Arrays.asList(null, true, false, 0L, -12L, 1.5, -2e-7, Long.MAX_VALUE, Map.of(), List.of(), ""));
+        value.put("big", new java.math.BigInteger("123456789012345678901234567890"));
+        equal(Json.read(Json.write(value)), value, "value");
+        equal(Json.read(" [ 1 , 2.0 , \"\\u00fc\\ud83d\\ude00\\/\" ] \n"), List.of(1L, 2.0, "ü😀/"), "value");
+        equal(Json.write(Map.of("n", 30.0)), "{\"n\":30.0}", "text");
+    }
+
+    private void noJson() {
+        String whole = "{\"a\":[1,-2.5e3,true,null,\"\\u00fc\\n\",{}],\"b\":{}}";
+        Json.read(whole);
+        for (int at = 0; at < whole.length(); at++) {
+            String cut = whole.substring(0, at);
+            thrown(IllegalArgumentException.class, () -> Json.read(cut));
+            String more = whole + whole.charAt(at);
+            thrown(IllegalArgumentException.class, () -> Json.read(more));
+        }
+        for (String bad : List.of("[1,]", "[,1]", "{,}", "{\"a\":1,}", "{\"a\" 1}", "{a:1}", "01", "+1", "1.", ".5",
+                     "-", "1e", "NaN", "nul", "truefalse", "\"\n\"", "\"\\x\"", "\"\\u12g4\"", "\"\\", "'a'", "[1 2]",
+                     "]", "\0", "1\0", "[".repeat(100_000)))
+            thrown(IllegalArgumentException.class, () -> Json.read(bad));
+        List<Object> circle = new ArrayList<>();
+        circle.add(circle);
+        thrown(IllegalArgumentException.class, () -> Json.write(circle));
+        Json.read("\""
+                + "a\\n".repeat(100_000) + "\"");
+    }
+
+    private void names() {
+        equal(DistributedLockClient.encode("user:123"), "user:123", "encoded");
+        equal(DistributedLockClient.encode("a/b"), "a%2Fb", "encoded");
+        equal(DistributedLockClient.encode("ü*+ ~-._%"), "%C3%BC%2A%2B%20~-._%25", "encoded");
+        Set<String> drawn = new HashSet<>();
+        for (int i = 0; i < 1000; i++) {
+            String id = DistributedLockClient.random(128);
+            check(id.matches("[0-9a-f]{32}") && drawn.add(id), "random: " + id);
+        }
+    }
+}

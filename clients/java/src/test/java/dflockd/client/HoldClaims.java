@@ -1,0 +1,294 @@
+package dflockd.client;
+
+import static dflockd.client.Suite.*;
+
+import java.time.Duration;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.concurrent.atomic.*;
+
+/** How a lock is kept, lost and released. */
+final class HoldClaims {
+    private static final LockOptions RENEWED = new LockOptions().autoRenew(true);
+
+    private final Stage stage;
+
+    HoldClaims(Stage stage) { this.stage = stage; }
+
+    void addTo(Suite suite) {
+        suite.claim("07 a lease of 1 s, renewed for 5 s, keeps its lockId and its fence", this::renewed);
+        suite.claim("08 a stopped server: the lock is lost before its lease ends",
+                () -> silence(server -> server.signal("STOP")));
+        suite.claim("08b a silent network: the lock is lost before its lease ends",
+                () -> silence(server -> server.order(".*", null, "swallow")));
+        suite.claim("08c a lock that nobody renews is lost before its lease ends", this::notRenewed);
+        suite.claim("09 a server that was killed and came back empty: the lock is lost at the first renewal",
+                this::backEmpty);
+        suite.claim("10 a lock that was released by force is lost within a third of its lease and 1 s, and the scoped "
+                        + "form says so",
+                this::released);
+        suite.claim("11 a renewal survives two cut connections, a page of 502, and refusals for half of the lease",
+                this::survives);
+        suite.claim("15 a release whose answer was lost is true, and a second release sends no request",
+                this::releaseAnswerLost);
+        suite.claim("15b a release that is not confirmed is false and never throws", this::releaseUnconfirmed);
+        suite.claim("16 no renewal follows the release", this::noneAfterRelease);
+        suite.claim("16b no renewal follows the deadline", this::noneAfterDeadline);
+        suite.claim("16c no renewal follows max_hold", this::noneAfterMaxHold);
+        suite.claim("a renewal by hand sets the timeout of those that follow", this::renewedByHand);
+        suite.claim("an interrupted thread releases, and stays interrupted", this::interruptedRelease);
+        suite.claim("an error in the block is not masked by the loss", this::suppressed);
+        suite.claim("what runs at the loss runs once, and its errors stop nothing", this::callbacks);
+    }
+
+    private void renewed() throws Exception {
+        Stage.Server server = stage.server();
+        try (DistributedLockClient client = server.client(); DistributedLock lock = client.acquire("k", 1, RENEWED)) {
+            String id = lock.getLockId();
+            long fence = lock.getFence();
+            long end = System.nanoTime() + 5_000_000_000L;
+            while (System.nanoTime() < end) {
+                lock.check();
+                Thread.sleep(20);
+            }
+            equal(List.of(lock.getLockId(), lock.getFence()), List.of(id, fence), "lockId and fence");
+            equal(client.status("k").get("lockId"), id, "lockId at the server");
+            int renewals = server.requests(".*renew").size();
+            check(renewals >= 10 && renewals <= 25, renewals + " renewals");
+        }
+        equal(server.requests(".*renew")
+                        .stream()
+                        .filter(each -> Answer.members(each.get("body")).containsKey("autoRenew"))
+                        .count(),
+                0L, "autoRenew");
+    }
+
+    private interface Fault {
+        void strike(Stage.Server server);
+    }
+
+    private void silence(Fault fault) throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        AtomicLong lostNs = new AtomicLong();
+        DistributedLock lock = client.acquire("k", 2, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
+        await("two renewals", 10, () -> server.requests(".*renew").size() >= 2);
+        fault.strike(server);
+        await("the loss", 10, () -> lostNs.get() != 0);
+        List<Map<String, Object>> confirmed = server.requests(".*renew");
+        confirmed.removeIf(each -> each.get("status") == null);
+        double leaseBegan = ((Number) confirmed.get(confirmed.size() - 1).get("at")).doubleValue();
+        double late = lostNs.get() / 1e9 - leaseBegan - 2;
+        check(late < 0, "told " + late + " s after the lease ended");
+        check(late > -1, "told far too early, " + late);
+        thrown(LockLostError.class, lock::check);
+        check(lock.isLost() && lock.remaining().isZero(), "a lock that is lost is held");
+        check(seconds(() -> check(!lock.release(), "a lost lock was released")) < 0.5,
+                "the release of a lost lock waits");
+        thrown(LockLostError.class, lock::close);
+        thrown(LockLostError.class, () -> lock.renew(2));
+        server.signal("CONT");
+        server.forgetOrders();
+    }
+
+    private void notRenewed() throws Exception {
+        Stage.Server server = stage.server();
+        AtomicLong lostNs = new AtomicLong();
+        DistributedLock lock = server.client().acquire(
+                "k", Duration.ofMillis(1500), new LockOptions().onLost(() -> lostNs.set(BootClock.now())));
+        await("the loss", 10, () -> lostNs.get() != 0);
+        double late = lostNs.get() / 1e9 - server.last(".*acquire") - 1.5;
+        check(late < 0, "told " + late + " s after the lease ended");
+        equal(server.requests(".*renew").size(), 0, "renewals");
+        thrown(LockLostError.class, lock::close);
+    }
+
+    private void backEmpty() throws Exception {
+        Stage.Server server = stage.server();
+        AtomicLong lostNs = new AtomicLong();
+        DistributedLock lock = server.client().acquire("k", 4, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
+        server.restart();
+        server.forgetRequests();
+        await("the loss", 3, () -> lostNs.get() != 0);
+        List<Map<String, Object>> renewals = server.requests(".*renew");
+        renewals.removeIf(each -> each.get("status") == null);
+        equal(renewals.size(), 1, "renewals that were answered");
+        equal(renewals.get(0).get("status"), 409L, "status");
+        thrown(LockLostError.class, lock::close);
+    }
+
+    private void released() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        thrown(LockNotHeldError.class, () -> client.forceRelease("k"));
+        thrown(LockLostError.class, () -> {
+            CompletableFuture<Void> lost = new CompletableFuture<>();
+            try (DistributedLock lock = client.acquire("k", 3, RENEWED)) {
+                lock.onLost(() -> lost.complete(null));
+                equal(client.forceRelease("k").get("released"), true, "released");
+                lost.get(2, TimeUnit.SECONDS);
+                check(lock.isLost(), "not lost");
+            }
+        });
+        // Without renewals the release learns it.
+        LockError told = thrown(LockLostError.class, () -> {
+            try (DistributedLock lock = client.acquire("k", 30)) {
+                client.forceRelease(lock.getName());
+            }
+        });
+        equal(told.getCode(), "lost", "code");
+    }
+
+    private void survives() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLock lock = server.client().acquire("k", 4, RENEWED);
+        server.order(".*renew", 2, "cut", "at", 0);
+        server.order(".*renew", 1, "say", "answer",
+                "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<h1>502</h1>\r\n");
+        await("four renewals", 10, () -> server.requests(".*renew").size() >= 4);
+        await("a good one", 10,
+                ()
+                        -> server.requests(".*renew").stream().anyMatch(
+                                each -> Long.valueOf(200).equals(each.get("status"))));
+        server.refuse(2);
+        server.forgetRequests();
+        await("a renewal after the refusals", 10,
+                ()
+                        -> server.requests(".*renew").stream().anyMatch(
+                                each -> Long.valueOf(200).equals(each.get("status"))));
+        lock.check();
+        check(lock.remaining().toMillis() > 2000, "renewed for " + lock.remaining());
+        check(lock.release(), "the release failed");
+    }
+
+    private void releaseAnswerLost() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLock lock = server.client().acquire("k", 30);
+        server.order(".*release", 1, "cut", "at", 0);
+        check(lock.release(), "a release that was carried out is false");
+        int requests = server.requests(".*release").size();
+        equal(requests, 2, "requests");
+        check(lock.release(), "the second release is false");
+        lock.close();
+        equal(server.requests(".*release").size(), requests, "requests after the second");
+        check(server.isIdle(), "something is left");
+    }
+
+    private void releaseUnconfirmed() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        DistributedLock lock = client.acquire("k", 1);
+        server.order(".*release", null, "swallow");
+        double took = seconds(() -> check(!lock.release(), "a release without an answer is true"));
+        check(took > 0.5 && took < 4, "the release took " + took + " s");
+        check(!lock.isLost(), "a release without an answer is a loss");
+        lock.close();
+        server.forgetOrders();
+        DistributedLock refused = client.acquire("l", 30);
+        server.order(".*release", 1, "say", "answer", ServerClaims.page(500, "{\"code\":\"internal\"}"));
+        check(!refused.release(), "a release that failed is true");
+    }
+
+    private void noneAfterRelease() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        for (int i = 0; i < 4; i++) {
+            DistributedLock lock = client.acquire("k", 1, RENEWED);
+            int renewals = server.requests(".*renew").size();
+            // The second time the release overtakes a renewal.
+            server.order(".*renew", 1, i % 2 == 0 ? "pass" : "delay", "seconds", 0.1);
+            await("a renewal", 10, () -> server.requests(".*renew").size() > renewals);
+            check(lock.release(), "the release failed");
+            check(!lock.isLost(), "a renewal that came after the release made it a loss");
+        }
+        double releasedS = server.last(".*release");
+        Thread.sleep(1000);
+        check(server.last(".*renew") <= releasedS, "a renewal after the release");
+    }
+
+    private void noneAfterDeadline() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLock lock = server.client().acquire("k", 1, RENEWED);
+        server.order(".*renew", null, "swallow");
+        await("the loss", 5, lock::isLost);
+        double lostS = BootClock.now() / 1e9;
+        Thread.sleep(1000);
+        check(server.requests(".*renew").size() >= 2, "not repeated");
+        check(server.last(".*renew") <= lostS, "a renewal after the deadline");
+        server.forgetOrders();
+    }
+
+    private void noneAfterMaxHold() throws Exception {
+        Stage.Server server = stage.server();
+        double grantedS = BootClock.now() / 1e9;
+        DistributedLock lock = server.client().acquire("k", 1, RENEWED.maxHold(Duration.ofMillis(1500)));
+        await("the loss", 10, lock::isLost);
+        double lostS = BootClock.now() / 1e9;
+        check(lostS > grantedS + 1.5, "lost after " + (lostS - grantedS) + " s");
+        int renewals = server.requests(".*renew").size();
+        check(renewals >= 2, renewals + " renewals");
+        check(server.last(".*renew") < grantedS + 1.75, "a renewal after max_hold");
+        check(lostS < server.last(".*renew") + 1, "lost after its lease");
+    }
+
+    private void renewedByHand() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLock lock = server.client().acquire("k", 30, RENEWED);
+        lock.renew(Duration.ofMillis(1500));
+        check(lock.remaining().toMillis() <= 1360, "a shorter lease is not taken");
+        await("a renewal", 5, () -> server.requests(".*renew").size() >= 2);
+        Object body = server.requests(".*renew").get(1).get("body");
+        equal(Answer.members(body).get("timeout"), 1.5, "timeout");
+        lock.renew(60);
+        check(lock.remaining().toSeconds() > 50, "a longer lease is not taken");
+        thrown(LockRequestError.class, () -> lock.renew(301));
+        thrown(IllegalArgumentException.class, () -> lock.renew(0));
+        lock.check();
+        check(lock.release(), "the release failed");
+        thrown(LockNotHeldError.class, () -> lock.renew(30));
+    }
+
+    private void interruptedRelease() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLock lock = server.client().acquire("k", 30);
+        Thread.currentThread().interrupt();
+        boolean isReleased = lock.release();
+        check(Thread.interrupted(), "the interrupt is forgotten");
+        check(isReleased && server.isIdle(), "the lock is held");
+    }
+
+    private void suppressed() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        IllegalStateException error = thrown(IllegalStateException.class, () -> {
+            try (DistributedLock lock = client.acquire("k", 30)) {
+                client.forceRelease(lock.getName());
+                throw new IllegalStateException("of the block");
+            }
+        });
+        check(error.getSuppressed()[0] instanceof LockLostError, "the loss is not told");
+    }
+
+    private void callbacks() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        AtomicInteger calls = new AtomicInteger();
+        LockOptions options = RENEWED.onLost(() -> {
+            calls.incrementAndGet();
+            throw new IllegalStateException("of a callback");
+        });
+        DistributedLock lock = client.acquire("k", 1, options);
+        DistributedLock other = client.acquire("l", 1, RENEWED);
+        lock.onLost(calls::incrementAndGet);
+        client.forceRelease("k");
+        await("both calls", 5, () -> calls.get() == 2);
+        lock.onLost(calls::incrementAndGet);
+        await("a call at once", 5, () -> calls.get() == 3);
+        check(!lock.release() && !lock.release(), "a lost lock was released");
+        int renewals = server.requests(".*/l/renew").size();
+        await("renewals of the other", 5, () -> server.requests(".*/l/renew").size() >= renewals + 3);
+        other.check();
+        equal(calls.get(), 3, "calls");
+        check(other.release(), "the release failed");
+    }
+}

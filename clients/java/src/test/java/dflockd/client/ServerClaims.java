@@ -1,0 +1,319 @@
+package dflockd.client;
+
+import static dflockd.client.Suite.*;
+
+import java.io.*;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.*;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.stream.*;
+
+/** What servers, proxies and networks do, and what the client makes of it. */
+final class ServerClaims {
+    private static final LockOptions WAIT = new LockOptions().waitTimeout(30);
+
+    private final Stage stage;
+
+    ServerClaims(Stage stage) { this.stage = stage; }
+
+    void addTo(Suite suite) {
+        suite.claim("19 metadata and the names user:123, a/b and ü come back as they were", this::metadataAndNames);
+        suite.claim(
+                "21 a wrong token is refused at once, without a repeat, and no text shows a secret", this::wrongToken);
+        suite.claim("22 a server that drains: a holder renews and releases, and a waiter outlives the restart",
+                this::draining);
+        suite.claim("23 without a server a try fails within 1 s, and a wait gets the lock when the server comes",
+                this::noServer);
+        suite.claim("24 broken JSON, HTML, a cut answer, chunks: an error or a lock, never a guess", this::nonsense);
+        suite.claim("25 an idle connection that was closed is no error", this::idleConnection);
+        suite.claim("26 status, a list of 250 locks in pages, stats and health", this::lists);
+        suite.claim(
+                "27 three shards: the vectors of CRC-32, and one that is down fails its own names only", this::shards);
+        suite.claim("28 TLS: an authority of one's own, and a wrong authority or host is refused", this::tls);
+        suite.claim("29 a program with a renewed lock exits at once, and another process does not hold it", this::exit);
+    }
+
+    /** An answer with this body. */
+    static String page(int status, String body) {
+        int length = body.getBytes(StandardCharsets.UTF_8).length;
+        return "HTTP/1.1 " + status + " Said\r\nContent-Type: application/json\r\nContent-Length: " + length
+                + "\r\n\r\n" + body;
+    }
+
+    /** A grant as a server writes it. */
+    static String grant(String fence) {
+        return "{\"lockId\":\"lock-" + fence + "\",\"acquired\":true,\"renewalToken\":\"" + fence + fence
+                + "\",\"waitTime\":0.0,\"ttl\":30.0,\"fencingToken\":\"" + fence + "\"}";
+    }
+
+    private void metadataAndNames() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        Map<String, Object> metadata = new HashMap<>();
+        metadata.put("text", "a \"b\" \\ \n ü \u0001 😀");
+        metadata.put("numbers", List.of(1L, -2.5, Long.MAX_VALUE, 1e300));
+        metadata.put("nested", Map.of("yes", true, "none", List.of(), "empty", Map.of()));
+        metadata.put("null", null);
+        for (String name : List.of("user:123", "a/b", "ü", "a b+c*~%2F?#&😀")) {
+            DistributedLock lock = client.acquire(name, 30, new LockOptions().metadata(metadata));
+            Map<String, Object> status = client.status(name);
+            equal(status.get("lockName"), name, "name");
+            equal(status.get("metadata"), metadata, "metadata");
+            equal(status.get("clientId"), lock.getClientId(), "clientId");
+            equal(client.locks(name).size(), 1, "locks that begin so");
+            check(lock.release(), "the release failed");
+            equal(client.status(name).get("locked"), false, "locked");
+        }
+        Set<Object> paths =
+                server.requests(".*acquire").stream().map(each -> each.get("path")).collect(Collectors.toSet());
+        check(paths.containsAll(Set.of("/locks/user:123/acquire", "/locks/a%2Fb/acquire", "/locks/%C3%BC/acquire")),
+                paths.toString());
+    }
+
+    private void wrongToken() throws Exception {
+        Stage.Server server = stage.server("--auth-token", "the-right-token");
+        DistributedLockClient wrong = new DistributedLockClient(server.url, new ClientOptions().token("a-wrong-token"));
+        LockError refused = thrown(LockDeniedError.class, () -> wrong.acquire("k", 30, WAIT));
+        equal(refused.getStatus(), 401, "status");
+        equal(refused.getCode(), "unauthorized", "code");
+        equal(server.requests(".*").size(), 1, "requests");
+        thrown(LockDeniedError.class, () -> server.client().acquire("k", 30, WAIT));
+        equal(server.requests(".*").size(), 2, "requests");
+        DistributedLockClient right =
+                new DistributedLockClient(server.url, new ClientOptions().token("the-right-token"));
+        DistributedLock lock = right.acquire("k", 30);
+        server.order(".*renew", 1, "say", "answer",
+                page(400, "{\"code\":\"bad-request\",\"detail\":\"Bearer the-right-token\"}"));
+        LockError echoed = thrown(LockRequestError.class, () -> lock.renew(30));
+        check(echoed.getMessage().contains("***"), "the detail is missing: " + echoed.getMessage());
+        server.order(".*renew", 1, "say", "answer",
+                "HTTP/1.1 400 Bad\r\nX-Request-Id: the-right-token\r\nContent-Length: 15\r\n\r\nthe-right-token");
+        LockError page = thrown(LockRequestError.class, () -> lock.renew(30));
+        String requestId = (String) Answer.members(server.requests(".*acquire").get(2).get("body")).get("requestId");
+        String renewalToken =
+                (String) Answer.members(server.requests(".*renew").get(0).get("body")).get("renewalToken");
+        StringWriter texts = new StringWriter();
+        PrintWriter out = new PrintWriter(texts);
+        for (LockError each : List.of(refused, echoed, page)) {
+            each.printStackTrace(out);
+            out.println(each.getCode() + each.getDetail() + each.getRequestId() + each.getStatus());
+        }
+        out.println(lock + lock.getName() + lock.getLockId() + lock.getClientId() + lock.getFencingToken() + right
+                + new ClientOptions().token("the-right-token"));
+        for (var method : DistributedLock.class.getMethods())
+            if (method.getName().matches("(get|is).*") && method.getParameterCount() == 0)
+                out.println(method.invoke(lock));
+        for (String secret : List.of("the-right-token", "a-wrong-token", requestId, renewalToken))
+            check(secret.length() > 10 && !texts.toString().contains(secret), "a text shows a secret");
+        check(lock.release(), "the release failed");
+    }
+
+    private void draining() throws Exception {
+        Stage.Server server = stage.keepingServer();
+        DistributedLockClient client = server.client();
+        DistributedLock lock = client.acquire("k", 30);
+        CompletableFuture<DistributedLock> waiter =
+                CompletableFuture.supplyAsync(() -> client.acquire("l", 30, WAIT), Transport.WORKERS);
+        equal(waiter.get(10, TimeUnit.SECONDS).release(), true, "released");
+        CompletableFuture<DistributedLock> waits =
+                CompletableFuture.supplyAsync(() -> client.acquire("k", 30, WAIT), Transport.WORKERS);
+        await("a waiter", 10, () -> server.waiters("k") == 1);
+        // A connection that is open keeps the drain from its end.
+        server.signal("TERM");
+        await("the drain", 10,
+                ()
+                        -> server.requests(".*acquire")
+                                .stream()
+                                .anyMatch(each -> Long.valueOf(503).equals(each.get("status"))));
+        thrown(LockDrainingError.class, () -> client.acquire("m", 30));
+        lock.renew(30);
+        check(lock.release(), "the release failed");
+        check(!waits.isDone(), "the waiter gave up");
+        server.restart();
+        check(waits.get(20, TimeUnit.SECONDS).release(), "the waiter was not served");
+    }
+
+    private void noServer() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = new DistributedLockClient(server.direct);
+        DistributedLockClient fresh = new DistributedLockClient(server.direct);
+        client.health();
+        server.signal("KILL");
+        for (DistributedLockClient each : List.of(client, fresh)) {
+            double took = seconds(
+                    ()
+                            -> equal(thrown(LockUnavailableError.class, () -> each.tryAcquire("k", 30)).getCode(),
+                                    "unavailable", "code"));
+            check(took < 1, "a try took " + took + " s");
+        }
+        CompletableFuture<DistributedLock> waits =
+                CompletableFuture.supplyAsync(() -> client.acquire("k", 30, WAIT), Transport.WORKERS);
+        thrown(LockUnavailableError.class, () -> fresh.acquire("k", 30, new LockOptions().waitTimeout(1)));
+        check(!waits.isDone(), "the wait is over");
+        server.restart();
+        check(waits.get(20, TimeUnit.SECONDS).release(), "the lock was not taken");
+    }
+
+    private void nonsense() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        String good = grant("18a3f217b3c4d87f");
+        List<String> bad = new ArrayList<>(List.of("", "{", "{\"acquired\":", "[]", "null", "true", "{}",
+                "{\"acquired\":true}", "{\"acquired\":false}", "<html>200</html>", good + "x"));
+        for (String member : List.of("\"acquired\":true,", "\"ttl\":30.0,", "\"waitTime\":0.0,",
+                     "\"lockId\":\"lock-18a3f217b3c4d87f\",", "\"renewalToken\":\"18a3f217b3c4d87f18a3f217b3c4d87f\",",
+                     ",\"fencingToken\":\"18a3f217b3c4d87f\""))
+            bad.add(good.replace(member, ""));
+        bad.addAll(List.of(good.replace("30.0", "\"30\""), good.replace("30.0", "-1"), good.replace("true", "\"true\""),
+                good.replace("Token\":\"18a3", "Token\":\"18A3")));
+        for (String body : bad) {
+            server.order(".*acquire", 1, "say", "answer", page(200, body));
+            equal(thrown(LockServerError.class, () -> client.acquire("k", 30)).getStatus(), 200, "status of " + body);
+        }
+        server.order(".*acquire", 1, "say", "answer", page(404, "<html>404</html>"));
+        thrown(LockRequestError.class, () -> client.acquire("k", 30));
+        server.order(".*acquire", 1, "say", "answer", page(500, "{\"code\":\"internal\",\"title\":\"internal\"}"));
+        thrown(LockServerError.class, () -> client.acquire("k", 30));
+        server.order(".*acquire", 1, "say", "answer", page(301, ""));
+        thrown(LockServerError.class, () -> client.acquire("k", 30));
+        server.order(".*acquire", 1, "say", "answer", page(503, "{\"code\":\"max-waiters\"}"));
+        thrown(LockCapacityError.class, () -> client.acquire("k", 30));
+        server.order(".*acquire", 1, "say", "answer", page(429, "{}"));
+        thrown(LockCapacityError.class, () -> client.acquire("k", 30));
+        server.order(".*acquire", 1, "say", "answer", "nonsense\r\n\r\n");
+        server.order(".*acquire", 1, "cut", "at", 200);
+        server.order(".*acquire", 1, "say", "answer", page(502, "<html>502</html>"));
+        DistributedLock lock = client.acquire("k", 30, WAIT);
+        server.order(".*", 2, "chunk");
+        lock.renew(30);
+        check(lock.release(), "the release failed");
+        server.order(".*acquire", 1, "chunk");
+        check(client.acquire("k", 30).release(), "the release failed");
+        server.order(".*locks", 1, "say", "answer", page(200, "[]"));
+        thrown(LockServerError.class, client::locks);
+        // What may have been granted behind an answer that nobody understands is given back.
+        server.order(".*acquire", 1, "cut", "at", 1000);
+        await("nothing is left", 4, server::isIdle);
+    }
+
+    private void idleConnection() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        for (int i = 0; i < 20; i++) {
+            DistributedLock lock = client.acquire("k", 30);
+            await("an idle connection", 10, () -> server.closeIdle() > 0);
+            check(lock.release(), "the release failed");
+            server.closeIdle();
+        }
+        check(server.isIdle(), "something is left");
+    }
+
+    private void lists() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        Set<String> names = new TreeSet<>();
+        for (int i = 0; i < 250; i++) {
+            names.add(String.format("list:%03d", i));
+            client.acquire(String.format("list:%03d", i), 60);
+        }
+        client.acquire("other", 60);
+        client.acquire("pool", 60, new LockOptions().limit(2));
+        Set<String> listed = client.locks("list:")
+                                     .stream()
+                                     .map(each -> (String) each.get("lockName"))
+                                     .collect(Collectors.toCollection(TreeSet::new));
+        equal(listed, names, "names");
+        equal(client.locks().size(), 252, "locks");
+        check(server.requests("GET /locks.*").size() >= 6, "no pages");
+        equal(client.stats().get("activeLocks"), 252L, "activeLocks");
+        equal(client.health().get("status"), "ok", "health");
+        Map<String, Object> status = client.status("other");
+        equal(status.get("locked"), true, "locked");
+        equal(client.status("pool", true).get("limit"), 2L, "limit");
+        check(client.forceRelease("pool", true).get("locks") instanceof List, "no list");
+        equal(client.status("pool", true).get("locked"), false, "locked");
+        client.close();
+        check(server.isIdle(), "something is left");
+    }
+
+    private void shards() throws Exception {
+        List<Stage.Server> servers = List.of(stage.server(), stage.server(), stage.server());
+        String urls = servers.stream().map(each -> each.direct).collect(Collectors.joining(", "));
+        DistributedLockClient client = new DistributedLockClient(urls);
+        // zlib.crc32 of Python: "my-key" is 0xd6e33ac1, "user:123" is 0x6fa60568.
+        Map<String, Integer> vectors = Map.of("my-key", (int) (0xd6e33ac1L % 3), "user:123", (int) (0x6fa60568L % 3));
+        for (Map.Entry<String, Integer> each : vectors.entrySet()) {
+            DistributedLock lock = client.acquire(each.getKey(), 30);
+            for (int server = 0; server < 3; server++)
+                equal(client.stats(server).get("activeLocks"), server == each.getValue() ? 1L : 0L,
+                        each.getKey() + " at server " + server);
+            check(lock.release(), "the release failed");
+        }
+        servers.get(1).signal("KILL");
+        int[] found = new int[3];
+        for (int i = 0; i < 12; i++) {
+            String name = "name-" + i;
+            java.util.zip.CRC32 crc = new java.util.zip.CRC32();
+            crc.update(name.getBytes(StandardCharsets.UTF_8));
+            int server = (int) (crc.getValue() % 3);
+            found[server]++;
+            if (server == 1) thrown(LockUnavailableError.class, () -> client.acquire(name, 30));
+            else check(client.acquire(name, 30).release(), "the release failed");
+        }
+        check(found[0] > 0 && found[1] > 0 && found[2] > 0, Arrays.toString(found));
+        ClientOptions last = new ClientOptions().shard((name, count) -> count - 1);
+        new DistributedLockClient(urls, last).acquire("my-key", 30);
+        equal(client.stats(2).get("activeLocks"), 1L, "the strategy that was given");
+    }
+
+    private void tls() throws Exception {
+        Stage.Server server = stage.tlsServer("localhost");
+        Stage.Server elsewhere = stage.tlsServer("elsewhere");
+        ClientOptions trusting = new ClientOptions().ca(Path.of((String) stage.certificates().get("ca")));
+        ClientOptions wrong = new ClientOptions().ca(Path.of((String) stage.certificates().get("other_ca")));
+        try (DistributedLockClient client = new DistributedLockClient(server.direct, trusting)) {
+            check(client.acquire("k", 30, WAIT).release(), "the release failed");
+        }
+        double took = seconds(() -> {
+            for (DistributedLockClient client :
+                    List.of(new DistributedLockClient(server.direct), new DistributedLockClient(server.direct, wrong),
+                            new DistributedLockClient(elsewhere.direct, trusting))) {
+                LockError refused = thrown(LockUnavailableError.class, () -> client.acquire("k", 30, WAIT));
+                check(refused.getMessage().contains("certificate"), refused.getMessage());
+            }
+        });
+        check(took < 10, "a refusal was repeated for " + took + " s");
+        ClientOptions missing = new ClientOptions().ca(Path.of("/no/such/file"));
+        thrown(IllegalArgumentException.class, () -> new DistributedLockClient(server.direct, missing));
+    }
+
+    /** What the child of the claim runs: it takes a lock, renews it, says so and ends. */
+    public static final class Holder {
+        public static void main(String[] arguments) {
+            DistributedLock lock =
+                    new DistributedLockClient(arguments[0]).acquire("k", 3, new LockOptions().autoRenew(true));
+            System.out.println(lock.getClientId());
+        }
+    }
+
+    private void exit() throws Exception {
+        Stage.Server server = stage.server();
+        Process child = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
+                System.getProperty("java.class.path"), Holder.class.getName(), server.url)
+                                .redirectError(ProcessBuilder.Redirect.INHERIT)
+                                .start();
+        String clientId =
+                new BufferedReader(new InputStreamReader(child.getInputStream(), StandardCharsets.UTF_8)).readLine();
+        double took = seconds(() -> check(child.waitFor(10, TimeUnit.SECONDS), "the program does not end"));
+        check(took < 1, "the program ended after " + took + " s");
+        equal(child.exitValue(), 0, "exit status");
+        DistributedLockClient client = server.client();
+        equal(client.status("k").get("clientId"), clientId, "holder");
+        // Java has no fork; a program that is started is another client, and the lock ends by its lease.
+        check(!client.acquire("l", 30).getClientId().split("-[0-9]+$")[0].equals(clientId.split("-[0-9]+$")[0]),
+                "two processes with one name");
+        check(client.tryAcquire("k", 30).isEmpty(), "released at exit");
+        check(client.acquire("k", 30, WAIT).release(), "a dead program's lock is renewed");
+    }
+}

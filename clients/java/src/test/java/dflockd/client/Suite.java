@@ -1,0 +1,128 @@
+package dflockd.client;
+
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.function.BooleanSupplier;
+import java.util.stream.Collectors;
+
+/**
+ * Runs all claims side by side, each with servers of its own, and prints "N passed, N failed". Arguments choose the claims
+ * whose names begin so. The server is the program that the environment variable DFLOCKD names.
+ */
+public final class Suite {
+    /** What a claim does: it fails if it throws. */
+    interface Body {
+        void run() throws Exception;
+    }
+
+    private static final int SIDE_BY_SIDE = 12;
+    private static final long LIMIT_S = 90;
+
+    private final Map<String, Body> claims = new LinkedHashMap<>();
+
+    /** Adds a claim, whose name is a sentence. */
+    void claim(String name, Body body) {
+        if (claims.put(name, body) != null) throw new IllegalStateException("two claims: " + name);
+    }
+
+    public static void main(String[] chosen) throws Exception {
+        Suite suite = new Suite();
+        try (Stage stage = new Stage()) {
+            new EngineClaims().addTo(suite);
+            new WaitClaims(stage).addTo(suite);
+            new HoldClaims(stage).addTo(suite);
+            new ServerClaims(stage).addTo(suite);
+            new ReadmeClaims(stage).addTo(suite);
+            System.exit(suite.run(chosen) ? 0 : 1);
+        }
+    }
+
+    private boolean run(String[] chosen) throws InterruptedException {
+        ExecutorService threads = Executors.newFixedThreadPool(SIDE_BY_SIDE);
+        Map<String, Future<String>> results = new LinkedHashMap<>();
+        claims.forEach((name, body) -> {
+            if (chosen.length == 0 || List.of(chosen).stream().anyMatch(name::startsWith))
+                results.put(name, threads.submit(() -> result(name, body)));
+        });
+        int failed = 0;
+        for (Map.Entry<String, Future<String>> each : results.entrySet()) {
+            String result;
+            try {
+                result = each.getValue().get(LIMIT_S, TimeUnit.SECONDS);
+            } catch (ExecutionException | TimeoutException e) {
+                result = "FAILED " + each.getKey() + ": " + e;
+            }
+            System.out.println(result);
+            if (result.startsWith("FAILED")) failed++;
+        }
+        System.out.println((results.size() - failed) + " passed, " + failed + " failed");
+        return failed == 0 && !results.isEmpty();
+    }
+
+    private static String result(String name, Body body) {
+        long begin = System.nanoTime();
+        try {
+            body.run();
+            return String.format("ok %s (%.1f s)", name, (System.nanoTime() - begin) / 1e9);
+        } catch (Throwable e) {
+            StringWriter text = new StringWriter();
+            e.printStackTrace(new PrintWriter(text));
+            return "FAILED " + name + "\n"
+                    + text.toString().lines().map(line -> "    " + line).collect(Collectors.joining("\n"));
+        }
+    }
+
+    static void check(boolean isTrue, String claim) {
+        if (!isTrue) throw new AssertionError(claim);
+    }
+
+    static void equal(Object is, Object wanted, String what) {
+        check(Objects.equals(is, wanted), what + ": " + is + ", not " + wanted);
+    }
+
+    /** The error of this class that the body throws. */
+    static <E extends Throwable> E thrown(Class<E> wanted, Body body) {
+        try {
+            body.run();
+        } catch (Throwable e) {
+            if (wanted.isInstance(e)) return wanted.cast(e);
+            throw new AssertionError("want " + wanted.getSimpleName(), e);
+        }
+        throw new AssertionError("want " + wanted.getSimpleName() + ", and nothing was thrown");
+    }
+
+    /** Waits until it is so. Returns how many seconds that took. */
+    static double await(String what, double limitS, BooleanSupplier isSo) throws InterruptedException {
+        long begin = System.nanoTime();
+        while (!isSo.getAsBoolean()) {
+            check((System.nanoTime() - begin) / 1e9 < limitS, "not within " + limitS + " s: " + what);
+            Thread.sleep(5);
+        }
+        return (System.nanoTime() - begin) / 1e9;
+    }
+
+    /** Runs the bodies at the same time, and throws what one of them throws. */
+    static void together(List<Body> bodies) throws Exception {
+        ExecutorService threads = Executors.newCachedThreadPool();
+        try {
+            List<Future<Object>> all = new ArrayList<>();
+            for (Body body : bodies)
+                all.add(threads.submit(() -> {
+                    body.run();
+                    return null;
+                }));
+            for (Future<Object> each : all) each.get(LIMIT_S, TimeUnit.SECONDS);
+        } finally {
+            threads.shutdownNow();
+        }
+    }
+
+    /** The seconds that the body takes. */
+    static double seconds(Body body) throws Exception {
+        long begin = System.nanoTime();
+        body.run();
+        return (System.nanoTime() - begin) / 1e9;
+    }
+}
