@@ -41,8 +41,8 @@ final class Answer {
         Map<String, Object> body = null;
         try {
             body = members(Json.read(response.body()));
-            for (String shown : new String[] {"detail", "title"})
-                body.computeIfPresent(shown, (k, v) -> hide(v, secrets));
+            if (body != null)
+                body.replaceAll((name, value) -> name.matches("detail|title") ? hide(value, secrets) : value);
         } catch (IllegalArgumentException | ClassCastException e) {
             // A page of a proxy, or half of an answer: there is no body.
         }

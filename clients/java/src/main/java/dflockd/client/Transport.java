@@ -53,9 +53,9 @@ final class Transport {
                                : HttpRequest.BodyPublishers.ofString(Json.write(body)));
         var sent = client.sendAsync(request.build(), HttpResponse.BodyHandlers.ofString());
         CompletableFuture<Answer> answer = new CompletableFuture<>();
-        sent.whenComplete((response, failure)
-                                  -> answer.complete(response != null ? Answer.of(response, sentNs, secrets)
-                                                                      : Answer.failed(failure, sentNs)));
+        sent.thenApply(response -> Answer.of(response, sentNs, secrets))
+                .exceptionally(failure -> Answer.failed(failure, sentNs))
+                .thenAccept(answer::complete);
         // The time limit of the request itself ends with the head of the answer.
         Answer late = Answer.failed(new HttpTimeoutException("no answer in time"), sentNs);
         answer.completeOnTimeout(late, timeoutNs, TimeUnit.NANOSECONDS);

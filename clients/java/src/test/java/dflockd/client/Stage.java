@@ -66,12 +66,15 @@ final class Stage implements AutoCloseable {
         /** Through the proxy. */
         final String url;
         final String direct;
+        /** Of the line protocol. */
+        final int port;
         private final String path;
 
         private Server(Object told) {
             Map<String, Object> server = Answer.members(told);
             url = (String) server.get("url");
             direct = (String) server.get("direct");
+            port = ((Long) server.get("port")).intValue();
             path = "/servers/" + server.get("name");
         }
 
