@@ -227,8 +227,9 @@ public final class DistributedLock implements AutoCloseable {
             throw new LockTimeoutError(
                     answer, what + ": not granted in time (" + answer.code() + "); wait longer, or try later");
         if (pauseNs < 0) throw answer.error(what, transport.url);
-        if (pauseNs > 0)
-            await(new CompletableFuture<Answer>().completeOnTimeout(answer, pauseNs, TimeUnit.NANOSECONDS));
+        CompletableFuture<Answer> pause = new CompletableFuture<>();
+        Transport.later(pauseNs, () -> pause.complete(answer));
+        await(pause);
         return false;
     }
 

@@ -1,7 +1,7 @@
 package dflockd.client;
 
 import java.util.Set;
-import java.util.concurrent.*;
+import java.util.concurrent.ConcurrentHashMap;
 
 /**
  * Looks after all locks of a client: it has them renewed and sees them end. It has no thread; while locks are held it
@@ -20,8 +20,7 @@ final class Keeper {
         long nextNs = Math.min(atNs, nowNs + TURN_NS);
         if (atNs == Lease.NEVER_NS || nextNs >= turnNs) return;
         turnNs = nextNs;
-        CompletableFuture.delayedExecutor(nextNs - nowNs, TimeUnit.NANOSECONDS, Transport.WORKERS)
-                .execute(() -> turn(nextNs));
+        Transport.later(nextNs - nowNs, () -> turn(nextNs));
     }
 
     private void turn(long plannedNs) {

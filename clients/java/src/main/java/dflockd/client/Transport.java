@@ -13,11 +13,9 @@ import javax.net.ssl.SSLContext;
  */
 final class Transport {
     /** Daemons, so that no thread of ours keeps a program from its end. */
-    static final Executor WORKERS = Executors.newCachedThreadPool(work -> {
-        Thread thread = new Thread(work, "dflockd-client");
-        thread.setDaemon(true);
-        return thread;
-    });
+    static final Executor WORKERS = Executors.newCachedThreadPool(Transport::daemon);
+    // The timer of CompletableFuture needs the common pool from Java 25 on, and a program may keep that busy.
+    private static final ScheduledThreadPoolExecutor TIMER = new ScheduledThreadPoolExecutor(1, Transport::daemon);
 
     private static final long IDLE_NS = 60_000_000_000L;
     private static final Duration CONNECT = Duration.ofSeconds(5);
@@ -58,8 +56,9 @@ final class Transport {
                 .thenAccept(answer::complete);
         // The time limit of the request itself ends with the head of the answer.
         Answer late = Answer.failed(new HttpTimeoutException("no answer in time"), sentNs);
-        answer.completeOnTimeout(late, timeoutNs, TimeUnit.NANOSECONDS);
+        Future<?> timer = later(timeoutNs, () -> answer.complete(late));
         answer.whenComplete((done, cancelled) -> {
+            timer.cancel(false);
             sent.cancel(true);
             if (done != null && done.isUnanswered()) leave(client);
         });
@@ -85,10 +84,22 @@ final class Transport {
             if (!answer.isWorthRepeating() || BootClock.now() + pauseNs >= untilNs)
                 return CompletableFuture.completedFuture(answer);
             boolean mayBeDone = isRepeat || answer.isDoubtful();
-            Executor later = CompletableFuture.delayedExecutor(pauseNs, TimeUnit.NANOSECONDS, WORKERS);
-            return CompletableFuture.completedFuture(answer).thenComposeAsync(
-                    failed -> call(method, path, body, untilNs, tryNs, failures + 1, mayBeDone), later);
+            CompletableFuture<Void> pause = new CompletableFuture<>();
+            later(pauseNs, () -> pause.complete(null));
+            return pause.thenCompose(over -> call(method, path, body, untilNs, tryNs, failures + 1, mayBeDone));
         });
+    }
+
+    /** Does the work after so long, in one of the workers. */
+    static Future<?> later(long ns, Runnable work) {
+        TIMER.setRemoveOnCancelPolicy(true);
+        return TIMER.schedule(() -> WORKERS.execute(work), ns, TimeUnit.NANOSECONDS);
+    }
+
+    private static Thread daemon(Runnable work) {
+        Thread thread = new Thread(work, "dflockd-client");
+        thread.setDaemon(true);
+        return thread;
     }
 
     /** The connections in use; new ones after an idle minute, when the server or a router may have dropped them. */

@@ -198,9 +198,9 @@ final class HoldClaims {
             check(lock.release(), "the release failed");
             check(!lock.isLost(), "a renewal that came after the release made it a loss");
         }
-        double releasedS = server.last(".*release");
+        server.forgetRequests();
         Thread.sleep(1000);
-        check(server.last(".*renew") <= releasedS, "a renewal after the release");
+        equal(server.requests(".*renew").size(), 0, "renewals after the release");
     }
 
     private void noneAfterDeadline() throws Exception {
@@ -208,24 +208,27 @@ final class HoldClaims {
         DistributedLock lock = server.client().acquire("k", 1, RENEWED);
         server.order(".*renew", null, "swallow");
         await("the loss", 5, lock::isLost);
-        double lostS = BootClock.now() / 1e9;
-        Thread.sleep(1000);
         check(server.requests(".*renew").size() >= 2, "not repeated");
-        check(server.last(".*renew") <= lostS, "a renewal after the deadline");
+        // What was sent before the deadline may come to the stage a little later.
+        Thread.sleep(400);
+        server.forgetRequests();
+        Thread.sleep(600);
+        equal(server.requests(".*renew").size(), 0, "renewals after the deadline");
         server.forgetOrders();
     }
 
     private void noneAfterMaxHold() throws Exception {
         Stage.Server server = stage.server();
-        double grantedS = BootClock.now() / 1e9;
+        double beganS = BootClock.now() / 1e9;
         DistributedLock lock = server.client().acquire("k", 1, RENEWED.maxHold(Duration.ofMillis(1500)));
         await("the loss", 10, lock::isLost);
         double lostS = BootClock.now() / 1e9;
-        check(lostS > grantedS + 1.5, "lost after " + (lostS - grantedS) + " s");
-        int renewals = server.requests(".*renew").size();
-        check(renewals >= 2, renewals + " renewals");
-        check(server.last(".*renew") < grantedS + 1.75, "a renewal after max_hold");
-        check(lostS < server.last(".*renew") + 1, "lost after its lease");
+        check(lostS > beganS + 1.5, "lost after " + (lostS - beganS) + " s");
+        check(server.requests(".*renew").size() >= 2, "not renewed before");
+        check(server.last(".*renew") < lostS - 0.4, "a renewal after max_hold");
+        server.forgetRequests();
+        Thread.sleep(600);
+        equal(server.requests(".*renew").size(), 0, "renewals after the loss");
     }
 
     private void renewedByHand() throws Exception {

@@ -62,7 +62,7 @@ final class ReadmeClaims {
                        .replace("ca.pem", (String) stage.certificates().get("ca"));
         String output =
                 run("DistributedLockClient client = new DistributedLockClient(\"" + server.url + "\");\n" + body);
-        for (String line : List.of("9, held for PT2", "nightly: 0 more wait", "one of three: lock-",
+        for (String line : List.of("9, held for PT", "nightly: 0 more wait", "one of three: lock-",
                      "from account:1 to account:2", "ok"))
             check(output.contains(line), line + " is missing in " + output);
         check(server.isIdle(), "something is left");

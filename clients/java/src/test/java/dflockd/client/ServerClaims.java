@@ -315,7 +315,8 @@ final class ServerClaims {
         // Java has no fork; a program that is started is another client, and the lock ends by its lease.
         check(!client.acquire("l", 30).getClientId().split("-[0-9]+$")[0].equals(clientId.split("-[0-9]+$")[0]),
                 "two processes with one name");
-        check(client.tryAcquire("k", 30).isEmpty(), "released at exit");
         check(client.acquire("k", 30, WAIT).release(), "a dead program's lock is renewed");
+        equal(List.of(client.stats().get("totalExpired"), client.stats().get("totalReleased")), List.of(1L, 1L),
+                "ended by the lease, and released");
     }
 }

@@ -134,12 +134,12 @@ final class WaitClaims {
 
     private void afterHalfItsLease() throws Exception {
         Stage.Server server = stage.server();
-        server.order(".*acquire", 1, "delay", "seconds", 2.5);
-        DistributedLock lock = server.client().acquire("k", 4);
+        server.order(".*acquire", 1, "delay", "seconds", 4);
+        DistributedLock lock = server.client().acquire("k", 8);
         equal(server.requests(".*renew").size(), 1, "renewals");
         double deadline = BootClock.now() / 1e9 + lock.remaining().toNanos() / 1e9;
-        check(deadline <= server.last(".*renew") + 3.62, "counted from the answer");
-        check(lock.remaining().toMillis() > 1800, "handed out with " + lock.remaining());
+        check(deadline <= server.last(".*renew") + 7.22, "counted from the answer");
+        check(lock.remaining().toMillis() > 3600, "handed out with " + lock.remaining());
         check(lock.release(), "the release failed");
     }
 
