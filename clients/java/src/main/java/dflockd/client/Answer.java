@@ -37,17 +37,17 @@ final class Answer {
     }
 
     /** A server, or what stands before it, may say again what it was sent: the secrets are taken out of texts for people. */
-    static Answer of(HttpResponse<String> response, long sentNs, Set<String> secrets) {
+    static Answer of(HttpResponse.ResponseInfo head, String text, long sentNs, Set<String> secrets) {
         Map<String, Object> body = null;
         try {
-            body = members(Json.read(response.body()));
+            body = members(Json.read(text));
             if (body != null)
                 body.replaceAll((name, value) -> name.matches("detail|title") ? hide(value, secrets) : value);
         } catch (IllegalArgumentException | ClassCastException e) {
             // A page of a proxy, or half of an answer: there is no body.
         }
-        String id = response.headers().firstValue("X-Request-Id").map(value -> hide(value, secrets)).orElse(null);
-        return new Answer(sentNs, response.statusCode(), body, id, null);
+        String id = head.headers().firstValue("X-Request-Id").map(value -> hide(value, secrets)).orElse(null);
+        return new Answer(sentNs, head.statusCode(), body, id, null);
     }
 
     static Answer failed(Throwable failure, long sentNs) {

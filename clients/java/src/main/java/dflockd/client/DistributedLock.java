@@ -164,8 +164,11 @@ public final class DistributedLock implements AutoCloseable {
 
     boolean isHeld() { return lease.remainingNs(BootClock.now()) > 0; }
 
-    /** Ends an acquire that is under way. */
-    void cancel() { closed.complete(null); }
+    /** Ends an acquire that is under way. A grant that crosses this is given back. */
+    void cancel() {
+        lease.giveUp();
+        closed.complete(null);
+    }
 
     synchronized CompletableFuture<Boolean> startRelease() {
         if (released != null) return released;
@@ -227,6 +230,7 @@ public final class DistributedLock implements AutoCloseable {
             throw new LockTimeoutError(
                     answer, what + ": not granted in time (" + answer.code() + "); wait longer, or try later");
         if (pauseNs < 0) throw answer.error(what, transport.url);
+        if (pauseNs == 0) return false;
         CompletableFuture<Answer> pause = new CompletableFuture<>();
         Transport.later(pauseNs, () -> pause.complete(answer));
         await(pause);

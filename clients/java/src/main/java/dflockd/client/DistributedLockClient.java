@@ -95,9 +95,19 @@ public final class DistributedLockClient implements AutoCloseable {
         return lock.acquire(asked, ns(options.wait), this.options.pollNs);
     }
 
-    /** As {@link #tryAcquire(String, Duration, LockOptions)}, in seconds. */
+    /** As {@link #acquire(String, long)}, but empty instead of a LockTimeoutError. */
     public Optional<DistributedLock> tryAcquire(String name, long timeoutSeconds) {
         return tryAcquire(name, Duration.ofSeconds(timeoutSeconds), new LockOptions());
+    }
+
+    /** As {@link #acquire(String, Duration)}, but empty instead of a LockTimeoutError. */
+    public Optional<DistributedLock> tryAcquire(String name, Duration timeout) {
+        return tryAcquire(name, timeout, new LockOptions());
+    }
+
+    /** As {@link #acquire(String, long, LockOptions)}, but empty instead of a LockTimeoutError. */
+    public Optional<DistributedLock> tryAcquire(String name, long timeoutSeconds, LockOptions options) {
+        return tryAcquire(name, Duration.ofSeconds(timeoutSeconds), options);
     }
 
     /** As {@link #acquire(String, Duration, LockOptions)}, but empty instead of a LockTimeoutError. */

@@ -18,7 +18,8 @@ final class Keeper {
     synchronized void wake(long atNs) {
         long nowNs = BootClock.now();
         long nextNs = Math.min(atNs, nowNs + TURN_NS);
-        if (atNs == Lease.NEVER_NS || nextNs >= turnNs) return;
+        boolean isPlanned = turnNs <= nextNs && nowNs < turnNs + TURN_NS;
+        if (atNs == Lease.NEVER_NS || isPlanned) return;
         turnNs = nextNs;
         Transport.later(nextNs - nowNs, () -> turn(nextNs));
     }
@@ -29,7 +30,13 @@ final class Keeper {
             turnNs = Lease.NEVER_NS;
         }
         long nextNs = Lease.NEVER_NS;
-        for (DistributedLock lock : locks) nextNs = Math.min(nextNs, lock.turn(BootClock.now()));
-        wake(nextNs);
+        try {
+            for (DistributedLock lock : locks) nextNs = Math.min(nextNs, lock.turn(BootClock.now()));
+        } catch (RuntimeException | Error e) {
+            nextNs = BootClock.now() + TURN_NS / 10; // Perhaps no thread was to be had; the next call tries again.
+            throw e;
+        } finally {
+            wake(nextNs);
+        }
     }
 }

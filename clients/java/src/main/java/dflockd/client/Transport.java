@@ -2,6 +2,7 @@ package dflockd.client;
 
 import java.net.URI;
 import java.net.http.*;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
@@ -36,8 +37,9 @@ final class Transport {
     CompletableFuture<Answer> exchange(String method, String path, Map<String, Object> body, long timeoutNs) {
         long sentNs = BootClock.now();
         HttpClient client = connections(sentNs);
-        HttpRequest.Builder request =
-                HttpRequest.newBuilder(URI.create(url + path)).timeout(Duration.ofNanos(timeoutNs));
+        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + path));
+        // Before Java 16 a cancelled request leaves its connection open (JDK-8251312); one that times out does not.
+        if (Runtime.version().feature() < 16) request.timeout(Duration.ofNanos(timeoutNs));
         Set<String> secrets = new HashSet<>();
         for (String secret : new String[] {"requestId", "renewalToken"})
             if (body.containsKey(secret)) secrets.add((String) body.get(secret));
@@ -49,17 +51,21 @@ final class Transport {
         request.method(method,
                 body.isEmpty() ? HttpRequest.BodyPublishers.noBody()
                                : HttpRequest.BodyPublishers.ofString(Json.write(body)));
-        var sent = client.sendAsync(request.build(), HttpResponse.BodyHandlers.ofString());
         CompletableFuture<Answer> answer = new CompletableFuture<>();
-        sent.thenApply(response -> Answer.of(response, sentNs, secrets))
-                .exceptionally(failure -> Answer.failed(failure, sentNs))
-                .thenAccept(answer::complete);
-        // The time limit of the request itself ends with the head of the answer.
-        Answer late = Answer.failed(new HttpTimeoutException("no answer in time"), sentNs);
-        Future<?> timer = later(timeoutNs, () -> answer.complete(late));
+        // The answer is taken with its last byte: the future of sendAsync comes through the common pool, which a program
+        // may keep busy.
+        HttpResponse.BodyHandler<Boolean> taken = head
+                -> HttpResponse.BodySubscribers.mapping(HttpResponse.BodySubscribers.ofString(StandardCharsets.UTF_8),
+                        text -> answer.complete(Answer.of(head, text, sentNs, secrets)));
+        CompletableFuture<HttpResponse<Boolean>> sent = client.sendAsync(request.build(), taken);
+        sent.whenComplete((response, failure) -> {
+            if (failure != null) answer.complete(Answer.failed(failure, sentNs));
+        });
+        Future<?> timer = later(
+                timeoutNs, () -> answer.complete(Answer.failed(new HttpTimeoutException("no answer in time"), sentNs)));
         answer.whenComplete((done, cancelled) -> {
             timer.cancel(false);
-            sent.cancel(true);
+            if (done == null || done.failure != null) sent.cancel(true);
             if (done != null && done.isUnanswered()) leave(client);
         });
         return answer;
