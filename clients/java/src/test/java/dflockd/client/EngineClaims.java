@@ -22,7 +22,7 @@ final class EngineClaims {
         suite.claim("engine: two renewals under way together count as the shorter one", this::together);
         suite.claim("engine: after max_hold there is nothing to do but to end", this::maxHold);
         suite.claim("engine: polls, their length, their last one, and the repeats", this::polls);
-        suite.claim("engine: one call of many ends a lock", this::endsOnce);
+        suite.work("engine: one call of many ends a lock", this::endsOnce);
         suite.claim("clock: a sleep of the machine counts, steps of 10 ms do not add up", this::clock);
         suite.claim("json: what is read is what was written", this::json);
         suite.claim("json: what is no JSON is refused, cut at each character", this::noJson);

@@ -28,9 +28,9 @@ final class ReadmeClaims {
     }
 
     void addTo(Suite suite) {
-        suite.claim("01 the snippet of the README that the project began with runs as it is", this::seed);
-        suite.claim("readme: all of its other snippets run", this::snippets);
-        suite.claim("readme: the jar is built, and of two programs one leads, then the other", this::leaders);
+        suite.work("01 the snippet of the README that the project began with runs as it is", this::seed);
+        suite.work("readme: all of its other snippets run", this::snippets);
+        suite.work("readme: the jar is built, and of two programs one leads, then the other", this::leaders);
     }
 
     private List<String> blocks(String language) {

@@ -26,13 +26,13 @@ final class ServerClaims {
                 this::draining);
         suite.claim("23 without a server a try fails within 1 s, and a wait gets the lock when the server comes",
                 this::noServer);
-        suite.claim("24 broken JSON, HTML, a cut answer, chunks: an error or a lock, never a guess", this::nonsense);
-        suite.claim("25 an idle connection that was closed is no error", this::idleConnection);
-        suite.claim("26 status, a list of 250 locks in pages, stats and health", this::lists);
+        suite.work("24 broken JSON, HTML, a cut answer, chunks: an error or a lock, never a guess", this::nonsense);
+        suite.work("25 an idle connection that was closed is no error", this::idleConnection);
+        suite.work("26 status, a list of 250 locks in pages, stats and health", this::lists);
         suite.claim(
                 "27 three shards: the vectors of CRC-32, and one that is down fails its own names only", this::shards);
         suite.claim("28 TLS: an authority of one's own, and a wrong authority or host is refused", this::tls);
-        suite.claim("29 a program with a renewed lock exits at once, and another process does not hold it", this::exit);
+        suite.work("29 a program with a renewed lock exits at once, and another process does not hold it", this::exit);
     }
 
     /** An answer with this body. */

@@ -17,11 +17,11 @@ final class WaitClaims {
     WaitClaims(Stage stage) { this.stage = stage; }
 
     void addTo(Suite suite) {
-        suite.claim("12 an answer to acquire that is cut at each byte: one grant, none left after the release",
+        suite.work("12 an answer to acquire that is cut at each byte: one grant, none left after the release",
                 this::cutAtEachByte);
-        suite.claim("14 an acquire that is cancelled around its grant, 100 times: nothing is held after 4 s",
+        suite.work("14 an acquire that is cancelled around its grant, 100 times: nothing is held after 4 s",
                 this::cancelledAroundItsGrant);
-        suite.claim("30 25 clients and one key: a file that only a holder may create is never there before",
+        suite.work("30 25 clients and one key: a file that only a holder may create is never there before",
                 this::aFileJudges);
         suite.claim("03 three waiters keep their order over five polls each", this::waitersKeepTheirOrder);
         suite.claim("02 a try on a held lock ends within 0.5 s, and nothing is queued", this::aTry);
@@ -34,8 +34,8 @@ final class WaitClaims {
         suite.claim("13 a wait that is cancelled leaves no waiter after 1 s, also behind a proxy that hides it",
                 this::cancelledWait);
         suite.claim("13b a client that is closed ends its waits and releases its locks", this::closedClient);
-        suite.claim("17 fences rise, and are exact in every type", this::fences);
-        suite.claim("18 a limit of 3 and ten clients: never four, and another limit is refused", this::semaphore);
+        suite.work("17 fences rise, and are exact in every type", this::fences);
+        suite.work("18 a limit of 3 and ten clients: never four, and another limit is refused", this::semaphore);
         suite.claim("20 two actors that wait for each other: the later is refused with the cycle, the other served",
                 this::deadlock);
         suite.claim("arguments that no server would take are refused before any request", this::arguments);
