@@ -5,8 +5,8 @@ import java.util.concurrent.ConcurrentHashMap;
 
 /**
  * Looks after all locks of a client: it has them renewed and sees them end. It has no thread; while locks are held it
- * is called when one of them has something to do, and once a second, since a machine may have slept. Invariant: one
- * call is planned at most, and it comes before what the first lock has to do.
+ * is called when one of them has something to do, and once a second, since a machine may have slept.
+ * Invariant: a call is planned that comes before what the first lock has to do.
  */
 final class Keeper {
     private static final long TURN_NS = 1_000_000_000L;

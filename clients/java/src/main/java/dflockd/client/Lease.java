@@ -3,8 +3,8 @@ package dflockd.client;
 /**
  * The life of one hold: acquiring, held, releasing, ended. It is told what was sent and heard, and when, and says until
  * when the lock is held and when it is to be renewed. It knows no network and no clock: times are nanoseconds of a
- * clock that its callers read. Invariant: what is lost or given up is never held again, and each end is reported by one
- * call only.
+ * clock that its callers read.
+ * Invariant: what is lost or given up is never held again, and each end is reported by one call only.
  */
 final class Lease {
     /** A time that never comes. */
@@ -56,10 +56,7 @@ final class Lease {
         return true;
     }
 
-    /**
-     * The renewal that was begun has failed. Of a connection that ended without an answer the first is repeated at
-     * once.
-     */
+    /** The renewal that was begun has failed. It is repeated: once at once, if the connection ended, then in intervals. */
     synchronized void notRenewed(boolean isUnanswered, long nowNs) {
         isRenewing = false;
         failures++;

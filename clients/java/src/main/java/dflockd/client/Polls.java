@@ -5,7 +5,7 @@ import java.util.concurrent.ThreadLocalRandom;
 /**
  * The requests of one acquire: how long each of them waits at the server, and when a failed one is repeated. Like Lease
  * it knows no network and no clock.
- * Invariant: the next poll goes out at once, so that the place that was kept in the queue is still there.
+ * Invariant: after a poll that lasted its time the next goes out at once, since the place in the queue is kept shortly.
  */
 final class Polls {
     /** How long the server keeps the place between two polls, in seconds. */

@@ -33,6 +33,9 @@ final class WaitClaims {
                 this::afterHalfItsLease);
         suite.claim("13 a wait that is cancelled leaves no waiter after 1 s, also behind a proxy that hides it",
                 this::cancelledWait);
+        suite.claim("13c a release that overtakes the acquire that was given up wins", this::overtaken);
+        suite.claim("15c after a repeated acquire the release names the attempt, so that a late copy takes nothing",
+                this::namedRelease);
         suite.claim("13b a client that is closed ends its waits and releases its locks", this::closedClient);
         suite.work("17 fences rise, and are exact in every type", this::fences);
         suite.work("18 a limit of 3 and ten clients: never four, and another limit is refused", this::semaphore);
@@ -185,6 +188,35 @@ final class WaitClaims {
         }
         check(held.release(), "the release failed");
         check(server.isIdle(), "something is left");
+    }
+
+    private void overtaken() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        server.order(".*acquire", 1, "hold", "seconds", 1);
+        AtomicReference<Throwable> ended = new AtomicReference<>();
+        Thread waiter = waiting(client, "k", ended);
+        await("the acquire", 10, () -> server.requests(".*acquire").size() == 1);
+        waiter.interrupt();
+        await("the release", 10,
+                ()
+                        -> server.requests(".*release")
+                                .stream()
+                                .anyMatch(each -> Long.valueOf(200).equals(each.get("status"))));
+        Thread.sleep(1200); // So long the acquire is held back.
+        check(server.isIdle(), "something is left");
+    }
+
+    private void namedRelease() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        for (boolean isCut : List.of(false, true)) {
+            if (isCut) server.order(".*acquire", 1, "cut", "at", 0);
+            server.forgetRequests();
+            check(client.acquire("k", 30).release(), "the release failed");
+            Map<String, Object> body = Answer.members(server.requests(".*release").get(0).get("body"));
+            equal(body.containsKey("requestId"), isCut, "a requestId in the release");
+        }
     }
 
     private static Thread waiting(DistributedLockClient client, String name, AtomicReference<Throwable> ended) {
