@@ -135,6 +135,8 @@ final class EngineClaims {
         check(!lease.beginRelease() && !lease.beginRenewal(8 * S), "begun twice");
         check(!lease.renewed(4 * S, 10 * S, 10 * S, 5 * S) && !lease.lose("gone") && !lease.expire(20 * S),
                 "held or lost after its release");
+        Lease other = held(10 * S, true, NEVER);
+        check(other.beginRelease() && !other.beginRenewal(8 * S), "renewed after its release was sent");
         lease.endRelease(null);
         equal(lease.loss(), null, "loss");
         equal(lease.wakeNs(), NEVER, "wake");
