@@ -121,13 +121,13 @@ final class WaitClaims {
     private void laterThanItsLease() throws Exception {
         Stage.Server server = stage.server();
         try (DistributedLockClient client = server.client()) {
-            server.order(".*acquire", 1, "delay", "seconds", 1.5);
-            equal(thrown(LockTimeoutError.class, () -> client.acquire("k", 1)).getReason(), "late", "reason");
+            server.order(".*acquire", 1, "delay", "seconds", 2.5);
+            equal(thrown(LockTimeoutError.class, () -> client.acquire("k", 2)).getReason(), "late", "reason");
             await("nothing is held", 4, server::isIdle);
             server.forgetRequests();
-            server.order(".*acquire", 1, "delay", "seconds", 1.5);
-            DistributedLock lock = client.acquire("k", 1, WAIT);
-            check(lock.remaining().toMillis() >= 450, "handed out with " + lock.remaining());
+            server.order(".*acquire", 1, "delay", "seconds", 2.5);
+            DistributedLock lock = client.acquire("k", 2, WAIT);
+            check(lock.remaining().toMillis() >= 900, "handed out with " + lock.remaining());
             lock.check();
             List<Map<String, Object>> sent = server.requests(".*acquire");
             equal(sent.size(), 2, "acquires");
