@@ -46,7 +46,7 @@ final class ReadmeClaims {
         Stage.Server server = stage.server();
         check(run(SEED.replace("http://localhost:5000", server.url)).matches("Lock acquired: lock-[0-9a-f]{16}\n"),
                 "the output");
-        equal(server.direct().stats().get("totalReleased"), 1L, "releases");
+        equal(server.observer().stats().get("totalReleased"), 1L, "releases");
     }
 
     private void snippets() throws Exception {
@@ -111,7 +111,7 @@ final class ReadmeClaims {
         try {
             BufferedReader says = lines(first);
             check(says.readLine().startsWith("I lead, with fence "), "the first does not lead");
-            server.direct().forceRelease("leader");
+            server.observer().forceRelease("leader");
             check(says.readLine().startsWith("I lead no more: "), "the loss is not told");
             check(says.readLine().startsWith("I lead, with fence "), "the first does not lead again");
             second = start(folder, "sh", "-c", command);

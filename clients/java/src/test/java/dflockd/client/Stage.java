@@ -66,6 +66,7 @@ final class Stage implements AutoCloseable {
         /** Through the proxy. */
         final String url;
         final String direct;
+        private final DistributedLockClient observer;
         /** Of the line protocol. */
         final int port;
         private final String path;
@@ -74,6 +75,7 @@ final class Stage implements AutoCloseable {
             Map<String, Object> server = Answer.members(told);
             url = (String) server.get("url");
             direct = (String) server.get("direct");
+            observer = new DistributedLockClient(direct);
             port = ((Long) server.get("port")).intValue();
             path = "/servers/" + server.get("name");
         }
@@ -119,20 +121,14 @@ final class Stage implements AutoCloseable {
         }
 
         /** An observer that the proxy does not see. */
-        DistributedLockClient direct() { return new DistributedLockClient(direct); }
+        DistributedLockClient observer() { return observer; }
 
         /** Whether nobody holds any lock, and nobody waits. */
         boolean isIdle() {
-            try (DistributedLockClient observer = direct()) {
-                Map<String, Object> stats = observer.stats();
-                return stats.get("activeLocks").equals(0L) && stats.get("waitingRequests").equals(0L);
-            }
+            Map<String, Object> stats = observer.stats();
+            return stats.get("activeLocks").equals(0L) && stats.get("waitingRequests").equals(0L);
         }
 
-        long waiters(String name) {
-            try (DistributedLockClient observer = direct()) {
-                return (Long) observer.status(name).get("waiters");
-            }
-        }
+        long waiters(String name) { return (Long) observer.status(name).get("waiters"); }
     }
 }

@@ -119,7 +119,7 @@ public final class Suite {
         long begin = System.nanoTime();
         while (!isSo.getAsBoolean()) {
             check((System.nanoTime() - begin) / 1e9 < limitS, "not within " + limitS + " s: " + what);
-            Thread.sleep(5);
+            Thread.sleep(20);
         }
         return (System.nanoTime() - begin) / 1e9;
     }
