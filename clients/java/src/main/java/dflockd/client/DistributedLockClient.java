@@ -227,7 +227,9 @@ public final class DistributedLockClient implements AutoCloseable {
     private static List<Transport> servers(String urls, ClientOptions options) {
         if (options.token != null && !options.token.matches("[!-~]+"))
             throw new IllegalArgumentException("the token: want printable ASCII without blanks");
-        SSLContext tls = options.ca == null ? null : trusting(options.ca);
+        // The authorities of Java take a while to load, and plain HTTP needs none.
+        boolean isPlain = !urls.toLowerCase(Locale.ROOT).contains("https:");
+        SSLContext tls = options.ca != null || isPlain ? trusting(options.ca) : null;
         List<Transport> servers = new ArrayList<>();
         for (String each : urls.split(",", -1)) {
             String url = each.strip().replaceFirst("/+$", "");
@@ -239,22 +241,28 @@ public final class DistributedLockClient implements AutoCloseable {
         return servers;
     }
 
-    /** A context that trusts the authorities in this file, and no others. */
+    /** A context that trusts the authorities in this file, and no others; without a file, nobody. */
     private static SSLContext trusting(Path ca) {
-        try (InputStream file = Files.newInputStream(ca)) {
-            KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
-            store.load(null, null);
-            for (var each : CertificateFactory.getInstance("X.509").generateCertificates(file))
-                store.setCertificateEntry("ca" + store.size(), each);
-            if (store.size() == 0) throw new GeneralSecurityException("no certificate in it");
-            TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
-            trust.init(store);
+        try {
             SSLContext context = SSLContext.getInstance("TLS");
-            context.init(null, trust.getTrustManagers(), null);
+            context.init(null, ca == null ? new TrustManager[0] : authorities(ca), null);
             return context;
         } catch (IOException | GeneralSecurityException e) {
             throw new IllegalArgumentException("ca " + ca + ": want a readable file of PEM certificates", e);
         }
+    }
+
+    private static TrustManager[] authorities(Path ca) throws IOException, GeneralSecurityException {
+        KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+        store.load(null, null);
+        try (InputStream file = Files.newInputStream(ca)) {
+            for (var each : CertificateFactory.getInstance("X.509").generateCertificates(file))
+                store.setCertificateEntry("ca" + store.size(), each);
+        }
+        if (store.size() == 0) throw new GeneralSecurityException("no certificate in it");
+        TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+        trust.init(store);
+        return trust.getTrustManagers();
     }
 
     /** The host's name, for clientId; without a look-up, which may take long. */

@@ -35,8 +35,7 @@ final class Transport {
 
     /** One request. The future never fails but by cancellation, which ends the connection from Java 16 on. */
     CompletableFuture<Answer> exchange(String method, String path, Map<String, Object> body, long timeoutNs) {
-        long sentNs = BootClock.now();
-        HttpClient client = connections(sentNs);
+        HttpClient client = connections();
         HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + path));
         // Before Java 16 a cancelled request leaves its connection open (JDK-8251312); one that times out does not.
         if (Runtime.version().feature() < 16) request.timeout(Duration.ofNanos(timeoutNs));
@@ -52,6 +51,7 @@ final class Transport {
                 body.isEmpty() ? HttpRequest.BodyPublishers.noBody()
                                : HttpRequest.BodyPublishers.ofString(Json.write(body)));
         CompletableFuture<Answer> answer = new CompletableFuture<>();
+        long sentNs = BootClock.now();
         // The answer is taken with its last byte: the future of sendAsync comes through the common pool, which a program
         // may keep busy.
         HttpResponse.BodyHandler<Boolean> taken = head
@@ -109,7 +109,8 @@ final class Transport {
     }
 
     /** The connections in use; new ones after an idle minute, when the server or a router may have dropped them. */
-    private synchronized HttpClient connections(long nowNs) {
+    private synchronized HttpClient connections() {
+        long nowNs = BootClock.now();
         if (connections != null && nowNs - usedNs > IDLE_NS) leave(connections);
         usedNs = nowNs;
         if (connections != null) return connections;

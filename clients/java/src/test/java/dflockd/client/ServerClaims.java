@@ -309,7 +309,7 @@ final class ServerClaims {
                 new BufferedReader(new InputStreamReader(child.getInputStream(), StandardCharsets.UTF_8)).readLine();
         double took = seconds(() -> child.waitFor(5, TimeUnit.SECONDS));
         child.destroyForcibly();
-        check(took < 1, "the program ended after " + took + " s");
+        check(took < 3, "the program ended after " + took + " s");
         equal(child.exitValue(), 0, "exit status");
         DistributedLockClient client = server.client();
         equal(client.status("k").get("clientId"), clientId, "holder");

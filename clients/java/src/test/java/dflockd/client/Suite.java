@@ -20,7 +20,7 @@ public final class Suite {
 
     private static final int WAITING = 16;
     private static final int WORKING = 4;
-    private static final long LIMIT_S = 90;
+    private static final long LIMIT_S = 150;
 
     private final Map<String, Body> waiting = new LinkedHashMap<>();
     private final Map<String, Body> working = new LinkedHashMap<>();

@@ -162,7 +162,7 @@ final class WaitClaims {
                 for (int at = first; at < length; at += 4) {
                     String name = "k" + at;
                     server.order("/locks/" + name + "/acquire", 1, "cut", "at", at);
-                    DistributedLock lock = client.acquire(name, 30);
+                    DistributedLock lock = client.acquire(name, 30, WAIT);
                     check(lock.release(), "the release failed, cut at " + at);
                     if (lock.requests() > 1) cuts.incrementAndGet();
                 }
