@@ -1,6 +1,6 @@
 """Whether each suite shows every behaviour: `behaviours.txt` has their numbers, and a test's name begins with one.
 
-    python3 clients/tests/behaviours.py
+    python3 clients/tests/behaviours.py [LANGUAGE...]
 
 Exit status 1 names what is missing. It runs nothing.
 """
@@ -13,9 +13,9 @@ CLIENTS = Path(__file__).resolve().parent.parent
 # Where the tests of each language are, and how the name of one begins there.
 SUITES = {
     "python": ("tests/*.py", r"def test_(\d\d)_"),
-    "java": ("tests/**/*.java", r'claim\("(\d\d) '),
+    "java": ("src/test/**/*.java", r'suite\.[a-z]+\(\s*"(\d\d)'),
     "go": ("*_test.go", r"func Test(\d\d)"),
-    "nodejs": ("test/*.js", r"test\('(\d\d) "),
+    "nodejs": ("tests/*.js", r"test\(\s*['\"`](\d\d) "),
 }
 
 
@@ -30,7 +30,7 @@ def main():
     lines = (CLIENTS / "tests" / "behaviours.txt").read_text().splitlines()
     wanted = {int(line.split(" ", 1)[0]) for line in lines if not line.startswith("#")}
     is_whole = True
-    for language in SUITES:
+    for language in sys.argv[1:] or SUITES:
         lacks, unknown = missing(wanted, language)
         if lacks or unknown:
             is_whole = False
