@@ -4,77 +4,73 @@
 
 const crypto = require('node:crypto');
 const os = require('node:os');
-const args = require('./lib/arguments');
 const clock = require('./lib/clock');
-const errors = require('./lib/errors');
-const { Attempt } = require('./lib/attempt');
+const { check, pathOf, urlsOf } = require('./lib/arguments');
+const { nonsense } = require('./lib/answers');
+const { LockError, LockTimeoutError } = require('./lib/errors');
 const { DistributedLock } = require('./lib/lock');
 const { Engine } = require('./lib/engine');
 const { Keeper } = require('./lib/keeper');
 const { Server } = require('./lib/server');
-const { crc32 } = require('./lib/shards');
+const { shardOf } = require('./lib/shards');
 
 const PATIENCE = 5_000;
-const HOST_MAX = 64;
-const host = os
-  .hostname()
-  .replace(/[^\x21-\x7e]/g, '')
-  .slice(0, HOST_MAX);
+const ACQUIRE = ['waitTimeout', 'autoRenew', 'limit', 'metadata', 'maxHold', 'onLost', 'signal'];
+const host = encodeURIComponent(os.hostname()).slice(0, 64);
 const salt = crypto.randomBytes(4).toString('hex');
 let count = 0;
 
 class DistributedLockClient {
+  // What a client shares with its actors.
   #common;
-  #clientId = null;
+  #clientId;
 
-  constructor(url, options = {}) {
-    if (url instanceof Common) {
-      this.#common = url;
-      this.#clientId = args.checkId(options.clientId);
-      return;
-    }
-    args.checkOptions(options, ['token', 'ca', 'clientId', 'shard']);
-    const { token, ca, clientId, shard = (name, shards) => crc32(name) % shards } = options;
-    if (token !== undefined) args.checkToken(token);
-    if (clientId !== undefined) this.#clientId = args.checkId(clientId);
-    args.checkType('shard', shard, 'function');
-    this.#common = new Common(
-      args.checkUrls(url).map((each) => new Server(each, { token, ca })),
-      shard,
-    );
+  constructor(url, options = {}, common = null) {
+    const { token, ca, clientId, shardOf: own = shardOf } = check(options, ['token', 'ca', 'clientId', 'shardOf']);
+    this.#clientId = clientId;
+    if ((this.#common = common)) return;
+    const servers = urlsOf(url).map((each) => new Server(each, { token, ca }));
+    this.#common = { servers, shardOf: own, keeper: new Keeper(), attempts: new Set(), closed: null };
   }
 
   actor(clientId) {
-    return new DistributedLockClient(this.#common, { clientId });
+    return new DistributedLockClient(null, { clientId: clientId ?? null }, this.#common);
   }
 
   async acquire(name, timeout, options = {}) {
-    args.checkName(name);
-    const lease = args.checkTimeout(timeout);
-    const { signal, onLost, ...rest } = args.checkAcquire(options);
-    const { keeper } = this.#common;
-    const engine = new Engine(clock.now(), { timeout: lease, ...rest });
+    check({ timeout });
+    const { waitTimeout, autoRenew, maxHold, limit, metadata, onLost, signal } = check(options, ACQUIRE);
+    const path = pathOf(name);
+    const { closed, attempts, keeper } = this.#common;
+    if (closed) throw closed;
+    signal?.throwIfAborted();
     const clientId = this.#clientId ?? `${host}-${process.pid}-${salt}-${(count += 1)}`;
-    const attempt = new Attempt(this.#common.serverOf(name), name, clientId);
-    return this.#common.whileOpen(signal, async (either) => {
-      const grant = await attempt.acquire(engine, rest, either);
-      engine.handedOut();
-      return new DistributedLock({ engine, attempt, keeper, onLost, grant });
-    });
+    const engine = new Engine(clock.now(), { timeout, waitTimeout, autoRenew, maxHold });
+    const lock = new DistributedLock(engine, { server: this.#serverOf(name), path, keeper, onLost }, name, clientId);
+    const stop = new AbortController();
+    const abort = () => stop.abort(signal.reason);
+    signal?.addEventListener('abort', abort);
+    attempts.add(stop);
+    try {
+      return await DistributedLock.acquire(lock, { limit, metadata }, stop.signal);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      attempts.delete(stop);
+    }
   }
 
   async tryAcquire(name, timeout, options) {
     try {
       return await this.acquire(name, timeout, options);
     } catch (error) {
-      if (error instanceof errors.LockTimeoutError) return null;
+      if (error instanceof LockTimeoutError) return null;
       throw error;
     }
   }
 
   async withLock(name, timeout, options, body) {
     if (typeof options === 'function') [options, body] = [{}, options];
-    args.checkType('the last argument of withLock', body, 'function');
+    check({ body: body ?? null });
     const lock = await this.acquire(name, timeout, options);
     let result;
     try {
@@ -82,108 +78,65 @@ class DistributedLockClient {
     } finally {
       await lock.release();
     }
-    if (lock.signal.aborted) throw lock.signal.reason;
+    lock.signal.throwIfAborted();
     return result;
   }
 
   async status(name, options = {}) {
-    args.checkName(name);
-    args.checkOptions(options, ['space']);
-    return this.#ask(this.#common.serverOf(name), 'GET', `/locks/${args.encodeName(name)}/status`, options);
+    return this.#ask('GET', `${pathOf(name)}/status`, check(options, ['space']), this.#serverOf(name));
   }
 
   async *locks(options = {}) {
-    args.checkOptions(options, ['prefix', 'space', 'pageSize']);
-    const { pageSize, ...filter } = options;
+    const { pageSize: limit, prefix, space } = check(options, ['prefix', 'space', 'pageSize']);
     for (const server of this.#common.servers) {
-      let after;
-      do {
-        const page = await this.#ask(server, 'GET', '/locks', { ...filter, limit: pageSize, after });
-        if (!Array.isArray(page.locks))
-          throw new errors.LockServerError('a page of locks has none; check the URL');
+      for (let after; after !== null;) {
+        const page = await this.#ask('GET', '/locks', { limit, prefix, space, after }, server);
+        if (!Array.isArray(page.locks)) throw nonsense('that is no page of locks');
         yield* page.locks;
-        after = page.next;
-      } while (after);
+        after = page.next ?? null;
+      }
     }
   }
 
   async stats(shard = 0) {
-    return this.#ask(this.#common.serverAt(shard), 'GET', '/locks/stats');
+    return this.#ask('GET', '/locks/stats', {}, this.#serverAt(shard));
   }
 
   async health(shard = 0) {
-    return this.#ask(this.#common.serverAt(shard), 'GET', '/health');
+    return this.#ask('GET', '/health', {}, this.#serverAt(shard));
   }
 
   async forceRelease(name, options = {}) {
-    args.checkName(name);
-    args.checkOptions(options, ['lockId', 'space']);
-    const path = `/locks/${args.encodeName(name)}`;
-    return this.#ask(this.#common.serverOf(name), 'DELETE', path, options);
+    return this.#ask('DELETE', pathOf(name), check(options, ['lockId', 'space']), this.#serverOf(name));
   }
 
   async close() {
-    await this.#common.close();
+    const { servers, keeper, attempts } = this.#common;
+    this.#common.closed = new LockError('the client was closed; make a new one');
+    for (const stop of attempts) stop.abort(this.#common.closed);
+    await Promise.all([...keeper.wards].map((ward) => ward.release()));
+    for (const server of servers) server.close();
   }
 
-  async #ask(server, method, path, query = {}) {
-    const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
-    const target = given.length > 0 ? `${path}?${new URLSearchParams(given)}` : path;
-    const request = { method, path: target, patience: PATIENCE };
+  #serverOf(name) {
+    const { servers, shardOf: own } = this.#common;
+    return this.#serverAt(servers.length === 1 ? 0 : own(name, servers.length));
+  }
+
+  #serverAt(shard) {
+    const server = this.#common.servers[check({ shard }).shard];
+    if (server) return server;
+    throw new RangeError(`shard is ${shard}: want less than ${this.#common.servers.length}`);
+  }
+
+  async #ask(method, path, query, server) {
+    const given = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== undefined));
+    const request = { method, path: `${path}?${given}`.replace(/\?$/, ''), patience: PATIENCE };
     // A repeat could end the hold of the next in the queue, so a DELETE that names no lockId is sent once.
     const isOnce = method === 'DELETE' && !query.lockId;
-    const { body } = await (isOnce
-      ? server.exchange({ ...request, isFresh: true })
-      : server.persist(request));
+    const { body } = await (isOnce ? server.exchange({ ...request, isFresh: true }) : server.persist(request));
     return body;
   }
 }
 
-/** What a client shares with its actors. */
-class Common {
-  #shard;
-  #closing = new AbortController();
-  #attempts = new Set();
-
-  constructor(servers, shard) {
-    this.servers = servers;
-    this.keeper = new Keeper();
-    this.#shard = shard;
-  }
-
-  serverOf(name) {
-    return this.serverAt(this.servers.length === 1 ? 0 : this.#shard(name, this.servers.length));
-  }
-
-  serverAt(shard) {
-    if (Number.isInteger(shard) && shard >= 0 && shard < this.servers.length) return this.servers[shard];
-    throw new RangeError(`the shard is ${shard}: want 0 to ${this.servers.length - 1}`);
-  }
-
-  /** Runs `attempt` with a signal that is aborted by the caller's, and by close(). */
-  async whileOpen(signal, attempt) {
-    if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
-    if (signal?.aborted) throw signal.reason;
-    const either = new AbortController();
-    const onAbort = () => either.abort(signal.reason);
-    signal?.addEventListener('abort', onAbort, { once: true });
-    this.#attempts.add(either);
-    try {
-      return await attempt(either.signal);
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
-      this.#attempts.delete(either);
-    }
-  }
-
-  async close() {
-    const reason = new errors.LockError('the client was closed; make a new one');
-    this.#closing.abort(reason);
-    for (const each of this.#attempts) each.abort(reason);
-    await Promise.all(this.keeper.wards.map((ward) => ward.release()));
-    for (const server of this.servers) server.close();
-  }
-}
-
-const { errorFor, isRepeatable, isUncertain, ...kinds } = errors;
-module.exports = { DistributedLockClient, DistributedLock, ...kinds };
+module.exports = { DistributedLockClient, DistributedLock, ...require('./lib/errors') };

@@ -3,8 +3,6 @@
 // All times are milliseconds of a clock that runs on while the host sleeps; `now` is passed in.
 // Invariant: `deadline` is never later than the end of the lease that the server keeps.
 
-// Proxies end a request after 60 s without an answer.
-const POLL_MAX = 45_000;
 const POLL_MIN = 5_000;
 // A cut that comes sooner says nothing of a proxy's limit.
 const CUT_MIN = 1_000;
@@ -14,41 +12,33 @@ const REPEATS_MIN = 500;
 const ANSWER_PATIENCE = 5_000;
 
 class Engine {
-  #waitEnd;
-  #repeatEnd;
-  #pollMax = POLL_MAX;
-  #timeout;
-  #isRenewing;
-  #maxHold;
-  #holdEnd = Infinity;
-  #renewAt = Infinity;
+  /** Proxies end a request after 60 s without an answer. */
+  static pollMax = 45_000;
+
+  state = 'acquiring';
+  /** Why the lock was lost: null, "deadline" or "not-held". */
+  lost = null;
+  isReleased = false;
+  deadline = -Infinity;
   #begin = 0;
   #ttl = 0;
+  #renewAt = Infinity;
+  #holdEnd = Infinity;
+  #pollMax = Engine.pollMax;
 
-  /** `timeout` null leaves the lease to the server. */
-  constructor(now, { timeout = null, waitTimeout = 0, autoRenew = false, maxHold = Infinity } = {}) {
-    this.state = 'acquiring';
-    this.deadline = -Infinity;
-    /** Why the lock was lost: null, "deadline" or "not-held". */
-    this.lost = null;
-    this.isReleased = false;
-    this.#waitEnd = now + waitTimeout;
-    this.#repeatEnd = now + Math.max(waitTimeout, REPEATS_MIN);
-    this.#timeout = timeout;
-    this.#isRenewing = autoRenew;
-    this.#maxHold = maxHold;
+  /** `timeout` undefined leaves the lease to the server. */
+  constructor(now, { timeout, waitTimeout = 0, autoRenew = false, maxHold = Infinity }) {
+    Object.assign(this, { timeout, autoRenew, maxHold });
+    this.waitEnd = now + waitTimeout;
+    this.repeatEnd = now + Math.max(waitTimeout, REPEATS_MIN);
   }
 
-  get timeout() {
-    return this.#timeout;
-  }
-
-  /** The next poll: how long the server may let it wait, for how long it keeps the place, how long its answer may take. */
+  /** How long the server may let the next poll wait, for how long it keeps the place, and how long the answer may take. */
   nextPoll(now) {
-    const rest = Math.max(0, this.#waitEnd - now);
+    const rest = Math.max(0, this.waitEnd - now);
     const isLast = rest <= this.#pollMax;
     const waitTimeout = isLast ? Math.ceil(rest) : this.#pollMax;
-    return { waitTimeout, keepPlace: isLast ? 0 : KEEP_PLACE, patience: waitTimeout + ANSWER_PATIENCE };
+    return { waitTimeout, keepPlace: isLast ? undefined : KEEP_PLACE, patience: waitTimeout + ANSWER_PATIENCE };
   }
 
   /** A poll ended without an answer, perhaps because a proxy has a limit: the next ones are shorter. */
@@ -57,24 +47,11 @@ class Engine {
     if (length >= CUT_MIN) this.#pollMax = Math.min(this.#pollMax, Math.max(POLL_MIN, 0.8 * length));
   }
 
-  mayWait(now) {
-    return now < this.#waitEnd;
-  }
-
-  mayRepeat(now) {
-    return now < this.#repeatEnd;
-  }
-
-  /** What is left until the last repeat. */
-  repeatRest(now) {
-    return Math.max(0, this.#repeatEnd - now);
-  }
-
-  /** The server granted the lock in an answer to the poll sent at `sentAt`, after `waitTime`. */
+  /** The answer to the poll sent at `sentAt` is a grant, made after `waitTime`. */
   granted(sentAt, waitTime, ttl, now) {
-    // A drift of the clocks by a thousandth is allowed for. The grant cannot be later than its answer.
+    // A drift of the clocks by a thousandth is allowed for. A grant is never later than its answer.
     this.#lease(Math.min(sentAt + 0.999 * waitTime, now), ttl);
-    this.#holdEnd = this.#begin + this.#maxHold;
+    this.#holdEnd = this.#begin + this.maxHold;
   }
 
   /** Whether too little of the lease is left to hand the lock out. */
@@ -82,16 +59,13 @@ class Engine {
     return this.deadline - now < usable(this.#ttl) / 2;
   }
 
-  /** The grant was given back: the wait goes on. */
-  gaveBack() {
-    this.deadline = -Infinity;
+  /** Whether the grant can be handed out. From then on the lock is held. */
+  handOut(now) {
+    if (!this.isLate(now)) this.state = 'held';
+    return this.state === 'held';
   }
 
-  handedOut() {
-    this.state = 'held';
-  }
-
-  /** Sees whether the deadline has passed. Every reading of the state begins with this. */
+  /** Sees whether the deadline has passed. */
   look(now) {
     if (this.state === 'held' && now >= this.deadline) this.#lose('deadline');
     return this.state;
@@ -111,31 +85,38 @@ class Engine {
     return this.look(now) === 'held' && now >= this.#renewAt && now < this.#holdEnd;
   }
 
-  /** How long one renewal may try. */
-  renewalPatience(now) {
+  /** How long one renewal may try; `isOwn`: the keeper's, which also ends with max_hold. */
+  renewalPatience(now, isOwn) {
     const patience = Math.max(200, Math.min(5_000, this.#ttl / 6));
-    return Math.max(0, Math.min(patience, this.deadline - now));
+    return Math.max(0, Math.min(patience, this.deadline - now, isOwn ? this.#holdEnd - now : Infinity));
   }
 
   /** A renewal that shortens the lease may reach the server although its answer never comes back. */
   renewalSent(sentAt, timeout) {
-    if (timeout !== null) this.deadline = Math.min(this.deadline, sentAt + usable(timeout));
+    if (timeout !== undefined) this.deadline = Math.min(this.deadline, sentAt + usable(timeout));
   }
 
-  /** The answer to a renewal sent at `sentAt`. It is too late for a lock that is lost. */
-  renewed(sentAt, ttl, now, timeout = this.#timeout) {
-    if (this.look(now) === 'ended' || this.state === 'releasing' || now >= this.deadline) return;
-    this.#timeout = timeout;
+  /** The answer to the renewal sent at `sentAt`. It is too late for a lock that is lost or being released. */
+  renewed(sentAt, ttl, now, timeout = this.timeout) {
+    this.look(now);
+    if (!['acquiring', 'held'].includes(this.state) || now >= this.deadline) return;
+    this.timeout = timeout;
     this.#lease(sentAt, ttl);
   }
 
   renewalFailed(now) {
-    if (this.#isRenewing) this.#renewAt = now + Math.max(50, this.#ttl / 15);
+    if (this.autoRenew) this.#renewAt = now + Math.max(50, this.#ttl / 15);
   }
 
-  /** The server says that the lock is not held. */
+  /** A renewal hears that the lock is not held: it is lost, unless its release is under way. */
   notHeld(now) {
-    if (this.look(now) === 'held' || this.state === 'releasing') this.#lose('not-held');
+    if (this.look(now) === 'held') this.#lose('not-held');
+    if (this.state === 'acquiring') this.deadline = -Infinity;
+  }
+
+  /** The first release hears that the lock is not held: it was lost before. */
+  notReleased() {
+    this.#lose('not-held');
   }
 
   /** Whether a release must be sent. Nothing is renewed from now on. */
@@ -158,7 +139,7 @@ class Engine {
     this.#begin = begin;
     this.#ttl = ttl;
     this.deadline = begin + usable(ttl);
-    this.#renewAt = this.#isRenewing ? begin + ttl / 3 : Infinity;
+    this.#renewAt = this.autoRenew ? begin + ttl / 3 : Infinity;
   }
 
   #lose(reason) {

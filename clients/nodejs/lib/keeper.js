@@ -8,38 +8,35 @@ const clock = require('./clock');
 const NAP_MAX = 1_000;
 
 class Keeper {
-  #wards = new Set();
+  wards = new Set();
   #timer = null;
   #wakeAt = Infinity;
 
-  get wards() {
-    return [...this.#wards];
-  }
-
-  /** A ward has `wakeAt`, and `look(now)` that is called then. */
-  watch(ward) {
-    this.#wards.add(ward);
-    this.arm(ward.wakeAt, clock.now());
+  /** The ward's `look()` is called at `wakeAt` at the latest, and then when its result says. */
+  watch(ward, wakeAt) {
+    this.wards.add(ward);
+    this.arm(wakeAt);
   }
 
   forget(ward) {
-    this.#wards.delete(ward);
+    this.wards.delete(ward);
   }
 
-  /** Wakes up at `wakeAt` or earlier. */
-  arm(wakeAt, now) {
+  arm(wakeAt) {
+    const now = clock.now();
     const soonest = Math.min(wakeAt, now + NAP_MAX);
     if (this.#timer && this.#wakeAt <= soonest) return;
     clearTimeout(this.#timer);
     this.#wakeAt = soonest;
-    this.#timer = setTimeout(() => this.#wake(), Math.max(0, Math.ceil(soonest - now)));
-    this.#timer.unref();
+    this.#timer = setTimeout(() => this.#wake(), Math.max(0, soonest - now)).unref();
   }
 
   #wake() {
     this.#timer = null;
-    for (const ward of this.wards) ward.look(clock.now());
-    if (this.#wards.size > 0) this.arm(Math.min(...this.wards.map((ward) => ward.wakeAt)), clock.now());
+    const wakeAt = [...this.wards]
+      .map((ward) => ward.look())
+      .reduce((soonest, each) => Math.min(soonest, each), Infinity);
+    if (this.wards.size > 0) this.arm(wakeAt);
   }
 }
 

@@ -1,44 +1,40 @@
 'use strict';
-// A lock that was granted, as its holder sees it. The engine decides, the attempt sends, the keeper wakes.
-// Invariant: the holder is told once that its lock is lost, and a lost lock stays lost.
+// A lock, from its first request to its release. The engine decides, the server carries, the keeper wakes.
+// Invariants: an acquire that fails leaves nothing at the server, no hold, no waiter, no place; and a holder is told once that
+// its lock is lost.
 
+const crypto = require('node:crypto');
+const { setTimeout: sleep } = require('node:timers/promises');
 const clock = require('./clock');
-const { LockLostError, LockNotHeldError } = require('./errors');
+const { check } = require('./arguments');
+const { nonsense, isRepeatable, isUncertain } = require('./answers');
+const { LockLostError, LockNotHeldError, LockTimeoutError } = require('./errors');
+const { backoff } = require('./server');
+
+const CANCEL_TRY = 1_000;
+const CANCEL_TRIES = 3;
 
 class DistributedLock {
   #engine;
-  #attempt;
-  #keeper;
-  #onLost;
-  #ward;
+  #common;
+  #requestId;
+  #token;
+  #sends;
+  #mayBeOpen;
   #loss = new AbortController();
-  #isTold = false;
+  #renewalStop = new AbortController();
   #renewal = null;
-  #renewalFailures = 0;
-  #stopRenewal = null;
+  #isRenewalFresh = false;
   #releasing = null;
   #releaseSends = 0;
+  #ward = { look: () => this.#look(), release: () => this.release() };
 
-  /** Only a client makes these. */
-  constructor({ engine, attempt, keeper, onLost, grant }) {
+  /** Only a client makes these. `common`: {server, path, keeper, onLost}. */
+  constructor(engine, common, lockName, clientId) {
     this.#engine = engine;
-    this.#attempt = attempt;
-    this.#keeper = keeper;
-    this.#onLost = onLost;
-    this.lockName = attempt.name;
-    this.lockId = grant.lockId;
-    this.clientId = attempt.clientId;
-    this.fencingToken = grant.fencingToken;
-    const lock = this;
-    this.#ward = {
-      look: (now) => this.#look(now),
-      release: () => this.release(),
-      get wakeAt() {
-        // While a renewal is under way only the deadline counts.
-        return lock.#renewal ? engine.deadline : engine.wakeAt;
-      },
-    };
-    keeper.watch(this.#ward);
+    this.#common = common;
+    Object.assign(this, { lockName, lockId: null, clientId, fencingToken: null });
+    this.#draw();
   }
 
   get fence() {
@@ -50,26 +46,26 @@ class DistributedLock {
   }
 
   remaining() {
-    this.#tell(clock.now());
+    this.#tell();
     return this.#engine.remaining(clock.now());
   }
 
   check() {
-    this.#tell(clock.now());
-    if (this.#engine.lost) throw this.#loss.signal.reason;
-    if (this.#engine.state !== 'held')
-      throw new LockNotHeldError(`${this.#title} was released; acquire it again`);
+    this.#tell();
+    this.signal.throwIfAborted();
+    if (this.#engine.state !== 'held') throw new LockNotHeldError(`${this.#title} was released; acquire it again`);
   }
 
   async renew(timeout) {
-    this.check();
+    check({ timeout });
     while (this.#renewal) await this.#renewal.catch(() => {});
     this.check();
-    await this.#renew(timeout ?? this.#engine.timeout, { isBackground: false }).catch((error) => {
+    try {
+      await this.#renew(timeout ?? this.#engine.timeout, false);
+    } finally {
+      // That the lock is lost says more than why the renewal failed.
       this.check();
-      throw error;
-    });
-    this.check();
+    }
   }
 
   release() {
@@ -77,69 +73,143 @@ class DistributedLock {
     return this.#releasing;
   }
 
-  toJSON() {
-    const { lockName, lockId, clientId, fencingToken } = this;
-    return { lockName, lockId, clientId, fencingToken };
+  /** Polls until `lock` has a grant that can be handed out. An abort of `signal` ends that at once. */
+  static async acquire(lock, fields, signal) {
+    try {
+      await lock.#acquire(fields, signal);
+    } catch (error) {
+      if (signal.aborted || lock.#mayBeOpen) lock.#cancel();
+      throw signal.aborted ? signal.reason : error;
+    }
+    lock.#common.keeper.watch(lock.#ward, lock.#engine.wakeAt);
+    return lock;
   }
 
   get #title() {
     return `the lock ${JSON.stringify(this.lockName)}`;
   }
 
-  #look(now) {
-    this.#tell(now);
-    if (this.#renewal || !this.#engine.isRenewalDue(now)) return;
-    this.#renew(this.#engine.timeout, { isBackground: true }).catch(() => {});
+  async #acquire(fields, signal) {
+    const engine = this.#engine;
+    for (let failures = 0; ; failures += 1) {
+      const begun = clock.now();
+      const poll = engine.nextPoll(begun);
+      try {
+        const reason = await this.#poll(poll, fields, { signal, isFresh: failures > 0 });
+        if (reason === null && (await this.#accept(signal))) return;
+        const isOver = reason !== null && reason !== 'superseded' && (reason === 'cancelled' || !poll.keepPlace);
+        if (isOver || clock.now() >= engine.waitEnd) {
+          const text = `${this.#title} was not to be had in time (${reason ?? 'late'}); try again later, or wait longer`;
+          throw new LockTimeoutError(text, { reason: reason ?? 'timeout', status: 200 });
+        }
+        // A server that does not wait as asked is not asked all the time.
+        if (clock.now() - begun > poll.waitTimeout / 2) failures = -1;
+      } catch (error) {
+        if (!isRepeatable(error) || clock.now() >= engine.repeatEnd) throw error;
+        engine.pollCut(begun, clock.now());
+      }
+      // The last repeat comes when the wait ends.
+      await sleep(Math.min(backoff(failures), engine.repeatEnd - clock.now()), null, { signal });
+    }
+  }
+
+  /** One poll. Its result is why there is no grant, or null. */
+  async #poll({ waitTimeout, keepPlace, patience }, fields, request) {
+    const body = {
+      clientId: this.clientId,
+      requestId: this.#requestId,
+      timeout: seconds(this.#engine.timeout),
+      ...fields,
+    };
+    Object.assign(body, { waitTimeout: seconds(waitTimeout), keepPlace: seconds(keepPlace) });
+    try {
+      const onSend = () => (this.#sends += 1);
+      const { body: answer, sentAt } = await this.#send('exchange', 'acquire', body, { ...request, patience, onSend });
+      if (keepPlace) this.#mayBeOpen = true;
+      if (answer.acquired === false) return answer.reason ?? 'timeout';
+      const isOurs = answer.lockName === this.lockName && answer.clientId === this.clientId;
+      const isWhole = typeof answer.lockId === 'string' && typeof answer.renewalToken === 'string';
+      const isGood = isOurs && isWhole && /^[0-9a-f]{16}$/.test(answer.fencingToken) && isDuration(answer.waitTime);
+      if (answer.acquired !== true || !isGood || !isDuration(answer.ttl)) throw nonsense('that is no lock');
+      this.#token = answer.renewalToken;
+      Object.assign(this, { lockId: answer.lockId, fencingToken: answer.fencingToken });
+      this.#engine.granted(sentAt, answer.waitTime * 1000, answer.ttl * 1000, clock.now());
+      return null;
+    } catch (error) {
+      if (isUncertain(error)) this.#mayBeOpen = true;
+      throw error;
+    }
+  }
+
+  /** Whether the grant can be handed out. One that is late is renewed first, or else given back. */
+  async #accept(signal) {
+    const engine = this.#engine;
+    if (engine.isLate(clock.now()) && clock.now() < engine.deadline) {
+      const request = { signal, patience: engine.renewalPatience(clock.now()) };
+      await this.#sendRenewal(engine.timeout, request).catch(() => signal.throwIfAborted());
+    }
+    if (engine.handOut(clock.now())) return true;
+    await this.#cancel();
+    // The server remembers an attempt that was ended.
+    this.#draw();
+    return false;
+  }
+
+  #draw() {
+    this.#requestId = crypto.randomBytes(16).toString('hex');
+    this.#sends = 0;
+    this.#mayBeOpen = false;
+  }
+
+  /** What the keeper calls. The result is when it must call again. */
+  #look() {
+    this.#tell();
+    if (!this.#renewal && this.#engine.isRenewalDue(clock.now()))
+      this.#renew(this.#engine.timeout, true).catch(() => {});
+    // While a renewal is under way only the deadline counts.
+    return this.#renewal ? this.#engine.deadline : this.#engine.wakeAt;
   }
 
   /** Tells the holder if the lock is lost. */
-  #tell(now) {
-    if (this.#engine.look(now) !== 'ended') return;
-    this.#keeper.forget(this.#ward);
-    if (this.#isTold || !this.#engine.lost) return;
-    this.#isTold = true;
-    this.#stopRenewal?.abort();
-    const why =
-      this.#engine.lost === 'deadline'
-        ? 'no renewal succeeded before its lease ended'
-        : 'the server has ended it';
-    const error = new LockLostError(
-      `${this.#title} is lost: ${why}; stop the work it guards, then acquire it again`,
-      {
-        code: this.#engine.lost,
-      },
-    );
+  #tell() {
+    const { keeper, onLost } = this.#common;
+    const engine = this.#engine;
+    if (engine.look(clock.now()) !== 'held') this.#renewalStop.abort();
+    if (engine.state === 'ended') keeper.forget(this.#ward);
+    if (!engine.lost || this.signal.aborted) return;
+    const why = engine.lost === 'deadline' ? 'its lease was not renewed in time' : 'the server has ended it';
+    const text = `${this.#title} is lost: ${why}; stop what it guards, then acquire it again`;
+    const error = new LockLostError(text, { code: engine.lost });
     this.#loss.abort(error);
-    if (!this.#onLost) return;
-    Promise.resolve(error)
-      .then(this.#onLost)
-      .catch((failure) =>
-        process.emitWarning(`onLost of ${this.#title} failed: ${failure?.stack ?? failure}`),
-      );
+    const warn = (failure) => process.emitWarning(`onLost of ${this.#title} failed: ${failure?.stack ?? failure}`);
+    if (onLost) Promise.resolve(error).then(onLost).catch(warn);
   }
 
-  #renew(timeout, { isBackground }) {
-    this.#stopRenewal = new AbortController();
-    const { signal } = this.#stopRenewal;
-    this.#renewal = this.#sendRenewal(timeout, { isBackground, signal }).finally(() => {
+  #renew(timeout, isOwn) {
+    const patience = this.#engine.renewalPatience(clock.now(), isOwn);
+    const request = { patience, signal: this.#renewalStop.signal, isBackground: isOwn, isFresh: this.#isRenewalFresh };
+    this.#renewal = this.#sendRenewal(timeout, request).finally(() => {
       this.#renewal = null;
-      this.#tell(clock.now());
-      this.#keeper.arm(this.#ward.wakeAt, clock.now());
+      this.#common.keeper.arm(this.#look());
     });
     return this.#renewal;
   }
 
   async #sendRenewal(timeout, request) {
     const engine = this.#engine;
-    const patience = engine.renewalPatience(clock.now());
-    const isFresh = this.#renewalFailures > 0;
     engine.renewalSent(clock.now(), timeout);
     try {
-      const { sentAt, ttl } = await this.#attempt.renew(timeout, { ...request, patience, isFresh });
-      this.#renewalFailures = 0;
-      engine.renewed(sentAt, ttl, clock.now(), timeout);
+      const { body, sentAt } = await this.#send(
+        'persist',
+        'renew',
+        { ...this.#holder, timeout: seconds(timeout) },
+        request,
+      );
+      if (body.lockId !== this.lockId || !isDuration(body.ttl)) throw nonsense('that is no renewal');
+      engine.renewed(sentAt, body.ttl * 1000, clock.now(), timeout);
+      this.#isRenewalFresh = false;
     } catch (error) {
-      this.#renewalFailures += 1;
+      this.#isRenewalFresh = true;
       if (error instanceof LockNotHeldError) engine.notHeld(clock.now());
       else engine.renewalFailed(clock.now());
       throw error;
@@ -149,36 +219,57 @@ class DistributedLock {
   async #release() {
     const engine = this.#engine;
     const isNeeded = engine.releasing(clock.now());
-    this.#tell(clock.now());
-    if (!isNeeded) {
-      // The server may hold it a moment longer. Nobody waits for that.
-      if (engine.lost === 'deadline') this.#attempt.cancel();
-      return engine.isReleased;
-    }
-    this.#stopRenewal?.abort();
+    this.#tell();
+    // The server may still hold a lock that was lost by its deadline. Nobody waits for that.
+    if (!isNeeded && engine.lost === 'deadline') this.#cancel();
+    if (!isNeeded) return engine.isReleased;
     try {
-      const onSend = () => (this.#releaseSends += 1);
-      await this.#attempt.release({ patience: engine.releasePatience(clock.now()), onSend });
-      engine.released();
+      // A duplicate of the acquire may still be under way. It is to find its attempt ended.
+      const body = { ...this.#holder, requestId: this.#sends > 1 ? this.#requestId : undefined };
+      const request = { patience: engine.releasePatience(clock.now()), onSend: () => (this.#releaseSends += 1) };
+      const answer = await this.#send('persist', 'release', body, request);
+      if (answer.body.released === true) engine.released();
     } catch (error) {
-      const isGone = error instanceof LockNotHeldError;
-      if (isGone && this.#releaseSends > 1) engine.released();
-      else if (isGone) engine.notHeld(clock.now());
+      // After a repeat it is most likely that the first release was heard.
+      if (error instanceof LockNotHeldError && this.#releaseSends > 1) engine.released();
+      else if (error instanceof LockNotHeldError) engine.notReleased();
     }
-    this.#tell(clock.now());
-    this.#keeper.forget(this.#ward);
+    this.#tell();
+    this.#common.keeper.forget(this.#ward);
     return engine.isReleased;
+  }
+
+  /** Ends the attempt at the server, wherever it is. What even this does not reach ends with the lease. */
+  async #cancel() {
+    if (this.#sends === 0) return;
+    const request = { patience: CANCEL_TRIES * CANCEL_TRY, tryMax: CANCEL_TRY };
+    const body = { clientId: this.clientId, requestId: this.#requestId };
+    await this.#send('persist', 'release', body, request).catch(() => {});
+  }
+
+  get #holder() {
+    return { clientId: this.clientId, renewalToken: this.#token };
+  }
+
+  #send(how, verb, body, request) {
+    const { server, path } = this.#common;
+    return server[how]({ method: 'POST', path: `${path}/${verb}`, body, ...request });
   }
 }
 
 // Node 18.0 to 18.17 has no such symbol.
-if (Symbol.asyncDispose) {
-  Object.defineProperty(DistributedLock.prototype, Symbol.asyncDispose, {
-    async value() {
-      await this.release();
-      if (this.signal.aborted) throw this.signal.reason;
-    },
-  });
+DistributedLock.prototype[Symbol.asyncDispose ?? Symbol('asyncDispose')] = async function () {
+  await this.release();
+  this.signal.throwIfAborted();
+};
+
+/** Milliseconds as the server counts them. What is not given is left to the server. */
+function seconds(milliseconds) {
+  return milliseconds === undefined ? undefined : milliseconds / 1000;
+}
+
+function isDuration(value) {
+  return typeof value === 'number' && value >= 0 && value < Infinity;
 }
 
 module.exports = { DistributedLock };
