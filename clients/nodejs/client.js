@@ -5,14 +5,12 @@
 const crypto = require('node:crypto');
 const os = require('node:os');
 const clock = require('./lib/clock');
-const { check, pathOf, urlsOf } = require('./lib/arguments');
+const { check, pathOf, shardOf, urlsOf } = require('./lib/arguments');
 const { nonsense } = require('./lib/answers');
 const { LockError, LockTimeoutError } = require('./lib/errors');
 const { DistributedLock } = require('./lib/lock');
 const { Engine } = require('./lib/engine');
-const { Keeper } = require('./lib/keeper');
 const { Server } = require('./lib/server');
-const { shardOf } = require('./lib/shards');
 
 const PATIENCE = 5_000;
 const ACQUIRE = ['waitTimeout', 'autoRenew', 'limit', 'metadata', 'maxHold', 'onLost', 'signal'];
@@ -30,7 +28,7 @@ class DistributedLockClient {
     this.#clientId = clientId;
     if ((this.#common = common)) return;
     const servers = urlsOf(url).map((each) => new Server(each, { token, ca }));
-    this.#common = { servers, shardOf: own, keeper: new Keeper(), attempts: new Set(), closed: null };
+    this.#common = { servers, shardOf: own, locks: new Set(), closed: null };
   }
 
   actor(clientId) {
@@ -38,34 +36,22 @@ class DistributedLockClient {
   }
 
   async acquire(name, timeout, options = {}) {
-    check({ timeout });
-    const { waitTimeout, autoRenew, maxHold, limit, metadata, onLost, signal } = check(options, ACQUIRE);
-    const path = pathOf(name);
-    const { closed, attempts, keeper } = this.#common;
+    const path = pathOf(check({ name: name ?? null, timeout }).name);
+    const { signal, ...rest } = check(options, ACQUIRE);
+    const { locks, closed } = this.#common;
     if (closed) throw closed;
     signal?.throwIfAborted();
     const clientId = this.#clientId ?? `${host}-${process.pid}-${salt}-${(count += 1)}`;
-    const engine = new Engine(clock.now(), { timeout, waitTimeout, autoRenew, maxHold });
-    const lock = new DistributedLock(engine, { server: this.#serverOf(name), path, keeper, onLost }, name, clientId);
-    const stop = new AbortController();
-    const abort = () => stop.abort(signal.reason);
-    signal?.addEventListener('abort', abort);
-    attempts.add(stop);
-    try {
-      return await DistributedLock.acquire(lock, { limit, metadata }, stop.signal);
-    } finally {
-      signal?.removeEventListener('abort', abort);
-      attempts.delete(stop);
-    }
+    const engine = new Engine(clock.now(), { timeout, ...rest });
+    const common = { server: this.#serverOf(name), path, locks, ...rest };
+    return DistributedLock.acquire(new DistributedLock(engine, common, name, clientId), signal);
   }
 
   async tryAcquire(name, timeout, options) {
-    try {
-      return await this.acquire(name, timeout, options);
-    } catch (error) {
+    return this.acquire(name, timeout, options).catch((error) => {
       if (error instanceof LockTimeoutError) return null;
       throw error;
-    }
+    });
   }
 
   async withLock(name, timeout, options, body) {
@@ -111,10 +97,9 @@ class DistributedLockClient {
   }
 
   async close() {
-    const { servers, keeper, attempts } = this.#common;
+    const { servers, locks } = this.#common;
     this.#common.closed = new LockError('the client was closed; make a new one');
-    for (const stop of attempts) stop.abort(this.#common.closed);
-    await Promise.all([...keeper.wards].map((ward) => ward.release()));
+    await Promise.all([...locks].map((lock) => DistributedLock.close(lock, this.#common.closed)));
     for (const server of servers) server.close();
   }
 

@@ -6,18 +6,12 @@ const isNumber = (value, min, max) => typeof value === 'number' && value >= min 
 const isWhole = (value, min, max) => isNumber(value, min, max) && Number.isInteger(value);
 const isFunction = (value) => typeof value === 'function';
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isUtf8 = (value) => typeof value === 'string' && Buffer.from(value).toString() === value;
 const isText = (value, max) =>
-  typeof value === 'string' &&
-  isNumber(Buffer.byteLength(value), 1, max) &&
-  !/[\u0000-\u001f\u007f-\u009f]/.test(value) &&
-  // A lone surrogate has no UTF-8.
-  Buffer.from(value).toString() === value;
+  isUtf8(value) && isNumber(Buffer.byteLength(value), 1, max) && !/[\u0000-\u001f\u007f-\u009f]/.test(value);
 
 const WANTED = {
-  name: [
-    (value) => isText(value, 256) && !/^\.\.?$/.test(value),
-    '1 to 256 bytes, no control characters, not "." or ".."',
-  ],
+  name: [(value) => isText(value, 256) && !/^\.\.?$/.test(value), '1 to 256 bytes without controls, no "." or ".."'],
   timeout: [(value) => isNumber(value, 100, Number.MAX_VALUE), 'milliseconds, at least 100'],
   waitTimeout: [(value) => isNumber(value, 0, Infinity), 'milliseconds, 0 to Infinity'],
   maxHold: [(value) => isNumber(value, 0, Infinity), 'milliseconds, 0 to Infinity'],
@@ -29,7 +23,7 @@ const WANTED = {
   body: [isFunction, 'a function, which is the last argument'],
   token: [(value) => /^[\x21-\x7e]+$/.test(value), 'visible ASCII characters, without a line end'],
   ca: [(value) => value !== null, 'a certificate in PEM'],
-  clientId: [(value) => isText(value, 128), '1 to 128 bytes, no control characters'],
+  clientId: [(value) => isText(value, 128), '1 to 128 bytes without controls'],
   shardOf: [isFunction, 'a function'],
   shard: [(value) => isWhole(value, 0, Infinity), 'the number of a server, from 0'],
   space: [(value) => value === 'lock' || value === 'semaphore', '"lock" or "semaphore"'],
@@ -57,6 +51,20 @@ function pathOf(name) {
   return `/locks/${encoded.replaceAll('%3A', ':')}`;
 }
 
+/** The number of the server for a name, from 0: its CRC-32 (IEEE) modulo their number, as in dflock(1). */
+function shardOf(name, count) {
+  return crc32(name) % count;
+}
+
+function crc32(text) {
+  let sum = ~0;
+  for (const byte of Buffer.from(text)) {
+    sum ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) sum = (sum >>> 1) ^ (sum & 1 ? 0xedb88320 : 0);
+  }
+  return ~sum >>> 0;
+}
+
 /** The URLs in a text with commas between them. A password in one is not shown. */
 function urlsOf(text) {
   return `${text}`.split(',').map((part) => {
@@ -67,4 +75,4 @@ function urlsOf(text) {
   });
 }
 
-module.exports = { check, pathOf, urlsOf };
+module.exports = { check, pathOf, shardOf, crc32, urlsOf };

@@ -114,11 +114,6 @@ class Engine {
     if (this.state === 'acquiring') this.deadline = -Infinity;
   }
 
-  /** The first release hears that the lock is not held: it was lost before. */
-  notReleased() {
-    this.#lose('not-held');
-  }
-
   /** Whether a release must be sent. Nothing is renewed from now on. */
   releasing(now) {
     if (this.look(now) === 'held') this.state = 'releasing';
@@ -130,9 +125,11 @@ class Engine {
     return Math.min(5_000, Math.max(1_000, this.#begin + this.#ttl - now));
   }
 
-  released() {
+  /** The server confirms the release; or it says, and not to a repeat, that the lock was lost before. */
+  released(isConfirmed = true) {
     this.state = 'ended';
-    this.isReleased = true;
+    this.isReleased = isConfirmed;
+    if (!isConfirmed) this.lost = 'not-held';
   }
 
   #lease(begin, ttl) {

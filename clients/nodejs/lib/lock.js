@@ -1,5 +1,5 @@
 'use strict';
-// A lock, from its first request to its release. The engine decides, the server carries, the keeper wakes.
+// A lock, from its first request to its release. The engine decides, the server carries, and a timer wakes.
 // Invariants: an acquire that fails leaves nothing at the server, no hold, no waiter, no place; and a holder is told once that
 // its lock is lost.
 
@@ -11,8 +11,9 @@ const { nonsense, isRepeatable, isUncertain } = require('./answers');
 const { LockLostError, LockNotHeldError, LockTimeoutError } = require('./errors');
 const { backoff } = require('./server');
 
-const CANCEL_TRY = 1_000;
-const CANCEL_TRIES = 3;
+// The timers of Node stand still while the host sleeps, so none is long.
+const NAP_MAX = 1_000;
+const CANCEL = { patience: 3_000, tryMax: 1_000 };
 
 class DistributedLock {
   #engine;
@@ -21,15 +22,15 @@ class DistributedLock {
   #token;
   #sends;
   #mayBeOpen;
+  #stop = new AbortController();
   #loss = new AbortController();
-  #renewalStop = new AbortController();
   #renewal = null;
   #isRenewalFresh = false;
   #releasing = null;
   #releaseSends = 0;
-  #ward = { look: () => this.#look(), release: () => this.release() };
+  #timer;
 
-  /** Only a client makes these. `common`: {server, path, keeper, onLost}. */
+  /** Only a client makes these. `common`: {server, path, locks, limit, metadata, onLost}. */
   constructor(engine, common, lockName, clientId) {
     this.#engine = engine;
     this.#common = common;
@@ -74,28 +75,44 @@ class DistributedLock {
   }
 
   /** Polls until `lock` has a grant that can be handed out. An abort of `signal` ends that at once. */
-  static async acquire(lock, fields, signal) {
+  static async acquire(lock, signal) {
+    const { locks } = lock.#common;
+    const abort = () => lock.#stop.abort(signal.reason);
+    signal?.addEventListener('abort', abort);
+    locks.add(lock);
     try {
-      await lock.#acquire(fields, signal);
+      await lock.#acquire();
+      lock.#stop.signal.throwIfAborted();
+      lock.#look();
+      return lock;
     } catch (error) {
-      if (signal.aborted || lock.#mayBeOpen) lock.#cancel();
-      throw signal.aborted ? signal.reason : error;
+      locks.delete(lock);
+      const { aborted, reason } = lock.#stop.signal;
+      if (aborted || lock.#mayBeOpen) lock.#cancel();
+      throw aborted ? reason : error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
     }
-    lock.#common.keeper.watch(lock.#ward, lock.#engine.wakeAt);
-    return lock;
+  }
+
+  /** Ends a lock for good when its client closes, whether it is held or not yet. */
+  static async close(lock, reason) {
+    if (lock.#engine.state === 'acquiring') lock.#stop.abort(reason);
+    else await lock.release();
   }
 
   get #title() {
     return `the lock ${JSON.stringify(this.lockName)}`;
   }
 
-  async #acquire(fields, signal) {
+  async #acquire() {
     const engine = this.#engine;
+    const { signal } = this.#stop;
     for (let failures = 0; ; failures += 1) {
       const begun = clock.now();
       const poll = engine.nextPoll(begun);
       try {
-        const reason = await this.#poll(poll, fields, { signal, isFresh: failures > 0 });
+        const reason = await this.#poll(poll, { signal, isFresh: failures > 0 });
         if (reason === null && (await this.#accept(signal))) return;
         const isOver = reason !== null && reason !== 'superseded' && (reason === 'cancelled' || !poll.keepPlace);
         if (isOver || clock.now() >= engine.waitEnd) {
@@ -114,17 +131,13 @@ class DistributedLock {
   }
 
   /** One poll. Its result is why there is no grant, or null. */
-  async #poll({ waitTimeout, keepPlace, patience }, fields, request) {
-    const body = {
-      clientId: this.clientId,
-      requestId: this.#requestId,
-      timeout: seconds(this.#engine.timeout),
-      ...fields,
-    };
-    Object.assign(body, { waitTimeout: seconds(waitTimeout), keepPlace: seconds(keepPlace) });
+  async #poll({ waitTimeout, keepPlace, patience }, request) {
+    const { server, path, limit, metadata } = this.#common;
+    const times = inSeconds({ timeout: this.#engine.timeout, waitTimeout, keepPlace });
+    const body = { clientId: this.clientId, requestId: this.#requestId, ...times, limit, metadata };
+    const order = { method: 'POST', path: `${path}/acquire`, body, patience, ...request };
     try {
-      const onSend = () => (this.#sends += 1);
-      const { body: answer, sentAt } = await this.#send('exchange', 'acquire', body, { ...request, patience, onSend });
+      const { body: answer, sentAt } = await server.exchange({ ...order, onSend: () => (this.#sends += 1) });
       if (keepPlace) this.#mayBeOpen = true;
       if (answer.acquired === false) return answer.reason ?? 'timeout';
       const isOurs = answer.lockName === this.lockName && answer.clientId === this.clientId;
@@ -161,36 +174,39 @@ class DistributedLock {
     this.#mayBeOpen = false;
   }
 
-  /** What the keeper calls. The result is when it must call again. */
+  /** Does what is due, and comes again when the next thing is. */
   #look() {
+    clearTimeout(this.#timer);
     this.#tell();
-    if (!this.#renewal && this.#engine.isRenewalDue(clock.now()))
-      this.#renew(this.#engine.timeout, true).catch(() => {});
+    const engine = this.#engine;
+    if (engine.state !== 'held') return;
+    if (!this.#renewal && engine.isRenewalDue(clock.now())) this.#renew(engine.timeout, true).catch(() => {});
     // While a renewal is under way only the deadline counts.
-    return this.#renewal ? this.#engine.deadline : this.#engine.wakeAt;
+    const rest = (this.#renewal ? engine.deadline : engine.wakeAt) - clock.now();
+    this.#timer = setTimeout(() => this.#look(), Math.min(rest, NAP_MAX)).unref();
   }
 
   /** Tells the holder if the lock is lost. */
   #tell() {
-    const { keeper, onLost } = this.#common;
     const engine = this.#engine;
-    if (engine.look(clock.now()) !== 'held') this.#renewalStop.abort();
-    if (engine.state === 'ended') keeper.forget(this.#ward);
+    if (['acquiring', 'held'].includes(engine.look(clock.now()))) return;
+    this.#stop.abort();
+    if (engine.state === 'ended') this.#common.locks.delete(this);
     if (!engine.lost || this.signal.aborted) return;
     const why = engine.lost === 'deadline' ? 'its lease was not renewed in time' : 'the server has ended it';
     const text = `${this.#title} is lost: ${why}; stop what it guards, then acquire it again`;
     const error = new LockLostError(text, { code: engine.lost });
     this.#loss.abort(error);
     const warn = (failure) => process.emitWarning(`onLost of ${this.#title} failed: ${failure?.stack ?? failure}`);
-    if (onLost) Promise.resolve(error).then(onLost).catch(warn);
+    Promise.resolve(error).then(this.#common.onLost).catch(warn);
   }
 
   #renew(timeout, isOwn) {
     const patience = this.#engine.renewalPatience(clock.now(), isOwn);
-    const request = { patience, signal: this.#renewalStop.signal, isBackground: isOwn, isFresh: this.#isRenewalFresh };
+    const request = { patience, signal: this.#stop.signal, isBackground: isOwn, isFresh: this.#isRenewalFresh };
     this.#renewal = this.#sendRenewal(timeout, request).finally(() => {
       this.#renewal = null;
-      this.#common.keeper.arm(this.#look());
+      this.#look();
     });
     return this.#renewal;
   }
@@ -199,12 +215,8 @@ class DistributedLock {
     const engine = this.#engine;
     engine.renewalSent(clock.now(), timeout);
     try {
-      const { body, sentAt } = await this.#send(
-        'persist',
-        'renew',
-        { ...this.#holder, timeout: seconds(timeout) },
-        request,
-      );
+      const order = { clientId: this.clientId, renewalToken: this.#token, ...inSeconds({ timeout }) };
+      const { body, sentAt } = await this.#persist('renew', order, request);
       if (body.lockId !== this.lockId || !isDuration(body.ttl)) throw nonsense('that is no renewal');
       engine.renewed(sentAt, body.ttl * 1000, clock.now(), timeout);
       this.#isRenewalFresh = false;
@@ -225,35 +237,29 @@ class DistributedLock {
     if (!isNeeded) return engine.isReleased;
     try {
       // A duplicate of the acquire may still be under way. It is to find its attempt ended.
-      const body = { ...this.#holder, requestId: this.#sends > 1 ? this.#requestId : undefined };
+      const requestId = this.#sends > 1 ? this.#requestId : undefined;
+      const order = { clientId: this.clientId, renewalToken: this.#token, requestId };
       const request = { patience: engine.releasePatience(clock.now()), onSend: () => (this.#releaseSends += 1) };
-      const answer = await this.#send('persist', 'release', body, request);
+      const answer = await this.#persist('release', order, request);
       if (answer.body.released === true) engine.released();
     } catch (error) {
       // After a repeat it is most likely that the first release was heard.
       if (error instanceof LockNotHeldError && this.#releaseSends > 1) engine.released();
-      else if (error instanceof LockNotHeldError) engine.notReleased();
+      else if (error instanceof LockNotHeldError) engine.released(false);
     }
     this.#tell();
-    this.#common.keeper.forget(this.#ward);
+    this.#common.locks.delete(this);
     return engine.isReleased;
   }
 
   /** Ends the attempt at the server, wherever it is. What even this does not reach ends with the lease. */
   async #cancel() {
-    if (this.#sends === 0) return;
-    const request = { patience: CANCEL_TRIES * CANCEL_TRY, tryMax: CANCEL_TRY };
-    const body = { clientId: this.clientId, requestId: this.#requestId };
-    await this.#send('persist', 'release', body, request).catch(() => {});
+    const order = { clientId: this.clientId, requestId: this.#requestId };
+    if (this.#sends > 0) await this.#persist('release', order, CANCEL).catch(() => {});
   }
 
-  get #holder() {
-    return { clientId: this.clientId, renewalToken: this.#token };
-  }
-
-  #send(how, verb, body, request) {
-    const { server, path } = this.#common;
-    return server[how]({ method: 'POST', path: `${path}/${verb}`, body, ...request });
+  #persist(verb, body, request) {
+    return this.#common.server.persist({ method: 'POST', path: `${this.#common.path}/${verb}`, body, ...request });
   }
 }
 
@@ -263,9 +269,9 @@ DistributedLock.prototype[Symbol.asyncDispose ?? Symbol('asyncDispose')] = async
   this.signal.throwIfAborted();
 };
 
-/** Milliseconds as the server counts them. What is not given is left to the server. */
-function seconds(milliseconds) {
-  return milliseconds === undefined ? undefined : milliseconds / 1000;
+/** The server counts in seconds. What is undefined is left to it. */
+function inSeconds(times) {
+  return Object.fromEntries(Object.entries(times).map(([name, time]) => [name, time && time / 1000]));
 }
 
 function isDuration(value) {

@@ -17,7 +17,7 @@ class Server {
   #url;
   #token;
   #transport;
-  #address;
+  #agent;
 
   constructor(url, { token, ca } = {}) {
     this.#url = url;
@@ -25,15 +25,8 @@ class Server {
     this.#transport = url.protocol === 'https:' ? https : http;
     // An agent of one's own ignores the proxies that the environment names. If `localhost` is ::1 first, the other address
     // is tried as well.
-    const pool = {
-      keepAlive: true,
-      maxFreeSockets: 256,
-      scheduling: 'lifo',
-      timeout: IDLE_MAX,
-      autoSelectFamily: true,
-    };
-    const agent = new this.#transport.Agent({ ...pool, ca, rejectUnauthorized: true });
-    this.#address = { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port || undefined, agent };
+    const pool = { keepAlive: true, timeout: IDLE_MAX, autoSelectFamily: true, rejectUnauthorized: true, ca };
+    this.#agent = new this.#transport.Agent(pool);
   }
 
   /** Sends a request until it is answered, for `patience` milliseconds; one try of it lasts `tryMax` at most. */
@@ -59,30 +52,27 @@ class Server {
     signal?.throwIfAborted();
     // The other idle connections have most likely ended for the same reason.
     if (isFresh) this.#dropIdle();
+    const { hostname, port, pathname } = this.#url;
     const data = JSON.stringify(body) ?? '';
     const headers = { accept: 'application/json', 'content-length': Buffer.byteLength(data) };
     if (data) headers['content-type'] = 'application/json';
     if (this.#token) headers.authorization = `Bearer ${this.#token}`;
+    const address = { agent: this.#agent, host: hostname.replace(/^\[|\]$/g, ''), port };
+    const target = { method, path: pathname.replace(/\/$/, '') + path, headers, signal };
     onSend?.();
     const sentAt = clock.now();
-    const target = { method, path: this.#url.pathname.replace(/\/$/, '') + path, headers, signal };
-    const request = this.#transport.request({ ...this.#address, ...target });
+    const request = this.#transport.request({ ...address, ...target });
     let timers;
     const text = new Promise((resolve, reject) => {
       let isSent = false;
       const fail = (error) => reject(failureOf(error, isSent, this.#url.origin));
-      const limit = (most) => setTimeout(() => fail(new Error(`none in ${most} ms`)), most);
-      timers = [limit(Math.ceil(patience)), limit(CONNECT_PATIENCE)];
-      if (isBackground) timers.forEach((timer) => timer.unref());
-      const connected = () => {
-        isSent = true;
-        clearTimeout(timers[1]);
-      };
+      const limit = (most, isMet) => setTimeout(() => isMet() || fail(new Error(`none in ${most} ms`)), most);
+      timers = [limit(Math.ceil(patience), () => false), limit(CONNECT_PATIENCE, () => isSent)];
       request.on('error', fail).on('response', (response) => textOf(response).then(resolve, fail));
       request.on('socket', (socket) => {
-        if (isBackground) socket.unref();
-        if (socket.connecting) socket.once(socket.encrypted ? 'secureConnect' : 'connect', connected);
-        else connected();
+        isSent = !socket.connecting;
+        if (!isSent) socket.once(socket.encrypted ? 'secureConnect' : 'connect', () => (isSent = true));
+        if (isBackground) [socket, ...timers].forEach((each) => each.unref());
       });
       request.end(data);
     });
@@ -98,11 +88,11 @@ class Server {
 
   /** Ends the idle connections, and those in use. */
   close() {
-    this.#address.agent.destroy();
+    this.#agent.destroy();
   }
 
   #dropIdle() {
-    for (const sockets of Object.values(this.#address.agent.freeSockets)) sockets.forEach((socket) => socket.destroy());
+    for (const sockets of Object.values(this.#agent.freeSockets)) sockets.forEach((socket) => socket.destroy());
   }
 }
 
@@ -111,26 +101,27 @@ function textOf(response) {
     let text = '';
     response.setEncoding('utf8').on('error', reject);
     response.on('end', () => resolve(text));
-    response.on('data', (chunk) => {
-      text += chunk;
-      if (text.length > ANSWER_MAX) reject(new Error('the answer is too long'));
-    });
+    response.on('data', (chunk) => (text += chunk).length > ANSWER_MAX && reject(new Error('the answer is too long')));
   });
 }
 
 function read(text, { statusCode: status, headers }, secrets) {
   const requestId = headers['x-request-id'];
   for (const secret of secrets) if (status !== 200 && secret) text = text.replaceAll(secret, '***');
-  let body = null;
-  try {
-    body = JSON.parse(text);
-  } catch {
-    // A page of a proxy, most likely.
-  }
-  const isObject = body !== null && typeof body === 'object' && !Array.isArray(body);
-  if (status !== 200) throw errorFor(status, isObject ? body : {}, requestId);
-  if (!isObject) throw nonsense('the answer is not a JSON object', { status, requestId });
+  const body = parse(text);
+  if (status !== 200) throw errorFor(status, body ?? {}, requestId);
+  if (!body) throw nonsense('the answer is not a JSON object', { status, requestId });
   return body;
+}
+
+/** The JSON object in a text, or null. */
+function parse(text) {
+  try {
+    const value = JSON.parse(text);
+    return typeof value === 'object' && !Array.isArray(value) ? value : null;
+  } catch {
+    return null;
+  }
 }
 
 /** The pause before the repeat after so many failures: none, then 50 ms, doubled up to 2 s, and shortened at random. */
