@@ -97,8 +97,9 @@ class DistributedLock {
 
   /** Ends a lock for good when its client closes, whether it is held or not yet. */
   static async close(lock, reason) {
-    if (lock.#engine.state === 'acquiring') lock.#stop.abort(reason);
-    else await lock.release();
+    const isWaiting = lock.#engine.state === 'acquiring';
+    if (isWaiting) lock.#stop.abort(reason);
+    await (isWaiting ? lock.#cancel() : lock.release());
   }
 
   get #title() {
