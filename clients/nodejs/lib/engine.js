@@ -7,8 +7,8 @@ const POLL_MIN = 5_000;
 // A cut that comes sooner says nothing of a proxy's limit.
 const CUT_MIN = 1_000;
 const KEEP_PLACE = 5_000;
-// Even a try outlives a connection that ended a moment ago.
-const REPEATS_MIN = 500;
+// Even a try outlives a server that is away for a moment.
+const REPEATS_MIN = 300;
 const ANSWER_PATIENCE = 5_000;
 
 class Engine {

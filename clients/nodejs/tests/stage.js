@@ -121,7 +121,7 @@ async function eventually(condition, patience = PATIENCE) {
     const value = await condition();
     if (value) return value;
     if (Date.now() > end) throw new Error(`not within ${patience} ms: ${condition}`);
-    await sleep(15);
+    await sleep(40);
   }
 }
 
