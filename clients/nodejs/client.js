@@ -59,12 +59,13 @@ class DistributedLockClient {
     check({ body: body ?? null });
     const lock = await this.acquire(name, timeout, options);
     let result;
+    let loss;
     try {
       result = await body(lock);
     } finally {
-      await lock.release();
+      loss = await DistributedLock.end(lock);
     }
-    lock.signal.throwIfAborted();
+    if (loss) throw loss;
     return result;
   }
 

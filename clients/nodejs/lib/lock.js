@@ -4,12 +4,11 @@
 // its lock is lost.
 
 const crypto = require('node:crypto');
-const { setTimeout: sleep } = require('node:timers/promises');
 const clock = require('./clock');
 const { check } = require('./arguments');
 const { nonsense, isRepeatable, isUncertain } = require('./answers');
 const { LockLostError, LockNotHeldError, LockTimeoutError } = require('./errors');
-const { backoff } = require('./server');
+const { Stop, backoff, sleep } = require('./server');
 
 // The timers of Node stand still while the host sleeps, so none is long.
 const NAP_MAX = 1_000;
@@ -22,8 +21,9 @@ class DistributedLock {
   #token;
   #sends;
   #mayBeOpen;
-  #stop = new AbortController();
-  #loss = new AbortController();
+  #stop = new Stop();
+  #loss = null;
+  #signal = null;
   #renewal = null;
   #isRenewalFresh = false;
   #releasing = null;
@@ -43,7 +43,9 @@ class DistributedLock {
   }
 
   get signal() {
-    return this.#loss.signal;
+    this.#signal ??= new AbortController();
+    if (this.#loss) this.#signal.abort(this.#loss);
+    return this.#signal.signal;
   }
 
   remaining() {
@@ -53,7 +55,7 @@ class DistributedLock {
 
   check() {
     this.#tell();
-    this.signal.throwIfAborted();
+    if (this.#loss) throw this.#loss;
     if (this.#engine.state !== 'held') throw new LockNotHeldError(`${this.#title} was released; acquire it again`);
   }
 
@@ -77,19 +79,19 @@ class DistributedLock {
   /** Polls until `lock` has a grant that can be handed out. An abort of `signal` ends that at once. */
   static async acquire(lock, signal) {
     const { locks } = lock.#common;
-    const abort = () => lock.#stop.abort(signal.reason);
+    const abort = () => lock.#stop.stop(signal.reason);
     signal?.addEventListener('abort', abort);
     locks.add(lock);
     try {
       await lock.#acquire();
-      lock.#stop.signal.throwIfAborted();
+      if (lock.#stop.isStopped) throw lock.#stop.reason;
       lock.#look();
       return lock;
     } catch (error) {
       locks.delete(lock);
-      const { aborted, reason } = lock.#stop.signal;
-      if (aborted || lock.#mayBeOpen) lock.#cancel();
-      throw aborted ? reason : error;
+      const { isStopped, reason } = lock.#stop;
+      if (isStopped || lock.#mayBeOpen) lock.#cancel();
+      throw isStopped ? reason : error;
     } finally {
       signal?.removeEventListener('abort', abort);
     }
@@ -98,8 +100,14 @@ class DistributedLock {
   /** Ends a lock for good when its client closes, whether it is held or not yet. */
   static async close(lock, reason) {
     const isWaiting = lock.#engine.state === 'acquiring';
-    if (isWaiting) lock.#stop.abort(reason);
+    if (isWaiting) lock.#stop.stop(reason);
     await (isWaiting ? lock.#cancel() : lock.release());
+  }
+
+  /** Releases a lock at the end of a scope, which has no other way to learn that it was lost. */
+  static async end(lock) {
+    await lock.release();
+    return lock.#loss;
   }
 
   get #title() {
@@ -108,13 +116,13 @@ class DistributedLock {
 
   async #acquire() {
     const engine = this.#engine;
-    const { signal } = this.#stop;
+    const stop = this.#stop;
     for (let failures = 0; ; failures += 1) {
       const begun = clock.now();
       const poll = engine.nextPoll(begun);
       try {
-        const reason = await this.#poll(poll, { signal, isFresh: failures > 0 });
-        if (reason === null && (await this.#accept(signal))) return;
+        const reason = await this.#poll(poll, { stop, isFresh: failures > 0 });
+        if (reason === null && (await this.#accept())) return;
         const isOver = reason !== null && reason !== 'superseded' && (reason === 'cancelled' || !poll.keepPlace);
         if (isOver || clock.now() >= engine.waitEnd) {
           const text = `${this.#title} was not to be had in time (${reason ?? 'late'}); try again later, or wait longer`;
@@ -128,7 +136,7 @@ class DistributedLock {
         engine.pollCut(begun, clock.now());
       }
       // The last repeat comes when the wait ends.
-      await sleep(Math.min(backoff(failures), engine.repeatEnd - clock.now()), null, { signal });
+      await sleep(Math.min(backoff(failures), engine.repeatEnd - clock.now()), { stop });
     }
   }
 
@@ -157,11 +165,12 @@ class DistributedLock {
   }
 
   /** Whether the grant can be handed out. One that is late is renewed first, or else given back. */
-  async #accept(signal) {
+  async #accept() {
     const engine = this.#engine;
     if (engine.isLate(clock.now()) && clock.now() < engine.deadline) {
-      const request = { signal, patience: engine.renewalPatience(clock.now()) };
-      await this.#sendRenewal(engine.timeout, request).catch(() => signal.throwIfAborted());
+      const request = { stop: this.#stop, patience: engine.renewalPatience(clock.now()) };
+      await this.#sendRenewal(engine.timeout, request).catch(() => {});
+      if (this.#stop.isStopped) throw this.#stop.reason;
     }
     if (engine.handOut(clock.now())) return true;
     await this.#cancel();
@@ -171,7 +180,7 @@ class DistributedLock {
   }
 
   #draw() {
-    this.#requestId = crypto.randomBytes(16).toString('hex');
+    this.#requestId = crypto.randomUUID().replaceAll('-', '');
     this.#sends = 0;
     this.#mayBeOpen = false;
   }
@@ -192,20 +201,20 @@ class DistributedLock {
   #tell() {
     const engine = this.#engine;
     if (['acquiring', 'held'].includes(engine.look(clock.now()))) return;
-    this.#stop.abort();
+    this.#stop.stop();
     if (engine.state === 'ended') this.#common.locks.delete(this);
-    if (!engine.lost || this.signal.aborted) return;
+    if (!engine.lost || this.#loss) return;
     const why = engine.lost === 'deadline' ? 'its lease was not renewed in time' : 'the server has ended it';
     const text = `${this.#title} is lost: ${why}; stop what it guards, then acquire it again`;
-    const error = new LockLostError(text, { code: engine.lost });
-    this.#loss.abort(error);
+    this.#loss = new LockLostError(text, { code: engine.lost });
+    this.#signal?.abort(this.#loss);
     const warn = (failure) => process.emitWarning(`onLost of ${this.#title} failed: ${failure?.stack ?? failure}`);
-    Promise.resolve(error).then(this.#common.onLost).catch(warn);
+    Promise.resolve(this.#loss).then(this.#common.onLost).catch(warn);
   }
 
   #renew(timeout, isOwn) {
     const patience = this.#engine.renewalPatience(clock.now(), isOwn);
-    const request = { patience, signal: this.#stop.signal, isBackground: isOwn, isFresh: this.#isRenewalFresh };
+    const request = { patience, stop: this.#stop, isBackground: isOwn, isFresh: this.#isRenewalFresh };
     this.#renewal = this.#sendRenewal(timeout, request).finally(() => {
       this.#renewal = null;
       this.#look();
@@ -267,8 +276,8 @@ class DistributedLock {
 
 // Node 18.0 to 18.17 has no such symbol.
 DistributedLock.prototype[Symbol.asyncDispose ?? Symbol('asyncDispose')] = async function () {
-  await this.release();
-  this.signal.throwIfAborted();
+  const loss = await DistributedLock.end(this);
+  if (loss) throw loss;
 };
 
 /** The server counts in seconds. What is undefined is left to it. */

@@ -4,7 +4,6 @@
 
 const http = require('node:http');
 const https = require('node:https');
-const { setTimeout: sleep } = require('node:timers/promises');
 const clock = require('./clock');
 const { errorFor, failureOf, nonsense, isRepeatable } = require('./answers');
 
@@ -14,19 +13,22 @@ const IDLE_MAX = 60_000;
 const ANSWER_MAX = 64 * 1024 * 1024;
 
 class Server {
-  #url;
-  #token;
+  #origin;
+  #base;
   #transport;
-  #agent;
+  #headers = { accept: 'application/json', 'content-type': 'application/json' };
+  #options;
 
-  constructor(url, { token, ca } = {}) {
-    this.#url = url;
-    this.#token = token;
-    this.#transport = url.protocol === 'https:' ? https : http;
+  constructor({ protocol, hostname, port, origin, pathname }, { token, ca } = {}) {
+    this.#origin = origin;
+    this.#base = pathname.replace(/\/$/, '');
+    this.#transport = protocol === 'https:' ? https : http;
+    if (token) this.#headers.authorization = `Bearer ${token}`;
     // An agent of one's own ignores the proxies that the environment names. If `localhost` is ::1 first, the other address
     // is tried as well.
     const pool = { keepAlive: true, timeout: IDLE_MAX, autoSelectFamily: true, rejectUnauthorized: true, ca };
-    this.#agent = new this.#transport.Agent(pool);
+    const agent = new this.#transport.Agent(pool);
+    this.#options = { host: hostname.replace(/^\[|\]$/g, ''), port, agent };
   }
 
   /** Sends a request until it is answered, for `patience` milliseconds; one try of it lasts `tryMax` at most. */
@@ -39,60 +41,60 @@ class Server {
       } catch (error) {
         const pause = backoff(failures);
         if (!isRepeatable(error) || clock.now() + pause >= end) throw error;
-        await sleep(pause, null, { signal: request.signal, ref: !request.isBackground });
+        await sleep(pause, request);
       }
     }
   }
 
   /**
    * One request and its answer: {body, sentAt}. `isFresh` asks for a new connection; `isBackground` lets the program exit
-   * meanwhile; `onSend` is called before anything is sent; an aborted `signal` ends the connection.
+   * meanwhile; `onSend` is called before anything is sent; `stop` ends the connection.
    */
-  async exchange({ method, path, body, patience, signal, isBackground, isFresh, onSend }) {
-    signal?.throwIfAborted();
+  async exchange({ method, path, body, patience, stop, isBackground, isFresh, onSend }) {
+    if (stop?.isStopped) throw stop.reason;
     // The other idle connections have most likely ended for the same reason.
     if (isFresh) this.#dropIdle();
-    const { hostname, port, pathname } = this.#url;
     const data = JSON.stringify(body) ?? '';
-    const headers = { accept: 'application/json', 'content-length': Buffer.byteLength(data) };
-    if (data) headers['content-type'] = 'application/json';
-    if (this.#token) headers.authorization = `Bearer ${this.#token}`;
-    const address = { agent: this.#agent, host: hostname.replace(/^\[|\]$/g, ''), port };
-    const target = { method, path: pathname.replace(/\/$/, '') + path, headers, signal };
+    const headers = { ...this.#headers, 'content-length': Buffer.byteLength(data) };
     onSend?.();
     const sentAt = clock.now();
-    const request = this.#transport.request({ ...address, ...target });
-    let timers;
+    const request = this.#transport.request({ ...this.#options, method, path: this.#base + path, headers });
+    const timers = [];
+    let fail;
     const text = new Promise((resolve, reject) => {
       let isSent = false;
-      const fail = (error) => reject(failureOf(error, isSent, this.#url.origin));
-      const limit = (most, isMet) => setTimeout(() => isMet() || fail(new Error(`none in ${most} ms`)), most);
-      timers = [limit(Math.ceil(patience), () => false), limit(CONNECT_PATIENCE, () => isSent)];
+      fail = (error) => reject(failureOf(error, isSent, this.#origin));
+      const limit = (most) => timers.push(setTimeout(() => isSent || fail(new Error(`none in ${most} ms`)), most));
+      timers.push(setTimeout(() => fail(new Error(`none in ${patience} ms`)), Math.ceil(patience)));
       request.on('error', fail).on('response', (response) => textOf(response).then(resolve, fail));
       request.on('socket', (socket) => {
         isSent = !socket.connecting;
+        if (!isSent) limit(CONNECT_PATIENCE);
         if (!isSent) socket.once(socket.encrypted ? 'secureConnect' : 'connect', () => (isSent = true));
         if (isBackground) [socket, ...timers].forEach((each) => each.unref());
       });
       request.end(data);
     });
+    if (stop) stop.hook = () => fail(new Error('stopped'));
     try {
-      return { body: read(await text, request.res, [this.#token, body?.renewalToken, body?.requestId]), sentAt };
+      const secrets = [this.#headers.authorization?.slice(7), body?.renewalToken, body?.requestId];
+      return { body: read(await text, request.res, secrets), sentAt };
     } catch (error) {
       request.destroy();
-      throw signal?.aborted ? signal.reason : error;
+      throw stop?.isStopped ? stop.reason : error;
     } finally {
+      if (stop) stop.hook = null;
       timers.forEach(clearTimeout);
     }
   }
 
   /** Ends the idle connections, and those in use. */
   close() {
-    this.#agent.destroy();
+    this.#options.agent.destroy();
   }
 
   #dropIdle() {
-    for (const sockets of Object.values(this.#agent.freeSockets)) sockets.forEach((socket) => socket.destroy());
+    for (const sockets of Object.values(this.#options.agent.freeSockets)) sockets.forEach((socket) => socket.destroy());
   }
 }
 
@@ -124,9 +126,31 @@ function parse(text) {
   }
 }
 
+/** Ends what it was given to, one thing at a time. An AbortController would cost more than all else here. */
+class Stop {
+  isStopped = false;
+  reason = null;
+  hook = null;
+
+  stop(reason) {
+    if (this.isStopped) return;
+    Object.assign(this, { isStopped: true, reason });
+    this.hook?.();
+  }
+}
+
+/** Resolves after a time, or at once when `stop` says so. */
+function sleep(milliseconds, { stop, isBackground }) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    if (isBackground) timer.unref();
+    if (stop) stop.hook = () => resolve(clearTimeout(timer));
+  });
+}
+
 /** The pause before the repeat after so many failures: none, then 50 ms, doubled up to 2 s, and shortened at random. */
 function backoff(failures) {
   return failures === 0 ? 0 : Math.min(2_000, 50 * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
 }
 
-module.exports = { Server, backoff };
+module.exports = { Server, Stop, backoff, sleep };
