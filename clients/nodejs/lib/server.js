@@ -133,8 +133,7 @@ class Stop {
   hook = null;
 
   stop(reason) {
-    if (this.isStopped) return;
-    Object.assign(this, { isStopped: true, reason });
+    if (!this.isStopped) Object.assign(this, { isStopped: true, reason });
     this.hook?.();
   }
 }
@@ -150,7 +149,7 @@ function sleep(milliseconds, { stop, isBackground }) {
 
 /** The pause before the repeat after so many failures: none, then 50 ms, doubled up to 2 s, and shortened at random. */
 function backoff(failures) {
-  return failures === 0 ? 0 : Math.min(2_000, 50 * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
+  return failures < 1 ? 0 : Math.min(2_000, 50 * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
 }
 
 module.exports = { Server, Stop, backoff, sleep };
