@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" />
 // The types of the client, and what everything does. All times are milliseconds.
 
-/** Connects to one dflockd server, or to several between which the names of locks are divided. It keeps no program alive. */
+/** Connects to one dflockd server, or to several that divide the names of locks. It keeps no program alive. */
 export class DistributedLockClient {
   /**
    * `url` is http://HOST:PORT or https://HOST:PORT; several have commas between them.
@@ -9,7 +9,7 @@ export class DistributedLockClient {
    */
   constructor(url: string | URL, options?: ClientOptions);
 
-  /** This client with one clientId for all that it does: a promise to do one thing at a time, which lets the server see deadlocks. */
+  /** This client with one clientId: a promise to do one thing at a time, so that the server can see deadlocks. */
   actor(clientId: string): DistributedLockClient;
 
   /**
@@ -68,14 +68,14 @@ export class DistributedLock implements AsyncDisposable {
   /** Unique for each grant. */
   readonly lockId: string;
   readonly clientId: string;
-  /** Rises with each grant of any lock: 16 hexadecimal digits, which order as text. Let what you guard refuse a lower one. */
+  /** 16 hexadecimal digits that order as text and rise with each grant. Let what you guard refuse a lower one. */
   readonly fencingToken: string;
   /** The fencing token as a number of 64 bits. */
   readonly fence: bigint;
   /** Is aborted when the lock is lost; its reason is the LockLostError. Give it to fetch() and others. */
   readonly signal: AbortSignal;
 
-  /** What is left until the deadline, after which the lock counts as lost; 0 if it is lost or released. It reads the clock. */
+  /** What is left until the deadline, after which the lock is lost; 0 if it is lost or released. It reads the clock. */
   remaining(): number;
 
   /** @throws LockLostError if the lock is lost; LockNotHeldError if it was released */
@@ -117,7 +117,7 @@ export interface AcquireOptions {
   autoRenew?: boolean;
   /** How long after the grant the lock is renewed, 0 to Infinity, the default. */
   maxHold?: number;
-  /** How many may hold it at once, 1 to 1,048,576: a semaphore, which is another lock than that of the same name without a limit. */
+  /** How many may hold it at once, 1 to 1,048,576. It is another lock than that of the same name without a limit. */
   limit?: number;
   /** Shown in the status of the lock, at most 4 KiB of JSON. */
   metadata?: object;

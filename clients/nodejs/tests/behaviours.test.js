@@ -72,9 +72,10 @@ function blocks(url) {
   return all.map((code) => code.replaceAll(/https?:\/\/[a-z]+:5000/g, url));
 }
 
-/** Runs code as `node -e` does in the root of the project. */
-function program(code) {
-  const child = spawn(process.execPath, ['-e', `(async () => {\n${code}\n})()`], { cwd: ROOT, timeout: 40_000 });
+/** Runs code as `node -e` does in the root of the project, in an async function if it `isBody`. */
+function program(code, isBody = true) {
+  const text = isBody ? `(async () => {\n${code}\n})()` : code;
+  const child = spawn(process.execPath, ['-e', text], { cwd: ROOT, timeout: 40_000 });
   const texts = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr']) child[name].setEncoding('utf8').on('data', (text) => (texts[name] += text));
   return { process: child, output: () => texts.stdout, ended: once(child, 'close'), texts };
@@ -116,7 +117,7 @@ describe('behaviours', { concurrency: 12 }, () => {
     const { code, stdout, stderr } = await run(prelude + all);
     assert.deepEqual([stderr, code], ['', 0]);
     assert.equal(stdout, '42\ntrue true\nnull\ntimeout\nfalse ok\n');
-    const [first, second] = [program(leader), program(leader)];
+    const [first, second] = [program(leader, false), program(leader, false)];
     await eventually(() => first.output() !== '' || second.output() !== '');
     const [led, waiting] = first.output() === '' ? [second, first] : [first, second];
     await eventually(async () => (await client.status('leader')).waiters === 1);
