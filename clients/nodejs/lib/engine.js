@@ -65,8 +65,9 @@ class Engine {
     return this.state === 'held';
   }
 
-  /** Sees whether the deadline has passed. */
+  /** Sees whether the deadline or max_hold has passed. */
   look(now) {
+    if (now >= this.#holdEnd) this.#renewAt = Infinity;
     if (this.state === 'held' && now >= this.deadline) this.#lose('deadline');
     return this.state;
   }

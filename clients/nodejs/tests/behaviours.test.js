@@ -294,6 +294,15 @@ describe('behaviours', { concurrency: 12 }, () => {
     await assert.rejects(scoped, dflockd.LockLostError);
     const [{ at }] = await server.requests(/DELETE/);
     assert.ok(lostAt - at <= 1_000 + 1_000, `${lostAt - at} ms`);
+    // An onLost that fails is a warning, and harms nobody.
+    const warning = once(process, 'warning');
+    const onLost = async () => {
+      throw new Error('of onLost');
+    };
+    const told = await client.acquire('e', 3_000, { autoRenew: true, onLost });
+    await client.forceRelease('e');
+    assert.match((await warning)[0].message, /onLost of the lock "e" failed: Error: of onLost/);
+    assert.throws(() => told.check(), dflockd.LockLostError);
     // The release hears it, too, and an error of the body goes first.
     const unseen = client.withLock('b', 30_000, async () => client.forceRelease('b'));
     await assert.rejects(unseen, dflockd.LockLostError);

@@ -150,6 +150,12 @@ describe('the engine', () => {
     bounded.renewed(24_000, 30_000, 24_100);
     assert.equal(bounded.isRenewalDue(34_000), false);
     assert.equal(bounded.wakeAt, 24_000 + 29_000);
+    const awake = held(0, 30_000, { autoRenew: true, maxHold: 10_001 });
+    assert.deepEqual(
+      [awake.isRenewalDue(10_002), awake.wakeAt],
+      [false, 29_000],
+      'nothing to wake for but the deadline',
+    );
     const late = held(0, 30_000, { autoRenew: true });
     assert.equal(late.isRenewalDue(29_000), false);
     assert.equal(late.lost, 'deadline');
