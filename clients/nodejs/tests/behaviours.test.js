@@ -213,10 +213,10 @@ describe('behaviours', { concurrency: 12 }, () => {
     const cancels = (await server.requests(/release/)).filter(({ body }) => body.requestId === late.body.requestId);
     assert.equal(cancels.length, 1);
     // An answer with less than half of its lease left is renewed before it is handed out.
-    await server.order({ do: 'delay', seconds: 3, match: '/b/acquire' });
-    const renewed = await client.acquire('b', 5_000);
+    await server.order({ do: 'delay', seconds: 5, match: '/b/acquire' });
+    const renewed = await client.acquire('b', 10_000);
     assert.equal((await server.requests(/b.renew/)).length, 1);
-    assert.ok(renewed.remaining() > 2_250, `${renewed.remaining()} ms`);
+    assert.ok(renewed.remaining() > 4_500, `${renewed.remaining()} ms`);
   });
 
   test('07 a lease of 1 s, renewed for 5 s, keeps its lockId and its fence', async () => {
@@ -324,7 +324,7 @@ describe('behaviours', { concurrency: 12 }, () => {
 
   test('11 a renewal survives two cut connections, a page of 502, and refusals for half of the lease', async () => {
     const { server, client } = await scene();
-    const lock = await client.acquire('a', 6_000, { autoRenew: true });
+    const lock = await client.acquire('a', 9_000, { autoRenew: true });
     await server.order({ do: 'cut', at: 0, match: 'renew' });
     await server.order({ do: 'cut', at: 30, match: 'renew' });
     const page = '<html>Bad Gateway</html>';
@@ -334,7 +334,7 @@ describe('behaviours', { concurrency: 12 }, () => {
       (await server.requests(/renew/)).filter(({ status }) => status === 200).length >= count;
     await eventually(() => good(1));
     assert.equal((await server.requests(/renew/)).length, 4);
-    await server.refuse(3);
+    await server.refuse(4.5);
     const count = (await server.requests(/renew/)).filter(({ status }) => status === 200).length;
     await eventually(() => good(count + 2));
     lock.check();
@@ -455,12 +455,12 @@ describe('behaviours', { concurrency: 12 }, () => {
     const silent = await client.acquire('silent', 2_000, { autoRenew: true });
     await server.order({ do: 'swallow', match: 'silent/renew', times: null });
     const lostAt = await lost(silent);
-    const short = await client.acquire('short', 2_400, { autoRenew: true, maxHold: 2_000 });
+    const short = await client.acquire('short', 3_000, { autoRenew: true, maxHold: 2_500 });
     const [acquire] = await server.requests(/short.acquire/);
     const endedAt = await lost(short);
-    assert.ok(endedAt < acquire.at + 8_000 && endedAt > acquire.at + 2_000, `${endedAt - acquire.at} ms`);
+    assert.ok(endedAt < acquire.at + 8_000 && endedAt > acquire.at + 2_500, `${endedAt - acquire.at} ms`);
     await sleep(500);
-    const past = { released: release.at, silent: lostAt, short: acquire.at + 2_000 };
+    const past = { released: release.at, silent: lostAt, short: acquire.at + 2_500 };
     for (const [name, end] of Object.entries(past)) {
       const sent = await renewals(name);
       assert.ok(sent.length > 0, name);
@@ -633,7 +633,7 @@ describe('behaviours', { concurrency: 12 }, () => {
     await server.signal('TERM');
     await eventually(async () => (await server.raw('GET', '/ready')).status === 503);
     await lock.renew(40_000);
-    assert.ok(lock.remaining() > 35_000);
+    assert.ok(lock.remaining() > 29_500);
     await assert.rejects(client.acquire('b', 30_000), dflockd.LockDrainingError);
     assert.equal(await lock.release(), true);
     line.destroy();
@@ -826,7 +826,7 @@ describe('behaviours', { concurrency: 12 }, () => {
     assert.deepEqual([stderr, status], ['', 0]);
     const [done, exited] = stdout.trim().split('\n').map(Number);
     assert.ok(exited - done < 300, `${exited - done} ms`);
-    assert.equal((await server.requests(/mine.renew/)).length, 1);
+    assert.ok((await server.requests(/mine.renew/)).length >= 1);
     assert.equal((await server.status('other')).locked, true, 'nothing is released at exit');
     // A child shares nothing: what it is given of a lock is its name and its fence.
     const lock = await client.acquire('a', 3_000, { autoRenew: true });
