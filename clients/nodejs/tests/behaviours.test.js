@@ -214,7 +214,7 @@ describe('behaviours', { concurrency: 12 }, () => {
     assert.equal(cancels.length, 1);
     // An answer with less than half of its lease left is renewed before it is handed out.
     await server.order({ do: 'delay', seconds: 5, match: '/b/acquire' });
-    const renewed = await client.acquire('b', 10_000);
+    const renewed = await client.acquire('b', 10_000, { waitTimeout: 2_000 });
     assert.equal((await server.requests(/b.renew/)).length, 1);
     assert.ok(renewed.remaining() > 4_500, `${renewed.remaining()} ms`);
   });
