@@ -143,8 +143,8 @@ class DistributedLock {
   /** One poll. Its result is why there is no grant, or null. */
   async #poll({ waitTimeout, keepPlace, patience }, request) {
     const { server, path, limit, metadata } = this.#common;
-    const times = inSeconds({ timeout: this.#engine.timeout, waitTimeout, keepPlace });
-    const body = { clientId: this.clientId, requestId: this.#requestId, ...times, limit, metadata };
+    const body = { clientId: this.clientId, requestId: this.#requestId, timeout: seconds(this.#engine.timeout) };
+    Object.assign(body, { waitTimeout: seconds(waitTimeout), keepPlace: seconds(keepPlace), limit, metadata });
     const order = { method: 'POST', path: `${path}/acquire`, body, patience, ...request };
     try {
       const { body: answer, sentAt } = await server.exchange({ ...order, onSend: () => (this.#sends += 1) });
@@ -226,7 +226,7 @@ class DistributedLock {
     const engine = this.#engine;
     engine.renewalSent(clock.now(), timeout);
     try {
-      const order = { clientId: this.clientId, renewalToken: this.#token, ...inSeconds({ timeout }) };
+      const order = { clientId: this.clientId, renewalToken: this.#token, timeout: seconds(timeout) };
       const { body, sentAt } = await this.#persist('renew', order, request);
       if (body.lockId !== this.lockId || !isDuration(body.ttl)) throw nonsense('that is no renewal');
       engine.renewed(sentAt, body.ttl * 1000, clock.now(), timeout);
@@ -281,8 +281,8 @@ DistributedLock.prototype[Symbol.asyncDispose ?? Symbol('asyncDispose')] = async
 };
 
 /** The server counts in seconds. What is undefined is left to it. */
-function inSeconds(times) {
-  return Object.fromEntries(Object.entries(times).map(([name, time]) => [name, time && time / 1000]));
+function seconds(milliseconds) {
+  return milliseconds && milliseconds / 1000;
 }
 
 function isDuration(value) {

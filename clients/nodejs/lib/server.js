@@ -16,7 +16,7 @@ class Server {
   #origin;
   #base;
   #transport;
-  #headers = { accept: 'application/json', 'content-type': 'application/json' };
+  #headers = { 'content-type': 'application/json' };
   #options;
 
   constructor({ protocol, hostname, port, origin, pathname }, { token, ca } = {}) {

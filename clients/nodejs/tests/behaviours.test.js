@@ -709,6 +709,12 @@ describe('behaviours', { concurrency: 12 }, () => {
     const { server, client } = await scene();
     const names = ['a', 'b', 'c', 'd', 'e'];
     const locks = await Promise.all(names.map((name) => client.acquire(name, 30_000)));
+    // The repeat takes a new connection, although others are idle, which may have ended as well.
+    await server.order({ do: 'cut', at: 0, match: 'renew' });
+    await locks[0].renew();
+    const used = (await server.requests()).map(({ connection }) => connection);
+    assert.ok(!used.slice(0, -1).includes(used.at(-1)), `${used}`);
+    await Promise.all(locks.map((lock) => lock.renew()));
     assert.ok((await server.closeIdle()).closed >= 5);
     assert.deepEqual(await Promise.all(locks.map((lock) => lock.release())), [true, true, true, true, true]);
     for (let round = 0; round < 20; round += 1) {
