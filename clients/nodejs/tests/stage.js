@@ -12,7 +12,8 @@ const PATIENCE = 20_000;
 class Stage {
   #process;
   #address;
-  #agent = new http.Agent({ keepAlive: true });
+  // More at once would overflow the queue of the listener there.
+  #agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
 
   /** Starts it with the server that the environment variable DFLOCKD names. */
   async open() {
