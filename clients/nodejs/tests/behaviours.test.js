@@ -338,7 +338,8 @@ test('11 a renewal survives two cut connections, a page of 502, and refusals for
   await server.order({ do: 'say', answer, match: 'renew' });
   const good = async (count) => (await server.requests(/renew/)).filter(({ status }) => status === 200).length >= count;
   await eventually(() => good(1));
-  assert.equal((await server.requests(/renew/)).length, 4);
+  const first = (await server.requests(/renew/)).slice(0, 4).map(({ status }) => status);
+  assert.deepEqual(first, [null, null, null, 200]);
   await server.refuse(4.5);
   const count = (await server.requests(/renew/)).filter(({ status }) => status === 200).length;
   await eventually(() => good(count + 2));
