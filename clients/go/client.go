@@ -1,0 +1,202 @@
+// Package distlock is a client of the lock server dflockd, over its REST face.
+//
+// A lock has a lease. The client counts the lease from before the request was sent, on a clock that goes on in suspend,
+// and tells its holder before it ends: [Lock.Context] is cancelled, [Lock.Err] says ErrLockLost. A request whose answer
+// was lost is repeated under the same secret name, so an unseen grant blocks nobody.
+package distlock
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"hash/crc32"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Forever is a wait without an end.
+const Forever = never
+
+// DistributedLockClient is one program's way to the locks of one or several servers. Use one for the whole program; all
+// methods may be called by many goroutines.
+type DistributedLockClient struct {
+	core  *core
+	actor string     // the clientId of all its requests, or "" if each acquire has one of its own
+	err   *LockError // a wrong argument of its making
+}
+
+// ClientOptions are what a client has besides its address.
+type ClientOptions struct {
+	// Token is that of the server's --auth-token, or --admin-token for ForceRelease.
+	Token string
+	// CA is a file of PEM certificates: only servers whose certificates are signed by one of these are trusted.
+	CA string
+	// ClientID makes the whole client one actor, see [DistributedLockClient.Actor].
+	ClientID string
+	// Shard says which of several servers has a name, as a number from 0. The default is the CRC-32 (IEEE) of the name
+	// modulo the number of servers, as in the tool dflock.
+	Shard func(name string, servers int) int
+}
+
+// core is what a client shares with its actors. It is behind a pointer, so no print of a client shows the token.
+type core struct {
+	*wire
+	servers []string
+	shard   func(name string, servers int) int
+	prefix  string // of clientIds
+
+	mu       sync.Mutex
+	idle     *sync.Cond
+	busy     int // acquires, and requests that nobody but Close waits for
+	count    int // acquires so far
+	isClosed bool
+	waits    map[*attempt]func()
+	holds    map[*hold]bool
+}
+
+// NewDistributedLockClient makes a client of "http://host:port", or of several servers with commas between them, which
+// share the names among them. It connects only when it has to. A wrong argument is the error of each later call.
+func NewDistributedLockClient(servers string, options ...ClientOptions) *DistributedLockClient {
+	o := append(options, ClientOptions{})[0]
+	host, _ := os.Hostname()
+	host = regexp.MustCompile("[^A-Za-z0-9._-]|.{64}$").ReplaceAllString(host, "_")
+	prefix := fmt.Sprintf("%.64s-%d-%s", host, os.Getpid(), hex.EncodeToString(random(4)))
+	core := &core{shard: o.Shard, prefix: prefix, waits: map[*attempt]func(){}, holds: map[*hold]bool{}}
+	core.idle = sync.NewCond(&core.mu)
+	client := &DistributedLockClient{core: core}
+	if o.Shard == nil {
+		core.shard = func(name string, n int) int { return int(crc32.ChecksumIEEE([]byte(name)) % uint32(n)) }
+	}
+	if o.ClientID != "" {
+		client = client.Actor(o.ClientID)
+	}
+	for i, text := range strings.Split(servers, ",") {
+		address, err := url.Parse(strings.TrimSpace(text))
+		if err != nil || address.Scheme != "http" && address.Scheme != "https" || address.Host == "" ||
+			address.User != nil || address.RawQuery != "" || address.Fragment != "" {
+			client.err = wrong("address %d of the servers: want http://host:port or https://host:port", i+1)
+			break
+		}
+		core.servers = append(core.servers, strings.TrimRight(address.String(), "/"))
+	}
+	if strings.IndexFunc(o.Token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+		client.err = wrong("Token: want ASCII without blanks and control characters")
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CA != "" {
+		config.RootCAs = x509.NewCertPool()
+		if pem, err := os.ReadFile(o.CA); err != nil || !config.RootCAs.AppendCertsFromPEM(pem) {
+			client.err = wrong("CA: %q is no readable file with PEM certificates", o.CA)
+		}
+	}
+	core.wire = newWire(o.Token, config)
+	return client
+}
+
+// Actor is the same client under one clientId, 1 to 128 bytes: the server then sees deadlocks among actors. You promise
+// that an actor does one thing at a time: while it waits for a lock, it does nothing else with those that it holds.
+func (c *DistributedLockClient) Actor(id string) *DistributedLockClient {
+	actor := &DistributedLockClient{core: c.core, actor: id, err: c.err}
+	if !isText(id, 128) {
+		actor.err = wrong("the id of an actor: want 1 to 128 bytes of UTF-8 without control characters")
+	}
+	return actor
+}
+
+// Close ends all waits of the client and of its actors and releases their locks. It returns when the servers confirmed
+// that, or with the first error; what was not confirmed after 5 s ends with its lease. Later calls fail. A program that
+// exits without Close keeps its locks until their leases end.
+func (c *DistributedLockClient) Close() (first error) {
+	core := c.core
+	core.mu.Lock()
+	defer core.mu.Unlock()
+	core.isClosed = true
+	for _, cancel := range core.waits {
+		cancel()
+	}
+	slots := make(chan struct{}, 32) // More at a time would be many connections.
+	for h := range core.holds {
+		h := h
+		core.start(func() {
+			slots <- struct{}{}
+			err := h.release()
+			<-slots
+			core.mu.Lock()
+			defer core.mu.Unlock()
+			if first == nil {
+				first = err
+			}
+		})
+	}
+	for core.busy > 0 {
+		core.idle.Wait()
+	}
+	core.pooled.CloseIdleConnections()
+	return first
+}
+
+// inBackground does something that nobody but Close waits for.
+func (core *core) inBackground(do func()) {
+	core.mu.Lock()
+	defer core.mu.Unlock()
+	core.start(do)
+}
+
+func (core *core) start(do func()) {
+	core.busy++
+	go func() {
+		do()
+		core.mu.Lock()
+		defer core.mu.Unlock()
+		core.rest()
+	}()
+}
+
+func (core *core) rest() {
+	core.busy--
+	core.idle.Broadcast()
+}
+
+// address is the URL of a name at its server.
+func (c *DistributedLockClient) address(name string) (string, *LockError) {
+	if c.err != nil {
+		return "", c.err
+	}
+	if !isText(name, 256) || name == "." || name == ".." {
+		return "", wrong("a name: want 1 to 256 bytes of UTF-8 without blanks and control characters, and not . or ..")
+	}
+	shard := 0
+	if len(c.core.servers) > 1 {
+		shard = c.core.shard(name, len(c.core.servers))
+	}
+	if shard < 0 || shard >= len(c.core.servers) {
+		return "", wrong("Shard: %d is none of the servers 0 to %d", shard, len(c.core.servers)-1)
+	}
+	path := regexp.MustCompile("[^A-Za-z0-9._~:-]").ReplaceAllStringFunc(name, func(char string) string {
+		return strings.ReplaceAll(fmt.Sprintf("% X", "x"+char)[2:], " ", "%")
+	})
+	return c.core.servers[shard] + "/locks/" + path, nil
+}
+
+func isText(text string, most int) bool {
+	return len(text) >= 1 && len(text) <= most && utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
+}
+
+// random has so many bytes that nobody can guess.
+func random(size int) []byte {
+	bytes := make([]byte, size)
+	if _, err := rand.Read(bytes); err != nil {
+		panic("distlock: the system has no randomness: " + err.Error())
+	}
+	return bytes
+}
+
+var _ = time.Second

@@ -1,0 +1,100 @@
+package distlock
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What can go wrong, for errors.Is. Each error of this package is a *LockError and one of these, but for a wait that its
+// context ended: that is context.Canceled, or both ErrLockTimeout and context.DeadlineExceeded.
+var (
+	// ErrLockTimeout: others held the lock for as long as the call was to wait. The Reason is "timeout"; "quarantine"
+	// while a server that came back without its locks lets old leases end; or "late" if the grant came too late to be used.
+	ErrLockTimeout = errors.New("the lock was not free in time, wait longer or try later")
+	// ErrLockDeadlock: the wait would never end, since all who hold the lock wait for this actor. The Cycle says how.
+	ErrLockDeadlock = errors.New("this wait would never end, release what this actor holds and begin again")
+	// ErrLockLost: the lease ended, or an administrator or a restart of the server took the lock.
+	ErrLockLost = errors.New("the lock is lost, stop the work that it protects")
+	// ErrLockNotHeld: the lock was released before, or nobody holds it.
+	ErrLockNotHeld = errors.New("the lock is not held")
+	// ErrLockLimitMismatch: others use this name with another limit.
+	ErrLockLimitMismatch = errors.New("others use this name with another limit, give all the same")
+	// ErrLockDenied: the token is missing or wrong, or does not allow this.
+	ErrLockDenied = errors.New("the server denies this, check the token")
+	// ErrLockUnavailable: no server was reached, or its certificate is not to be trusted.
+	ErrLockUnavailable = errors.New("the server cannot be reached, check its address or try again later")
+	// ErrLockDraining: the server is about to stop. It is also ErrLockUnavailable.
+	ErrLockDraining = errors.New("the server is about to stop, try again later")
+	// ErrLockCapacity: the server has as many locks, waiters or requests as it may have.
+	ErrLockCapacity = errors.New("the server is full, try again later or raise its limits")
+	// ErrLockRequest: an argument is wrong, or the client is closed.
+	ErrLockRequest = errors.New("this request is wrong")
+	// ErrLockServer: the answer is an error of the server, or none that dflockd gives.
+	ErrLockServer = errors.New("this is no answer of a working dflockd, check the address and the server's log")
+)
+
+// Edge says that a client waits for a lock.
+type Edge struct {
+	ClientID string `json:"clientId"`
+	WaitsFor string `json:"waitsFor"`
+}
+
+// LockError is the type of all errors of this package.
+type LockError struct {
+	Kind      error  // one of the errors above, or context.Canceled
+	Code      string // the server's word for it, as "not-held", or ""
+	Status    int    // of the answer, 0 without one
+	Detail    string // what happened, in English
+	RequestID string // the request in the server's log; this is no secret
+	Reason    string // of an ErrLockTimeout
+	Cycle     []Edge // of an ErrLockDeadlock
+	cause     error
+
+	isRepeatable bool // Sending the request again can help.
+	isUncertain  bool // The server may have carried the request out.
+}
+
+func (e *LockError) Error() string {
+	text := "distlock: " + e.Kind.Error()
+	if e.Detail != "" {
+		text += ": " + e.Detail
+	}
+	if e.Code != "" {
+		text += fmt.Sprintf(" (%d %s)", e.Status, e.Code)
+	}
+	return text
+}
+
+// Is makes errors.Is know the errors above.
+func (e *LockError) Is(target error) bool {
+	return target == e.Kind || e.Kind == ErrLockDraining && target == ErrLockUnavailable
+}
+
+// Unwrap is the error of the network, the context or the scoped function behind this one, or nil.
+func (e *LockError) Unwrap() error { return e.cause }
+
+func wrong(format string, values ...interface{}) *LockError {
+	return &LockError{Kind: ErrLockRequest, Detail: fmt.Sprintf(format, values...)}
+}
+
+func nonsense(detail string) *LockError {
+	return &LockError{Kind: ErrLockServer, Status: 200, Detail: detail, isUncertain: true}
+}
+
+// kinds are the errors by the server's code for them, or else by the status.
+var kinds = map[string]error{
+	"draining": ErrLockDraining, "not-held": ErrLockNotHeld, "limit-mismatch": ErrLockLimitMismatch,
+	"deadlock": ErrLockDeadlock, "max-locks": ErrLockCapacity, "max-waiters": ErrLockCapacity, "429": ErrLockCapacity,
+	"401": ErrLockDenied, "403": ErrLockDenied, "502": ErrLockUnavailable, "504": ErrLockUnavailable,
+}
+
+func kindOf(status int, code string) error {
+	if kind := kinds[code]; kind != nil {
+		return kind
+	} else if kind := kinds[fmt.Sprint(status)]; kind != nil {
+		return kind
+	} else if status/100 == 4 {
+		return ErrLockRequest
+	}
+	return ErrLockServer
+}

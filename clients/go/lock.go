@@ -1,0 +1,224 @@
+package distlock
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// A timer stands still in suspend. A lock looks at the clock so often, to tell of its loss soon after it.
+const tick = 500 * time.Millisecond
+
+// Lock is a lock that was granted. All methods may be called by many goroutines.
+type Lock struct {
+	Name string
+	// ID names this grant, as "lock-18a3f217b3c4d87f". It is public.
+	ID string
+	// ClientID is the name under which the server's status shows the holder.
+	ClientID string
+	// FencingToken has 16 hex digits and is greater than that of each earlier grant: give it to the storage that the lock
+	// protects, so that it can refuse writers of the past. Fence is the same as a number.
+	FencingToken string
+	Fence        uint64
+
+	hold *hold
+}
+
+// Context ends when the lock is lost or released. Under Do it also ends with the context of Do.
+func (l *Lock) Context() context.Context { return l.hold.ctx }
+
+// Remaining is how long the lock is held for sure if no renewal succeeds any more. It is 0 if it is not held.
+func (l *Lock) Remaining() time.Duration {
+	remaining, _ := l.hold.lease.state(now())
+	return remaining
+}
+
+// Err is nil while the lock is held, ErrLockLost if it was lost, and ErrLockNotHeld if it was released. It reads the
+// clock, so it is right even just after the machine woke up.
+func (l *Lock) Err() error { return l.hold.stateOr(nil) }
+
+// Renew makes the lease end timeout from now, earlier or later than it would have; later renewals of AutoRenew do the
+// same. After an error that is not ErrLockLost, the lock is still held for what Remaining says.
+func (l *Lock) Renew(timeout time.Duration) error {
+	if err := checkTimeout(timeout); err != nil {
+		return err
+	}
+	return l.hold.renew(context.Background(), timeout)
+}
+
+// Release gives the lock back. The error is nil if the server confirmed that. It is ErrLockLost if the lock was lost
+// before. After another one the lock ends with its lease. A second call sends nothing and returns the same.
+func (l *Lock) Release() error { return l.hold.release() }
+
+// hold is the hidden part of a lock, with its secrets: a print or JSON of a Lock shows an address of it at most.
+type hold struct {
+	core                  *core
+	name, address, lockID string
+	body                  releaseBody
+	lease                 lease
+	timer                 *time.Timer
+	ctx                   context.Context
+	cancel                context.CancelFunc
+	once                  sync.Once
+	released              error
+
+	renewals  sync.Mutex // One at a time, or their order at the server would not be known.
+	timeout   time.Duration
+	hasFailed bool
+}
+
+// releaseBody names the attempt only if the acquire was sent twice: one of them may come after the release.
+type releaseBody struct {
+	RenewalToken string `json:"renewalToken,omitempty"`
+	ClientID     string `json:"clientId,omitempty"`
+	RequestID    string `json:"requestId,omitempty"`
+}
+
+type renewBody struct {
+	RenewalToken string  `json:"renewalToken"`
+	Timeout      float64 `json:"timeout"`
+}
+
+// watch begins to look after the lease. It is false if the client was closed meanwhile.
+func (h *hold) watch() bool {
+	h.core.mu.Lock()
+	h.timer = time.AfterFunc(never, h.look)
+	isClosed := h.core.isClosed
+	if !isClosed {
+		h.core.holds[h] = true
+	}
+	h.core.mu.Unlock()
+	h.look()
+	return !isClosed
+}
+
+// look does what is due for the lease, and comes again.
+func (h *hold) look() {
+	mustRenew, due := h.lease.next(now())
+	if mustRenew {
+		go h.renew(context.Background(), 0)
+	}
+	if due == never {
+		h.forget()
+		return
+	}
+	h.timer.Reset(shorter(due-now(), tick))
+}
+
+func (h *hold) forget() {
+	h.timer.Stop()
+	h.core.mu.Lock()
+	defer h.core.mu.Unlock()
+	delete(h.core.holds, h)
+}
+
+// renew asks for a new lease, within the time that the old one allows for that and until ctx ends. A timeout of 0 is the
+// one of the last time.
+func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
+	h.renewals.Lock()
+	defer h.renewals.Unlock()
+	if timeout == 0 {
+		timeout = h.timeout
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	patience := h.lease.ask(timeout, now(), stop)
+	if patience == 0 {
+		return h.stateOr(nil)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var answer lockAnswer
+	sent, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/renew", patience: patience,
+		body: renewBody{h.body.RenewalToken, seconds(timeout)}, secrets: h.secrets(), isFresh: h.hasFailed}, &answer)
+	if err == nil && (answer.LockID != h.lockID || answer.TTL <= 0) {
+		err = nonsense("it is no renewal of this lock")
+	}
+	h.hasFailed = err != nil
+	switch {
+	case err == nil:
+		h.timeout = timeout
+		h.lease.answered(sent, timeout, shorter(duration(answer.TTL), timeout), now(), isUncertain)
+	case err.Kind == ErrLockNotHeld:
+		h.lease.gone()
+	default:
+		h.lease.answered(sent, timeout, 0, now(), isUncertain)
+	}
+	if h.timer != nil {
+		h.look()
+	}
+	if err != nil {
+		return h.stateOr(err)
+	}
+	return h.stateOr(nil)
+}
+
+func (h *hold) release() error {
+	h.once.Do(func() {
+		isHeld := h.lease.release(now())
+		h.forget()
+		h.cancel()
+		if isHeld {
+			h.released = h.confirm()
+			return
+		}
+		h.released = h.stateOr(nil)
+		// The server may have the lock for the rest of the lease.
+		h.core.endInBackground(h.address, h.body)
+	})
+	return h.released
+}
+
+// confirm sends the release and waits for the answer.
+func (h *hold) confirm() error {
+	// A renewal that was on its way has been stopped; none follows.
+	h.renewals.Lock()
+	defer h.renewals.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), answerPatience)
+	defer cancel()
+	var answer lockAnswer
+	_, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/release", body: h.body,
+		secrets: h.secrets(), patience: answerPatience / 2}, &answer)
+	if err == nil && (answer.Released == nil || !*answer.Released) {
+		err = nonsense("it does not say that the lock was released")
+	}
+	isGone := err != nil && err.Kind == ErrLockNotHeld
+	h.lease.end(isGone && !isUncertain)
+	switch {
+	case err == nil || isGone && isUncertain:
+		return nil
+	case isGone:
+		return h.stateOr(nil)
+	}
+	return err
+}
+
+func (h *hold) secrets() []string { return []string{h.body.RenewalToken, h.body.RequestID} }
+
+// endInBackground sends a release that nobody waits for.
+func (core *core) endInBackground(address string, body releaseBody) {
+	core.inBackground(func() {
+		var pace pace
+		for try := 1; try <= 3; try++ {
+			err := core.once(context.Background(), request{method: "POST", url: address + "/release", body: body,
+				isFresh: try > 1, patience: time.Second}, &lockAnswer{})
+			if err == nil || !err.isRepeatable {
+				return
+			}
+			sleep(context.Background(), pace.next())
+		}
+	})
+}
+
+// stateOr is the error of a lock that is not held, or err.
+func (h *hold) stateOr(err error) error {
+	remaining, isLost := h.lease.state(now())
+	switch {
+	case remaining > 0:
+		return err
+	case isLost:
+		return &LockError{Kind: ErrLockLost, Detail: strconv.Quote(h.name)}
+	}
+	return &LockError{Kind: ErrLockNotHeld, Detail: strconv.Quote(h.name) + " was released"}
+}
