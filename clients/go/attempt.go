@@ -50,9 +50,11 @@ func (c *DistributedLockClient) AcquireContext(ctx context.Context, name string,
 
 // TryAcquire is Acquire without a wait. If others hold the lock, ok is false and err is nil.
 func (c *DistributedLockClient) TryAcquire(name string, timeout time.Duration, options ...Options) (lock *Lock, ok bool, err error) {
-	o := append(options, Options{})[0]
-	o.WaitTimeout = 0
-	lock, err = c.Acquire(name, timeout, o)
+	once := append([]Options{}, options...)
+	for i := range once {
+		once[i].WaitTimeout = 0
+	}
+	lock, err = c.Acquire(name, timeout, once...)
 	if errors.Is(err, ErrLockTimeout) {
 		return nil, false, nil
 	}
@@ -110,7 +112,11 @@ func (c *DistributedLockClient) acquire(ctx, parent context.Context, name string
 	if err != nil {
 		return nil, err
 	}
-	a := &attempt{Options: append(options, Options{})[0], core: c.core, name: name, address: address, timeout: timeout}
+	o, isClear := first(options)
+	if !isClear {
+		return nil, wrong("more than one Options")
+	}
+	a := &attempt{Options: o, core: c.core, name: name, address: address, timeout: timeout}
 	if err := a.check(); err != nil {
 		return nil, err
 	}
@@ -167,7 +173,7 @@ func checkTimeout(timeout time.Duration) *LockError {
 // run polls until the lock is granted, the wait is over or ctx ends.
 func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 	a.draw()
-	end, most := later(now(), a.WaitTimeout), pollMax
+	end, most := later(now(), a.WaitTimeout), a.core.pollMax
 	var pace pace
 	var isFresh bool
 	for {
@@ -193,7 +199,7 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 			if err.isUncertain {
 				last = later(end, answerPatience)
 				if took >= time.Second {
-					most = clamp(took*4/5, pollMin, pollMax)
+					most = clamp(took*4/5, pollMin, a.core.pollMax)
 				}
 			}
 			if !err.isRepeatable || now() >= last {
@@ -238,10 +244,11 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 		return nil, nonsense("it is a grant that lacks a part")
 	}
 	h := &hold{core: a.core, name: a.name, address: a.address, lockID: answer.LockID, timeout: a.timeout}
-	h.body.RenewalToken = answer.RenewalToken
+	body := releaseBody{RenewalToken: answer.RenewalToken}
 	if a.sends > 1 {
-		h.body.ClientID, h.body.RequestID = a.clientID, a.requestID
+		body.ClientID, body.RequestID = a.clientID, a.requestID
 	}
+	h.body = func() releaseBody { return body }
 	h.ctx, h.cancel = context.WithCancel(parent)
 	h.lease.tell, h.lease.isAutoRenewed, h.lease.renewEnd = h.cancel, a.AutoRenew, later(now(), a.MaxHold)
 	h.lease.begin(sent, duration(answer.WaitTime), shorter(duration(answer.TTL), a.timeout), now())
@@ -257,7 +264,7 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 	}
 	h.lease.release(now())
 	h.cancel()
-	a.core.endInBackground(a.address, h.body)
+	a.core.endInBackground(a.address, body)
 	a.draw()
 	return nil, nil
 }

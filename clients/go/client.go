@@ -46,12 +46,13 @@ type ClientOptions struct {
 	Shard func(name string, servers int) int
 }
 
-// core is what a client shares with its actors. It is behind a pointer, so no print of a client shows the token.
+// core is what a client shares with its actors.
 type core struct {
 	*wire
 	servers []string
 	shard   func(name string, servers int) int
 	prefix  string // of clientIds
+	pollMax time.Duration
 
 	mu       sync.Mutex
 	idle     *sync.Cond
@@ -65,11 +66,11 @@ type core struct {
 // NewDistributedLockClient makes a client of "http://host:port", or of several servers with commas between them, which
 // share the names among them. It connects only when it has to. A wrong argument is the error of each later call.
 func NewDistributedLockClient(servers string, options ...ClientOptions) *DistributedLockClient {
-	o := append(options, ClientOptions{})[0]
+	o, isClear := first(options)
 	host, _ := os.Hostname()
-	host = regexp.MustCompile("[^A-Za-z0-9._-]|.{64}$").ReplaceAllString(host, "_")
+	host = reserved.ReplaceAllString(host, "_")
 	prefix := fmt.Sprintf("%.64s-%d-%s", host, os.Getpid(), hex.EncodeToString(random(4)))
-	core := &core{shard: o.Shard, prefix: prefix, waits: map[*attempt]func(){}, holds: map[*hold]bool{}}
+	core := &core{shard: o.Shard, prefix: prefix, pollMax: pollMax, waits: map[*attempt]func(){}, holds: map[*hold]bool{}}
 	core.idle = sync.NewCond(&core.mu)
 	client := &DistributedLockClient{core: core}
 	if o.Shard == nil {
@@ -86,6 +87,9 @@ func NewDistributedLockClient(servers string, options ...ClientOptions) *Distrib
 			break
 		}
 		core.servers = append(core.servers, strings.TrimRight(address.String(), "/"))
+	}
+	if !isClear {
+		client.err = wrong("more than one ClientOptions")
 	}
 	if strings.IndexFunc(o.Token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
 		client.err = wrong("Token: want ASCII without blanks and control characters")
@@ -165,6 +169,9 @@ func (core *core) rest() {
 	core.idle.Broadcast()
 }
 
+// reserved is what a URL writes with % signs (RFC 3986, 2.3), but for the colon.
+var reserved = regexp.MustCompile("[^A-Za-z0-9._~:-]")
+
 // address is the URL of a name at its server.
 func (c *DistributedLockClient) address(name string) (string, *LockError) {
 	if c.err != nil {
@@ -180,8 +187,8 @@ func (c *DistributedLockClient) address(name string) (string, *LockError) {
 	if shard < 0 || shard >= len(c.core.servers) {
 		return "", wrong("Shard: %d is none of the servers 0 to %d", shard, len(c.core.servers)-1)
 	}
-	path := regexp.MustCompile("[^A-Za-z0-9._~:-]").ReplaceAllStringFunc(name, func(char string) string {
-		return strings.ReplaceAll(fmt.Sprintf("% X", "x"+char)[2:], " ", "%")
+	path := reserved.ReplaceAllStringFunc(name, func(char string) string {
+		return "%" + strings.ReplaceAll(fmt.Sprintf("% X", char), " ", "%")
 	})
 	return c.core.servers[shard] + "/locks/" + path, nil
 }
@@ -199,4 +206,9 @@ func random(size int) []byte {
 	return bytes
 }
 
-var _ = time.Second
+func first[T any](options []T) (o T, isClear bool) {
+	if len(options) > 0 {
+		o = options[0]
+	}
+	return o, len(options) <= 1
+}

@@ -14,10 +14,8 @@ const (
 	ended
 )
 
-const (
-	// How long an unanswered renewal may still be on its way to the server.
-	doubtMax = time.Minute
-)
+// How long an unanswered renewal may still be on its way to the server.
+const doubtMax = time.Minute
 
 // lease is what a client knows of one lock that it was granted. It has no clock and no connection: each moment is an
 // argument, so tests play them. Its invariants: the deadline is never after the end of the lease at the server, and a

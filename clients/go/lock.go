@@ -51,12 +51,13 @@ func (l *Lock) Renew(timeout time.Duration) error {
 // before. After another one the lock ends with its lease. A second call sends nothing and returns the same.
 func (l *Lock) Release() error { return l.hold.release() }
 
-// hold is the hidden part of a lock, with its secrets: a print or JSON of a Lock shows an address of it at most.
+// hold is the hidden part of a lock.
 type hold struct {
 	core                  *core
 	name, address, lockID string
-	body                  releaseBody
+	body                  func() releaseBody // A function, since no print calls it.
 	lease                 lease
+	looks                 sync.Mutex
 	timer                 *time.Timer
 	ctx                   context.Context
 	cancel                context.CancelFunc
@@ -95,6 +96,8 @@ func (h *hold) watch() bool {
 
 // look does what is due for the lease, and comes again.
 func (h *hold) look() {
+	h.looks.Lock()
+	defer h.looks.Unlock()
 	mustRenew, due := h.lease.next(now())
 	if mustRenew {
 		go h.renew(context.Background(), 0)
@@ -127,11 +130,14 @@ func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
 	if patience == 0 {
 		return h.stateOr(nil)
 	}
+	if h.timer != nil {
+		h.look() // The deadline may be earlier now.
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var answer lockAnswer
 	sent, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/renew", patience: patience,
-		body: renewBody{h.body.RenewalToken, seconds(timeout)}, secrets: h.secrets(), isFresh: h.hasFailed}, &answer)
+		body: renewBody{h.body().RenewalToken, seconds(timeout)}, secrets: h.secrets(), isFresh: h.hasFailed, pauseMax: clamp(timeout/15, 50*time.Millisecond, never)}, &answer)
 	if err == nil && (answer.LockID != h.lockID || answer.TTL <= 0) {
 		err = nonsense("it is no renewal of this lock")
 	}
@@ -165,7 +171,7 @@ func (h *hold) release() error {
 		}
 		h.released = h.stateOr(nil)
 		// The server may have the lock for the rest of the lease.
-		h.core.endInBackground(h.address, h.body)
+		h.core.endInBackground(h.address, h.body())
 	})
 	return h.released
 }
@@ -178,7 +184,7 @@ func (h *hold) confirm() error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerPatience)
 	defer cancel()
 	var answer lockAnswer
-	_, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/release", body: h.body,
+	_, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/release", body: h.body(),
 		secrets: h.secrets(), patience: answerPatience / 2}, &answer)
 	if err == nil && (answer.Released == nil || !*answer.Released) {
 		err = nonsense("it does not say that the lock was released")
@@ -194,7 +200,7 @@ func (h *hold) confirm() error {
 	return err
 }
 
-func (h *hold) secrets() []string { return []string{h.body.RenewalToken, h.body.RequestID} }
+func (h *hold) secrets() []string { return []string{h.body().RenewalToken, h.body().RequestID} }
 
 // endInBackground sends a release that nobody waits for.
 func (core *core) endInBackground(address string, body releaseBody) {

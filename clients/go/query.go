@@ -75,7 +75,7 @@ func (c *DistributedLockClient) ForceRelease(ctx context.Context, name string, o
 // Locks lists what is held on all servers under names that begin with prefix, page by page. It is no snapshot.
 func (c *DistributedLockClient) Locks(ctx context.Context, prefix string) (all []Status, err error) {
 	err = c.queryAll(func(server string) *LockError {
-		for query := (url.Values{"limit": {"1000"}, "prefix": {prefix}}); ; {
+		for query := (url.Values{"limit": {"100"}, "prefix": {prefix}}); ; {
 			var page struct {
 				Locks []Status
 				Next  string

@@ -23,7 +23,7 @@ const (
 
 // wire sends requests. It knows what an answer means for a repeat, but nothing of locks.
 type wire struct {
-	token string
+	token func() string // A function, since no print calls it.
 	// Requests share connections, but a repeat has one of its own: what ended the last one may have ended all.
 	pooled, fresh *http.Transport
 }
@@ -34,6 +34,7 @@ type request struct {
 	body        interface{}
 	secrets     []string // No error shows these.
 	isFresh     bool
+	pauseMax    time.Duration // the longest pause between repeats, 0 for 2 s
 	patience    time.Duration // how long one sending waits for its answer
 }
 
@@ -55,13 +56,13 @@ func newWire(token string, config *tls.Config) *wire {
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	fresh := pooled.Clone()
 	fresh.DisableKeepAlives = true
-	return &wire{token, pooled, fresh}
+	return &wire{func() string { return token }, pooled, fresh}
 }
 
 // repeat sends a request until an answer says more than that there is none, or until ctx ends. It says when the last one
 // was sent, and whether any of them may have been carried out without an answer.
 func (w *wire) repeat(ctx context.Context, r request, into interface{}) (sent time.Duration, isUncertain bool, err *LockError) {
-	for pace := (pace{}); ; r.isFresh = true {
+	for pace := (pace{limit: r.pauseMax}); ; r.isFresh = true {
 		sent = now()
 		err = w.once(ctx, r, into)
 		isUncertain = isUncertain || err != nil && err.isUncertain
@@ -84,8 +85,8 @@ func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError
 		return wrong("the address of the server: want http://host:port")
 	}
 	message.Header.Set("Content-Type", "application/json")
-	if w.token != "" {
-		message.Header.Set("Authorization", "Bearer "+w.token)
+	if token := w.token(); token != "" {
+		message.Header.Set("Authorization", "Bearer "+token)
 	}
 	transport := w.pooled
 	if r.isFresh {
@@ -101,7 +102,7 @@ func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError
 		return unanswered(message, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return refusal(response, data, append(r.secrets, w.token))
+		return refusal(response, data, append(r.secrets, w.token()))
 	}
 	if json.Unmarshal(data, into) != nil {
 		return nonsense("it is not the JSON that was expected")
@@ -152,11 +153,14 @@ func refusal(response *http.Response, data []byte, secrets []string) *LockError 
 }
 
 // pace says when to repeat: at once, then after 50 ms, then after ever longer, up to 2 s.
-type pace struct{ most time.Duration }
+type pace struct{ most, limit time.Duration }
 
 func (p *pace) next() time.Duration {
 	pause := p.most
 	p.most = clamp(2*p.most, 50*time.Millisecond, 2*time.Second)
+	if p.limit > 0 {
+		p.most = shorter(p.most, p.limit)
+	}
 	return pause - pause/4*time.Duration(random(1)[0])/256
 }
 
