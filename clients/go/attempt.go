@@ -174,7 +174,7 @@ func checkTimeout(timeout time.Duration) *LockError {
 func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 	a.draw()
 	end, most := later(now(), a.WaitTimeout), a.core.pollMax
-	var pace pace
+	var again pace
 	var isFresh bool
 	for {
 		sent := now()
@@ -186,7 +186,7 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 			if lock != nil || err != nil {
 				return lock, err
 			}
-			isLast, answer.Reason = now() >= end, "late"
+			answer.Reason = "late"
 		}
 		isFresh = err != nil
 		var pause time.Duration
@@ -205,12 +205,14 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 			if !err.isRepeatable || now() >= last {
 				return nil, err
 			}
-			pause = shorter(pace.next(), last-now())
-		case isLast:
+			pause = shorter(again.next(), last-now())
+		case now() >= end:
 			return nil, &LockError{Kind: ErrLockTimeout, Reason: answer.Reason,
 				Detail: fmt.Sprintf("%q after %v: %s", a.name, a.WaitTimeout, answer.Reason)}
 		case took < poll/2:
-			pause = pace.next() // An early no is not meant for a poll that goes on.
+			pause = again.next() // An early no is one to a delayed repeat.
+		default:
+			again = pace{}
 		}
 		sleep(ctx, pause)
 	}

@@ -17,6 +17,8 @@ const (
 // How long an unanswered renewal may still be on its way to the server.
 const doubtMax = time.Minute
 
+const gone = time.Duration(-1)
+
 // lease is what a client knows of one lock that it was granted. It has no clock and no connection: each moment is an
 // argument, so tests play them. Its invariants: the deadline is never after the end of the lease at the server, and a
 // lease that was lost once stays so.
@@ -86,8 +88,8 @@ func (l *lease) ask(timeout, now time.Duration, stop func()) (patience time.Dura
 	return patience
 }
 
-// answered notes how a renewal fared that was sent at `sent`: ttl is 0 if it failed. After the deadline that changes
-// nothing. isUncertain: at least one sending of it had no answer.
+// answered notes how a renewal fared that was sent at `sent`: ttl is 0 if it failed, gone if the server knows nothing of
+// the lock. After the deadline that changes nothing. isUncertain: at least one sending of it had no answer.
 func (l *lease) answered(sent, asked, ttl, now time.Duration, isUncertain bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,22 +100,14 @@ func (l *lease) answered(sent, asked, ttl, now time.Duration, isUncertain bool) 
 	if isUncertain {
 		l.doubt, l.doubtEnd = shorter(l.doubt, asked), now+doubtMax
 	}
-	if !l.isHeld(now) {
-		return
-	}
-	if ttl > 0 {
-		l.move(sent, shorter(ttl, l.doubt))
-	} else if l.isAutoRenewed {
-		l.renewAt = now + clamp(asked/15, 50*time.Millisecond, never)
-	}
-}
-
-// gone notes that the server knows nothing of the lock.
-func (l *lease) gone() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.phase == held {
+	switch {
+	case !l.isHeld(now):
+	case ttl == gone:
 		l.lose()
+	case ttl > 0:
+		l.move(sent, shorter(ttl, l.doubt))
+	case l.isAutoRenewed:
+		l.renewAt = now + clamp(asked/15, 50*time.Millisecond, never)
 	}
 }
 

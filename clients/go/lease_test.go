@@ -86,7 +86,7 @@ func TestReleaseStopsTheRenewal(t *testing.T) {
 		t.Fatal(stopped, l.phase)
 	}
 	l.answered(time.Second, 3*time.Second, 3*time.Second, 1200*ms, false)
-	l.gone()
+	l.answered(time.Second, 3*time.Second, gone, 1200*ms, false)
 	if renew, due := l.next(2 * time.Second); renew || due != never || l.ask(time.Second, 2*time.Second, nil) != 0 {
 		t.Fatal("nothing follows a release")
 	}

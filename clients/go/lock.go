@@ -137,27 +137,23 @@ func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
 	defer cancel()
 	var answer lockAnswer
 	sent, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/renew", patience: patience,
-		body: renewBody{h.body().RenewalToken, seconds(timeout)}, secrets: h.secrets(), isFresh: h.hasFailed, pauseMax: clamp(timeout/15, 50*time.Millisecond, never)}, &answer)
+		body: renewBody{h.body().RenewalToken, seconds(timeout)}, secrets: h.secrets(), isFresh: h.hasFailed,
+		pauseMax: clamp(timeout/15, 50*time.Millisecond, never)}, &answer)
 	if err == nil && (answer.LockID != h.lockID || answer.TTL <= 0) {
 		err = nonsense("it is no renewal of this lock")
 	}
 	h.hasFailed = err != nil
-	switch {
-	case err == nil:
-		h.timeout = timeout
-		h.lease.answered(sent, timeout, shorter(duration(answer.TTL), timeout), now(), isUncertain)
-	case err.Kind == ErrLockNotHeld:
-		h.lease.gone()
-	default:
-		h.lease.answered(sent, timeout, 0, now(), isUncertain)
+	ttl := time.Duration(0)
+	if err == nil {
+		h.timeout, ttl = timeout, shorter(duration(answer.TTL), timeout)
+	} else if err.Kind == ErrLockNotHeld {
+		ttl = gone
 	}
+	h.lease.answered(sent, timeout, ttl, now(), isUncertain)
 	if h.timer != nil {
 		h.look()
 	}
-	if err != nil {
-		return h.stateOr(err)
-	}
-	return h.stateOr(nil)
+	return h.stateOr(orNil(err))
 }
 
 func (h *hold) release() error {

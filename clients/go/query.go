@@ -80,7 +80,9 @@ func (c *DistributedLockClient) Locks(ctx context.Context, prefix string) (all [
 				Locks []Status
 				Next  string
 			}
-			err := c.query(ctx, "GET", server+"/locks?"+query.Encode(), &page, func() bool { return page.Locks != nil })
+			err := c.query(ctx, "GET", server+"/locks?"+query.Encode(), &page, func() bool {
+				return page.Locks != nil && (page.Next == "" || page.Next != query.Get("after"))
+			})
 			all = append(all, page.Locks...)
 			if err != nil || page.Next == "" {
 				return err

@@ -38,22 +38,11 @@ type request struct {
 	patience    time.Duration // how long one sending waits for its answer
 }
 
-// noConnection is an error before anything was sent.
-type noConnection struct{ error }
-
 func newWire(token string, config *tls.Config) *wire {
-	dialer := &net.Dialer{Timeout: connectPatience}
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		connection, err := dialer.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, noConnection{err}
-		}
-		return connection, nil
-	}
 	// Without Proxy, the proxies of the environment are ignored. With an empty TLSNextProto, there is no HTTP/2.
-	pooled := &http.Transport{DialContext: dial, TLSClientConfig: config, TLSHandshakeTimeout: connectPatience,
-		MaxIdleConnsPerHost: 256, IdleConnTimeout: 60 * time.Second, DisableCompression: true,
-		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
+	pooled := &http.Transport{DialContext: (&net.Dialer{Timeout: connectPatience}).DialContext, TLSClientConfig: config,
+		TLSHandshakeTimeout: connectPatience, MaxIdleConnsPerHost: 256, IdleConnTimeout: 60 * time.Second,
+		DisableCompression: true, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	fresh := pooled.Clone()
 	fresh.DisableKeepAlives = true
 	return &wire{func() string { return token }, pooled, fresh}
@@ -116,12 +105,10 @@ func unanswered(message *http.Request, err error) *LockError {
 		detail = "%s gave no answer in time"
 	}
 	result := &LockError{Kind: ErrLockUnavailable, cause: err, isRepeatable: true, isUncertain: true}
-	var stranger x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var noTLS tls.RecordHeaderError
-	isRefused := errors.As(err, new(noConnection))
-	isTLS := errors.As(err, &stranger) || errors.As(err, &host) || errors.As(err, &invalid) || errors.As(err, &noTLS)
+	var network *net.OpError
+	isRefused := errors.As(err, &network) && network.Op == "dial"
+	isTLS := errors.As(err, new(x509.UnknownAuthorityError)) || errors.As(err, new(x509.HostnameError)) ||
+		errors.As(err, new(x509.CertificateInvalidError)) || errors.As(err, new(tls.RecordHeaderError))
 	if isRefused || isTLS {
 		detail = "no connection to %s: " + err.Error()
 		result.isRepeatable, result.isUncertain = isRefused, false
