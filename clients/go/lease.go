@@ -17,6 +17,7 @@ const (
 // How long an unanswered renewal may still be on its way to the server.
 const doubtMax = time.Minute
 
+// gone is the lease of a lock that the server does not know.
 const gone = time.Duration(-1)
 
 // lease is what a client knows of one lock that it was granted. It has no clock and no connection: each moment is an

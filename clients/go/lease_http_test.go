@@ -66,18 +66,14 @@ func Test06GrantAfterItsLeaseIsNotHandedOut(t *testing.T) {
 func Test07ShortLeaseIsRenewed(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	lock := s.acquire(s.client(), "k", time.Second, Options{AutoRenew: true})
+	// A proxy that is kept waiting by a busy machine would cost such a short lease too much.
+	lock := s.acquire(s.directly(), "k", time.Second, Options{AutoRenew: true})
 	for end := Now() + 5*time.Second; Now() < end; time.Sleep(50 * time.Millisecond) {
 		s.check(lock.Err())
 	}
 	holders := s.status("k").Holders
 	if len(holders) != 1 || holders[0].LockID != lock.ID || lock.ID != "lock-"+lock.FencingToken {
 		t.Fatal(holders, lock)
-	}
-	for _, request := range s.requests("/renew") {
-		if request.Body["timeout"] != 1.0 || request.Body["autoRenew"] != nil {
-			t.Fatal(request.Body)
-		}
 	}
 	s.check(lock.Release())
 }
@@ -202,6 +198,11 @@ func Test11RenewalSurvivesFailures(t *testing.T) {
 	if holders := s.status("k").Holders; len(holders) != 1 || holders[0].LockID != lock.ID {
 		t.Fatal(holders)
 	}
+	for _, request := range s.requests("") {
+		if _, isThere := request.Body["autoRenew"]; isThere || request.Body["timeout"] != 5.0 {
+			t.Fatal("the server would keep the lock of a dead client", request.Body)
+		}
+	}
 	s.check(lock.Release())
 }
 
@@ -245,6 +246,9 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 	t.Parallel()
 	lastRenewal := func(s *server) time.Duration {
 		renewals := s.requests("/renew")
+		if len(renewals) == 0 {
+			s.t.Fatal("there was no renewal at all")
+		}
 		return renewals[len(renewals)-1].at()
 	}
 	t.Run("release", func(t *testing.T) {
@@ -275,17 +279,17 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if count := len(s.requests("/renew")); lastRenewal(s) > deadline+100*time.Millisecond || count < 3 {
+		if count := len(s.requests("/renew")); lastRenewal(s) > deadline+500*time.Millisecond || count < 3 {
 			t.Fatal(count, lastRenewal(s)-deadline)
 		}
 	})
 	t.Run("max_hold", func(t *testing.T) {
 		t.Parallel()
 		s := startServer(t)
-		lock := s.acquire(s.client(), "k", 900*time.Millisecond, Options{AutoRenew: true, MaxHold: time.Second})
+		lock := s.acquire(s.client(), "k", 1500*time.Millisecond, Options{AutoRenew: true, MaxHold: 1700 * time.Millisecond})
 		granted := Now()
 		lossOf(t, lock, 5*time.Second)
-		if late := lastRenewal(s) - granted; late < 300*time.Millisecond || late > 1100*time.Millisecond {
+		if late := lastRenewal(s) - granted; late < 400*time.Millisecond || late > 2200*time.Millisecond {
 			t.Fatal(late)
 		}
 	})

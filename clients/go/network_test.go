@@ -183,6 +183,7 @@ func Test24BrokenAnswersAreErrors(t *testing.T) {
 		{say("200 OK", "<html>Welcome</html>"), ErrLockServer},
 		{say("200 OK", ""), ErrLockServer},
 		{say("200 OK", "{}"), ErrLockServer},
+		{say("200 OK", `{"lockName":"k","clientId":"a"}`), ErrLockServer},
 		{say("200 OK", "[]"), ErrLockServer},
 		{say("200 OK", "null"), ErrLockServer},
 		{say("200 OK", grant), ErrLockServer},
@@ -239,6 +240,28 @@ func Test25ClosedIdleConnectionIsNoError(t *testing.T) {
 	}
 	if stats := s.stats(); stats.TotalAcquired != 40 || stats.ActiveLocks != 0 {
 		t.Fatal(stats)
+	}
+	// If one connection is cut, others that are open may be dead, too: the repeat has a new one.
+	s.order(object{"do": "hold", "seconds": 0.3, "match": "/acquire", "times": 3})
+	var all sync.WaitGroup
+	for i := 0; i < 3; i++ {
+		all.Add(1)
+		go func(i int) {
+			defer all.Done()
+			if _, err := client.Acquire(fmt.Sprint(i), 30*time.Second); err != nil {
+				t.Error(err)
+			}
+		}(i)
+	}
+	all.Wait()
+	before := s.requests("")
+	s.order(object{"do": "cut", "at": 0, "match": "/cut/acquire"})
+	s.acquire(client, "cut", 30*time.Second)
+	repeat := s.requests("/cut/acquire")[1]
+	for _, request := range before {
+		if request.Connection == repeat.Connection {
+			t.Fatal("the repeat came over a connection from before")
+		}
 	}
 }
 

@@ -100,20 +100,20 @@ func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError
 }
 
 func unanswered(message *http.Request, err error) *LockError {
-	detail := "the connection to %s ended without a whole answer"
-	if message.Context().Err() != nil {
-		detail = "%s gave no answer in time"
-	}
 	result := &LockError{Kind: ErrLockUnavailable, cause: err, isRepeatable: true, isUncertain: true}
 	var network *net.OpError
 	isRefused := errors.As(err, &network) && network.Op == "dial"
 	isTLS := errors.As(err, new(x509.UnknownAuthorityError)) || errors.As(err, new(x509.HostnameError)) ||
 		errors.As(err, new(x509.CertificateInvalidError)) || errors.As(err, new(tls.RecordHeaderError))
-	if isRefused || isTLS {
-		detail = "no connection to %s: " + err.Error()
+	switch {
+	case isRefused || isTLS:
+		result.Detail = fmt.Sprintf("no connection to %s: %v", message.URL.Host, err)
 		result.isRepeatable, result.isUncertain = isRefused, false
+	case message.Context().Err() != nil:
+		result.Detail = message.URL.Host + " gave no answer in time"
+	default:
+		result.Detail = "the connection to " + message.URL.Host + " ended without a whole answer"
 	}
-	result.Detail = fmt.Sprintf(detail, message.URL.Host)
 	return result
 }
 
