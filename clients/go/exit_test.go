@@ -20,7 +20,7 @@ import (
 const exitTestURL = "DISTLOCK_EXIT_TEST_URL"
 
 func exitWithLock(url string) {
-	lock, err := NewDistributedLockClient(url).Acquire("k", time.Second, Options{AutoRenew: true})
+	lock, err := NewDistributedLockClient(url).Acquire("k", 3*time.Second, Options{AutoRenew: true})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -52,7 +52,7 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 		if count := len(s.requests("/release")); count != 0 {
 			t.Fatal(count)
 		}
-		eventually(t, 2*time.Second, "the lease ends", func() bool { return !s.status("k").Locked })
+		eventually(t, 5*time.Second, "the lease ends", func() bool { return !s.status("k").Locked })
 	})
 	// Go has no fork without exec. A program that is started has no connection of its parent, so none stays open by it.
 	t.Run("fork", func(t *testing.T) {

@@ -18,7 +18,7 @@ func Test05DeadlineCountsFromTheSend(t *testing.T) {
 	lock := s.acquire(s.client(), "k", 4*time.Second)
 	deadline := Now() + lock.Remaining()
 	sent := s.requests("/acquire")[0].at()
-	if early := sent + 3600*time.Millisecond - deadline; early < 0 || early > 300*time.Millisecond {
+	if early := sent + 3600*time.Millisecond - deadline; early < 0 || early > time.Second {
 		t.Fatal(early)
 	}
 	// The server's own end of the lease is later.
@@ -29,53 +29,87 @@ func Test05DeadlineCountsFromTheSend(t *testing.T) {
 
 func Test06GrantAfterItsLeaseIsNotHandedOut(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	late := object{"do": "delay", "seconds": 1.3, "match": "/acquire"}
-	s.order(late)
-	client := s.client()
-	_, ok, err := client.TryAcquire("try", time.Second)
-	if ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	s.order(late)
-	_, err = client.Acquire("try", time.Second)
-	var detail *LockError
-	if !errors.As(err, &detail) || detail.Reason != "late" {
-		t.Fatal(err)
-	}
-	s.order(late)
-	s.forgetRequests()
-	lock := s.acquire(client, "wait", time.Second, Options{WaitTimeout: 20 * time.Second})
-	if lock.Err() != nil || lock.Remaining() < 200*time.Millisecond {
-		t.Fatal(lock.Remaining())
-	}
-	asked := s.requests("/acquire")
-	if len(asked) != 2 || asked[0].Body["requestId"] == asked[1].Body["requestId"] {
-		t.Fatal(asked)
-	}
+	late := object{"do": "delay", "seconds": 2.3, "match": "/acquire"}
+	t.Run("try", func(t *testing.T) {
+		t.Parallel()
+		s := startServer(t)
+		s.order(late)
+		_, ok, err := s.client().TryAcquire("k", 2*time.Second)
+		if ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	})
+	t.Run("once", func(t *testing.T) {
+		t.Parallel()
+		s := startServer(t)
+		s.order(late)
+		_, err := s.client().Acquire("k", 2*time.Second)
+		var detail *LockError
+		if !errors.As(err, &detail) || detail.Reason != "late" {
+			t.Fatal(err)
+		}
+	})
+	t.Run("wait", func(t *testing.T) {
+		t.Parallel()
+		s := startServer(t)
+		s.order(late)
+		lock := s.acquire(s.client(), "k", 2*time.Second, Options{WaitTimeout: 20 * time.Second})
+		if lock.Err() != nil || lock.Remaining() < 300*time.Millisecond {
+			t.Fatal(lock.Remaining())
+		}
+		asked := s.requests("/acquire")
+		if len(asked) < 2 || asked[0].Body["requestId"] == asked[1].Body["requestId"] {
+			t.Fatal(asked)
+		}
+	})
 	// A grant that is old but not over is renewed first.
-	s.order(object{"do": "delay", "seconds": 1.8, "match": "/acquire"})
-	s.forgetRequests()
-	lock = s.acquire(client, "old", 3*time.Second)
-	renewals := s.requests("/renew")
-	if len(renewals) != 1 || Now()+lock.Remaining() < renewals[0].at()+2*time.Second {
-		t.Fatal(renewals, lock.Remaining())
-	}
+	t.Run("old", func(t *testing.T) {
+		t.Parallel()
+		s := startServer(t)
+		s.order(object{"do": "delay", "seconds": 3.5, "match": "/acquire"})
+		lock := s.acquire(s.client(), "k", 6*time.Second)
+		renewals := s.requests("/renew")
+		if len(renewals) == 0 || Now()+lock.Remaining() < renewals[0].at()+4*time.Second {
+			t.Fatal(renewals, lock.Remaining())
+		}
+	})
 }
 
 func Test07ShortLeaseIsRenewed(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	// A proxy that is kept waiting by a busy machine would cost such a short lease too much.
-	lock := s.acquire(s.directly(), "k", time.Second, Options{AutoRenew: true})
-	for end := Now() + 5*time.Second; Now() < end; time.Sleep(50 * time.Millisecond) {
+	for try := 1; ; try++ {
+		// A proxy that is kept waiting by a busy machine would cost such a short lease too much.
+		lock := s.acquire(s.directly(), "k", time.Second, Options{AutoRenew: true})
+		longest := s.longestPause(5*time.Second, func() bool { return lock.Err() == nil })
+		if err := lock.Err(); err != nil && longest > 200*time.Millisecond && try < 5 {
+			t.Logf("the machine stood still for %v: %v", longest, err)
+			continue
+		}
 		s.check(lock.Err())
+		holders := s.status("k").Holders
+		if len(holders) != 1 || holders[0].LockID != lock.ID || lock.ID != "lock-"+lock.FencingToken {
+			t.Fatal(holders, lock)
+		}
+		s.check(lock.Release())
+		return
 	}
-	holders := s.status("k").Holders
-	if len(holders) != 1 || holders[0].LockID != lock.ID || lock.ID != "lock-"+lock.FencingToken {
-		t.Fatal(holders, lock)
+}
+
+// longestPause asks the server all the time, for as long as something is so, and returns its longest silence. If that is
+// long, the machine gave this program or the server no time.
+func (s *server) longestPause(most time.Duration, isSo func() bool) (longest time.Duration) {
+	client := s.directly()
+	for began := Now(); isSo() && Now()-began < most; {
+		before := Now()
+		_, err := client.Health(context.Background())
+		s.check(err)
+		time.Sleep(20 * time.Millisecond)
+		if pause := Now() - before; pause > longest {
+			longest = pause
+		}
 	}
-	s.check(lock.Release())
+	return longest
 }
 
 func Test08SilentServerLosesTheLockInTime(t *testing.T) {
@@ -97,7 +131,7 @@ func Test08SilentServerLosesTheLockInTime(t *testing.T) {
 				t.Fatal(lock.Err())
 			}
 			began := Now()
-			if err := lock.Release(); !errors.Is(err, ErrLockLost) || Now()-began > 200*time.Millisecond {
+			if err := lock.Release(); !errors.Is(err, ErrLockLost) || Now()-began > time.Second {
 				t.Fatal(err, Now()-began)
 			}
 			var answered logged
@@ -256,7 +290,7 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 		s := startServer(t)
 		// The release comes while a renewal is on its way.
 		s.order(object{"do": "delay", "seconds": 0.3, "match": "/renew", "times": nil})
-		lock := s.acquire(s.client(), "k", 1500*time.Millisecond, Options{AutoRenew: true})
+		lock := s.acquire(s.client(), "k", 3*time.Second, Options{AutoRenew: true})
 		eventually(t, 5*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
 		s.check(lock.Release())
 		time.Sleep(1500 * time.Millisecond)
@@ -272,7 +306,7 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 		s := startServer(t)
 		s.order(object{"do": "say", "match": "/renew", "times": nil,
 			"answer": "HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n"})
-		lock := s.acquire(s.client(), "k", 1500*time.Millisecond, Options{AutoRenew: true})
+		lock := s.acquire(s.client(), "k", 3*time.Second, Options{AutoRenew: true})
 		deadline := Now() + lock.Remaining()
 		lossOf(t, lock, 5*time.Second)
 		if err := lock.Renew(time.Second); !errors.Is(err, ErrLockLost) {
@@ -286,10 +320,10 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 	t.Run("max_hold", func(t *testing.T) {
 		t.Parallel()
 		s := startServer(t)
-		lock := s.acquire(s.client(), "k", 1500*time.Millisecond, Options{AutoRenew: true, MaxHold: 1700 * time.Millisecond})
+		lock := s.acquire(s.client(), "k", 3*time.Second, Options{AutoRenew: true, MaxHold: 1700 * time.Millisecond})
 		granted := Now()
 		lossOf(t, lock, 5*time.Second)
-		if late := lastRenewal(s) - granted; late < 400*time.Millisecond || late > 2200*time.Millisecond {
+		if late := lastRenewal(s) - granted; late < 700*time.Millisecond || late > 1900*time.Millisecond {
 			t.Fatal(late)
 		}
 	})

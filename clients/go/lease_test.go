@@ -224,6 +224,7 @@ func (w *world) play(t *testing.T, seed int) {
 }
 
 func TestThousandPlayedLossesAreTold(t *testing.T) {
+	t.Parallel()
 	renewals, failures, suspends := 0, 0, 0
 	for seed := 0; seed < 1000; seed++ {
 		random := rand.New(rand.NewSource(int64(seed)))

@@ -138,7 +138,7 @@ func (c *DistributedLockClient) queryName(ctx context.Context, method, name, pat
 func (c *DistributedLockClient) query(ctx context.Context, method, address string, into interface{}, isWhole func() bool) (err *LockError) {
 	patient, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
-	r := request{method: method, url: address, patience: answerPatience}
+	r := request{method: method, url: address, isTry: true, patience: answerPatience}
 	if method == "DELETE" {
 		err = c.core.once(patient, r, into)
 	} else {

@@ -34,6 +34,7 @@ type request struct {
 	body        interface{}
 	secrets     []string // No error shows these.
 	isFresh     bool
+	isTry       bool          // Without a server it fails at once.
 	pauseMax    time.Duration // the longest pause between repeats, 0 for 2 s
 	patience    time.Duration // how long one sending waits for its answer
 }
@@ -55,7 +56,7 @@ func (w *wire) repeat(ctx context.Context, r request, into interface{}) (sent ti
 		sent = now()
 		err = w.once(ctx, r, into)
 		isUncertain = isUncertain || err != nil && err.isUncertain
-		if err == nil || !err.isRepeatable || !sleep(ctx, pace.next()) {
+		if err == nil || !err.isRepeatable || r.isTry && !err.isUncertain || !sleep(ctx, pace.next()) {
 			return sent, isUncertain, err
 		}
 	}
