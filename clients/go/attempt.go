@@ -128,11 +128,12 @@ func (c *DistributedLockClient) acquire(ctx, parent context.Context, name string
 	if !c.core.begin(a, c.actor, cancel) {
 		return nil, wrong("the client is closed, make another one")
 	}
-	defer c.core.end(a)
+	defer c.core.finish(a)
 	lock, err := a.run(own, parent)
 	if err != nil && a.isOpen {
 		// This ends the attempt whether it waits or holds, and also if a request of it comes only later.
-		c.core.endInBackground(address, releaseBody{ClientID: a.clientID, RequestID: a.requestID})
+		body := releaseBody{ClientID: a.clientID, RequestID: a.requestID}
+		c.core.inBackground(func() { c.core.end(address, body) })
 	}
 	if err != nil && own.Err() != nil && ctx.Err() == nil {
 		err = wrong("the client was closed, make another one")
@@ -266,7 +267,12 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 	}
 	h.lease.release(now())
 	h.cancel()
-	a.core.endInBackground(a.address, body)
+	if ctx.Err() != nil {
+		a.core.inBackground(func() { a.core.end(a.address, body) })
+	} else {
+		// The next poll would wait for its own clientId, a deadlock for the server.
+		a.core.end(a.address, body)
+	}
 	a.draw()
 	return nil, nil
 }
@@ -296,7 +302,7 @@ func (core *core) begin(a *attempt, actor string, cancel func()) bool {
 	return true
 }
 
-func (core *core) end(a *attempt) {
+func (core *core) finish(a *attempt) {
 	core.mu.Lock()
 	defer core.mu.Unlock()
 	delete(core.waits, a)

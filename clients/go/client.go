@@ -33,6 +33,11 @@ type DistributedLockClient struct {
 	err   *LockError // a wrong argument of its making
 }
 
+// String is the addresses.
+func (c DistributedLockClient) String() string {
+	return "client of " + strings.Join(c.core.servers, ",")
+}
+
 // ClientOptions are what a client has besides its address.
 type ClientOptions struct {
 	// Token is that of the server's --auth-token, or --admin-token for ForceRelease.

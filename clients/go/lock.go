@@ -25,6 +25,9 @@ type Lock struct {
 	hold *hold
 }
 
+// String is the name and the ID; a print that looked into a lock would race with its renewals.
+func (l Lock) String() string { return l.Name + " (" + l.ID + ")" }
+
 // Context ends when the lock is lost or released. Under Do it also ends with the context of Do.
 func (l *Lock) Context() context.Context { return l.hold.ctx }
 
@@ -167,7 +170,7 @@ func (h *hold) release() error {
 		}
 		h.released = h.stateOr(nil)
 		// The server may have the lock for the rest of the lease.
-		h.core.endInBackground(h.address, h.body())
+		h.core.inBackground(func() { h.core.end(h.address, h.body()) })
 	})
 	return h.released
 }
@@ -198,19 +201,17 @@ func (h *hold) confirm() error {
 
 func (h *hold) secrets() []string { return []string{h.body().RenewalToken, h.body().RequestID} }
 
-// endInBackground sends a release that nobody waits for.
-func (core *core) endInBackground(address string, body releaseBody) {
-	core.inBackground(func() {
-		var pace pace
-		for try := 1; try <= 3; try++ {
-			err := core.once(context.Background(), request{method: "POST", url: address + "/release", body: body,
-				isFresh: try > 1, patience: time.Second}, &lockAnswer{})
-			if err == nil || !err.isRepeatable {
-				return
-			}
-			sleep(context.Background(), pace.next())
+// end sends a release of which nobody needs the answer, 3 tries of 1 s at most.
+func (core *core) end(address string, body releaseBody) {
+	var again pace
+	for try := 1; try <= 3; try++ {
+		err := core.once(context.Background(), request{method: "POST", url: address + "/release", body: body,
+			isFresh: try > 1, patience: time.Second}, &lockAnswer{})
+		if err == nil || !err.isRepeatable {
+			return
 		}
-	})
+		sleep(context.Background(), again.next())
+	}
 }
 
 // stateOr is the error of a lock that is not held, or err.
