@@ -79,14 +79,13 @@ func Test06GrantAfterItsLeaseIsNotHandedOut(t *testing.T) {
 	})
 }
 
+// This one is alone, since other tests would cost such a short lease too much; a proxy would, too.
 func Test07ShortLeaseIsRenewed(t *testing.T) {
-	t.Parallel()
 	s := startServer(t)
 	for try := 1; ; try++ {
-		// A proxy that is kept waiting by a busy machine would cost such a short lease too much.
 		lock := s.acquire(s.directly(), "k", time.Second, Options{AutoRenew: true, WaitTimeout: 20 * time.Second})
 		longest := s.longestPause(5*time.Second, func() bool { return lock.Err() == nil })
-		if err := lock.Err(); err != nil && longest > 200*time.Millisecond && try < 5 {
+		if err := lock.Err(); err != nil && longest > 200*time.Millisecond && try < 10 {
 			t.Logf("the machine stood still for %v: %v", longest, err)
 			continue
 		}
