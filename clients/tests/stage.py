@@ -115,11 +115,13 @@ class Proxy:
     def refuse(self, seconds):
         """Closes the listener and every connection, and opens the port again after so long."""
         self.close_listener()
+        holder = hold(self.port)
         with self.lock:
             for client in self.connections:
                 end(client)
         time.sleep(seconds)
         self.listener = socket.create_server((HOST, self.port))
+        holder.close()
         self.accept_in_background()
 
     def close_listener(self):
@@ -237,6 +239,14 @@ class Proxy:
                 end(client)
 
 
+def hold(port):
+    """Keeps a port while nobody listens: connections are refused, and no other program gets it by chance."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((HOST, port))
+    return holder
+
+
 def has_ended(client):
     """Whether the peer has hung up."""
     try:
@@ -273,6 +283,7 @@ class Server:
             self.options += ["--tls-cert", certificate + ".pem", "--tls-key", certificate + ".key"]
         self.port = self.http_port = 0
         self.process = None
+        self.holders = []
         self.start()
         self.proxy = None if certificate else Proxy(self.http_port)
 
@@ -296,6 +307,7 @@ class Server:
                 self.http_port = int(match[1])
             if match := re.search(r" dflockd listening addr=\S*:(\d+)", line):
                 self.port = int(match[1])
+                self.free_ports()
                 return
         raise RuntimeError(f"the server does not start: {log}")
 
@@ -308,17 +320,29 @@ class Server:
         self.process.send_signal(getattr(signal, "SIG" + name))
         if name == "KILL":
             self.process.wait()
+            self.hold_ports()
 
     def restart(self):
         self.process.kill()
         self.process.wait()
+        self.hold_ports()
         self.start()
+
+    def hold_ports(self):
+        if not self.holders:
+            self.holders = [hold(self.port), hold(self.http_port)]
+
+    def free_ports(self):
+        for holder in self.holders:
+            holder.close()
+        self.holders = []
 
     def close(self):
         if self.proxy:
             self.proxy.close()
         self.process.kill()
         self.process.wait()
+        self.free_ports()
 
 
 def read_all(file, lines):
