@@ -122,14 +122,15 @@ func Test08SilentServerLosesTheLockInTime(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			s := startServer(t)
-			lock := s.acquire(s.client(), "k", 2*time.Second, Options{AutoRenew: true})
+			// The margin of this lease is 1 s, so a busy machine may be that late.
+			lock := s.acquire(s.client(), "k", 10*time.Second, Options{AutoRenew: true})
 			eventually(t, 10*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
 			if how == "stop" {
 				s.signal("STOP")
 			} else {
 				s.order(object{"do": "swallow", "times": nil})
 			}
-			lost := lossOf(t, lock, 5*time.Second)
+			lost := lossOf(t, lock, 15*time.Second)
 			if !errors.Is(lock.Err(), ErrLockLost) {
 				t.Fatal(lock.Err())
 			}
@@ -143,7 +144,7 @@ func Test08SilentServerLosesTheLockInTime(t *testing.T) {
 					answered = request
 				}
 			}
-			if end := answered.at() + 2*time.Second; lost >= end {
+			if end := answered.at() + 10*time.Second; lost >= end {
 				t.Fatalf("lost %v after the lease ended", lost-end)
 			}
 		})
