@@ -208,9 +208,17 @@ func (s *server) check(err error) {
 	}
 }
 
+// acquire gets a lock that is free. On a busy machine a short lease may be over before its grant comes, so it waits.
 func (s *server) acquire(client *DistributedLockClient, name string, timeout time.Duration, options ...Options) *Lock {
 	s.t.Helper()
-	lock, err := client.Acquire(name, timeout, options...)
+	all := append([]Options{}, options...)
+	if len(all) == 0 {
+		all = []Options{{}}
+	}
+	if all[0].WaitTimeout == 0 {
+		all[0].WaitTimeout = 20 * time.Second
+	}
+	lock, err := client.Acquire(name, timeout, all...)
 	s.check(err)
 	return lock
 }
