@@ -335,7 +335,7 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 }
 
 func Test17FencesRise(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	client := s.client(ClientOptions{ClientID: "a"})
 	var last uint64
@@ -358,7 +358,7 @@ func Test17FencesRise(t *testing.T) {
 }
 
 func Test19MetadataAndNamesComeBack(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	client := s.client()
 	for _, name := range []string{"user:123", "a/b", "ü", "100%&?#+;=~", strings.Repeat("x", 256)} {

@@ -25,7 +25,7 @@ func quoted(text string) string {
 }
 
 func Test12AnswerCutAtEachByte(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	// How long an answer is says one that nobody cuts.
 	body := `{"clientId":"a-client-of-some-length-as-ours-have-it","timeout":0.1}`
@@ -171,7 +171,7 @@ func Test23NoServer(t *testing.T) {
 }
 
 func Test24BrokenAnswersAreErrors(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	client := s.client(ClientOptions{ClientID: "a"})
 	say := func(status, body string) string {
@@ -227,7 +227,7 @@ func Test24BrokenAnswersAreErrors(t *testing.T) {
 }
 
 func Test25ClosedIdleConnectionIsNoError(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	client := s.client()
 	for i := 0; i < 40; i++ {
@@ -269,7 +269,7 @@ func Test25ClosedIdleConnectionIsNoError(t *testing.T) {
 }
 
 func Test26StatusListStatsHealth(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	client := s.client()
 	for i := 0; i < 250; i++ {
@@ -310,7 +310,7 @@ func Test26StatusListStatsHealth(t *testing.T) {
 }
 
 func Test27ThreeShards(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	if crc32.ChecksumIEEE([]byte("my-key")) != 0xd6e33ac1 {
 		t.Fatal("this is another CRC-32")
 	}

@@ -71,7 +71,7 @@ func build(t *testing.T, blocks []string, url string) (programs []string) {
 }
 
 func Test01SnippetsOfTheReadmeRun(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)

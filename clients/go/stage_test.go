@@ -233,6 +233,15 @@ func eventually(t *testing.T, within time.Duration, claim string, isSo func() bo
 	}
 }
 
+var heavyTests = make(chan struct{}, 2)
+
+// heavy is a parallel test that works instead of waiting: few of these run at a time, since others measure time.
+func heavy(t *testing.T) {
+	t.Parallel()
+	heavyTests <- struct{}{}
+	t.Cleanup(func() { <-heavyTests })
+}
+
 // atBest fails the test if something takes longer each time, in five. A busy machine only makes it longer.
 func atBest(t *testing.T, most time.Duration, do func() (took time.Duration)) {
 	t.Helper()

@@ -158,7 +158,7 @@ func Test13CancelledWaitLeavesNoWaiter(t *testing.T) {
 }
 
 func Test14CancelAroundTheGrantLeavesNothing(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	s.order(object{"do": "delay", "seconds": 0.02, "match": "/acquire", "times": nil})
 	client := s.client()
@@ -196,7 +196,7 @@ func Test14CancelAroundTheGrantLeavesNothing(t *testing.T) {
 }
 
 func Test18LimitIsKept(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	var mu sync.Mutex
 	inside, most := 0, 0
@@ -271,7 +271,7 @@ func Test20DeadlockOfTwoActors(t *testing.T) {
 }
 
 func Test30FileJudgesTwentyFiveClients(t *testing.T) {
-	t.Parallel()
+	heavy(t)
 	s := startServer(t)
 	file := filepath.Join(t.TempDir(), "held")
 	var all sync.WaitGroup
