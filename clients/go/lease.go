@@ -77,13 +77,18 @@ func (l *lease) next(now time.Duration) (renew bool, due time.Duration) {
 
 // ask is told before a renewal is sent. It says for how long that may take, 0 if it may not be sent. The server may
 // have it and not be able to say so, and a shorter lease ends earlier than the one before.
-func (l *lease) ask(timeout, now time.Duration, stop func()) (patience time.Duration) {
+func (l *lease) ask(timeout, now time.Duration, isAutomatic bool, stop func()) (patience time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.isHeld(now) {
+	end := l.deadline
+	if isAutomatic {
+		end = shorter(end, l.renewEnd)
+	}
+	if !l.isHeld(now) || now >= end {
+		l.isRenewing = false
 		return 0
 	}
-	patience = shorter(l.deadline-now, clamp(timeout/6, 200*time.Millisecond, 5*time.Second))
+	patience = shorter(end-now, clamp(timeout/6, 200*time.Millisecond, 5*time.Second))
 	l.deadline = shorter(l.deadline, later(now, timeout-margin(timeout)))
 	l.isRenewing, l.stop = true, stop
 	return patience

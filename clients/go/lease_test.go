@@ -1,7 +1,11 @@
 package distlock
 
 import (
+	"context"
 	"math/rand"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -59,14 +63,14 @@ func TestRenewalIsDueAfterAThird(t *testing.T) {
 	if renew, due := l.next(time.Second); renew || due != 2700*ms {
 		t.Fatal("only one at a time", due)
 	}
-	if patience := l.ask(3*time.Second, time.Second, func() {}); patience != 500*ms {
+	if patience := l.ask(3*time.Second, time.Second, false, func() {}); patience != 500*ms {
 		t.Fatal(patience)
 	}
 	l.answered(time.Second, 3*time.Second, 0, 1500*ms, true)
 	if renew, due := l.next(1500 * ms); renew || due != 1700*ms {
 		t.Fatal(renew, due)
 	}
-	l.ask(3*time.Second, 1700*ms, func() {})
+	l.ask(3*time.Second, 1700*ms, false, func() {})
 	l.answered(1700*ms, 3*time.Second, 3*time.Second, 1800*ms, false)
 	if _, due := l.next(1800 * ms); due != 2700*ms || l.deadline != 4400*ms {
 		t.Fatal(due, l.deadline)
@@ -77,17 +81,55 @@ func TestRenewalIsDueAfterAThird(t *testing.T) {
 	}
 }
 
+func TestRenewalEndsWithTheLongestHold(t *testing.T) {
+	told := 0
+	l := granted(3*time.Second, true, &told)
+	l.renewEnd = 1200 * ms
+	l.next(time.Second)
+	if patience := l.ask(3*time.Second, time.Second, true, func() {}); patience != 200*ms {
+		t.Fatal(patience)
+	}
+	l.answered(time.Second, 3*time.Second, 0, 1200*ms, true)
+	// One that was due earlier may have waited for another one.
+	if patience := l.ask(3*time.Second, 1200*ms, true, func() {}); patience != 0 {
+		t.Fatal(patience)
+	}
+	if patience := l.ask(3*time.Second, 1200*ms, false, func() {}); patience != 500*ms {
+		t.Fatal("the holder may ask for more", patience)
+	}
+}
+
+func TestHoldSendsNoLateRenewal(t *testing.T) {
+	var count int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		atomic.AddInt32(&count, 1)
+		w.WriteHeader(500)
+	}))
+	defer server.Close()
+	told := 0
+	h := &hold{core: NewDistributedLockClient(server.URL).core, address: server.URL, timeout: time.Minute,
+		body: func() releaseBody { return releaseBody{} }}
+	h.lease.tell, h.lease.isAutoRenewed, h.lease.renewEnd = func() { told++ }, true, now()
+	h.lease.begin(now(), 0, time.Minute, now())
+	if err := h.renew(context.Background(), 0); err != nil || atomic.LoadInt32(&count) != 0 {
+		t.Fatal(err, count)
+	}
+	if err := h.renew(context.Background(), time.Minute); err == nil || atomic.LoadInt32(&count) != 1 {
+		t.Fatal(err, count)
+	}
+}
+
 func TestReleaseStopsTheRenewal(t *testing.T) {
 	told, stopped := 0, 0
 	l := granted(3*time.Second, true, &told)
 	l.next(time.Second)
-	l.ask(3*time.Second, time.Second, func() { stopped++ })
+	l.ask(3*time.Second, time.Second, false, func() { stopped++ })
 	if !l.release(1100*ms) || stopped != 1 || l.phase != releasing {
 		t.Fatal(stopped, l.phase)
 	}
 	l.answered(time.Second, 3*time.Second, 3*time.Second, 1200*ms, false)
 	l.answered(time.Second, 3*time.Second, gone, 1200*ms, false)
-	if renew, due := l.next(2 * time.Second); renew || due != never || l.ask(time.Second, 2*time.Second, nil) != 0 {
+	if renew, due := l.next(2 * time.Second); renew || due != never || l.ask(time.Second, 2*time.Second, false, nil) != 0 {
 		t.Fatal("nothing follows a release")
 	}
 	l.end(false)
@@ -99,13 +141,13 @@ func TestReleaseStopsTheRenewal(t *testing.T) {
 func TestShorterRenewalCountsFromItsSend(t *testing.T) {
 	told := 0
 	l := granted(30*time.Second, false, &told)
-	l.ask(2*time.Second, time.Second, func() {})
+	l.ask(2*time.Second, time.Second, false, func() {})
 	if l.deadline != 2800*ms {
 		t.Fatal(l.deadline)
 	}
 	// Without an answer it may come to the server after the next one, which is longer.
 	l.answered(time.Second, 2*time.Second, 0, 1500*ms, true)
-	l.ask(30*time.Second, 2*time.Second, func() {})
+	l.ask(30*time.Second, 2*time.Second, false, func() {})
 	l.answered(2*time.Second, 30*time.Second, 30*time.Second, 2100*ms, false)
 	if l.deadline != 3800*ms {
 		t.Fatal(l.deadline)
@@ -149,7 +191,7 @@ func (w *world) plan(at time.Duration, isClient bool, do func()) {
 func (w *world) renew(timeout time.Duration) {
 	stop := func() {}
 	sent := w.now
-	patience := w.lease.ask(timeout, sent, stop)
+	patience := w.lease.ask(timeout, sent, false, stop)
 	if patience == 0 {
 		return
 	}

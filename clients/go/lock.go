@@ -119,17 +119,18 @@ func (h *hold) forget() {
 	delete(h.core.holds, h)
 }
 
-// renew asks for a new lease, within the time that the old one allows for that and until ctx ends. A timeout of 0 is the
-// one of the last time.
+// renew asks for a new lease, within the time that the old one allows for that and until ctx ends. A timeout of 0 is
+// AutoRenew's: the one of the last time, and not past MaxHold.
 func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
 	h.renewals.Lock()
 	defer h.renewals.Unlock()
-	if timeout == 0 {
+	isAutomatic := timeout == 0
+	if isAutomatic {
 		timeout = h.timeout
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	patience := h.lease.ask(timeout, now(), stop)
+	patience := h.lease.ask(timeout, now(), isAutomatic, stop)
 	if patience == 0 {
 		return h.stateOr(nil)
 	}
