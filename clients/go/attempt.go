@@ -265,8 +265,7 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 		a.isOpen = false
 		return &Lock{a.name, h.lockID, a.clientID, answer.FencingToken, fence, h}, nil
 	}
-	h.lease.release(now())
-	h.cancel()
+	h.quit()
 	if ctx.Err() != nil {
 		a.core.inBackground(func() { a.core.end(a.address, body) })
 	} else {

@@ -6,6 +6,7 @@
 package distlock
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -58,6 +59,8 @@ type core struct {
 	shard   func(name string, servers int) int
 	prefix  string // of clientIds
 	pollMax time.Duration
+	life    context.Context // It ends when Close has no more time.
+	die     context.CancelFunc
 
 	mu       sync.Mutex
 	idle     *sync.Cond
@@ -77,6 +80,7 @@ func NewDistributedLockClient(servers string, options ...ClientOptions) *Distrib
 	prefix := fmt.Sprintf("%.64s-%d-%s", host, os.Getpid(), hex.EncodeToString(random(4)))
 	core := &core{shard: o.Shard, prefix: prefix, pollMax: pollMax, waits: map[*attempt]func(){}, holds: map[*hold]bool{}}
 	core.idle = sync.NewCond(&core.mu)
+	core.life, core.die = context.WithCancel(context.Background())
 	client := &DistributedLockClient{core: core}
 	if o.Shard == nil {
 		core.shard = func(name string, n int) int { return int(crc32.ChecksumIEEE([]byte(name)) % uint32(n)) }
@@ -120,9 +124,9 @@ func (c *DistributedLockClient) Actor(id string) *DistributedLockClient {
 	return actor
 }
 
-// Close ends all waits of the client and of its actors and releases their locks. It returns when the servers confirmed
-// that, or with the first error; what was not confirmed after 5 s ends with its lease. Later calls fail. A program that
-// exits without Close keeps its locks until their leases end.
+// Close ends all waits of the client and of its actors and releases their locks, none of which is renewed from then on.
+// It returns when the servers confirmed that, after 5 s at most, with nil or the first error; what was not confirmed by
+// then ends with its lease. Later calls fail. A program that exits without Close keeps its locks until their leases end.
 func (c *DistributedLockClient) Close() (first error) {
 	core := c.core
 	core.mu.Lock()
@@ -130,6 +134,12 @@ func (c *DistributedLockClient) Close() (first error) {
 	core.isClosed = true
 	for _, cancel := range core.waits {
 		cancel()
+	}
+	timer := time.AfterFunc(answerPatience, core.die)
+	defer timer.Stop()
+	// Those whose turn comes last would be renewed meanwhile.
+	for h := range core.holds {
+		h.quit()
 	}
 	slots := make(chan struct{}, 32) // More at a time would be many connections.
 	for h := range core.holds {

@@ -74,6 +74,28 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 			}
 		}
 	})
+	t.Run("close without answers", func(t *testing.T) {
+		t.Parallel()
+		s := startServer(t)
+		client := s.client()
+		for i := 0; i < 70; i++ {
+			s.acquire(client, fmt.Sprint(i), 12*time.Second, Options{AutoRenew: true})
+		}
+		s.order(object{"do": "swallow", "match": "/release", "times": nil})
+		began := Now()
+		if err := client.Close(); !errors.Is(err, ErrLockUnavailable) {
+			t.Fatal(err)
+		}
+		if took := Now() - began; took > 8*time.Second {
+			t.Fatal(took)
+		}
+		for _, renewal := range s.requests("/renew") {
+			if late := renewal.at() - began; late > time.Second {
+				t.Fatal(late)
+			}
+		}
+		s.forgetOrders()
+	})
 	t.Run("close", func(t *testing.T) {
 		t.Parallel()
 		s := startServer(t)

@@ -117,16 +117,15 @@ func (l *lease) answered(sent, asked, ttl, now time.Duration, isUncertain bool) 
 	}
 }
 
-// release notes that the holder is done. It is false if the lock is not held any more.
+// release notes that the holder is done. It is false if the lock was not held any more when it was first said.
 func (l *lease) release(now time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.isHeld(now) {
-		return false
+	if l.isHeld(now) {
+		l.phase = releasing
+		l.stop()
 	}
-	l.phase = releasing
-	l.stop()
-	return true
+	return l.phase == releasing
 }
 
 // end notes the answer to the release, or that there is none.

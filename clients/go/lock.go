@@ -160,11 +160,16 @@ func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
 	return h.stateOr(orNil(err))
 }
 
+// quit ends the lock for its holder. It is false if the lock was lost before.
+func (h *hold) quit() bool {
+	defer h.cancel()
+	return h.lease.release(now())
+}
+
 func (h *hold) release() error {
 	h.once.Do(func() {
-		isHeld := h.lease.release(now())
+		isHeld := h.quit()
 		h.forget()
-		h.cancel()
 		if isHeld {
 			h.released = h.confirm()
 			return
@@ -181,7 +186,7 @@ func (h *hold) confirm() error {
 	// A renewal that was on its way has been stopped; none follows.
 	h.renewals.Lock()
 	defer h.renewals.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), answerPatience)
+	ctx, cancel := context.WithTimeout(h.core.life, answerPatience)
 	defer cancel()
 	var answer lockAnswer
 	_, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/release", body: h.body(),
@@ -206,12 +211,11 @@ func (h *hold) secrets() []string { return []string{h.body().RenewalToken, h.bod
 func (core *core) end(address string, body releaseBody) {
 	var again pace
 	for try := 1; try <= 3; try++ {
-		err := core.once(context.Background(), request{method: "POST", url: address + "/release", body: body,
+		err := core.once(core.life, request{method: "POST", url: address + "/release", body: body,
 			isFresh: try > 1, patience: time.Second}, &lockAnswer{})
-		if err == nil || !err.isRepeatable {
+		if err == nil || !err.isRepeatable || !sleep(core.life, again.next()) {
 			return
 		}
-		sleep(context.Background(), again.next())
 	}
 }
 
