@@ -180,7 +180,9 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 	for {
 		sent := now()
 		poll, isLast := clamp(end-sent, 0, most), end-sent <= most
-		answer, err := a.poll(ctx, poll, isLast, isFresh)
+		// A repeat must not make the whole wait longer.
+		patience := shorter(poll, end-sent) + answerPatience
+		answer, err := a.poll(ctx, poll, patience, isLast, isFresh)
 		took := now() - sent
 		if err == nil && *answer.Acquired {
 			lock, err := a.granted(ctx, parent, sent, answer)
@@ -215,7 +217,9 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 		default:
 			again = pace{}
 		}
-		sleep(ctx, pause)
+		if sleep(ctx, pause) && err != nil && now() >= later(end, answerPatience) {
+			return nil, err
+		}
 	}
 }
 
@@ -223,7 +227,7 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 func (a *attempt) draw() { a.requestID, a.sends, a.isOpen = hex.EncodeToString(random(16)), 0, false }
 
 // poll asks once. Its answer has Acquired.
-func (a *attempt) poll(ctx context.Context, wait time.Duration, isLast, isFresh bool) (lockAnswer, *LockError) {
+func (a *attempt) poll(ctx context.Context, wait, patience time.Duration, isLast, isFresh bool) (lockAnswer, *LockError) {
 	body := acquireBody{a.clientID, a.requestID, seconds(a.timeout), seconds(wait), 0, a.Limit, a.metadata}
 	if !isLast {
 		body.KeepPlace = seconds(keepPlace)
@@ -231,7 +235,7 @@ func (a *attempt) poll(ctx context.Context, wait time.Duration, isLast, isFresh 
 	a.sends++
 	var answer lockAnswer
 	err := a.core.once(ctx, request{method: "POST", url: a.address + "/acquire", body: body, isFresh: isFresh,
-		secrets: []string{a.requestID}, patience: wait + answerPatience}, &answer)
+		secrets: []string{a.requestID}, patience: patience}, &answer)
 	if err == nil && (answer.Acquired == nil || answer.LockName != a.name || answer.ClientID != a.clientID) {
 		err = nonsense("it does not say whether the lock was acquired")
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
@@ -100,6 +103,28 @@ func Test04WaitEndsInTimeAndLeavesNothing(t *testing.T) {
 	s.check(lock.Release())
 	if status := s.status("k"); status.Locked || status.Waiters != 0 {
 		t.Fatal(status)
+	}
+}
+
+func TestRepeatedPollEndsWithTheFirstOne(t *testing.T) {
+	t.Parallel()
+	polls := make(chan int, 1)
+	polls <- 1
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		select {
+		case <-polls:
+			time.Sleep(4 * time.Second)
+			panic(http.ErrAbortHandler)
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	client := closing(t, NewDistributedLockClient(server.URL))
+	began := Now()
+	_, err := client.Acquire("k", 30*time.Second)
+	if took := Now() - began; !errors.Is(err, ErrLockUnavailable) || took > 7*time.Second {
+		t.Fatal(err, took)
 	}
 }
 
