@@ -132,8 +132,7 @@ func (c *DistributedLockClient) acquire(ctx, parent context.Context, name string
 	lock, err := a.run(own, parent)
 	if err != nil && a.isOpen {
 		// This ends the attempt whether it waits or holds, and also if a request of it comes only later.
-		body := releaseBody{ClientID: a.clientID, RequestID: a.requestID}
-		c.core.inBackground(func() { c.core.end(address, body) })
+		c.core.giveBack(errand{a.clientID, address}, releaseBody{ClientID: a.clientID, RequestID: a.requestID})
 	}
 	if err != nil && own.Err() != nil && ctx.Err() == nil {
 		err = wrong("the client was closed, make another one")
@@ -177,6 +176,9 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 	end, most := later(now(), a.WaitTimeout), a.core.pollMax
 	var again pace
 	var isFresh bool
+	if !a.core.isBack(ctx, errand{a.clientID, a.address}) {
+		return nil, contextError(ctx.Err(), a.name)
+	}
 	for {
 		sent := now()
 		poll, isLast := clamp(end-sent, 0, most), end-sent <= most
@@ -250,7 +252,7 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 	if err != nil || len(answer.FencingToken) != 16 || answer.LockID == "" || answer.RenewalToken == "" || answer.TTL <= 0 {
 		return nil, nonsense("it is a grant that lacks a part")
 	}
-	h := &hold{core: a.core, name: a.name, address: a.address, lockID: answer.LockID, timeout: a.timeout}
+	h := &hold{core: a.core, name: a.name, address: a.address, lockID: answer.LockID, clientID: a.clientID, timeout: a.timeout}
 	body := releaseBody{RenewalToken: answer.RenewalToken}
 	if a.sends > 1 {
 		body.ClientID, body.RequestID = a.clientID, a.requestID
@@ -271,7 +273,7 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 	}
 	h.quit()
 	if ctx.Err() != nil {
-		a.core.inBackground(func() { a.core.end(a.address, body) })
+		a.core.giveBack(errand{a.clientID, a.address}, body)
 	} else {
 		// The next poll would wait for its own clientId, a deadlock for the server.
 		a.core.end(a.address, body)

@@ -69,6 +69,7 @@ type core struct {
 	isClosed bool
 	waits    map[*attempt]func()
 	holds    map[*hold]bool
+	returns  map[errand]chan struct{}
 }
 
 // NewDistributedLockClient makes a client of "http://host:port", or of several servers with commas between them, which
@@ -78,7 +79,8 @@ func NewDistributedLockClient(servers string, options ...ClientOptions) *Distrib
 	host, _ := os.Hostname()
 	host = reserved.ReplaceAllString(host, "_")
 	prefix := fmt.Sprintf("%.64s-%d-%s", host, os.Getpid(), hex.EncodeToString(random(4)))
-	core := &core{shard: o.Shard, prefix: prefix, pollMax: pollMax, waits: map[*attempt]func(){}, holds: map[*hold]bool{}}
+	core := &core{shard: o.Shard, prefix: prefix, pollMax: pollMax, waits: map[*attempt]func(){}, holds: map[*hold]bool{},
+		returns: map[errand]chan struct{}{}}
 	core.idle = sync.NewCond(&core.mu)
 	core.life, core.die = context.WithCancel(context.Background())
 	client := &DistributedLockClient{core: core}
@@ -162,11 +164,39 @@ func (c *DistributedLockClient) Close() (first error) {
 	return first
 }
 
-// inBackground does something that nobody but Close waits for.
-func (core *core) inBackground(do func()) {
+// errand says who gives back, and at which name.
+type errand struct{ clientID, address string }
+
+// giveBack ends an attempt or a hold in the background. Close waits for that, and so does the next acquire of the same
+// actor and name: to the server, it would wait for itself.
+func (core *core) giveBack(e errand, body releaseBody) {
 	core.mu.Lock()
 	defer core.mu.Unlock()
-	core.start(do)
+	done := make(chan struct{})
+	core.returns[e] = done
+	core.start(func() {
+		core.end(e.address, body)
+		close(done)
+		core.mu.Lock()
+		defer core.mu.Unlock()
+		if core.returns[e] == done {
+			delete(core.returns, e)
+		}
+	})
+}
+
+// isBack waits until a give-back has ended. It is false if ctx ended first.
+func (core *core) isBack(ctx context.Context, e errand) bool {
+	core.mu.Lock()
+	done := core.returns[e]
+	core.mu.Unlock()
+	if done != nil {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
 }
 
 func (core *core) start(do func()) {

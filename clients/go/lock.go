@@ -56,16 +56,16 @@ func (l *Lock) Release() error { return l.hold.release() }
 
 // hold is the hidden part of a lock.
 type hold struct {
-	core                  *core
-	name, address, lockID string
-	body                  func() releaseBody // A function, since no print calls it.
-	lease                 lease
-	looks                 sync.Mutex
-	timer                 *time.Timer
-	ctx                   context.Context
-	cancel                context.CancelFunc
-	once                  sync.Once
-	released              error
+	core                            *core
+	name, address, lockID, clientID string
+	body                            func() releaseBody // A function, since no print calls it.
+	lease                           lease
+	looks                           sync.Mutex
+	timer                           *time.Timer
+	ctx                             context.Context
+	cancel                          context.CancelFunc
+	once                            sync.Once
+	released                        error
 
 	renewals  sync.Mutex // One at a time, or their order at the server would not be known.
 	timeout   time.Duration
@@ -176,7 +176,7 @@ func (h *hold) release() error {
 		}
 		h.released = h.stateOr(nil)
 		// The server may have the lock for the rest of the lease.
-		h.core.inBackground(func() { h.core.end(h.address, h.body()) })
+		h.core.giveBack(errand{h.clientID, h.address}, h.body())
 	})
 	return h.released
 }
