@@ -20,7 +20,7 @@ var (
 	// ErrLockLimitMismatch: others use this name with another limit.
 	ErrLockLimitMismatch = errors.New("others use this name with another limit, give all the same")
 	// ErrLockDenied: the token is missing or wrong, or does not allow this.
-	ErrLockDenied = errors.New("the server denies this, check the token")
+	ErrLockDenied = errors.New("the server denies this")
 	// ErrLockUnavailable: no server was reached, or its certificate is not to be trusted.
 	ErrLockUnavailable = errors.New("the server cannot be reached, check its address or try again later")
 	// ErrLockDraining: the server is about to stop. It is also ErrLockUnavailable.

@@ -74,8 +74,13 @@ func Test21WrongTokenIsDeniedAtOnce(t *testing.T) {
 	if !errors.Is(err, ErrLockDenied) || len(s.requests("")) != 1 {
 		t.Fatal(err, s.requests(""))
 	}
+	if !strings.HasSuffix(err.Error(), "the server does not accept this token (401 unauthorized)") {
+		t.Fatal(err)
+	}
 	shown := []interface{}{err, wrong}
-	if _, err = s.client().Acquire("k", 30*time.Second); !errors.Is(err, ErrLockDenied) {
+	_, err = s.client().Acquire("k", 30*time.Second)
+	if !errors.Is(err, ErrLockDenied) ||
+		!strings.HasSuffix(err.Error(), "this server needs a token: ClientOptions{Token: ...} (401 unauthorized)") {
 		t.Fatal(err)
 	}
 	right := s.client(ClientOptions{Token: "right-and-secret"})

@@ -133,6 +133,13 @@ func refusal(response *http.Response, data []byte, secrets []string) *LockError 
 	if json.Unmarshal(data, &problem) != nil || problem.Code == "" {
 		problem.Detail = fmt.Sprintf("%s says %d and gives no reason", response.Request.URL.Host, response.StatusCode)
 	}
+	// The server's own words are for those who write the header themselves.
+	if problem.Code == "unauthorized" {
+		problem.Detail = "the server does not accept this token"
+		if response.Request.Header.Get("Authorization") == "" {
+			problem.Detail = "this server needs a token: ClientOptions{Token: ...}"
+		}
+	}
 	kind := kindOf(response.StatusCode, problem.Code)
 	isAway := kind == ErrLockUnavailable
 	return &LockError{Kind: kind, Code: problem.Code, Status: response.StatusCode, Detail: problem.Detail,
