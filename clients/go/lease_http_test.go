@@ -17,7 +17,8 @@ func Test05DeadlineCountsFromTheSend(t *testing.T) {
 	s.order(object{"do": "delay", "seconds": 1, "match": "/acquire"})
 	lock := s.acquire(s.client(), "k", 4*time.Second)
 	deadline := Now() + lock.Remaining()
-	asked := s.requests("/acquire")
+	// On a busy machine the grant may be so late that it was renewed.
+	asked := s.requests("")
 	sent := asked[len(asked)-1].at()
 	if early := sent + 3600*time.Millisecond - deadline; early < 0 || early > time.Second {
 		t.Fatal(early)
