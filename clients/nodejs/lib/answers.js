@@ -53,7 +53,7 @@ function isRepeatable(error) {
 
 /** Whether a server may have done as asked, although no good answer says so. */
 function isUncertain(error) {
-  return error instanceof errors.LockServerError || error.code === 'no-answer' || [502, 504].includes(error.status);
+  return error instanceof errors.LockServerError || error?.code === 'no-answer' || [502, 504].includes(error?.status);
 }
 
 module.exports = { errorFor, failureOf, nonsense, isRepeatable, isUncertain };

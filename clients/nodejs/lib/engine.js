@@ -10,6 +10,8 @@ const KEEP_PLACE = 5_000;
 // Even a try outlives a server that is away for a moment.
 const REPEATS_MIN = 300;
 const ANSWER_PATIENCE = 5_000;
+// For so long a renewal without an answer may still be on its way.
+const DOUBT_MAX = 60_000;
 
 class Engine {
   /** Proxies end a request after 60 s without an answer. */
@@ -25,6 +27,11 @@ class Engine {
   #renewAt = Infinity;
   #holdEnd = Infinity;
   #pollMax = Engine.pollMax;
+  // The lease that the last renewal asks for.
+  #asked = Infinity;
+  // The shortest lease that a renewal without an answer may still bring.
+  #doubt = Infinity;
+  #doubtEnd = -Infinity;
 
   /** `timeout` undefined leaves the lease to the server. */
   constructor(now, { timeout, waitTimeout = 0, autoRenew = false, maxHold = Infinity }) {
@@ -49,6 +56,7 @@ class Engine {
 
   /** The answer to the poll sent at `sentAt` is a grant, made after `waitTime`. */
   granted(sentAt, waitTime, ttl, now) {
+    this.#doubt = Infinity;
     // A drift of the clocks by a thousandth is allowed for. A grant is never later than its answer.
     this.#lease(Math.min(sentAt + 0.999 * waitTime, now), ttl);
     this.#holdEnd = this.#begin + this.maxHold;
@@ -93,19 +101,25 @@ class Engine {
   }
 
   /** A renewal that shortens the lease may reach the server although its answer never comes back. */
-  renewalSent(sentAt, timeout) {
-    if (timeout !== undefined) this.deadline = Math.min(this.deadline, sentAt + usable(timeout));
+  renewalSent(sentAt, timeout = this.#ttl) {
+    this.#asked = timeout;
+    this.deadline = Math.min(this.deadline, sentAt + usable(timeout));
   }
 
-  /** The answer to the renewal sent at `sentAt`. It is too late for a lock that is lost or being released. */
-  renewed(sentAt, ttl, now, timeout = this.timeout) {
+  /**
+   * The answer to the renewal sent at `sentAt`. It is too late for a lock that is lost or being released. `isUncertain`: one
+   * sending of it, at least, had no answer.
+   */
+  renewed(sentAt, ttl, now, timeout = this.timeout, isUncertain = false) {
+    this.#remember(now, isUncertain);
     this.look(now);
     if (!['acquiring', 'held'].includes(this.state) || now >= this.deadline) return;
     this.timeout = timeout;
-    this.#lease(sentAt, ttl);
+    this.#lease(sentAt, Math.min(ttl, this.#doubt));
   }
 
-  renewalFailed(now) {
+  renewalFailed(now, isUncertain = true) {
+    this.#remember(now, isUncertain);
     if (this.autoRenew) this.#renewAt = now + Math.max(50, this.#ttl / 15);
   }
 
@@ -131,6 +145,14 @@ class Engine {
     this.state = 'ended';
     this.isReleased = isConfirmed;
     if (!isConfirmed) this.lost = 'not-held';
+  }
+
+  /** A renewal that comes to the server late, after a longer one, shortens the lease again. */
+  #remember(now, isUncertain) {
+    if (now >= this.#doubtEnd) this.#doubt = Infinity;
+    if (!isUncertain) return;
+    this.#doubt = Math.min(this.#doubt, this.#asked);
+    this.#doubtEnd = now + DOUBT_MAX;
   }
 
   #lease(begin, ttl) {

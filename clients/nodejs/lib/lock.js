@@ -224,17 +224,19 @@ class DistributedLock {
 
   async #sendRenewal(timeout, request) {
     const engine = this.#engine;
+    let sends = 0;
+    const onSend = () => (sends += 1);
     engine.renewalSent(clock.now(), timeout);
     try {
       const order = { clientId: this.clientId, renewalToken: this.#token, timeout: seconds(timeout) };
-      const { body, sentAt } = await this.#persist('renew', order, request);
+      const { body, sentAt } = await this.#persist('renew', order, { ...request, onSend });
       if (body.lockId !== this.lockId || !isDuration(body.ttl)) throw nonsense('that is no renewal');
-      engine.renewed(sentAt, body.ttl * 1000, clock.now(), timeout);
+      engine.renewed(sentAt, body.ttl * 1000, clock.now(), timeout, sends > 1);
       this.#isRenewalFresh = false;
     } catch (error) {
       this.#isRenewalFresh = true;
       if (error instanceof LockNotHeldError) engine.notHeld(clock.now());
-      else engine.renewalFailed(clock.now());
+      else engine.renewalFailed(clock.now(), sends > 1 || isUncertain(error));
       throw error;
     }
   }

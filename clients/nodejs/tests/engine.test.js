@@ -214,6 +214,33 @@ describe('the engine', () => {
     assert.equal(longer.deadline, 1_800);
   });
 
+  test('a renewal without an answer may shorten the lease for a minute, whatever is confirmed after it', () => {
+    const engine = held(0, 30_000, { autoRenew: true });
+    engine.renewalSent(1_000, 1_500);
+    engine.renewalFailed(1_100);
+    for (const sentAt of [1_200, 2_000]) {
+      engine.renewalSent(sentAt, 30_000);
+      engine.renewed(sentAt, 30_000, sentAt + 10, 30_000);
+      assert.equal(engine.deadline, sentAt + 1_350);
+      assert.equal(engine.wakeAt, sentAt + 500);
+    }
+    const late = held(0, 300_000);
+    late.renewalSent(1_000, 250_000);
+    late.renewed(1_000, 250_000, 1_100, 250_000, true);
+    late.renewalSent(61_000, 300_000);
+    late.renewed(61_000, 300_000, 61_099, 300_000);
+    assert.equal(late.deadline, 61_000 + 249_000, 'one sending of it had no answer');
+    late.renewalSent(61_100, 300_000);
+    late.renewed(61_100, 300_000, 61_110, 300_000);
+    assert.equal(late.deadline, 61_100 + 299_000);
+    const refused = held(0, 30_000);
+    refused.renewalSent(1_000, 20_000);
+    refused.renewalFailed(1_100, false);
+    refused.renewalSent(1_200, 30_000);
+    refused.renewed(1_200, 30_000, 1_300, 30_000);
+    assert.equal(refused.deadline, 1_200 + 29_000, 'the server has answered that it did nothing');
+  });
+
   test('a try is repeated for 0.3 s, a wait until its end', () => {
     assert.equal(new Engine(0, {}).repeatEnd, 300);
     assert.equal(new Engine(0, { waitTimeout: 2_000 }).repeatEnd, 2_000);
