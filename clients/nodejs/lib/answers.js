@@ -33,8 +33,9 @@ function failureOf(error, isSent, url) {
   const { code = '', message } = error;
   const why = `${url}: ${code} ${message}`;
   if (code.startsWith('HPE_')) return nonsense(`${url} does not speak HTTP (${code})`);
-  // System errors are E and letters. All other codes are of TLS.
-  if (code === 'EPROTO' || !/^(E[A-Z]+(_AGAIN)?)?$/.test(code)) {
+  // Who has sent a request trusted the server. All codes but these of systems, names and sockets are of TLS.
+  const isSystem = code !== 'EPROTO' && /^(E[A-Z0-9]+|EAI_[A-Z]+|ERR_SOCKET_[A-Z_]+)?$/.test(code);
+  if (!isSent && !isSystem) {
     const advice = 'give the client the authority of the server as `ca`, and a URL with the name in the certificate';
     return new errors.LockUnavailableError(`no TLS with ${why}; ${advice}`, { code: 'tls' });
   }

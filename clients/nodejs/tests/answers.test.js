@@ -1,0 +1,29 @@
+'use strict';
+// What it means for the next request that one failed.
+
+const assert = require('node:assert/strict');
+const { describe, test } = require('node:test');
+const { failureOf, isRepeatable, isUncertain } = require('../lib/answers');
+
+const URL = 'https://host';
+
+function failure(code, isSent, message = 'why') {
+  const error = failureOf(Object.assign(new Error(message), code && { code }), isSent, URL);
+  return [error.code, isRepeatable(error), isUncertain(error)];
+}
+
+describe('a failure', () => {
+  test('before anything was sent is of TLS only if TLS says so', () => {
+    const trust = ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_TLS_CERT_ALTNAME_INVALID', 'CERT_HAS_EXPIRED'];
+    for (const code of [...trust, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ERROR_IN_CERT_NOT_BEFORE_FIELD'])
+      assert.deepEqual(failure(code, false), ['tls', false, false], code);
+    const system = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'EAI_NODATA', 'E2BIG', undefined];
+    for (const code of [...system, 'ERR_SOCKET_CONNECTION_TIMEOUT'])
+      assert.deepEqual(failure(code, false), ['no-connection', true, false], code);
+  });
+
+  test('after the request was sent is no answer, whatever broke: it is repeated, and the attempt is ended', () => {
+    const codes = ['ECONNRESET', 'EPROTO', 'ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC', undefined];
+    for (const code of codes) assert.deepEqual(failure(code, true), ['no-answer', true, true], code);
+  });
+});
