@@ -10,6 +10,8 @@ const KEEP_PLACE = 5_000;
 // Even a try outlives a server that is away for a moment.
 const REPEATS_MIN = 300;
 const ANSWER_PATIENCE = 5_000;
+// In less time there is no answer to hope for.
+const ANSWER_MIN = 100;
 // For so long a renewal without an answer may still be on its way.
 const DOUBT_MAX = 60_000;
 
@@ -45,7 +47,15 @@ class Engine {
     const rest = Math.max(0, this.waitEnd - now);
     const isLast = rest <= this.#pollMax;
     const waitTimeout = isLast ? Math.ceil(rest) : this.#pollMax;
-    return { waitTimeout, keepPlace: isLast ? undefined : KEEP_PLACE, patience: waitTimeout + ANSWER_PATIENCE };
+    const patience = Math.max(0, Math.min(waitTimeout, this.waitEnd - now) + ANSWER_PATIENCE);
+    return { waitTimeout, keepPlace: isLast ? undefined : KEEP_PLACE, patience };
+  }
+
+  /** Whether a poll that failed, after so many other failures, may be repeated. */
+  mayRepeat(failures, now) {
+    // The first repeat is always allowed: an idle connection that has ended is no reason to fail.
+    const isFree = failures === 0 && now < this.waitEnd + ANSWER_PATIENCE - ANSWER_MIN;
+    return isFree || now < this.repeatEnd;
   }
 
   /** A poll ended without an answer, perhaps because a proxy has a limit: the next ones are shorter. */

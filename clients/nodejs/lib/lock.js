@@ -131,8 +131,7 @@ class DistributedLock {
         // A server that does not wait as asked is not asked all the time.
         if (clock.now() - begun > poll.waitTimeout / 2) failures = -1;
       } catch (error) {
-        // The first repeat is always allowed: an idle connection that has ended is no reason to fail.
-        if (!isRepeatable(error) || (failures > 0 && clock.now() >= engine.repeatEnd)) throw error;
+        if (!isRepeatable(error) || !engine.mayRepeat(failures, clock.now())) throw error;
         engine.pollCut(begun, clock.now());
       }
       // The last repeat comes when the wait ends.

@@ -22,7 +22,7 @@ const { DistributedLockClient } = dflockd;
 const ROOT = path.join(__dirname, '../../..');
 const README = fs.readFileSync(path.join(__dirname, '../README.md'), 'utf8');
 // As many as the claims take that need no options.
-const SERVERS = 32;
+const SERVERS = 33;
 const stage = new Stage();
 const claims = new Map();
 
@@ -662,6 +662,12 @@ test('23 without a server a try fails within 1 s, and a wait gets the lock when 
   await server.restart();
   const lock = await wait;
   assert.equal((await server.status('a')).lockId, lock.lockId);
+  // One that never answers is no better.
+  const silent = await scene();
+  await silent.server.order({ do: 'swallow', times: null });
+  const unanswered = await timed(silent.client.tryAcquire('a', 30_000));
+  assert.equal(unanswered.value.code, 'no-answer');
+  assert.ok(unanswered.took < 7_500, `${unanswered.took} ms`);
 });
 
 test('24 broken JSON, HTML, a cut answer, chunks: an error or a lock, never a guess', async () => {

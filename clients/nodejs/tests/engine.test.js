@@ -110,7 +110,7 @@ describe('the engine', () => {
     const engine = new Engine(0, { waitTimeout: 100_000 });
     assert.deepEqual(engine.nextPoll(0), { waitTimeout: 45_000, keepPlace: 5_000, patience: 50_000 });
     assert.deepEqual(engine.nextPoll(60_000), { waitTimeout: 40_000, keepPlace: undefined, patience: 45_000 });
-    assert.deepEqual(engine.nextPoll(101_000), { waitTimeout: 0, keepPlace: undefined, patience: 5_000 });
+    assert.deepEqual(engine.nextPoll(101_000), { waitTimeout: 0, keepPlace: undefined, patience: 4_000 });
     assert.equal(new Engine(0, { waitTimeout: Infinity }).nextPoll(1e9).waitTimeout, 45_000);
   });
 
@@ -212,6 +212,21 @@ describe('the engine', () => {
     const longer = held(0, 2_000);
     longer.renewalSent(1_000, 30_000);
     assert.equal(longer.deadline, 1_800);
+  });
+
+  test('an acquire without an answer ends 5 s after its wait, and the repeats do not make it longer', () => {
+    const once = new Engine(0, {});
+    assert.equal(once.nextPoll(0).patience, 5_000);
+    assert.equal(once.nextPoll(2_000).patience, 3_000);
+    assert.equal(once.mayRepeat(0, 2_000), true, 'the first repeat is always allowed');
+    assert.equal(once.mayRepeat(1, 299), true);
+    assert.equal(once.mayRepeat(1, 300), false);
+    assert.equal(once.mayRepeat(0, 4_999), false);
+    const wait = new Engine(0, { waitTimeout: 20_000 });
+    assert.equal(wait.nextPoll(19_000).patience, 6_000);
+    assert.deepEqual([wait.mayRepeat(7, 19_999), wait.mayRepeat(7, 20_000)], [true, false]);
+    assert.deepEqual([wait.mayRepeat(0, 24_000), wait.mayRepeat(0, 24_999)], [true, false]);
+    assert.equal(new Engine(0, { waitTimeout: Infinity }).mayRepeat(99, 1e12), true);
   });
 
   test('a renewal without an answer may shorten the lease for a minute, whatever is confirmed after it', () => {
