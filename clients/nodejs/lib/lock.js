@@ -100,7 +100,8 @@ class DistributedLock {
   /** Ends a lock for good when its client closes, whether it is held or not yet. */
   static async close(lock, reason) {
     const isWaiting = lock.#engine.state === 'acquiring';
-    if (isWaiting) lock.#stop.stop(reason);
+    // Also for a grant that is on its way to the caller.
+    lock.#stop.stop(reason);
     await (isWaiting ? lock.#cancel() : lock.release());
   }
 
