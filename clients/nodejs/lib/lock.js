@@ -28,6 +28,7 @@ class DistributedLock {
   #isRenewalFresh = false;
   #releasing = null;
   #releaseSends = 0;
+  #cancelling;
   #timer;
 
   /** Only a client makes these. `common`: {server, path, locks, limit, metadata, onLost}. */
@@ -183,6 +184,7 @@ class DistributedLock {
     this.#requestId = crypto.randomUUID().replaceAll('-', '');
     this.#sends = 0;
     this.#mayBeOpen = false;
+    this.#cancelling = null;
   }
 
   /** Does what is due, and comes again when the next thing is. */
@@ -268,7 +270,7 @@ class DistributedLock {
   /** Ends the attempt at the server, wherever it is. What even this does not reach ends with the lease. */
   async #cancel() {
     const order = { clientId: this.clientId, requestId: this.#requestId };
-    if (this.#sends > 0) await this.#persist('release', order, CANCEL).catch(() => {});
+    if (this.#sends > 0) await (this.#cancelling ??= this.#persist('release', order, CANCEL).catch(() => {}));
   }
 
   #persist(verb, body, request) {

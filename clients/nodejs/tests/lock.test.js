@@ -3,6 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { describe, test } = require('node:test');
+const { setTimeout: sleep } = require('node:timers/promises');
 const clock = require('../lib/clock');
 const { Engine } = require('../lib/engine');
 const { DistributedLock } = require('../lib/lock');
@@ -44,5 +45,13 @@ describe('a lock', () => {
       ends.add(end === lock);
     }
     assert.equal(ends.size, 2);
+  });
+
+  test('that was lost by its deadline is given back once, however often it is released', async () => {
+    const { lock, sent } = scene(100);
+    await DistributedLock.acquire(lock);
+    await sleep(120);
+    for (let round = 0; round < 3; round += 1) assert.equal(await lock.release(), false);
+    assert.deepEqual(sent, ['/release']);
   });
 });
