@@ -29,8 +29,9 @@ class Engine {
   #renewAt = Infinity;
   #holdEnd = Infinity;
   #pollMax = Engine.pollMax;
-  // The lease that the last renewal asks for.
+  // The lease that the last renewal asks for, and the deadline without it.
   #asked = Infinity;
+  #before = -Infinity;
   // The shortest lease that a renewal without an answer may still bring.
   #doubt = Infinity;
   #doubtEnd = -Infinity;
@@ -104,15 +105,16 @@ class Engine {
     return this.look(now) === 'held' && now >= this.#renewAt && now < this.#holdEnd;
   }
 
-  /** How long one renewal may try; `isOwn`: the keeper's, which also ends with max_hold. */
-  renewalPatience(now, isOwn) {
-    const patience = Math.max(200, Math.min(5_000, this.#ttl / 6));
+  /** How long a renewal to `timeout` may try; `isOwn`: the keeper's, which also ends with max_hold. */
+  renewalPatience(now, isOwn, timeout = this.#ttl) {
+    const patience = Math.max(200, Math.min(5_000, timeout / 6, this.#shortest / 6));
     return Math.max(0, Math.min(patience, this.deadline - now, isOwn ? this.#holdEnd - now : Infinity));
   }
 
   /** A renewal that shortens the lease may reach the server although its answer never comes back. */
   renewalSent(sentAt, timeout = this.#ttl) {
     this.#asked = timeout;
+    this.#before = this.deadline;
     this.deadline = Math.min(this.deadline, sentAt + usable(timeout));
   }
 
@@ -128,9 +130,11 @@ class Engine {
     this.#lease(sentAt, Math.min(ttl, this.#doubt));
   }
 
+  /** `isUncertain`: the server may have done as asked. */
   renewalFailed(now, isUncertain = true) {
     this.#remember(now, isUncertain);
-    if (this.autoRenew) this.#renewAt = now + Math.max(50, this.#ttl / 15);
+    if (!isUncertain) this.deadline = this.#before;
+    if (this.autoRenew) this.#renewAt = now + Math.max(50, this.#shortest / 15);
   }
 
   /** A renewal hears that the lock is not held: it is lost, unless its release is under way. */
@@ -155,6 +159,11 @@ class Engine {
     this.state = 'ended';
     this.isReleased = isConfirmed;
     if (!isConfirmed) this.lost = 'not-held';
+  }
+
+  /** What the lease may be at the server. */
+  get #shortest() {
+    return Math.min(this.#ttl, this.#doubt);
   }
 
   /** A renewal that comes to the server late, after a longer one, shortens the lease again. */

@@ -215,7 +215,7 @@ class DistributedLock {
   }
 
   #renew(timeout, isOwn) {
-    const patience = this.#engine.renewalPatience(clock.now(), isOwn);
+    const patience = this.#engine.renewalPatience(clock.now(), isOwn, timeout);
     const request = { patience, stop: this.#stop, isBackground: isOwn, isFresh: this.#isRenewalFresh };
     this.#renewal = this.#sendRenewal(timeout, request).finally(() => {
       this.#renewal = null;

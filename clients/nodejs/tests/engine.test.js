@@ -214,6 +214,22 @@ describe('the engine', () => {
     assert.equal(longer.deadline, 1_800);
   });
 
+  test('a renewal that was refused leaves the deadline as it was, and one that may not have been is followed soon', () => {
+    const refused = held(0, 30_000, { autoRenew: true });
+    assert.equal(refused.renewalPatience(1_000, false, 1_500), 250);
+    refused.renewalSent(1_000, 1_500);
+    refused.renewalFailed(1_100, false);
+    assert.deepEqual([refused.deadline, refused.remaining(5_000), refused.wakeAt], [29_000, 24_000, 3_100]);
+    const unheard = held(0, 30_000, { autoRenew: true });
+    unheard.renewalSent(1_000, 1_500);
+    unheard.renewalFailed(1_250, true);
+    assert.deepEqual([unheard.deadline, unheard.wakeAt], [2_350, 1_350]);
+    assert.equal(unheard.renewalPatience(1_350, true, 30_000), 250);
+    unheard.renewalSent(1_350, 30_000);
+    unheard.renewalFailed(1_400, false);
+    assert.deepEqual([unheard.deadline, unheard.wakeAt], [2_350, 1_500], 'the one before may still have been heard');
+  });
+
   test('an acquire without an answer ends 5 s after its wait, and the repeats do not make it longer', () => {
     const once = new Engine(0, {});
     assert.equal(once.nextPoll(0).patience, 5_000);
