@@ -164,7 +164,7 @@ export class LockError extends Error {
 
 /** The lock was not free in time. */
 export class LockTimeoutError extends LockError {
-  /** "timeout"; "quarantine" soon after a start of the server. */
+  /** "timeout"; "late": a grant came with too little of its lease; "quarantine" soon after a start of the server. */
   readonly reason: string;
 }
 

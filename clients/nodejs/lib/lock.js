@@ -123,12 +123,13 @@ class DistributedLock {
       const begun = clock.now();
       const poll = engine.nextPoll(begun);
       try {
-        const reason = await this.#poll(poll, { stop, isFresh: failures > 0 });
-        if (reason === null && (await this.#accept())) return;
-        const isOver = reason !== null && reason !== 'superseded' && (reason === 'cancelled' || !poll.keepPlace);
+        const denied = await this.#poll(poll, { stop, isFresh: failures > 0 });
+        if (denied === null && (await this.#accept())) return;
+        const isOver = denied !== null && denied !== 'superseded' && (denied === 'cancelled' || !poll.keepPlace);
         if (isOver || clock.now() >= engine.waitEnd) {
-          const text = `${this.#title} was not to be had in time (${reason ?? 'late'}); try again later, or wait longer`;
-          throw new LockTimeoutError(text, { reason: reason ?? 'timeout', status: 200 });
+          const reason = denied ?? 'late';
+          const text = `${this.#title} was not to be had in time (${reason}); try again later, or wait longer`;
+          throw new LockTimeoutError(text, { reason, status: 200 });
         }
         // A server that does not wait as asked is not asked all the time.
         if (clock.now() - begun > poll.waitTimeout / 2) failures = -1;
