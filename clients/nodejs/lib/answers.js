@@ -31,7 +31,7 @@ function kindOf(status, code) {
 /** The error for a request that failed with `error` of Node. `isSent`: whether there was a connection. */
 function failureOf(error, isSent, url) {
   const { code = '', message } = error;
-  const why = `${url}: ${code} ${message}`;
+  const why = `${url}: ${[code, message].filter(Boolean).join(' ')}`;
   if (code.startsWith('HPE_')) return nonsense(`${url} does not speak HTTP (${code})`);
   // Who has sent a request trusted the server. All codes but these of systems, names and sockets are of TLS.
   const isSystem = code !== 'EPROTO' && /^(E[A-Z0-9]+|EAI_[A-Z]+|ERR_SOCKET_[A-Z_]+)?$/.test(code);

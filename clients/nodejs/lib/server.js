@@ -65,7 +65,8 @@ class Server {
       let isSent = false;
       fail = (error) => reject(failureOf(error, isSent, this.#origin));
       const limit = (most) => timers.push(setTimeout(() => isSent || fail(new Error(`none in ${most} ms`)), most));
-      timers.push(setTimeout(() => fail(new Error(`none in ${patience} ms`)), Math.ceil(patience)));
+      const whole = Math.ceil(patience);
+      timers.push(setTimeout(() => fail(new Error(`none in ${whole} ms`)), whole));
       request.on('error', fail).on('response', (response) => textOf(response).then(resolve, fail));
       request.on('socket', (socket) => {
         isSent = !socket.connecting;

@@ -2,13 +2,16 @@
 // What it means for the next request that one failed.
 
 const assert = require('node:assert/strict');
+const { once } = require('node:events');
+const net = require('node:net');
 const { describe, test } = require('node:test');
 const { failureOf, isRepeatable, isUncertain } = require('../lib/answers');
+const { Server } = require('../lib/server');
 
-const URL = 'https://host';
+const HOST = 'https://host';
 
 function failure(code, isSent, message = 'why') {
-  const error = failureOf(Object.assign(new Error(message), code && { code }), isSent, URL);
+  const error = failureOf(Object.assign(new Error(message), code && { code }), isSent, HOST);
   return [error.code, isRepeatable(error), isUncertain(error)];
 }
 
@@ -25,5 +28,16 @@ describe('a failure', () => {
   test('after the request was sent is no answer, whatever broke: it is repeated, and the attempt is ended', () => {
     const codes = ['ECONNRESET', 'EPROTO', 'ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC', undefined];
     for (const code of codes) assert.deepEqual(failure(code, true), ['no-answer', true, true], code);
+  });
+
+  test('has a text without gaps, and with whole milliseconds', async () => {
+    const without = failureOf(new Error('none in 5 ms'), true, HOST).message;
+    assert.match(without, /^no answer from https:\/\/host: none in 5 ms; check /);
+    const silent = net.createServer(() => {}).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const server = new Server(new URL(`http://127.0.0.1:${silent.address().port}`));
+    await assert.rejects(server.exchange({ method: 'GET', path: '/', patience: 9.5 }), /: none in 10 ms; check /);
+    server.close();
+    silent.close();
   });
 });
