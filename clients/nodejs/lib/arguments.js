@@ -2,6 +2,8 @@
 // What callers pass in, checked before any request. An error names the argument, its value unless that may be a secret, and
 // what is wanted.
 
+const { inspect } = require('node:util');
+
 const isNumber = (value, min, max) => typeof value === 'number' && value >= min && value <= max;
 const isWhole = (value, min, max) => isNumber(value, min, max) && Number.isInteger(value);
 const isFunction = (value) => typeof value === 'function';
@@ -32,13 +34,16 @@ const WANTED = {
   lockId: [(value) => isText(value, 64), 'the lockId of a lock'],
 };
 
+const SECRETS = ['token', 'ca'];
+const SHORT = { depth: 0, breakLength: Infinity };
+
 /** `given` again, if all its values are as wanted. A misspelt option would be ignored without a word. */
 function check(given, names = Object.keys(given)) {
   for (const [name, value] of Object.entries(given)) {
     if (!names.includes(name)) throw new TypeError(`there is no option ${name}: known are ${names.join(', ')}`);
     const [isGood, wanted] = WANTED[name];
     if (value === undefined || isGood(value)) continue;
-    const shown = typeof value === 'number' || name === 'name' ? `${value}`.slice(0, 256) : `a ${typeof value}`;
+    const shown = SECRETS.includes(name) ? 'not allowed' : inspect(value, SHORT).slice(0, 256);
     throw new (typeof value === 'number' ? RangeError : TypeError)(`${name} is ${shown}: want ${wanted}`);
   }
   return given;

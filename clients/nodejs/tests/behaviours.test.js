@@ -560,6 +560,17 @@ test('19 metadata and the names user:123, a/b and ü come back as they were', as
   ]) {
     await assert.rejects(client.acquire('a', 30_000, options), new RegExp(Object.keys(options)[0]));
   }
+  const shown = [
+    [{ waitTimeout: 1 }, '{ waitTimeout: 1 }'],
+    ['30000', "'30000'"],
+    [null, 'null'],
+    [5n, '5n'],
+    [-1, '-1'],
+  ];
+  for (const [timeout, text] of shown)
+    await assert.rejects(client.acquire('a', timeout), {
+      message: `timeout is ${text}: want milliseconds, at least 100`,
+    });
   assert.throws(() => new DistributedLockClient('localhost:5000'), TypeError);
   assert.throws(
     () => new DistributedLockClient('http://user:secret@host'),
