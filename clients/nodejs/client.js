@@ -76,11 +76,14 @@ class DistributedLockClient {
   async *locks(options = {}) {
     const { pageSize: limit, prefix, space } = check(options, ['prefix', 'space', 'pageSize']);
     for (const server of this.#common.servers) {
+      const seen = new Set();
       for (let after; after !== null;) {
         const page = await this.#ask('GET', '/locks', { limit, prefix, space, after }, server);
         if (!Array.isArray(page.locks)) throw nonsense('that is no page of locks');
         yield* page.locks;
         after = page.next ?? null;
+        if (seen.has(after)) throw nonsense('the pages of locks go round in a circle');
+        seen.add(after);
       }
     }
   }

@@ -777,6 +777,13 @@ test('26 status, a list of 250 locks in pages, stats and health', async () => {
   assert.deepEqual([status.locked, status.lockId, status.waiters], [true, other.lockId, 0]);
   assert.equal((await client.status('free')).locked, false);
   await assert.rejects(client.stats(1), RangeError);
+  // Pages that lead back to one another have no end.
+  for (const next of ['x', 'y', 'x']) {
+    const page = JSON.stringify({ locks: [], next });
+    const answer = `HTTP/1.1 200 OK\r\nContent-Length: ${page.length}\r\n\r\n${page}`;
+    await server.order({ do: 'say', answer, match: 'GET' });
+  }
+  await assert.rejects(client.locks().next(), dflockd.LockServerError);
   // close() releases what is held, and ends what waits.
   const wait = client.acquire('other', 30_000, { waitTimeout: Infinity });
   await eventually(async () => (await server.status('other')).waiters === 1);
