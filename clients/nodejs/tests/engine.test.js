@@ -78,6 +78,45 @@ function playLoss(seed) {
   throw new Error(`seed ${seed}: never lost`);
 }
 
+/** Plays renewals to other and other leases: answered, refused, or so late at the server that nobody waits any more. */
+function playRenewals(seed) {
+  const random = dice(seed);
+  const between = (low, high) => low + random() * (high - low);
+  const anyLease = () => Math.exp(between(Math.log(500), Math.log(300_000)));
+  let now = 0;
+  let leaseEnd = anyLease();
+  const engine = held(now, leaseEnd, { autoRenew: true });
+  let late = [];
+  const passTo = (moment) => {
+    const arrived = late.filter(({ at }) => at <= moment).sort((one, other) => one.at - other.at);
+    late = late.filter(({ at }) => at > moment);
+    for (const { at, lease } of arrived) {
+      leaseEnd = at < leaseEnd ? at + lease : leaseEnd;
+      assert.ok(engine.remaining(at) === 0 || engine.deadline <= leaseEnd, `seed ${seed}: shortened unseen`);
+    }
+    now = moment;
+  };
+  let count = 0;
+  for (; count < 40 && engine.remaining(now) > 0; count += 1) {
+    passTo(now + between(0, Math.min(10_000, engine.remaining(now) / 2)));
+    const lease = random() < 0.5 ? engine.timeout : anyLease();
+    const sentAt = now;
+    engine.renewalSent(sentAt, lease);
+    passTo(now + between(0, 50));
+    if (random() < 0.2) {
+      engine.renewalFailed(now, false);
+    } else if (random() < 0.4) {
+      late.push({ at: sentAt + between(0, 59_000), lease });
+      engine.renewalFailed(now, true);
+    } else if (now < leaseEnd) {
+      leaseEnd = now + lease;
+      engine.renewed(sentAt, lease, now, lease);
+    }
+    assert.ok(engine.remaining(now) === 0 || engine.deadline <= leaseEnd, `seed ${seed}: the deadline is too late`);
+  }
+  return count;
+}
+
 describe('the engine', () => {
   test('in each of 1,000 played losses the lock is told lost before its lease ends, and stays lost', () => {
     const told = { deadline: 0, 'not-held': 0, asleep: 0 };
@@ -212,6 +251,12 @@ describe('the engine', () => {
     const longer = held(0, 2_000);
     longer.renewalSent(1_000, 30_000);
     assert.equal(longer.deadline, 1_800);
+  });
+
+  test('in each of 1,000 plays with late and refused renewals the deadline is not after the end of the lease', () => {
+    let count = 0;
+    for (let seed = 0; seed < 1_000; seed += 1) count += playRenewals(seed);
+    assert.ok(count > 10_000, `${count} renewals`);
   });
 
   test('a renewal that was refused leaves the deadline as it was, and one that may not have been is followed soon', () => {

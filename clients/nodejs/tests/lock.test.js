@@ -5,14 +5,15 @@ const assert = require('node:assert/strict');
 const { describe, test } = require('node:test');
 const { setTimeout: sleep } = require('node:timers/promises');
 const clock = require('../lib/clock');
+const { errorFor } = require('../lib/answers');
 const { Engine } = require('../lib/engine');
 const { DistributedLock } = require('../lib/lock');
 
 const CLOSED = new Error('closed');
 const GRANT = { acquired: true, lockId: 'lock-1', lockName: 'a', clientId: 'me', renewalToken: 'x', waitTime: 0 };
 
-/** A lock with a server that grants all, and what is persistently asked of that. */
-function scene(timeout, options) {
+/** A lock with a server that grants all, and what was asked of that. `renews` plays the answer to a renewal. */
+function scene(timeout, renews) {
   const sent = [];
   const server = {
     async exchange({ onSend }) {
@@ -20,14 +21,16 @@ function scene(timeout, options) {
       const fencingToken = '0000000000000001';
       return { body: { ...GRANT, fencingToken, ttl: timeout / 1000 }, sentAt: clock.now() };
     },
-    async persist({ path, onSend }) {
+    async persist({ path, body, onSend }) {
       onSend?.();
       sent.push(path);
-      return { body: { released: true }, sentAt: clock.now() };
+      const sentAt = clock.now();
+      if (path === '/renew') return { body: renews(body.timeout, onSend), sentAt };
+      return { body: { released: true }, sentAt };
     },
   };
   const common = { server, path: '', locks: new Set() };
-  const lock = new DistributedLock(new Engine(clock.now(), { timeout, ...options }), common, 'a', 'me');
+  const lock = new DistributedLock(new Engine(clock.now(), { timeout }), common, 'a', 'me');
   return { lock, sent };
 }
 
@@ -45,6 +48,29 @@ describe('a lock', () => {
       ends.add(end === lock);
     }
     assert.equal(ends.size, 2);
+  });
+
+  test('keeps its deadline if a renewal was refused, and not if one sending of it may have been heard', async () => {
+    for (const [status, sends, most] of [
+      [429, 1, 29_000],
+      [429, 2, 4_500],
+      [500, 1, 4_500],
+      [200, 2, 4_500],
+    ]) {
+      const { lock } = scene(30_000, (ttl, onSend) => {
+        if (ttl === 5) for (let send = 1; send < sends; send += 1) onSend();
+        if (ttl === 5 && status !== 200) throw errorFor(status, {});
+        return { lockId: 'lock-1', ttl };
+      });
+      await DistributedLock.acquire(lock);
+      await lock.renew(5_000).catch(() => {});
+      for (let round = 0; round < 2; round += 1) {
+        const left = lock.remaining();
+        assert.ok(left <= most && left > most - 2_000, `${status}, sent ${sends} times: ${left} ms`);
+        await lock.renew(30_000);
+      }
+      await lock.release();
+    }
   });
 
   test('that was lost by its deadline is given back once, however often it is released', async () => {
