@@ -471,11 +471,15 @@ class Client:
                     hold._is_open = hold._sends > 1 or fields.status < 400
                 raise fields
             if fields.get("acquired") is True and hold._granted(fields, reply.sent):
-                if not self._pool.is_closed and (not hold._is_late() or await self._is_refreshed(hold)):
-                    with hold._mutex:
-                        hold._state = "held"
-                        hold._renewals_end = self._now() + hold._max_hold_s
-                    return
+                is_good = not hold._is_late() or await self._is_refreshed(hold)
+                with hold._mutex:
+                    # The client may have been closed meanwhile, and the lock released.
+                    is_wanted = hold._state == "acquiring" and hold._token != "" and not self._pool.is_closed
+                    if is_good and is_wanted:
+                        hold._state, hold._renewals_end = "held", self._now() + hold._max_hold_s
+                        return
+                if not is_wanted:
+                    raise LockUnavailableError(f"{what}: {OF_FAILURE['withdrawn']}", code="withdrawn")
                 await self._abandon(hold)
                 hold._draw()
                 advice = "use a longer timeout= than the network needs, or wait longer"

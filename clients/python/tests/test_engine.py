@@ -304,6 +304,30 @@ class Waits(unittest.TestCase):
         self.assertNotEqual(first[3]["requestId"], again[3]["requestId"])
         self.assertGreater(hold.remaining(), 2.6)
 
+    def test_a_client_that_is_closed_while_a_late_grant_is_renewed_hands_nothing_out(self):
+        for ends_first in [False, True]:
+            self.close_while_a_late_grant_is_renewed(ends_first)
+
+    def close_while_a_late_grant_is_renewed(self, ends_first):
+        def network(request):
+            if request.path.endswith("acquire"):
+                return 2.0, grant(request)
+            if request.path.endswith("release"):
+                return {"released": True}
+            client._pool.stop()
+            run(client._release(*client._holds))
+            if ends_first:
+                client.help_out()
+            return renewal(request)
+
+        client = Played(network)
+        with self.assertRaises(LockUnavailableError):
+            client.hold(timeout=3, wait_timeout=20)
+        client.help_out()
+        self.assertEqual(len(client.asked("acquire")), 1)
+        self.assertEqual(len([fields for _, _, _, fields, _ in client.asked("release") if "requestId" in fields]), 1)
+        self.assertEqual(client._holds, set())
+
     def test_places_that_vanish_at_once_are_not_asked_for_without_a_pause(self):
         client = Played(lambda request: refusal(request, "superseded"))
         with self.assertRaises(LockTimeoutError):
