@@ -287,14 +287,12 @@ class Hold:
         return min(self._next_renewal, self._deadline) if renews else self._deadline
 
     def _lose(self) -> None:
-        """The server says that it is not held."""
+        """The server says to a renewal that it is not held. During the release that may be the work of the release."""
         with self._mutex:
-            if self._state not in ("held", "releasing"):
+            if self._state != "held":
                 return
-            is_news = self._state == "held"
             self._state, self._is_lost, self._token = "ended", True, ""
-        if is_news:
-            self._client._tell(self)
+        self._client._tell(self)
 
     def _may_renew(self) -> bool:
         return self._state in ("acquiring", "held") and self._client._now() < self._deadline
@@ -601,9 +599,8 @@ class Client:
         request = self._request(hold.name, "POST", hold._path + "/release", fields)
         reply = await self._exchange(f"release {hold.name!r}", request, until, until, RELEASE_TRY_S)
         is_gone = isinstance(reply.value, LockNotHeldError)
-        if is_gone and reply.sends == 1:
-            hold._lose()
         with hold._mutex:
+            hold._is_lost |= is_gone and reply.sends == 1 and hold._state == "releasing"
             hold._is_released = not hold._is_lost and (is_gone or isinstance(reply.value, dict))
             hold._state = "ended"
         self._holds.discard(hold)

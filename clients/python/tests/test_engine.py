@@ -359,6 +359,19 @@ class Releases(unittest.TestCase):
             self.assertEqual(run(client._release(hold)), is_released)
             self.assertEqual(len(client.log), count)
 
+    def test_a_renewal_on_its_way_does_not_lose_what_is_released(self):
+        def network(request):
+            if request.path.endswith("acquire"):
+                return grant(request)
+            hold._lose()  # What a renewal does that hears of the release before the release does.
+            return {"released": True}
+
+        client = Played(network)
+        hold = client.hold(timeout=30)
+        self.assertTrue(run(client._release(hold)))
+        self.assertEqual((hold._is_lost, client.told), (False, []))
+        self.assertRaises(LockNotHeldError, hold.check)
+
     def test_an_unconfirmed_release_ends_after_5_s(self):
         client = Played(lambda request: grant(request) if request.path.endswith("acquire") else (60.0, "cut"))
         hold = client.hold(timeout=30)
