@@ -30,6 +30,7 @@ POLL_MAX_S = 45.0  # Proxies often cut a request that is silent for 60 s.
 PLACE_S = 5.0
 PATIENCE_S = 5.0
 RELEASE_TRY_S = 2.0  # A connection may be dead without a sign, so a release tries others within its patience.
+DOUBT_S = 60.0  # So long a renewal without an answer may still be on its way to the server.
 TICK_S = 0.5  # Timers stand still while the machine sleeps; the keeper looks at the clock at least so often.
 
 
@@ -217,6 +218,7 @@ class Hold:
     def _draw(self) -> None:
         self._request_id = secrets.token_hex(16)
         self._sends = 0
+        self._doubt_s, self._doubt_ends = math.inf, 0.0
         self._is_open = False  # Whether the server may have a hold or a place of this attempt.
 
     @property
@@ -260,7 +262,15 @@ class Hold:
         self._leased(sent + min(0.999 * wait_s, self._client._now() - sent), ttl_s)
         return True
 
+    def _doubt(self, asked_s: float) -> None:
+        """Notes a renewal without a clear answer. It may come to the server after a longer one, and shorten the lease."""
+        now = self._client._now()
+        self._doubt_s = min(asked_s, self._doubt_s if now < self._doubt_ends else math.inf)
+        self._doubt_ends = now + DOUBT_S
+
     def _leased(self, base: float, ttl_s: float) -> None:
+        if self._client._now() < self._doubt_ends:
+            ttl_s = min(ttl_s, self._doubt_s)
         self._ttl_s = ttl_s
         self._deadline = deadline_of(base, ttl_s)
         self._next_renewal = base + ttl_s / 3
@@ -512,7 +522,8 @@ class Client:
             if not hold._may_renew():
                 hold.check()
             await self._pause(0.02)  # Another renewal is on its way, and their answers must not cross.
-        start, before, ends_at, is_renewed = self._now(), hold._deadline, hold._renewals_end if is_begun else math.inf, False
+        start, before, ends_at = self._now(), hold._deadline, hold._renewals_end if is_begun else math.inf
+        is_renewed, is_clear = False, False
         # The server may have shortened the lease long before an answer says so.
         hold._deadline = min(before, deadline_of(start, timeout_s))
         until = min(start + max(0.2, min(PATIENCE_S, hold._ttl_s / 6)), hold._deadline)
@@ -523,15 +534,17 @@ class Client:
         try:
             reply = await self._exchange(f"renew {hold.name!r}", request, until, until)
             value = reply.value
+            is_refused = isinstance(value, LockError) and 400 <= (value.status or 0) < 500
+            is_clear = reply.sends == 0 or (reply.sends == 1 and is_refused)
             if isinstance(value, LockNotHeldError):
                 hold._lose()
             elif isinstance(value, LockError):
-                if value.status and reply.sends == 1:
+                if is_clear:
                     hold._deadline = before
             elif (ttl_s := number_of(value.get("ttl"))) and value.get("lockId") == hold.lock_id:
                 with hold._mutex:
                     if hold._may_renew():
-                        hold._timeout_s, is_renewed = timeout_s, True
+                        hold._timeout_s, is_renewed, is_clear = timeout_s, True, reply.sends == 1
                         hold._leased(reply.sent, ttl_s)
             if hold._state != "acquiring":
                 hold.check()
@@ -542,6 +555,8 @@ class Client:
         finally:
             with hold._mutex:
                 hold._is_renewing, hold._is_renewal_fresh = False, not is_renewed
+                if not is_clear:
+                    hold._doubt(timeout_s)
                 if not is_renewed:
                     hold._next_renewal = max(self._now() + 0.05, start + min(hold._ttl_s, timeout_s) / 15)
 

@@ -200,6 +200,36 @@ class Deadlines(unittest.TestCase):
             run(client._renew(hold, 30))
         self.assertEqual((hold._state, hold.remaining(), len(client.told)), ("ended", 0, 1))
 
+    def test_a_renewal_that_the_server_may_have_done_moves_the_deadline_at_once(self):
+        for answers, is_done in [
+            ([{"status": 401}], False),
+            ([{"status": 429}], False),
+            (["cut", {"status": 401}], True),
+            ([{"status": 500}], True),
+            ([{"status": 503}], True),
+        ]:
+            client = Played(scripted(grant, *answers))
+            hold = client.hold(timeout=30)
+            with self.assertRaises(LockError):
+                run(client._renew(hold, 10))
+            self.assertAlmostEqual(hold._deadline, 1009 if is_done else 1029, 1, answers)
+
+    def test_a_shorter_renewal_without_an_answer_is_reckoned_with_for_a_minute(self):
+        for said in ["cut", {"status": 500}]:
+            client = Played(grant)
+            hold = client.hold(timeout=30)
+            client.network = lambda request, said=said: said if said == "cut" else dict(said)
+            with self.assertRaises(LockError):
+                run(client._renew(hold, 10))
+            client.network = renewal
+            start = client.clock.time
+            run(client._renew(hold, 30))
+            self.assertAlmostEqual(hold._deadline, start + 9)
+            while client.clock.time < start + 60:
+                client.clock.time += 5
+                run(client._renew(hold, 30))
+            self.assertAlmostEqual(hold._deadline, client.clock.time + 29, 1)
+
     def test_a_renewal_that_the_release_overtakes_is_not_sent(self):
         client = Played(scripted(grant, {"released": True}))
         hold = client.hold(timeout=3, auto_renew=True)
