@@ -105,6 +105,7 @@ OF_CODE = {
     "max-waiters": (LockCapacityError, "try again later or raise the limit of the server"),
     "not-held": (LockNotHeldError, "the lock ended before"),
 }
+REFUSALS = ("draining", "max-locks", "max-waiters")  # With 5xx, and yet the server's own.
 OF_STATUS = {
     401: (LockDeniedError, "give the token of the server with token="),
     403: (LockDeniedError, "use a token that may do this"),
@@ -475,8 +476,9 @@ class Client:
             reply = await self._exchange(what, request, wait_end + PATIENCE_S, wait_end, prepare=prepare)
             fields = reply.value
             if isinstance(fields, LockError):
-                if fields.status not in (None, 502, 504):
-                    hold._is_open = hold._sends > 1 or fields.status < 400
+                # A proxy may say 5xx to what the server has granted.
+                if 400 <= (fields.status or 0) < 500 or fields.code in REFUSALS:
+                    hold._is_open = hold._is_open and hold._sends > 1
                 raise fields
             if fields.get("acquired") is True and hold._granted(fields, reply.sent):
                 is_good = not hold._is_late() or await self._is_refreshed(hold)

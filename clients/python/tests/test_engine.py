@@ -292,6 +292,11 @@ class Waits(unittest.TestCase):
             (["cut", {"status": 401}], True),
             ([{"status": 401}], False),
             ([refusal], False),
+            ([{"status": 500}], True),
+            ([{"status": 503}], True),
+            ([{"status": 503, "code": "draining"}], False),
+            ([{"status": 503, "code": "max-locks"}], False),
+            ([{"status": 503, "code": "max-waiters"}], False),
             ([{"status": 200}], True),
             ([(1.0, "nonsense")], True),
         ]:
