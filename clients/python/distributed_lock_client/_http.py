@@ -23,6 +23,8 @@ CLOSE = re.compile(rb"(?i)\r\nconnection:[^\r]*\bclose\b")
 CONNECT_S = 5.0
 IDLE_MAX_S = 60.0  # The server hangs up after 75 s.
 ANSWER_MAX = 64 << 20
+HEAD_MAX = 64 << 10
+INTERIM_MAX = 20  # Answers of 1xx before the one that counts.
 WANT_URL = "url: want http://HOST:PORT or https://HOST:PORT, several with commas between, and no user or query in it"
 
 
@@ -125,13 +127,13 @@ class Pool:
                 return Failure("withdrawn", "", None)
             sent = self.now()
             await link.write(request.data(server), request.until - sent)
-            data = b""
+            data = bytearray()
             while answer is None:
                 part = await link.read(request.until - self.now())
                 data += part
-                answer = parsed(data, not part)
-                if answer is None and (not part or len(data) > ANSWER_MAX):
-                    is_late = self.now() >= request.until
+                is_late = self.now() >= request.until
+                answer = parsed(data, not part and not is_late)
+                if answer is None and (not part or is_late or len(data) > ANSWER_MAX):
                     return Failure("late" if is_late else "cut", f"{len(data)} bytes of an answer", sent)
             return Answer(answer[0], answer[1], sent)
         except (OSError, UnicodeError) as error:
@@ -189,36 +191,50 @@ class Pool:
 class Received:
     """What http.client takes for a socket: the bytes that have come so far."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
         self.data = data
 
     def makefile(self, mode: str) -> io.BytesIO:
         return io.BytesIO(self.data)
 
 
-def parsed(data: bytes, is_ended: bool) -> tuple[int, bytes, bool] | None:
-    """Status, body, and whether the connection may be used again; None if the answer is not whole; ValueError if it is none."""
-    if not data.startswith(b"HTTP/1.") and not b"HTTP/1.".startswith(data):
-        raise ValueError("the first line is no status line")
-    head, is_headed, rest = data.partition(b"\r\n\r\n")
-    if not is_headed:  # http.client would take a head that was cut off for a whole one.
-        return None
-    if head[9:10] == b"1":
-        return parsed(rest, is_ended)
-    length = LENGTH.search(head)
-    if length and STATUS.match(head) and b"\r\ntransfer-encoding:" not in head.lower():  # As a dflockd server answers.
-        missing = int(length[1]) - len(rest)
-        stays = head[7:8] == b"1" and not CLOSE.search(head) and missing == 0
-        return None if missing > 0 else (int(head[9:12]), rest[: int(length[1])], stays)
-    response = http.client.HTTPResponse(Received(data))  # type: ignore[arg-type]
-    try:
-        response.begin()
-        size = response.length
-        if not data.endswith(b"\r\n\r\n") if response.chunked else size is None and not is_ended:
+def parsed(data: bytes | bytearray, is_ended: bool) -> tuple[int, bytes, bool] | None:
+    """Status, body, and whether the connection may be used again; None if the answer is not whole; ValueError if it is none.
+    It is called after each part, so it copies nothing but the head until all is there."""
+    at, interim = 0, -1
+    while True:
+        if not data.startswith(b"HTTP/1.", at) and not b"HTTP/1.".startswith(data[at : at + 7]):
+            raise ValueError("the first line is no status line")
+        end = data.find(b"\r\n\r\n", at, HEAD_MAX)
+        if end < 0 and len(data) >= HEAD_MAX:
+            raise ValueError("its head has over 64 KiB")
+        if end < 0:  # http.client would take a head that was cut off for a whole one.
             return None
-        body = response.read()
+        head, end, interim = bytes(data[at:end]), end + 4, interim + 1
+        if head[9:10] != b"1":
+            break
+        if head[9:12] == b"101" or interim >= INTERIM_MAX:
+            raise ValueError("another protocol, or no end of interim answers")
+        at = end
+    length, came = LENGTH.search(head), len(data) - end
+    if length and STATUS.match(head) and b"\r\ntransfer-encoding:" not in head.lower():  # As a dflockd server answers.
+        wanted = int(length[1])
+        stays = head[7:8] == b"1" and not CLOSE.search(head) and came == wanted
+        return None if came < wanted else (int(head[9:12]), bytes(data[end : end + wanted]), stays)
+    try:
+        response = begun(head + b"\r\n\r\n")
+        size = response.length
+        if not data.endswith(b"\r\n\r\n") if response.chunked else not is_ended if size is None else came < size:
+            return None
+        body = begun(data[at:]).read()
     except http.client.IncompleteRead:
         return None
     except http.client.HTTPException as error:
         raise ValueError(type(error).__name__) from None
-    return response.status, body, not response.will_close and size in (None, len(rest))
+    return response.status, body, not response.will_close and size in (None, came)
+
+
+def begun(data: bytes | bytearray) -> http.client.HTTPResponse:
+    response = http.client.HTTPResponse(Received(data))  # type: ignore[arg-type]
+    response.begin()
+    return response

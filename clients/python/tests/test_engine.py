@@ -1,16 +1,19 @@
 """The engine with a played clock and a played network: nothing here waits, and a seed repeats whatever happens."""
 
 import heapq
+import io
+import itertools
 import json
 import random
 import threading
+import time
 import unittest
 
 import theatre
 
 from distributed_lock_client import LockError, LockLostError, LockNotHeldError, LockTimeoutError, LockUnavailableError
 from distributed_lock_client._core import Client, Hold
-from distributed_lock_client._http import Answer, Failure, Pool, parsed, servers_of
+from distributed_lock_client._http import Answer, Failure, Pool, Request, parsed, servers_of
 from distributed_lock_client._sync import run
 
 FENCE = "18a3f217b3c4d87f"
@@ -569,6 +572,61 @@ class Answers(unittest.TestCase):
     def test_nonsense_is_known_early(self):
         for data in [b"SSH-2.0-OpenSSH_9", b"HTTP/2 200\r\n", b"\x15\x03\x01\x00\x02\x02", b"HTTP/1.1 abc\r\n\r\n", b"\r\n"]:
             self.assertRaises(ValueError, parsed, data, False)
+
+    def test_interim_answers_are_few_and_change_no_protocol(self):
+        interim, whole = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+        self.assertEqual(parsed(interim * 20 + whole, False), (200, b"{}", True))
+        self.assertRaises(ValueError, parsed, interim * 21, False)
+        self.assertRaises(ValueError, parsed, b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, False)
+        self.assertRaises(ValueError, parsed, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", False)
+
+    def test_a_head_has_at_most_64_kib(self):
+        head = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000
+        self.assertIsNone(parsed(head[:60_000], False))
+        self.assertRaises(ValueError, parsed, head, False)
+
+    def test_a_large_answer_in_small_parts_costs_little(self):
+        body = b" " * (8 << 20)
+        for head, end in [(b"Content-Length: 8388608", b""), (b"Transfer-Encoding: chunked", b"\r\n0\r\n\r\n"), (b"X: y", b"")]:
+            size = b"800000\r\n" if end else b""
+            parts = io.BytesIO(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + size + body + end)
+            start = time.thread_time()
+            answer = self.answer_in_parts(lambda parts=parts: (parts.read(4096), 0.0))
+            self.assertEqual((answer.status, answer.body == body), (200, True))
+            self.assertLess(time.thread_time() - start, 2)
+
+    def test_bytes_that_keep_coming_do_not_move_the_end(self):
+        for first in [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"]:
+            parts = itertools.chain([first], itertools.repeat(b"x"))
+            answer = self.answer_in_parts(lambda parts=parts: (next(parts), 1.0))
+            self.assertEqual((answer.kind, self.clock.time), ("late", 1005.0))
+
+    def test_silence_does_not_end_an_answer(self):
+        parts = iter([(b"HTTP/1.1 200 OK\r\n\r\n{", 1.0), (b"", 4.0)])
+        self.assertEqual(self.answer_in_parts(lambda: next(parts)).kind, "late")
+
+    def answer_in_parts(self, part):
+        """What a request of 5 s gets: `part` says what comes next, and how long it takes."""
+        clock = self.clock = Clock()
+
+        class Link:
+            async def write(self, data, within_s):
+                pass
+
+            async def read(self, within_s):
+                data, took_s = part()
+                clock.time += took_s
+                return data
+
+            def close(self):
+                pass
+
+        async def connect(server, within_s):
+            return Link()
+
+        request = Request(0, "GET", "/")
+        request.until = 1005.0
+        return run(Pool(servers_of("http://a", None, None), connect, clock.now).exchange(request))
 
 
 class Pools(unittest.TestCase):
