@@ -616,9 +616,10 @@ class Client:
         request = self._request(hold.name, "POST", hold._path + "/release", fields)
         reply = await self._exchange(f"release {hold.name!r}", request, until, until, RELEASE_TRY_S)
         is_gone = isinstance(reply.value, LockNotHeldError)
+        is_confirmed = isinstance(reply.value, dict) and reply.value.get("released") is True
         with hold._mutex:
             hold._is_lost |= is_gone and reply.sends == 1 and hold._state == "releasing"
-            hold._is_released = not hold._is_lost and (is_gone or isinstance(reply.value, dict))
+            hold._is_released = not hold._is_lost and (is_gone or is_confirmed)
             hold._state = "ended"
         self._holds.discard(hold)
         return hold._is_released
@@ -643,8 +644,23 @@ class Client:
             raise reply.value
         return reply.value
 
-    async def _page(self, server: int, **query: object) -> dict[str, Any]:
-        return await self._ask("locks", Request(server, "GET", "/locks" + query_of(query)))
+    def _locks_of(self, what: str, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+        locks = answer.get("locks")
+        if not isinstance(locks, list) or not all(isinstance(lock, dict) for lock in locks):
+            raise LockServerError(f"{what}: the answer has no locks; see whether the url is that of a dflockd server")
+        return locks
+
+    async def _page(self, server: int, seen: list[str], **query: object) -> list[dict[str, Any]]:
+        """The page of locks after the last of `seen`, to which it adds where the next one begins."""
+        after = seen[-1] if seen else None
+        request = Request(server, "GET", "/locks" + query_of({"limit": 100, "after": after, **query}))
+        page = await self._ask("locks", request)
+        locks, following = self._locks_of("locks", page), page.get("next")
+        if following is not None:
+            if not isinstance(following, str) or following in seen:
+                raise LockServerError("locks: pages without an end; see whether the url is that of a dflockd server")
+            seen.append(following)
+        return locks
 
 
 def object_of(body: bytes) -> dict[str, Any] | None:

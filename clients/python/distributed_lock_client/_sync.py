@@ -190,11 +190,10 @@ class DistributedLockClient(Client):
     def locks(self, prefix: str | None = None, space: str | None = None) -> Iterator[dict[str, Any]]:
         """All locks that are held, of all servers, read page by page."""
         for server in range(len(self._pool.servers)):
-            after: str | None = ""
-            while after is not None:
-                page = run(self._page(server, limit=100, after=after or None, prefix=prefix, space=space))
-                yield from page["locks"]
-                after = page.get("next")
+            pages, seen = 0, list[str]()
+            while pages == len(seen):
+                yield from run(self._page(server, seen, prefix=prefix, space=space))
+                pages += 1
 
     def stats(self, server: int = 0) -> dict[str, Any]:
         """The counters of one server, by its place in the url."""
@@ -207,8 +206,8 @@ class DistributedLockClient(Client):
     def force_release(self, name: str, lock_id: str | None = None, space: str | None = None) -> list[dict[str, Any]]:
         """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
         request = self._request(name, "DELETE", path_of(name, lockId=lock_id, space=space))
-        answer = run(self._ask(f"force_release {name!r}", request, is_repeatable=lock_id is not None))
-        return cast(list[dict[str, Any]], answer["locks"])
+        what = f"force_release {name!r}"
+        return self._locks_of(what, run(self._ask(what, request, is_repeatable=lock_id is not None)))
 
     def close(self) -> None:
         """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""

@@ -585,6 +585,26 @@ class Behaviours:
         # None of these leaves anything.
         until(lambda: not self.held(server, "k") and not self.waiters(server, "k"), 5)
 
+    def test_24_a_list_that_is_none_or_does_not_end_is_an_error(self):
+        server, client = self.both()
+        page = '{"locks":[{"lockName":"x"}],"next":"%s"}'
+        for pages in [
+            ["{}"],
+            ['{"locks":{}}'],
+            ['{"locks":[1]}'],
+            ['{"locks":[],"next":7}'],
+            [page % "x", page % "y", page % "x", page % "z"],
+        ]:
+            with self.subTest(pages=pages):
+                for text in pages:
+                    server.order("say", r"/locks\?", answer=boxed(200, text))
+                with self.assertRaises(LockServerError):
+                    list(client.locks())
+                server.forget_orders()
+        server.order("say", "/locks/k", answer=boxed(200, "{}"))
+        with self.assertRaises(LockServerError):
+            client.force_release("k", lock_id="x")
+
     def test_24_what_is_cut_is_asked_again(self):
         server, client = self.both()
         for answer in [

@@ -386,6 +386,8 @@ class Releases(unittest.TestCase):
             ([dict(not_held)], False, True),
             (["cut", dict(not_held)], True, False),
             ([{"status": 502}, dict(not_held)], True, False),
+            ([{}], False, False),
+            ([{"released": False}], False, False),
             ([{"status": 401}], False, False),
             ([{"status": 500}], False, False),
             ([Failure("refused", "", None), dict(not_held)], False, True),
