@@ -3,14 +3,17 @@ whether two clients ever had one lock at once. A process per core runs its share
 
     python load-test/load_test.py --concurrent 50 --operations 1000
 
-Exit status: 0 if all went well, 1 if an operation failed or two holders overlapped, 2 if there is no server.
+Exit status: 0 if all went well, 1 if an operation failed or did not run or two holders overlapped, 2 if there is no server
+or an argument cannot be meant.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import pathlib
+import queue
 import random
 import statistics
 import sys
@@ -20,6 +23,9 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "clients" / "python"))
 
 from distributed_lock_client import DistributedLockClient, LockError, LockTimeoutError  # noqa: E402
+
+UNCONFIRMED = "a release was not confirmed"
+BEGIN_S = 60  # The processes begin together; one that dies before is not waited for.
 
 
 def options(arguments):
@@ -37,7 +43,7 @@ def options(arguments):
     parser.add_argument(
         "--hold-ms", type=float, default=0, metavar="MS", help="how long each lock is held [default %(default)s]"
     )
-    parser.add_argument("--timeout", type=float, default=30, metavar="S", help="the lease, in seconds [default %(default)s]")
+    parser.add_argument("--timeout", type=lease, default=30, metavar="S", help="the lease, in seconds [default %(default)s]")
     parser.add_argument(
         "--wait", type=float, default=30, metavar="S", help="the longest wait, in seconds [default %(default)s]"
     )
@@ -51,6 +57,13 @@ def whole(text):
     if number < 1:
         raise argparse.ArgumentTypeError(f"want a whole number from 1, not {text}")
     return number
+
+
+def lease(text):
+    with contextlib.suppress(ValueError):
+        if 0.1 <= float(text) <= 300:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"want seconds, 0.1 to 300, not {text}")
 
 
 def client_of(args):
@@ -83,14 +96,16 @@ def work(args, clients, operations, gate, results):
                 is_released = lock.release()
                 holds.append((key, lock.fence, held, ends, took, time.perf_counter() - start))
                 if not is_released:
-                    failures.append("a release was not confirmed")
+                    failures.append(UNCONFIRMED)
             except LockTimeoutError:
                 timed_out.append(key)
             except LockError as error:
                 failures.append(str(error))
+            except Exception as error:  # A thread that ended here would leave operations that nobody counts.
+                failures.append(f"{type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=use) for _ in range(clients)]
-    gate.wait()
+    gate.wait(BEGIN_S)
     start, cpu = time.monotonic(), time.process_time()
     for thread in threads:
         thread.start()
@@ -142,6 +157,23 @@ def figures(seconds):
     }
 
 
+def told_by(workers, results):
+    """What each process says at its end; None if one has died, and then none lives on."""
+    told = []
+    while len(told) < len(workers):
+        ends = [worker.exitcode for worker in workers]  # Before the look at the queue: who ended well has said it by then.
+        try:
+            told.append(results.get(timeout=1))
+        except queue.Empty:
+            if any(ends) or None not in ends:
+                for worker in workers:
+                    worker.kill()
+                return None
+    for worker in workers:
+        worker.join()
+    return told
+
+
 def main(arguments=None):
     args = options(arguments)
     try:
@@ -162,11 +194,13 @@ def main(arguments=None):
     workers = [context.Process(target=work, args=(args, clients, operations, gate, results)) for clients, operations in share]
     for worker in workers:
         worker.start()
-    told = [results.get() for _ in workers]
-    for worker in workers:
-        worker.join()
+    told = told_by(workers, results)
+    if told is None:
+        print("load_test.py: a process has died", file=sys.stderr)
+        return 1
     holds = [hold for each in told for hold in each[0]]
     timed_out, failures = sum(each[1] for each in told), [text for each in told for text in each[2]]
+    ok = len(holds) - failures.count(UNCONFIRMED)
     took_s = max(each[5] for each in told) - min(each[4] for each in told)
     overlaps, falls = judged(holds)
     report = {
@@ -174,11 +208,11 @@ def main(arguments=None):
         "clients": args.concurrent,
         "operations": args.operations,
         "keys": args.keys,
-        "ok": len(holds),
+        "ok": ok,
         "timed_out": timed_out,
         "failed": len(failures),
         "seconds": took_s,
-        "operations_per_s": len(holds) / took_s,
+        "operations_per_s": ok / took_s,
         "requests_per_s": sum(each[3] for each in told) / took_s,
         "cores_used": sum(each[6] for each in told) / took_s,
         "cores": cores,
@@ -190,7 +224,8 @@ def main(arguments=None):
     print(json.dumps(report) if args.json else text_of(report))
     for text in sorted(set(failures))[:5]:
         print(f"load_test.py: {failures.count(text)} times: {text}", file=sys.stderr)
-    return 1 if failures or overlaps or falls else 0
+    is_whole = ok + timed_out + len(failures) == args.operations
+    return 1 if failures or overlaps or falls or not is_whole else 0
 
 
 def text_of(report):

@@ -3,11 +3,14 @@
 import contextlib
 import importlib.util
 import json
+import os
+import pathlib
+import signal
 import subprocess
 import sys
 
 import theatre
-from theatre import Play
+from theatre import Play, until
 
 LOAD_TEST = theatre.PACKAGE.parent.parent / "load-test" / "load_test.py"
 
@@ -48,13 +51,43 @@ class LoadTest(Play):
         self.assertEqual((report["ok"], report["timed_out"], report["failed"], report["overlaps"]), (0, 2, 0, 0))
         server.order("say", "/release", answer="HTTP/1.1 500 Bad\r\nContent-Length: 2\r\n\r\n{}", times=None)
         done = run("--url", server.url, "--concurrent", "1", "--operations", "1", "--json")
-        self.assertEqual((done.returncode, json.loads(done.stdout)["failed"]), (1, 1))
+        report = json.loads(done.stdout)
+        self.assertEqual((done.returncode, report["ok"], report["failed"]), (1, 0, 1))
         self.assertIn("a release was not confirmed", done.stderr)
 
     def test_it_says_if_there_is_no_server(self):
         done = run("--url", "http://127.0.0.1:9", "--operations", "1")
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.assertIn("no connection", done.stderr)
+
+    def test_it_refuses_a_lease_that_no_server_gives(self):
+        for timeout in ["0.05", "301", "nan", "x"]:
+            done = run("--url", "http://127.0.0.1:9", "--timeout", timeout)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("argument --timeout: want seconds, 0.1 to 300", done.stderr)
+
+    @theatre.busy
+    def test_what_did_not_run_is_no_success(self):
+        server = self.server()
+        done = run("--url", server.url, "--concurrent", "2", "--operations", "4", "--wait", "-1", "--json")
+        report = json.loads(done.stdout)
+        self.assertEqual((done.returncode, report["ok"], report["failed"]), (1, 0, 4))
+        self.assertIn("4 times: ValueError: wait_timeout", done.stderr)
+
+    @theatre.busy
+    def test_it_does_not_wait_for_a_process_that_died(self):
+        server, client = self.both()
+        client.acquire("load-0", 60)
+        command = [sys.executable, str(LOAD_TEST), "--url", server.url, "--concurrent", "2", "--operations", "2", "--keys", "1"]
+        load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(load.kill)
+        until(lambda: server.status("load-0")["waiters"])
+        children = pathlib.Path(f"/proc/{load.pid}/task/{load.pid}/children").read_text().split()
+        workers = [pid for pid in children if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(int(workers[0]), signal.SIGKILL)
+        out, err = load.communicate(timeout=20)
+        self.assertEqual((load.returncode, out), (1, ""))
+        self.assertIn("a process has died", err)
 
     def test_its_judge_sees_overlaps_and_fences_that_fall(self):
         spec = importlib.util.spec_from_file_location("load_test", LOAD_TEST)
