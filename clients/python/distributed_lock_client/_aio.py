@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from ._core import LOG, TICK_S, Client, Hold, LockOptions, LockTimeoutError, path_of
+from ._core import LOG, TICK_S, Client, Hold, LockOptions, path_of
+from ._errors import LockTimeoutError, locks_of
 from ._http import Link, Request, Server
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class AsyncDistributedLockClient(Client):
         """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
         request = self._request(name, "DELETE", path_of(name, lockId=lock_id, space=space))
         what = f"force_release {name!r}"
-        return self._locks_of(what, await self._ask(what, request, is_repeatable=lock_id is not None))
+        return locks_of(what, await self._ask(what, request, is_repeatable=lock_id is not None))
 
     async def close(self) -> None:
         """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""

@@ -20,11 +20,23 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from typing import Any, Callable, NamedTuple, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 
-from ._http import Failure, Link, Pool, Request, Result, Server, servers_of
+from ._errors import (
+    OF_FAILURE,
+    REFUSALS,
+    LockError,
+    LockLostError,
+    LockNotHeldError,
+    LockServerError,
+    LockTimeoutError,
+    LockUnavailableError,
+    judged,
+    locks_of,
+)
+from ._http import Failure, Link, Pool, Request, Server, servers_of
 
 POLL_MAX_S = 45.0  # Proxies often cut a request that is silent for 60 s.
 PLACE_S = 5.0
@@ -32,94 +44,6 @@ PATIENCE_S = 5.0
 RELEASE_TRY_S = 2.0  # A connection may be dead without a sign, so a release tries others within its patience.
 DOUBT_S = 60.0  # So long a renewal without an answer may still be on its way to the server.
 TICK_S = 0.5  # Timers stand still while the machine sleeps; the keeper looks at the clock at least so often.
-
-
-class LockError(Exception):
-    """What each error of this package is. `code` is the server's short code, `status` the HTTP status, `detail` the
-    server's own words, `request_id` the X-Request-Id by which the server's log names the request; each may be None."""
-
-    code: str | None = None
-    status: int | None = None
-    detail: str | None = None
-    request_id: str | None = None
-
-    def __init__(self, message: str, **known: object) -> None:
-        super().__init__(message)
-        self.__dict__.update(known)
-
-
-class LockTimeoutError(LockError):
-    """The lock was not free in time. `reason` is timeout, quarantine, superseded or cancelled, as the server says, or
-    late: the lock came, but so late that most of its lease had passed."""
-
-    reason: str = "timeout"
-
-
-class LockDeadlockError(LockError):
-    """Waiting would have been for ever. `cycle` names each waiting client and the lock that it waits for."""
-
-    cycle: Sequence[Mapping[str, str]] = ()
-
-
-class LockLostError(LockError):
-    """The lock ended before it was released."""
-
-
-class LockNotHeldError(LockError):
-    """The lock is not held: it was released before, or nobody has it."""
-
-
-class LockLimitMismatchError(LockError):
-    """Other clients use this lock with another limit."""
-
-
-class LockDeniedError(LockError):
-    """The server wants another token (401), or refuses this one (403)."""
-
-
-class LockUnavailableError(LockError):
-    """No server could be asked: no connection, no answer, 502, 503 or 504 of a proxy, TLS, or a closed client."""
-
-
-class LockDrainingError(LockUnavailableError):
-    """The server is about to stop and grants no more locks."""
-
-
-class LockCapacityError(LockError):
-    """The server has as many locks, waiters or requests as it may have."""
-
-
-class LockRequestError(LockError):
-    """The server does not accept the request, for example a timeout above its limit."""
-
-
-class LockServerError(LockError):
-    """The server failed, or the answer is not one of a dflockd server."""
-
-
-OF_CODE = {
-    "deadlock": (LockDeadlockError, "release the locks that this client holds and begin again"),
-    "draining": (LockDrainingError, "wait with wait_timeout= until the server is back"),
-    "limit-mismatch": (LockLimitMismatchError, "use the same limit= in every client"),
-    "max-locks": (LockCapacityError, "try again later or raise the limit of the server"),
-    "max-waiters": (LockCapacityError, "try again later or raise the limit of the server"),
-    "not-held": (LockNotHeldError, "the lock ended before"),
-}
-REFUSALS = ("draining", "max-locks", "max-waiters")  # With 5xx, and yet the server's own.
-OF_STATUS = {
-    401: (LockDeniedError, "give the token of the server with token="),
-    403: (LockDeniedError, "use a token that may do this"),
-    429: (LockCapacityError, "send fewer requests"),
-    **dict.fromkeys((502, 503, 504), (LockUnavailableError, "see whether the server runs behind its proxy")),
-}
-OF_FAILURE = {
-    "refused": "no connection: {}; see whether the server runs there",
-    "cut": "the connection ended without an answer: {}; see whether the server runs",
-    "late": "no answer in time; see whether the server and the network work",
-    "tls": "not trusted: {}; give its authority with ca=, and use a name that is in its certificate",
-    "nonsense": "not an answer in HTTP: {}; see whether the url is that of a dflockd server",
-    "withdrawn": "the client was closed, or the lock has ended; make another one",
-}
 
 
 class LockOptions(TypedDict, total=False):
@@ -401,7 +325,7 @@ class Client:
             prepare(lasted_s)
             result = await self._pool.exchange(request)
             sends += result.sent is not None
-            value, may_repeat = self._judged(result, what, self._pool.servers[request.server].shown)
+            value, may_repeat = judged(result, what, self._pool.servers[request.server].shown, self._secret)
             is_cut = isinstance(result, Failure) and result.kind != "refused"
             left_s = (until if is_cut else wait_until) - self._now()
             if not may_repeat or left_s <= 0:
@@ -413,31 +337,6 @@ class Client:
                 await self._pause(min(backoff_s * random.uniform(0.5, 1), left_s))
                 backoff_s = min(2.0, backoff_s * 2)
             request.is_fresh = True
-
-    def _judged(self, result: Result, what: str, shown: str) -> tuple[dict[str, Any] | LockError, bool]:
-        """What a result says, or its error, and whether the request may be repeated."""
-        if isinstance(result, Failure):
-            text = f"{what} at {shown}: {OF_FAILURE[result.kind].format(result.text)}"
-            failed = LockServerError if result.kind == "nonsense" else LockUnavailableError
-            return failed(text, code=result.kind), result.kind in ("refused", "cut", "late")
-        fields, status = object_of(result.body), result.status
-        if status == 200 and fields is not None:
-            return fields, False
-        said = {to: (fields or {}).get(key) for to, key in [("code", "code"), ("detail", "detail"), ("request_id", "instance")]}
-        known: dict[str, Any] = {key: value for key, value in said.items() if isinstance(value, str) and status >= 400}
-        if "detail" in known:
-            known["detail"] = re.sub("[0-9a-f]{32}", "...", known["detail"].replace(self._secret, "..."))[:500]
-        kind: type[LockError] = LockServerError
-        advice = f"see the log of the server, and whether {shown} is a dflockd server"
-        if 400 <= status < 500:
-            kind, advice = LockRequestError, f"change the request, and see whether {shown} is a dflockd server"
-        kind, advice = OF_CODE.get(known.get("code", ""), OF_STATUS.get(status, (kind, advice)))
-        cycle = (fields or {}).get("cycle")
-        if kind is LockDeadlockError and isinstance(cycle, list):
-            known["cycle"] = [step for step in cycle if isinstance(step, dict)]
-        reason = known.get("detail") or known.get("code") or "an answer without a reason"
-        error = kind(f"{what}: {status}, {reason}; {advice}", status=status, **known)
-        return error, status in (502, 504) or kind is LockDrainingError
 
     async def _acquire(self, hold: Hold) -> None:
         """Returns when `hold` is held, or raises why it is not."""
@@ -644,31 +543,17 @@ class Client:
             raise reply.value
         return reply.value
 
-    def _locks_of(self, what: str, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-        locks = answer.get("locks")
-        if not isinstance(locks, list) or not all(isinstance(lock, dict) for lock in locks):
-            raise LockServerError(f"{what}: the answer has no locks; see whether the url is that of a dflockd server")
-        return locks
-
     async def _page(self, server: int, seen: list[str], **query: object) -> list[dict[str, Any]]:
         """The page of locks after the last of `seen`, to which it adds where the next one begins."""
         after = seen[-1] if seen else None
         request = Request(server, "GET", "/locks" + query_of({"limit": 100, "after": after, **query}))
         page = await self._ask("locks", request)
-        locks, following = self._locks_of("locks", page), page.get("next")
+        locks, following = locks_of("locks", page), page.get("next")
         if following is not None:
             if not isinstance(following, str) or following in seen:
                 raise LockServerError("locks: pages without an end; see whether the url is that of a dflockd server")
             seen.append(following)
         return locks
-
-
-def object_of(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def forked() -> None:

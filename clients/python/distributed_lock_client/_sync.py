@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ._core import Client, Hold, LockOptions, LockTimeoutError, path_of
+from ._core import Client, Hold, LockOptions, path_of
+from ._errors import LockTimeoutError, locks_of
 from ._http import Link, Request, Server
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class DistributedLockClient(Client):
         """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
         request = self._request(name, "DELETE", path_of(name, lockId=lock_id, space=space))
         what = f"force_release {name!r}"
-        return self._locks_of(what, run(self._ask(what, request, is_repeatable=lock_id is not None)))
+        return locks_of(what, run(self._ask(what, request, is_repeatable=lock_id is not None)))
 
     def close(self) -> None:
         """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""
