@@ -868,7 +868,7 @@ class Processes(Play):
 
             signal.signal(signal.SIGALRM, interrupt)
             client, dice, ends = DistributedLockClient(sys.argv[1]), random.Random(14), [0, 0]
-            for number in range(100):
+            while sum(ends) < 100 or (ends[0] < 11 and sum(ends) < 2000):  # How many it hits depends on the machine.
                 lock = None
                 signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0001, 0.006))
                 try:
