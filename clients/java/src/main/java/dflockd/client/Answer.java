@@ -77,6 +77,9 @@ final class Answer {
         return isUnanswered() || status >= 500 || status != 0 && !isJson || status == 200 && !isMiss();
     }
 
+    /** Whether the server itself says that it has done nothing, not even for an earlier request with the same body. */
+    boolean isRefusal() { return status / 100 == 4 && text("code") != null && !isRepeat; }
+
     /** Whether this is a grant, or a renewal, with all that belongs to it. */
     boolean isGrant() {
         return isOk() && body.get("acquired") == Boolean.TRUE && text("lockId") != null && text("renewalToken") != null

@@ -99,13 +99,16 @@ public final class DistributedLock implements AutoCloseable {
      * Makes the lease that long from now, 0.1 s to what the server allows; automatic renewals use it, too. Takes 5 s at
      * most, or a sixth of the present timeout.
      * @throws LockLostError if the lock was lost
-     * @throws LockUnavailableError if no answer came; the lock is still held until its deadline
+     * @throws LockUnavailableError if no answer came. The lock is held until its deadline, or for that long from now if
+     *     this is earlier: the server may have heard it. For a minute renewals make the lease no longer than that.
      */
     public void renew(Duration timeout) {
         long askedNs = DistributedLockClient.leaseNs(timeout);
         check();
-        Answer answer = transport.call("POST", path + "/renew", renewal(askedNs), lease.patienceNs()).join();
-        boolean isRenewed = hear(answer, askedNs);
+        Lease.Renewal renewal = lease.renewalSent(BootClock.now(), askedNs);
+        keeper.wake(lease.wakeNs());
+        Answer answer = transport.call("POST", path + "/renew", body(askedNs), lease.patienceNs()).join();
+        boolean isRenewed = hear(answer, renewal);
         check();
         if (!isRenewed) throw answer.error("renewal of lock " + name, transport.url);
     }
@@ -151,9 +154,10 @@ public final class DistributedLock implements AutoCloseable {
     long turn(long nowNs) {
         expire(nowNs);
         if (lease.beginRenewal(nowNs)) {
-            long askedNs = lease.timeoutNs();
-            transport.exchange("POST", path + "/renew", renewal(askedNs), lease.patienceNs()).thenAccept(answer -> {
-                if (!hear(answer, askedNs)) lease.notRenewed(answer.isUnanswered(), BootClock.now());
+            Lease.Renewal renewal = lease.renewalSent(nowNs, lease.timeoutNs());
+            Map<String, Object> body = body(renewal.askedNs);
+            transport.exchange("POST", path + "/renew", body, lease.patienceNs()).thenAccept(answer -> {
+                if (!hear(answer, renewal)) lease.notRenewed(answer.isUnanswered(), BootClock.now());
                 keeper.wake(lease.wakeNs());
             });
         }
@@ -243,8 +247,10 @@ public final class DistributedLock implements AutoCloseable {
         long waitedNs = Math.min(answer.ns("waitTime"), nowNs - answer.sentNs);
         long fromNs = answer.sentNs + waitedNs / 1000 * 999;
         if (Lease.isLate(fromNs, answer.ns("ttl"), nowNs)) {
-            answer = await(transport.call("POST", path + "/renew", renewal(lease.timeoutNs()), lease.patienceNs()));
+            Lease.Renewal renewal = lease.renewalSent(nowNs, lease.timeoutNs());
+            answer = await(transport.call("POST", path + "/renew", body(renewal.askedNs), lease.patienceNs()));
             nowNs = BootClock.now();
+            lease.settle(renewal, isUncertain(answer), nowNs);
             fromNs = answer.sentNs;
             if (!isRenewal(answer) || Lease.isLate(fromNs, answer.ns("ttl"), nowNs)) {
                 abandon();
@@ -280,18 +286,23 @@ public final class DistributedLock implements AutoCloseable {
     }
 
     /** Takes the answer to a renewal. Whether the lock is held longer now. */
-    private boolean hear(Answer answer, long askedNs) {
+    private boolean hear(Answer answer, Lease.Renewal renewal) {
         long nowNs = BootClock.now();
         expire(nowNs);
+        lease.settle(renewal, isUncertain(answer), nowNs);
+        if (answer.isRefusal()) lease.restore(renewal);
         if (answer.code().equals("not-held") && lease.lose("the server does not know it any more")) tellLoss();
-        boolean isRenewed = isRenewal(answer) && lease.renewed(answer.sentNs, askedNs, answer.ns("ttl"), nowNs);
+        boolean isRenewed = isRenewal(answer) && lease.renewed(answer.sentNs, renewal.askedNs, answer.ns("ttl"), nowNs);
         if (isRenewed) keeper.wake(lease.wakeNs());
         return isRenewed;
     }
 
     private boolean isRenewal(Answer answer) { return answer.isGrant() && getLockId().equals(answer.text("lockId")); }
 
-    private Map<String, Object> renewal(long timeoutNs) {
+    /** Whether a renewal may be carried out later, though this is the answer to it. */
+    private boolean isUncertain(Answer answer) { return answer.isRepeat || answer.isDoubtful() && !isRenewal(answer); }
+
+    private Map<String, Object> body(long timeoutNs) {
         return Map.of("clientId", clientId, "renewalToken", grant.text("renewalToken"), "timeout", seconds(timeoutNs));
     }
 

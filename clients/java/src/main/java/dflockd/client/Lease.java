@@ -1,16 +1,33 @@
 package dflockd.client;
 
+import java.util.*;
+
 /**
  * The life of one hold: acquiring, held, releasing, ended. It is told what was sent and heard, and when, and says until
  * when the lock is held and when it is to be renewed. It knows no network and no clock: times are nanoseconds of a
  * clock that its callers read.
- * Invariant: what is lost or given up is never held again, and each end is reported by one call only.
+ * Invariants: what is lost or given up is never held again, and each end is reported by one call only. The deadline is
+ * before the end of the lease at the server, whichever of the renewals that are not settled it carries out.
  */
 final class Lease {
     /** A time that never comes. */
     static final long NEVER_NS = Long.MAX_VALUE;
 
     private static final long SECOND_NS = 1_000_000_000L;
+    /** How long a renewal without an answer may still be on its way to the server. */
+    private static final long DOUBT_NS = 60 * SECOND_NS;
+
+    /** A renewal that was sent, and that the server may carry out until it is settled. */
+    static final class Renewal {
+        final long askedNs;
+        private final long beforeNs;
+        private long doubtEndNs = NEVER_NS;
+
+        private Renewal(long askedNs, long beforeNs) {
+            this.askedNs = askedNs;
+            this.beforeNs = beforeNs;
+        }
+    }
 
     private enum State { ACQUIRING, HELD, RELEASING, ENDED }
 
@@ -25,6 +42,8 @@ final class Lease {
     private long lastRenewalNs = NEVER_NS;
     private boolean isRenewing;
     private int failures;
+    private final List<Renewal> unsettled = new ArrayList<>();
+    private Renewal last;
 
     /** `timeoutNs` is what a renewal asks for; no renewal is begun `maxHoldNs` after the grant or later. */
     Lease(long timeoutNs, boolean isRenewed, long maxHoldNs) {
@@ -46,6 +65,28 @@ final class Lease {
         lastRenewalNs = after(nowNs, maxHoldNs);
         extend(fromNs, ttlNs, nowNs);
         return true;
+    }
+
+    /**
+     * A renewal is about to be sent. A shorter one counts from now on, since the server may carry it out and not be able
+     * to say so.
+     */
+    synchronized Renewal renewalSent(long nowNs, long askedNs) {
+        last = new Renewal(askedNs, deadlineNs);
+        unsettled.add(last);
+        deadlineNs = Math.min(deadlineNs, after(nowNs, askedNs - margin(askedNs)));
+        return last;
+    }
+
+    /** The renewal has been answered or given up. If it is uncertain, it may come to the server later than others. */
+    synchronized void settle(Renewal renewal, boolean isUncertain, long nowNs) {
+        renewal.doubtEndNs = isUncertain ? after(nowNs, DOUBT_NS) : nowNs;
+        unsettled.removeIf(each -> nowNs >= each.doubtEndNs);
+    }
+
+    /** The server has refused the renewal, which was sent once: the deadline is what it was, unless more was sent since. */
+    synchronized void restore(Renewal renewal) {
+        if (renewal == last) deadlineNs = renewal.beforeNs;
     }
 
     /** Takes a renewal that was sent at `sentNs` and confirmed. False if the lock is not held any more. */
@@ -122,7 +163,11 @@ final class Lease {
 
     static long after(long ns, long moreNs) { return moreNs >= NEVER_NS - Math.max(0, ns) ? NEVER_NS : ns + moreNs; }
 
-    private void extend(long fromNs, long ttlNs, long nowNs) {
+    private void extend(long fromNs, long grantedNs, long nowNs) {
+        long ttlNs = grantedNs;
+        for (Renewal each : unsettled)
+            if (nowNs < each.doubtEndNs) ttlNs = Math.min(ttlNs, each.askedNs);
+        last = null;
         long endNs = fromNs + ttlNs - margin(ttlNs);
         // Of two renewals that were under way together nobody knows which one the server carried out last.
         deadlineNs = fromNs < heardNs ? Math.min(deadlineNs, endNs) : endNs;

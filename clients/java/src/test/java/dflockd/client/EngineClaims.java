@@ -20,6 +20,8 @@ final class EngineClaims {
         suite.claim("engine: a grant after the acquire was given up is not taken", this::givenUp);
         suite.claim("engine: renewals at a third, and after failures each fifteenth", this::renewals);
         suite.claim("engine: two renewals under way together count as the shorter one", this::together);
+        suite.claim("engine: a renewal that shortens the lease counts when it is sent", this::shortened);
+        suite.claim("engine: an uncertain renewal bounds those after it for a minute", this::doubt);
         suite.claim("engine: after max_hold there is nothing to do but to end", this::maxHold);
         suite.claim("engine: polls, their length, their last one, and the repeats", this::polls);
         suite.work("engine: one call of many ends a lock", this::endsOnce);
@@ -187,6 +189,46 @@ final class EngineClaims {
         equal(lease.remainingNs(12 * S), 3500 * MS, "the one by hand");
         check(lease.renewed(10 * S, 30 * S, 30 * S, 13 * S), "not renewed");
         equal(lease.remainingNs(13 * S), 2500 * MS, "the shorter one, whichever came last");
+    }
+
+    private void shortened() {
+        Lease lease = held(30 * S, false, NEVER);
+        Lease.Renewal renewal = lease.renewalSent(10 * S, 2 * S);
+        equal(lease.remainingNs(10 * S), 1800 * MS, "from the send of a shorter one");
+        equal(lease.wakeNs(), 11_800 * MS, "wake");
+        lease.settle(renewal, true, 11 * S);
+        check(lease.expire(11_800 * MS), "without an answer it is held on");
+        lease.restore(renewal);
+        equal(lease.remainingNs(11_800 * MS), 0L, "a lost lock came back");
+        Lease longer = held(30 * S, false, NEVER);
+        longer.renewalSent(10 * S, 60 * S);
+        equal(longer.remainingNs(10 * S), 19 * S, "a longer one counts when it is confirmed");
+        Lease refused = held(30 * S, false, NEVER);
+        renewal = refused.renewalSent(10 * S, 2 * S);
+        refused.settle(renewal, false, 10 * S);
+        refused.restore(renewal);
+        equal(refused.remainingNs(10 * S), 19 * S, "the server did nothing");
+        Lease.Renewal first = refused.renewalSent(10 * S, 2 * S);
+        refused.renewalSent(10 * S, 2 * S);
+        refused.settle(first, false, 10 * S);
+        refused.restore(first);
+        equal(refused.remainingNs(10 * S), 1800 * MS, "another is on its way");
+    }
+
+    private void doubt() {
+        Lease lease = held(30 * S, false, NEVER);
+        Lease.Renewal brief = lease.renewalSent(S, 5 * S);
+        Lease.Renewal longer = lease.renewalSent(2 * S, 60 * S);
+        lease.settle(longer, false, 2 * S);
+        check(lease.renewed(2 * S, 60 * S, 60 * S, 2 * S), "not renewed");
+        equal(lease.remainingNs(2 * S), 4500 * MS, "while the shorter one is on its way");
+        lease.settle(brief, true, 3 * S);
+        for (long now = 3 * S; now < 63 * S; now += 3 * S) {
+            check(lease.renewed(now, 60 * S, 60 * S, now), "not renewed");
+            equal(lease.remainingNs(now), 4500 * MS, "the shorter one may come late");
+        }
+        check(lease.renewed(63 * S, 60 * S, 60 * S, 63 * S), "not renewed");
+        equal(lease.remainingNs(63 * S), 59 * S, "after a minute");
     }
 
     private void maxHold() {

@@ -36,6 +36,7 @@ final class HoldClaims {
         suite.claim("16b no renewal follows the deadline", this::noneAfterDeadline);
         suite.claim("16c no renewal follows max_hold", this::noneAfterMaxHold);
         suite.claim("a renewal by hand sets the timeout of those that follow", this::renewedByHand);
+        suite.claim("a shorter renewal without an answer counts, one that was refused does not", this::shortened);
         suite.claim("an interrupted thread releases, and stays interrupted", this::interruptedRelease);
         suite.claim("an error in the block is not masked by the loss", this::suppressed);
         suite.claim("what runs at the loss runs once, and its errors stop nothing", this::callbacks);
@@ -249,6 +250,22 @@ final class HoldClaims {
         lock.check();
         check(lock.release(), "the release failed");
         thrown(LockNotHeldError.class, () -> lock.renew(30));
+    }
+
+    private void shortened() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLock lock = server.client().acquire("k", 10);
+        server.order(".*renew", 1, "say", "answer", ServerClaims.page(403, "{\"code\":\"forbidden\"}"));
+        thrown(LockDeniedError.class, () -> lock.renew(2));
+        check(lock.remaining().toSeconds() >= 3, "a renewal that was refused shortens the lease");
+        AtomicLong lostNs = new AtomicLong();
+        lock.onLost(() -> lostNs.set(BootClock.now()));
+        server.order(".*renew", null, "swallow");
+        long sentNs = BootClock.now();
+        thrown(LockError.class, () -> lock.renew(2));
+        await("the loss", 3, () -> lostNs.get() != 0);
+        check(lostNs.get() - sentNs < 2_000_000_000L, "lost " + (lostNs.get() - sentNs) + " ns after the send");
+        server.forgetOrders();
     }
 
     private void interruptedRelease() throws Exception {
