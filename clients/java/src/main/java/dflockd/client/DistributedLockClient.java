@@ -157,12 +157,24 @@ public final class DistributedLockClient implements AutoCloseable {
     /** The same of one of several servers, from 0. */
     public Map<String, Object> health(int server) { return ask(servers.get(server), "GET", "/health"); }
 
-    /** Ends all holds of a lock, for administrators. Returns what was ended; LockNotHeldError if there was nothing. */
+    /**
+     * Ends all holds of a lock, for administrators. Returns what was ended; LockNotHeldError if there was nothing. It is
+     * sent once, since a second one would end the hold of the next in turn: after a LockUnavailableError see
+     * {@link #status}.
+     */
     public Map<String, Object> forceRelease(String name) { return forceRelease(name, false); }
 
     /** The same of the lock or the semaphore of this name. */
     public Map<String, Object> forceRelease(String name, boolean isSemaphore) {
-        return ask(server(name), "DELETE", "/locks/" + encode(name) + space(isSemaphore));
+        String path = "/locks/" + encode(name) + space(isSemaphore);
+        Transport server = server(name);
+        server.leave(); // A connection that was kept may have ended unnoticed.
+        return body(server.exchange("DELETE", path, Map.of(), PATIENCE_NS).join(), "DELETE " + path, server);
+    }
+
+    /** Ends this hold of the lock and no other, so that it is repeated while there is no answer. */
+    public Map<String, Object> forceRelease(String name, String lockId) {
+        return ask(server(name), "DELETE", "/locks/" + encode(name) + "?lockId=" + encode(lockId));
     }
 
     /** Releases all locks of this client, or of this actor, and ends what waits. Takes 5 s at most. */
@@ -216,9 +228,13 @@ public final class DistributedLockClient implements AutoCloseable {
 
     private static Map<String, Object> ask(Transport server, String method, String path) {
         Answer answer = server.call(method, path, Map.of(), PATIENCE_NS).join();
-        // The first of two requests ended the holds, and its answer was lost.
+        // The first of two requests ended the hold, and its answer was lost.
         if (answer.isRepeat && answer.code().equals("not-held")) return Map.of("released", true);
-        if (!answer.isOk()) throw answer.error(method + " " + path, server.url);
+        return body(answer, method + " " + path, server);
+    }
+
+    private static Map<String, Object> body(Answer answer, String what, Transport server) {
+        if (!answer.isOk()) throw answer.error(what, server.url);
         return answer.body;
     }
 

@@ -120,6 +120,11 @@ final class Transport {
         return connections;
     }
 
+    /** Nothing new is sent on the connections of now. */
+    synchronized void leave() {
+        if (connections != null) leave(connections);
+    }
+
     /** Nothing new is sent on these connections; requests that are under way on them go on. */
     private synchronized void leave(HttpClient left) {
         if (connections != left) return;

@@ -27,6 +27,7 @@ final class HoldClaims {
         suite.claim("10 a lock that was released by force is lost within a third of its lease and 1 s, and the scoped "
                         + "form says so",
                 this::released);
+        suite.claim("10b a forced release is sent once; the one of a named hold is repeated", this::forced);
         suite.claim("11 a renewal survives two cut connections, a page of 502, and refusals for half of the lease",
                 this::survives);
         suite.claim("15 a release whose answer was lost is true, and a second release sends no request",
@@ -122,9 +123,6 @@ final class HoldClaims {
         Stage.Server server = stage.server();
         DistributedLockClient client = server.client();
         thrown(LockNotHeldError.class, () -> client.forceRelease("k"));
-        client.acquire("k", 30);
-        server.order("DELETE.*", 1, "cut", "at", 0);
-        equal(client.forceRelease("k").get("released"), true, "released, though the answer was lost");
         thrown(LockLostError.class, () -> {
             CompletableFuture<Void> lost = new CompletableFuture<>();
             try (DistributedLock lock = client.acquire("k", 3, RENEWED)) {
@@ -141,6 +139,25 @@ final class HoldClaims {
             }
         });
         equal(told.getCode(), "lost", "code");
+    }
+
+    private void forced() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        client.acquire("k", 30);
+        server.closeIdle();
+        server.order("DELETE.*", 1, "cut", "at", 0);
+        thrown(LockUnavailableError.class, () -> client.forceRelease("k"));
+        equal(server.requests("DELETE.*").size(), 1, "requests");
+        DistributedLock next = client.acquire("k", 30);
+        await("an idle connection", 10, () -> server.closeIdle() > 0);
+        equal(client.forceRelease("k").get("released"), true, "released, though a kept connection had ended");
+        DistributedLock named = client.acquire("k", 30);
+        thrown(LockNotHeldError.class, () -> client.forceRelease("k", next.getLockId()));
+        check(named.remaining().toSeconds() > 20 && !server.isIdle(), "another hold is ended");
+        server.order("DELETE.*", 1, "cut", "at", 0);
+        equal(client.forceRelease("k", named.getLockId()).get("released"), true, "released, though no answer came");
+        check(server.isIdle(), "something is left");
     }
 
     private void survives() throws Exception {
