@@ -35,6 +35,14 @@ final class Transport {
 
     /** One request. The future never fails but by cancellation, which ends the connection from Java 16 on. */
     CompletableFuture<Answer> exchange(String method, String path, Map<String, Object> body, long timeoutNs) {
+        try {
+            return send(method, path, body, timeoutNs);
+        } catch (RuntimeException | Error e) { // No file descriptor, or no thread, was to be had.
+            return CompletableFuture.completedFuture(Answer.failed(e, BootClock.now()));
+        }
+    }
+
+    private CompletableFuture<Answer> send(String method, String path, Map<String, Object> body, long timeoutNs) {
         HttpClient client = connections();
         HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + path));
         // Before Java 16 a cancelled request leaves its connection open (JDK-8251312); one that times out does not.
@@ -99,7 +107,15 @@ final class Transport {
     /** Does the work after so long, in one of the workers. */
     static Future<?> later(long ns, Runnable work) {
         TIMER.setRemoveOnCancelPolicy(true);
-        return TIMER.schedule(() -> WORKERS.execute(work), ns, TimeUnit.NANOSECONDS);
+        return TIMER.schedule(() -> start(work), ns, TimeUnit.NANOSECONDS);
+    }
+
+    private static void start(Runnable work) {
+        try {
+            WORKERS.execute(work);
+        } catch (RuntimeException | Error e) { // No thread was to be had; somebody waits for this work.
+            TIMER.schedule(() -> start(work), 100, TimeUnit.MILLISECONDS);
+        }
     }
 
     private static Thread daemon(Runnable work) {

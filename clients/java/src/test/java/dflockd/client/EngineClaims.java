@@ -24,6 +24,7 @@ final class EngineClaims {
         suite.claim("engine: an uncertain renewal bounds those after it for a minute", this::doubt);
         suite.claim("engine: after max_hold there is nothing to do but to end", this::maxHold);
         suite.claim("engine: polls, their length, their last one, and the repeats", this::polls);
+        suite.claim("engine: an exchange that cannot be begun is one without an answer", this::notBegun);
         suite.work("engine: one call of many ends a lock", this::endsOnce);
         suite.claim("clock: a sleep of the machine counts, steps of 10 ms do not add up", this::clock);
         suite.claim("json: what is read is what was written", this::json);
@@ -271,6 +272,13 @@ final class EngineClaims {
         for (int failures = 0; failures < 100; failures++)
             check(Polls.pauseNs(failures) <= 2 * S, "a pause is too long");
         check(Polls.pauseNs(50) >= S, "a pause is too short");
+    }
+
+    private void notBegun() {
+        // Stands for a lack of threads and of file descriptors, which are thrown, too.
+        Transport server = new Transport("http://127.0.0.1:1", null, null);
+        check(server.exchange("NO METHOD", "/", Map.of(), S).join().isUnanswered(), "an answer");
+        check(server.call("NO METHOD", "/", Map.of(), S / 5).join().isUnanswered(), "an answer");
     }
 
     private void endsOnce() throws Exception {
