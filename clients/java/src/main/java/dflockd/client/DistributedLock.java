@@ -253,7 +253,7 @@ public final class DistributedLock implements AutoCloseable {
             lease.settle(renewal, isUncertain(answer), nowNs);
             fromNs = answer.sentNs;
             if (!isRenewal(answer) || Lease.isLate(fromNs, answer.ns("ttl"), nowNs)) {
-                abandon();
+                await(abandon()); // While this hold is there, the next poll of the same actor is a deadlock.
                 requestId = DistributedLockClient.random(128); // The server remembers the old one as ended.
                 requests = 0;
                 isDoubtful = false;
@@ -307,9 +307,9 @@ public final class DistributedLock implements AutoCloseable {
     }
 
     /** Ends this attempt in the background, whatever has become of it. */
-    private void abandon() {
+    private CompletableFuture<Answer> abandon() {
         Map<String, Object> body = Map.of("clientId", clientId, "requestId", requestId);
-        transport.call("POST", path + "/release", body, 3 * SECOND_NS, SECOND_NS);
+        return transport.call("POST", path + "/release", body, 3 * SECOND_NS, SECOND_NS);
     }
 
     private void expire(long nowNs) {

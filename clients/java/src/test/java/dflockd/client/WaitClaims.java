@@ -31,6 +31,7 @@ final class WaitClaims {
         suite.claim("06 a lock whose answer comes later than its lease is never handed out", this::laterThanItsLease);
         suite.claim("06b a grant that comes after half of its lease is renewed before it is handed out",
                 this::afterHalfItsLease);
+        suite.claim("06c an actor that gives a late grant back is not in its own way", this::givenBack);
         suite.claim("13 a wait that is cancelled leaves no waiter after 1 s, also behind a proxy that hides it",
                 this::cancelledWait);
         suite.claim("13c a release that overtakes the acquire that was given up wins", this::overtaken);
@@ -147,6 +148,16 @@ final class WaitClaims {
         double deadline = BootClock.now() / 1e9 + lock.remaining().toNanos() / 1e9;
         check(deadline <= server.last(".*renew") + 7.22, "counted from the answer");
         check(lock.remaining().toMillis() > 3600, "handed out with " + lock.remaining());
+        check(lock.release(), "the release failed");
+    }
+
+    private void givenBack() throws Exception {
+        Stage.Server server = stage.server();
+        server.order(".*acquire", 1, "delay", "seconds", 2.2);
+        server.order(".*renew", 1, "say", "answer", ServerClaims.page(500, "{\"code\":\"internal\"}"));
+        server.order(".*release", 1, "hold", "seconds", 0.5);
+        DistributedLock lock = server.client().actor("actor").acquire("k", 4, WAIT);
+        equal(server.requests(".*acquire").size(), 2, "acquires");
         check(lock.release(), "the release failed");
     }
 
