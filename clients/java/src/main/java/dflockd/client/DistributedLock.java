@@ -22,6 +22,7 @@ public final class DistributedLock implements AutoCloseable {
     private final String path;
     private final String clientId;
     private final CompletableFuture<Void> closed = new CompletableFuture<>();
+    private final CompletableFuture<Void> acquired = new CompletableFuture<>();
     private final List<Runnable> callbacks = new ArrayList<>();
     private CompletableFuture<Boolean> released;
     private String requestId = DistributedLockClient.random(128);
@@ -49,13 +50,19 @@ public final class DistributedLock implements AutoCloseable {
             boolean isHeld = false;
             while (!isHeld) isHeld = poll(asked, polls);
             keeper.wake(lease.wakeNs());
+            acquired.complete(null);
             return this;
         } catch (RuntimeException | Error e) {
             lease.giveUp();
-            keeper.locks.remove(this);
-            if (isDoubtful) abandon();
+            if (isDoubtful) abandon().whenComplete((answer, failure) -> forget());
+            else forget();
             throw e;
         }
+    }
+
+    private void forget() {
+        keeper.locks.remove(this);
+        acquired.complete(null);
     }
 
     /**
@@ -168,10 +175,18 @@ public final class DistributedLock implements AutoCloseable {
 
     boolean isHeld() { return lease.remainingNs(BootClock.now()) > 0; }
 
-    /** Ends an acquire that is under way. A grant that crosses this is given back. */
-    void cancel() {
+    /**
+     * Ends the hold, or an acquire that is under way; a grant that crosses this is given back. The future tells when
+     * nothing of it is left to send.
+     */
+    CompletableFuture<?> end() {
         lease.giveUp();
         closed.complete(null);
+        return isHeld() ? startRelease() : CompletableFuture.allOf(acquired, releasing());
+    }
+
+    private synchronized CompletableFuture<?> releasing() {
+        return released != null ? released : CompletableFuture.completedFuture(null);
     }
 
     synchronized CompletableFuture<Boolean> startRelease() {

@@ -9,7 +9,7 @@ import java.security.*;
 import java.security.cert.CertificateFactory;
 import java.time.Duration;
 import java.util.*;
-import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.*;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.zip.CRC32;
 import javax.net.ssl.*;
@@ -181,13 +181,13 @@ public final class DistributedLockClient implements AutoCloseable {
     @Override
     public void close() {
         isClosed = true;
-        List<CompletableFuture<Boolean>> releases = new ArrayList<>();
-        for (DistributedLock lock : keeper.locks) {
-            if (parent != null && lock.client != this) continue;
-            lock.cancel();
-            if (lock.isHeld()) releases.add(lock.startRelease());
-        }
-        CompletableFuture.allOf(releases.toArray(new CompletableFuture<?>[0])).join();
+        List<CompletableFuture<?>> ends = new ArrayList<>();
+        for (DistributedLock lock : keeper.locks)
+            if (parent == null || lock.client == this) ends.add(lock.end());
+        CompletableFuture<Void> isOver = new CompletableFuture<>();
+        Future<?> timer = Transport.later(PATIENCE_NS, () -> isOver.complete(null));
+        CompletableFuture.anyOf(CompletableFuture.allOf(ends.toArray(new CompletableFuture<?>[0])), isOver).join();
+        timer.cancel(false);
     }
 
     boolean isClosed() { return isClosed || parent != null && parent.isClosed(); }
