@@ -80,9 +80,10 @@ final class Answer {
     /** Whether the server itself says that it has done nothing, not even for an earlier request with the same body. */
     boolean isRefusal() { return status / 100 == 4 && text("code") != null && !isRepeat; }
 
-    /** Whether this is a grant, or a renewal, with all that belongs to it. */
-    boolean isGrant() {
-        return isOk() && body.get("acquired") == Boolean.TRUE && text("lockId") != null && text("renewalToken") != null
+    /** Whether this is a grant, or a renewal, of this lock to this client, with all that belongs to it. */
+    boolean isGrant(String name, String clientId) {
+        return isOk() && name.equals(text("lockName")) && clientId.equals(text("clientId"))
+                && body.get("acquired") == Boolean.TRUE && text("lockId") != null && text("renewalToken") != null
                 && String.valueOf(text("fencingToken")).matches("[0-9a-f]{16}") && ns("ttl") > 0 && ns("waitTime") >= 0;
     }
 

@@ -208,7 +208,7 @@ public final class DistributedLock implements AutoCloseable {
 
     private boolean hearRelease(Answer answer) {
         boolean isGone = answer.code().equals("not-held");
-        boolean isConfirmed = answer.isOk() || isGone && answer.isRepeat;
+        boolean isConfirmed = answer.isOk() && answer.body.get("released") == Boolean.TRUE || isGone && answer.isRepeat;
         lease.endRelease(isGone && !isConfirmed ? "it had ended before its release" : null);
         keeper.locks.remove(this);
         if (isGone && !isConfirmed) tellLoss();
@@ -231,7 +231,7 @@ public final class DistributedLock implements AutoCloseable {
         requests++;
         Answer answer = await(transport.exchange("POST", path + "/acquire", body, polls.patienceNs(sentNs)));
         long nowNs = BootClock.now();
-        if (answer.isGrant()) {
+        if (answer.isGrant(name, clientId)) {
             if (take(answer, nowNs)) return true;
             if (polls.waitNs(nowNs) == 0)
                 throw new LockTimeoutError(Answer.none("late"),
@@ -312,7 +312,9 @@ public final class DistributedLock implements AutoCloseable {
         return isRenewed;
     }
 
-    private boolean isRenewal(Answer answer) { return answer.isGrant() && getLockId().equals(answer.text("lockId")); }
+    private boolean isRenewal(Answer answer) {
+        return answer.isGrant(name, clientId) && getLockId().equals(answer.text("lockId"));
+    }
 
     /** Whether a renewal may be carried out later, though this is the answer to it. */
     private boolean isUncertain(Answer answer) { return answer.isRepeat || answer.isDoubtful() && !isRenewal(answer); }

@@ -135,11 +135,15 @@ public final class DistributedLockClient implements AutoCloseable {
         List<Map<String, Object>> locks = new ArrayList<>();
         for (Transport server : servers) {
             String after = "";
+            Set<String> seen = new HashSet<>();
             while (after != null) {
                 Map<String, Object> page = ask(server, "GET", "/locks?prefix=" + encode(prefix) + after);
                 for (Object lock : page.get("locks") instanceof List ? (List<?>) page.get("locks") : List.of())
                     locks.add(Answer.members(lock));
                 after = page.get("next") == null ? null : "&after=" + encode(page.get("next").toString());
+                if (after != null && !seen.add(after))
+                    throw new LockServerError(Answer.none("bad-next"),
+                            "list of locks: " + server.url + " answered the same page twice; check the URL");
             }
         }
         return locks;

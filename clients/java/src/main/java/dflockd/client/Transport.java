@@ -2,6 +2,7 @@ package dflockd.client;
 
 import java.net.URI;
 import java.net.http.*;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.*;
@@ -63,8 +64,8 @@ final class Transport {
         // The answer is taken with its last byte: the future of sendAsync comes through the common pool, which a program
         // may keep busy.
         HttpResponse.BodyHandler<Boolean> taken = head
-                -> HttpResponse.BodySubscribers.mapping(HttpResponse.BodySubscribers.ofString(StandardCharsets.UTF_8),
-                        text -> answer.complete(Answer.of(head, text, sentNs, secrets)));
+                -> HttpResponse.BodySubscribers.mapping(
+                        new Text(), text -> answer.complete(Answer.of(head, text, sentNs, secrets)));
         CompletableFuture<HttpResponse<Boolean>> sent = client.sendAsync(request.build(), taken);
         sent.whenComplete((response, failure) -> {
             if (failure != null) answer.complete(Answer.failed(failure, sentNs));
@@ -77,6 +78,55 @@ final class Transport {
             if (done != null && done.isUnanswered()) leave(client);
         });
         return answer;
+    }
+
+    /** The text of an answer; an empty one, which is no JSON, and the end of the connection if it is over 32 MB. */
+    static final class Text implements HttpResponse.BodySubscriber<String> {
+        private final HttpResponse.BodySubscriber<String> whole =
+                HttpResponse.BodySubscribers.ofString(StandardCharsets.UTF_8);
+        private final CompletableFuture<String> text = new CompletableFuture<>();
+        private Flow.Subscription source;
+        private long leftBytes = 32 << 20;
+
+        Text() {
+            whole.getBody().whenComplete((read, failure) -> {
+                if (failure == null) text.complete(read);
+                else text.completeExceptionally(failure);
+            });
+        }
+
+        @Override
+        public CompletionStage<String> getBody() {
+            return text;
+        }
+
+        @Override
+        public void onSubscribe(Flow.Subscription subscription) {
+            source = subscription;
+            whole.onSubscribe(subscription);
+        }
+
+        @Override
+        public void onNext(List<ByteBuffer> parts) {
+            if (leftBytes < 0) return;
+            for (ByteBuffer part : parts) leftBytes -= part.remaining();
+            if (leftBytes >= 0) {
+                whole.onNext(parts);
+                return;
+            }
+            source.cancel();
+            text.complete("");
+        }
+
+        @Override
+        public void onError(Throwable failure) {
+            whole.onError(failure);
+        }
+
+        @Override
+        public void onComplete() {
+            whole.onComplete();
+        }
     }
 
     /** A request that is repeated while there is no answer, for so long in all. */

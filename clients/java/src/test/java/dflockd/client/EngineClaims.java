@@ -2,6 +2,7 @@ package dflockd.client;
 
 import static dflockd.client.Suite.*;
 
+import java.nio.ByteBuffer;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.concurrent.atomic.*;
@@ -25,6 +26,7 @@ final class EngineClaims {
         suite.claim("engine: after max_hold there is nothing to do but to end", this::maxHold);
         suite.claim("engine: polls, their length, their last one, and the repeats", this::polls);
         suite.claim("engine: an exchange that cannot be begun is one without an answer", this::notBegun);
+        suite.claim("engine: an answer of over 32 MB is refused", this::tooLong);
         suite.work("engine: one call of many ends a lock", this::endsOnce);
         suite.claim("clock: a sleep of the machine counts, steps of 10 ms do not add up", this::clock);
         suite.claim("json: what is read is what was written", this::json);
@@ -279,6 +281,23 @@ final class EngineClaims {
         Transport server = new Transport("http://127.0.0.1:1", null, null);
         check(server.exchange("NO METHOD", "/", Map.of(), S).join().isUnanswered(), "an answer");
         check(server.call("NO METHOD", "/", Map.of(), S / 5).join().isUnanswered(), "an answer");
+    }
+
+    private void tooLong() {
+        AtomicInteger ends = new AtomicInteger();
+        Flow.Subscription source = new Flow.Subscription() {
+            public void request(long count) {}
+            public void cancel() { ends.addAndGet(1); }
+        };
+        byte[] part = new byte[1 << 20];
+        for (int parts : List.of(32, 34)) {
+            Transport.Text text = new Transport.Text();
+            text.onSubscribe(source);
+            for (int i = 0; i < parts; i++) text.onNext(List.of(ByteBuffer.wrap(part)));
+            if (ends.get() == 0) text.onComplete();
+            equal(text.getBody().toCompletableFuture().join().length(), parts == 32 ? 32 << 20 : 0, "characters");
+        }
+        equal(ends.get(), 1, "ends of the connection");
     }
 
     private void endsOnce() throws Exception {

@@ -205,6 +205,9 @@ final class HoldClaims {
         DistributedLock refused = client.acquire("l", 30);
         server.order(".*release", 1, "say", "answer", ServerClaims.page(500, "{\"code\":\"internal\"}"));
         check(!refused.release(), "a release that failed is true");
+        DistributedLock other = client.acquire("m", 30);
+        server.order(".*release", 1, "say", "answer", ServerClaims.page(200, "{\"released\":false}"));
+        check(!other.release(), "a release that the server does not confirm is true");
     }
 
     private void noneAfterRelease() throws Exception {

@@ -42,9 +42,10 @@ final class ServerClaims {
                 + "\r\n\r\n" + body;
     }
 
-    /** A grant as a server writes it. */
+    /** A grant of the lock k to the client actor, as a server writes it. */
     static String grant(String fence) {
-        return "{\"lockId\":\"lock-" + fence + "\",\"acquired\":true,\"renewalToken\":\"" + fence + fence
+        return "{\"lockName\":\"k\",\"clientId\":\"actor\",\"lockId\":\"lock-" + fence
+                + "\",\"acquired\":true,\"renewalToken\":\"" + fence + fence
                 + "\",\"waitTime\":0.0,\"ttl\":30.0,\"fencingToken\":\"" + fence + "\"}";
     }
 
@@ -159,15 +160,16 @@ final class ServerClaims {
 
     private void nonsense() throws Exception {
         Stage.Server server = stage.server();
-        DistributedLockClient client = server.client();
+        DistributedLockClient client = server.client().actor("actor");
         String good = grant("18a3f217b3c4d87f");
         List<String> bad = new ArrayList<>(List.of("", "{", "{\"acquired\":", "[]", "null", "true", "{}",
                 "{\"acquired\":true}", "{\"acquired\":false}", "<html>200</html>", good + "x"));
         for (String member : List.of("\"acquired\":true,", "\"ttl\":30.0,", "\"waitTime\":0.0,",
                      "\"lockId\":\"lock-18a3f217b3c4d87f\",", "\"renewalToken\":\"18a3f217b3c4d87f18a3f217b3c4d87f\",",
-                     ",\"fencingToken\":\"18a3f217b3c4d87f\""))
+                     ",\"fencingToken\":\"18a3f217b3c4d87f\"", "\"lockName\":\"k\",", "\"clientId\":\"actor\","))
             bad.add(good.replace(member, ""));
         bad.addAll(List.of(good.replace("30.0", "\"30\""), good.replace("30.0", "-1"), good.replace("true", "\"true\""),
+                good.replace("\"k\"", "\"l\""), good.replace("actor", "another"),
                 good.replace("Token\":\"18a3", "Token\":\"18A3")));
         for (String body : bad) {
             server.order(".*acquire", 1, "say", "answer", page(200, body));
@@ -194,6 +196,10 @@ final class ServerClaims {
         check(client.acquire("k", 30).release(), "the release failed");
         server.order(".*locks", 1, "say", "answer", page(200, "[]"));
         thrown(LockServerError.class, client::locks);
+        server.order(".*locks.*", 3, "say", "answer", page(200, "{\"locks\":[],\"next\":\"1\"}"));
+        thrown(LockServerError.class, client::locks);
+        equal(server.requests("GET /locks.*").size(), 3, "pages, the last of which is the same again");
+        server.forgetOrders();
         // What may have been granted behind an answer that nobody understands is given back.
         server.order(".*acquire", 1, "cut", "at", 1000);
         await("nothing is left", 4, server::isIdle);

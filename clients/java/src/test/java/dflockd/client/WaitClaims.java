@@ -334,7 +334,8 @@ final class WaitClaims {
             check(lock.release(), "the release failed");
         }
         server.order(".*acquire", 1, "say", "answer", ServerClaims.page(200, ServerClaims.grant("fffffffffffffffe")));
-        equal(Long.toUnsignedString(client.acquire("k", 30).getFence()), "18446744073709551614", "the highest");
+        equal(Long.toUnsignedString(client.actor("actor").acquire("k", 30).getFence()), "18446744073709551614",
+                "the highest");
     }
 
     private void semaphore() throws Exception {
