@@ -125,6 +125,7 @@ final class Answer {
         if (status == 401 || status == 403) return new LockDeniedError(this, told + "; check ClientOptions.token");
         if (isFromProxy() || status == 503)
             return new LockUnavailableError(this, told + "; check that the server runs");
+        if (status == 422) return new LockRequestError(this, told + "; check the arguments");
         if (status / 100 == 4) return new LockRequestError(this, told + "; check the arguments and the URL");
         return new LockServerError(this, told + "; check the URL, and read the log of the server");
     }

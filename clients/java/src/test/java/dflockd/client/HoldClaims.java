@@ -265,7 +265,8 @@ final class HoldClaims {
         equal(Answer.members(body).get("timeout"), 1.5, "timeout");
         lock.renew(60);
         check(lock.remaining().toSeconds() > 50, "a longer lease is not taken");
-        thrown(LockRequestError.class, () -> lock.renew(301));
+        LockError refused = thrown(LockRequestError.class, () -> lock.renew(301));
+        check(refused.getMessage().endsWith("; check the arguments"), refused.getMessage());
         thrown(IllegalArgumentException.class, () -> lock.renew(0));
         lock.check();
         check(lock.release(), "the release failed");
