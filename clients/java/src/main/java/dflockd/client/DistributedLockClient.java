@@ -162,8 +162,8 @@ public final class DistributedLockClient implements AutoCloseable {
     public Map<String, Object> health(int server) { return ask(servers.get(server), "GET", "/health"); }
 
     /**
-     * Ends all holds of a lock, for administrators. Returns what was ended; LockNotHeldError if there was nothing. It is
-     * sent once, since a second one would end the hold of the next in turn: after a LockUnavailableError see
+     * Ends all holds of a lock, for administrators. Returns what was ended; LockNotHeldError if there was nothing. It
+     * is sent once, since a second one would end the hold of the next in turn: after a LockUnavailableError see
      * {@link #status}.
      */
     public Map<String, Object> forceRelease(String name) { return forceRelease(name, false); }

@@ -68,8 +68,8 @@ final class Lease {
     }
 
     /**
-     * A renewal is about to be sent. A shorter one counts from now on, since the server may carry it out and not be able
-     * to say so.
+     * A renewal is about to be sent. A shorter one counts from now on, since the server may carry it out and not be
+     * able to say so.
      */
     synchronized Renewal renewalSent(long nowNs, long askedNs) {
         last = new Renewal(askedNs, deadlineNs);
@@ -84,7 +84,7 @@ final class Lease {
         unsettled.removeIf(each -> nowNs >= each.doubtEndNs);
     }
 
-    /** The server has refused the renewal, which was sent once: the deadline is what it was, unless more was sent since. */
+    /** The server has refused the renewal, which was sent once: unless more was sent since, nothing has changed. */
     synchronized void restore(Renewal renewal) {
         if (renewal == last) deadlineNs = renewal.beforeNs;
     }
