@@ -233,6 +233,7 @@ class Proxy:
 
     def close(self):
         self.close_listener()
+        self.holder = hold(self.port)
         self.forget_orders()
         with self.lock:
             for client in self.connections:
@@ -342,7 +343,7 @@ class Server:
             self.proxy.close()
         self.process.kill()
         self.process.wait()
-        self.free_ports()
+        self.hold_ports()
 
 
 def read_all(file, lines):
@@ -359,6 +360,7 @@ class Stage:
         self.binary = binary
         self.folder = folder
         self.servers = {}
+        self.ended = []  # They keep their ports, where a test may still expect nobody.
         self.count = 0
         self.lock = threading.Lock()
 
@@ -438,7 +440,8 @@ class Orders(BaseHTTPRequestHandler):
             case ["POST", "servers"]:
                 return stage.start(order)
             case ["DELETE", "servers", name]:
-                stage.servers.pop(name).close()
+                stage.servers[name].close()
+                stage.ended.append(stage.servers.pop(name))
             case ["POST", "servers", name, "signal"]:
                 stage.servers[name].signal(order["signal"])
             case ["POST", "servers", name, "restart"]:
