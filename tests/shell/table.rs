@@ -23,7 +23,7 @@ const EXITS_130: &str =
     "sh -c 'trap \"exit 130\" INT QUIT; echo ready; while :; do sleep 0.05; done'";
 const EXITS_0: &str = "sh -c 'trap \"exit 0\" INT QUIT; echo ready; while :; do sleep 0.05; done'";
 /// And one that it does not end. It is still at it when the script around flock(1) has ended.
-const IGNORES: &str = "sh -c 'trap \"\" INT QUIT; echo ready; sleep 0.3; echo done >FILE.done'";
+const IGNORES: &str = "sh -c 'trap \"\" INT QUIT; echo ready; sleep 1; echo done >FILE.done'";
 
 // Questions on the terminal.
 
