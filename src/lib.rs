@@ -78,7 +78,7 @@
 //!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
 //!   that does not block. `connect.rs` begins a connection, `dial.rs` finds the address that answers, `stream.rs` is plain
 //!   or TLS.
-//!   `src/bin/dflock` is dflock(1).
+//!   `src/bin/dflock` is dflock(1). Libraries of other languages speak HTTP and stand in `clients/`.
 //!
 //! To read it all, take that order; `locks/grant.rs` and `hub/execute.rs` are the heart.
 //!

@@ -33,13 +33,13 @@ const PRICES: [Price; 13] = [
     price("pipelined", "pair", 20 * BATCH, pipelined),
     price("visit", "visit", 500, visit),
     price("acquire and release over HTTP", "pair", 300, over_http),
-    kept(
+    kept(price(
         "acquire and release, kept",
         "pair",
         1000,
         acquire_and_release,
-    ),
-    kept("renew, kept", "request", 2000, renew),
+    )),
+    kept(price("renew, kept", "request", 2000, renew)),
 ];
 
 /// How the table begins, here and in tests/README.md.
@@ -107,15 +107,10 @@ const fn price(
 }
 
 /// The same for a server with a ledger and a journal.
-const fn kept(
-    path: &'static str,
-    per: &'static str,
-    count: usize,
-    drive: fn(&Meter, usize),
-) -> Price {
+const fn kept(price: Price) -> Price {
     Price {
         is_kept: true,
-        ..price(path, per, count, drive)
+        ..price
     }
 }
 

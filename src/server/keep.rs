@@ -27,7 +27,7 @@ const FALL: Us = 60 * SECOND;
 /// The message when the kernel hides the id of the boot. Without it no journal can be trusted.
 const BOOT: &str = "cannot read /proc/sys/kernel/random/boot_id, which the journal needs";
 
-/// What was found of the former life's journal.
+/// How much of the former life's journal goes on.
 enum Adopted {
     /// All of it goes on.
     All(Box<Hub>),
@@ -104,7 +104,7 @@ impl Keep {
         Ok((keep, hub))
     }
 
-    /// What the former life has left in the ledger.
+    /// The record that the former life has left in the ledger.
     fn former(&self, found: ledger::Found, config: &Config, log: &mut Log) -> io::Result<Record> {
         let longest = match found {
             ledger::Found::Kept(record) => return Ok(record),
@@ -275,7 +275,7 @@ impl Keep {
         }
     }
 
-    /// Whose the journal of this record is.
+    /// The identity of a journal that belongs to this record.
     fn identity(&self, record: &Record) -> io::Result<Identity> {
         let ledger = self.ledger.as_ref().expect("a journal has a ledger");
         let boot = sys::boot::id().map_err(|e| io::Error::new(e.kind(), format!("{BOOT}: {e}")))?;

@@ -362,7 +362,7 @@ impl Server {
     /// Lets the hub work, keeps what came of it and sends that, until neither leads to the other.
     ///
     /// # Errors
-    /// What came of it cannot be kept, so it was not sent either.
+    /// The facts cannot be kept, so no byte that follows from them was sent.
     fn settle(&mut self) -> io::Result<()> {
         loop {
             self.hub.settle();

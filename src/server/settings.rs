@@ -16,7 +16,7 @@ use crate::wire::Face;
 #[cfg(feature = "http")]
 use crate::wire::http;
 
-/// What a new lock table begins with.
+/// The values that a new lock table begins with.
 pub(super) struct Life {
     /// When it begins to grant.
     pub opens: Us,

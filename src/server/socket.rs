@@ -263,11 +263,11 @@ impl Sockets {
     /// Writes to every session whose turn it is, once, and does what the hub wants done with the socket then. `closed` is
     /// told of each that is closed. Whether there was any.
     ///
-    /// `keep` comes first, and before each further write: one that has failed may have granted to others what it was to
-    /// tell.
+    /// `keep` comes first, and before each further write: a write that has failed may have granted its lock to another
+    /// session.
     ///
     /// # Errors
-    /// Those of `keep`.
+    /// `keep` has failed.
     pub fn flush(
         &mut self,
         hub: &mut Hub,

@@ -61,7 +61,7 @@ impl Stream {
     }
 }
 
-/// What there is of TLS beyond bytes in and out.
+/// The parts of TLS beyond bytes in and out.
 impl Stream {
     /// Whether the peers have not agreed yet.
     pub fn is_handshaking(&self) -> bool {
@@ -76,7 +76,7 @@ impl Stream {
         }
     }
 
-    /// What the peer's certificate calls it, if it has shown one.
+    /// The name in the peer's certificate, if the peer has shown one.
     pub fn peer_name(&self) -> Option<String> {
         match self {
             Stream::Tls(_, Some(secure)) => secure.peer_name(),

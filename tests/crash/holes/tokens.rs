@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::daemon::Client;
+use crate::daemon::{Client, Daemon};
 use crate::site::Site;
 
 use super::{crash, kill, sleep_until, takes, waits_until};
@@ -18,6 +18,15 @@ fn is_stale(client: &mut Client, key: &str, token: &str) {
     client.says("r", key, token, "error");
 }
 
+#[track_caller]
+fn only_the_fresh_token_outlives_a_crash(site: &Site, daemon: Daemon, stale: &str, fresh: &str) {
+    let daemon = crash(site, daemon);
+    let mut client = daemon.connect();
+    is_stale(&mut client, "k", stale);
+    client.says("l", "k", "0", "timeout");
+    is_renewed(&mut client, "k", fresh);
+}
+
 #[test]
 fn a_lock_that_was_cut_and_granted_on_is_not_its_first_holders_again() {
     let site = Site::new(&[]);
@@ -28,11 +37,7 @@ fn a_lock_that_was_cut_and_granted_on_is_not_its_first_holders_again() {
     drop(first);
     let token = second.is_granted(30);
     assert!(token > stale);
-    let daemon = crash(&site, daemon);
-    let mut client = daemon.connect();
-    is_stale(&mut client, "k", &stale);
-    client.says("l", "k", "0", "timeout");
-    is_renewed(&mut client, "k", &token);
+    only_the_fresh_token_outlives_a_crash(&site, daemon, &stale, &token);
 }
 
 #[test]
@@ -243,11 +248,7 @@ fn a_place_that_was_granted_and_waited_for_is_kept() {
     holder.says("r", "k", &stale, "ok");
     enqueued.send("w\nk\n100\n");
     let token = enqueued.is_granted(30);
-    let daemon = crash(&site, daemon);
-    let mut client = daemon.connect();
-    is_stale(&mut client, "k", &stale);
-    client.says("l", "k", "0", "timeout");
-    is_renewed(&mut client, "k", &token);
+    only_the_fresh_token_outlives_a_crash(&site, daemon, &stale, &token);
 }
 
 #[test]

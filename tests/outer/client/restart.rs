@@ -56,7 +56,7 @@ fn a_release_while_the_server_is_away_is_sent_when_it_is_there_again() {
     let (lock, peer) = guard(&server, with_secret());
     server.goes(peer);
     let release = thread::spawn(move || lock.release());
-    // The same.
+    // Nothing can come, and that is no event.
     thread::sleep(AWAY);
     assert!(!release.is_finished());
     server.comes_back();
