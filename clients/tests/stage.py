@@ -82,6 +82,15 @@ def read_message(file):
     return Message(head.split(b"\r\n", 1)[0].decode(), head + body)
 
 
+class Connection:
+    """One connection of a client. The lock is held while the last of an answer is sent: whoever has read it finds the
+    connection idle."""
+
+    def __init__(self):
+        self.is_busy = False
+        self.lock = threading.Lock()
+
+
 class Proxy:
     """Stands before one server and does as ordered with what passes."""
 
@@ -109,7 +118,7 @@ class Proxy:
                 return
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self.lock:
-                self.connections[client] = False
+                self.connections[client] = Connection()
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def refuse(self, seconds):
@@ -132,10 +141,14 @@ class Proxy:
 
     def close_idle(self):
         with self.lock:
-            idle = [client for client, is_busy in self.connections.items() if not is_busy]
-        for client in idle:
-            end(client)
-        return len(idle)
+            connections = list(self.connections.items())
+        closed = 0
+        for client, connection in connections:
+            with connection.lock:
+                if not connection.is_busy:
+                    end(client)
+                    closed += 1
+        return closed
 
     def forget_orders(self):
         with self.lock:
@@ -164,17 +177,16 @@ class Proxy:
         with self.lock:
             self.count += 1
             number = self.count
+            connection = self.connections[client]
         server = None
         try:
             file = client.makefile("rb")
             while message := read_message(file):
-                with self.lock:
-                    self.connections[client] = True
+                with connection.lock:
+                    connection.is_busy = True
                 server = server or self.connect()
-                if not self.exchange(client, server, message, number):
+                if not self.exchange(client, connection, server, message, number):
                     break
-                with self.lock:
-                    self.connections[client] = False
         except OSError:
             pass
         finally:
@@ -191,7 +203,7 @@ class Proxy:
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return server
 
-    def exchange(self, client, server, message, number):
+    def exchange(self, client, connection, server, message, number):
         """One request and its answer. Whether the connection goes on."""
         method, path, _ = message.first_line.split(" ", 2)
         entry = {"at": time.clock_gettime(time.CLOCK_BOOTTIME), "method": method, "path": path, "status": None}
@@ -219,8 +231,10 @@ class Proxy:
         cut = order["at"] if do == "cut" else len(data)
         if cut >= len(data):
             entry["status"] = int(answer.first_line.split(" ")[1])
-        client.sendall(data[:cut])
-        return cut >= len(data) and b"\r\nConnection: close" not in data
+        with connection.lock:
+            client.sendall(data[:cut])
+            connection.is_busy = cut < len(data) or b"\r\nConnection: close" in data
+        return not connection.is_busy
 
     def answer(self, client, server, is_hidden):
         """The server's answer. None if it hangs up, or if the client does and that is not hidden."""
