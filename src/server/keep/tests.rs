@@ -2,6 +2,7 @@
 //! Invariant: no test reads a clock, and none of its files is another's.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::*;
 use crate::command::SessionId;
@@ -10,10 +11,43 @@ use crate::hub::{Next, Wrote};
 use crate::server::settings::settings;
 use crate::wire::Face;
 
-/// A server without sockets, whose ledger is in a folder of its own, and whose time is played. No lease of the
-/// configuration is above one second.
-struct Played {
+/// What a server is started with, and a folder that is removed in the end.
+struct Place {
+    folder: PathBuf,
     config: Config,
+}
+
+impl Place {
+    /// No lease of the configuration is above one second.
+    fn new(name: &str) -> Place {
+        let folder = std::env::temp_dir().join(format!("dflockd-{}-{name}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let mut config = Config {
+            default_lease: SECOND,
+            read_timeout: 3600 * SECOND,
+            ..Config::default()
+        };
+        config.state.ledger = Some(folder.join("ledger"));
+        Place { folder, config }
+    }
+
+    fn with_journal(name: &str) -> Place {
+        let mut place = Place::new(name);
+        place.config.state.journal = Some(place.folder.clone());
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let removed = fs::remove_dir_all(&self.folder);
+        assert!(removed.is_ok() || std::thread::panicking());
+    }
+}
+
+/// A server without sockets, whose time is played.
+struct Played {
+    place: Place,
     keep: Keep,
     hub: Hub,
     log: Log,
@@ -22,45 +56,26 @@ struct Played {
 
 impl Played {
     fn new(name: &str) -> Played {
-        Played::start(Played::config(name), 0)
+        Played::start(Place::new(name), 0)
     }
 
-    fn config_with_journal(name: &str) -> Config {
-        let mut config = Played::config(name);
-        let ledger = config.state.ledger.as_deref();
-        config.state.journal = ledger.and_then(Path::parent).map(Path::to_path_buf);
-        config
-    }
-
-    fn config(name: &str) -> Config {
-        let folder = std::env::temp_dir().join(format!("dflockd-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        let mut config = Config {
-            default_lease: SECOND,
-            read_timeout: 3600 * SECOND,
-            ..Config::default()
-        };
-        config.state.ledger = Some(folder.join("ledger"));
-        config
-    }
-
-    fn start(config: Config, now: Us) -> Played {
-        Played::skip(config, now, 0)
+    fn start(place: Place, now: Us) -> Played {
+        Played::skip(place, now, 0)
     }
 
     /// As if so many fences had been granted already.
-    fn skip(config: Config, now: Us, fences: u64) -> Played {
+    fn skip(place: Place, now: Us, fences: u64) -> Played {
+        let config = &place.config;
         let mut log = Log::new(false);
         let hub = |mut life: Life| {
             life.first_fence += fences;
-            Ok(Hub::new(settings(&config, &Secrets::default(), &life)?))
+            Ok(Hub::new(settings(config, &Secrets::default(), &life)?))
         };
-        let (keep, mut hub) = Keep::start(&config, || now, hub, &mut log).unwrap();
+        let (keep, mut hub) = Keep::start(config, || now, hub, &mut log).unwrap();
         hub.begin_turn(now, 0);
         let client = hub.opened(Face::Text, "127.0.0.1:1".parse().unwrap());
         Played {
-            config,
+            place,
             keep,
             hub,
             log,
@@ -70,9 +85,9 @@ impl Played {
 
     /// What a server that is killed leaves to the next one.
     fn restart(self, now: Us) -> Played {
-        let Played { config, keep, .. } = self;
+        let Played { place, keep, .. } = self;
         drop(keep);
-        Played::start(config, now)
+        Played::start(place, now)
     }
 
     /// A turn with these requests; the answers, which the ledger covers before they are sent.
@@ -160,9 +175,9 @@ fn nothing_falls_in_a_quarantine() {
 /// A journal keeps nothing that nobody can find: the next server would wait for every lease.
 #[test]
 fn a_journal_that_somebody_has_removed_is_missed_within_a_minute() {
-    let mut server = Played::start(Played::config_with_journal("removed"), 0);
+    let mut server = Played::start(Place::with_journal("removed"), 0);
     server.takes(0, "k", 10);
-    let folder = server.config.state.journal.clone().unwrap();
+    let folder = &server.place.folder;
     fs::rename(folder.join("journal"), folder.join("elsewhere")).unwrap();
     server.turn(60 * SECOND - 1, "");
     assert_eq!(server.keep.protection(), Protection::Journal);
@@ -175,11 +190,11 @@ fn a_journal_that_somebody_has_removed_is_missed_within_a_minute() {
 fn fences_that_run_out_are_reserved_before_one_is_told() {
     for has_journal in [false, true] {
         let name = format!("fences-{has_journal}");
-        let config = match has_journal {
-            true => Played::config_with_journal(&name),
-            false => Played::config(&name),
+        let place = match has_journal {
+            true => Place::with_journal(&name),
+            false => Place::new(&name),
         };
-        let mut server = Played::skip(config, 0, FENCES - 2);
+        let mut server = Played::skip(place, 0, FENCES - 2);
         let ceiling = server.keep.record().ceiling;
         for key in ["a", "b"] {
             server.takes(SECOND, key, 1);

@@ -70,7 +70,7 @@ final class ReadmeClaims {
 
     /** Compiles these statements as a program, runs it, and returns what it prints. */
     private static String run(String statements) throws Exception {
-        Path folder = Files.createTempDirectory("snippet");
+        Path folder = emptyFolder();
         String head = "import dflockd.client.*;\nimport java.nio.file.Path;\nimport java.util.*;\n\n";
         Files.writeString(folder.resolve("Snippet.java"),
                 head + "final class Snippet {\npublic static void main(String[] arguments) {\n" + statements
@@ -100,7 +100,7 @@ final class ReadmeClaims {
 
     private void leaders() throws Exception {
         Stage.Server server = stage.server();
-        Path folder = Files.createTempDirectory("leader");
+        Path folder = emptyFolder();
         Files.createSymbolicLink(folder.resolve("src"), Stage.folder().resolve("src").normalize());
         ended(start(folder, "sh", "-ec", blocks("sh").get(0).replace("find src/main", "find src/main/")));
         String program = blocks("java").stream().filter(each -> each.contains("class Leader")).findFirst().get();

@@ -1,11 +1,14 @@
 package dflockd.client;
 
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.function.BooleanSupplier;
-import java.util.stream.Collectors;
+import java.util.stream.*;
 
 /**
  * Runs all claims side by side, each with servers of its own, and prints "N passed, N failed". Claims that wait come first;
@@ -138,6 +141,19 @@ public final class Suite {
         } finally {
             threads.shutdownNow();
         }
+    }
+
+    /** An empty folder, which is removed when the suite ends. */
+    static Path emptyFolder() throws IOException {
+        Path folder = Files.createTempDirectory("suite");
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            try (Stream<Path> inside = Files.walk(folder)) {
+                inside.sorted(Comparator.reverseOrder()).forEach(each -> each.toFile().delete());
+            } catch (IOException e) {
+                System.err.println(folder + " stays: " + e);
+            }
+        }));
+        return folder;
     }
 
     /** The seconds that the body takes. */

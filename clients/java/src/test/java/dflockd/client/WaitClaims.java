@@ -396,7 +396,7 @@ final class WaitClaims {
 
     private void aFileJudges() throws Exception {
         Stage.Server server = stage.server();
-        Path file = Files.createTempDirectory("judge").resolve("held");
+        Path file = emptyFolder().resolve("held");
         List<Body> users = new ArrayList<>();
         AtomicInteger served = new AtomicInteger();
         for (int i = 0; i < 25; i++) {
