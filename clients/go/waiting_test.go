@@ -44,6 +44,7 @@ func Test03WaitersKeepTheirOrderOverFivePolls(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	lock := s.acquire(s.directly(), "k", 30*time.Second)
+	var all sync.WaitGroup
 	order := make(chan int, 3)
 	polls := func(id string) (count int) {
 		for _, request := range s.requests("/acquire") {
@@ -57,10 +58,13 @@ func Test03WaitersKeepTheirOrderOverFivePolls(t *testing.T) {
 	for i, id := range ids {
 		client := s.client(ClientOptions{ClientID: id})
 		SetPollMax(client, 300*time.Millisecond)
+		all.Add(1)
 		go func(i int) {
+			defer all.Done()
 			lock, err := client.Acquire("k", 30*time.Second, Options{WaitTimeout: 20 * time.Second})
 			if err != nil {
 				t.Error(err)
+				order <- -1
 			} else if order <- i; lock.Release() != nil {
 				t.Error(i)
 			}
@@ -76,6 +80,7 @@ func Test03WaitersKeepTheirOrderOverFivePolls(t *testing.T) {
 			t.Fatalf("%d was served before %d", got, want)
 		}
 	}
+	all.Wait()
 	for _, request := range s.requests("/acquire") {
 		if request.Body["keepPlace"] != 5.0 {
 			t.Fatal(request.Body)
