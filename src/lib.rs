@@ -48,10 +48,10 @@
 //!   `budget.rs` is what waits of signals for all readers together; `life.rs` is how a session ends; `session.rs` is
 //!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs`,
 //!   `show.rs` and `status.rs` write one each from what `view.rs` lets them look at; `rest` carries HTTP requests out;
-//!   `post.rs` is signals on their way; `keep.rs` gives facts to the server and takes holds back; `counts.rs` is the
-//!   snapshot of all counts, `metrics.rs` gives it to a scraper, `answer_counts.rs` counts answers to HTTP requests,
-//!   `refusals.rs` and `event.rs` are what the log is to be told. Here and in both tables `check.rs` has the
-//!   invariants, for tests.
+//!   `post.rs` is signals on their way; `keep.rs` gives facts to the server, holds back the outputs that wait for them,
+//!   and takes holds of a former life; `counts.rs` is the snapshot of all counts, `metrics.rs` gives it to a scraper,
+//!   `answer_counts.rs` counts answers to HTTP requests, `refusals.rs` and `event.rs` are what the log is to be told.
+//!   Here and in both tables `check.rs` has the invariants, for tests.
 //! - **[`wire`]** is the faces. `mod.rs` has the one table of what they differ in; [`wire::text`], [`wire::distlockd`]
 //!   and [`wire::http`] are their bytes, and the status page and the description of the REST face lie beside the last.
 //!   [`wire::json`] is what listings write, [`wire::metrics`] what a scraper reads, [`wire::ask`] is the client's end
@@ -65,7 +65,8 @@
 //!   manager how the server is; `refusals.rs` and `trail.rs` log what was refused and what happened to locks.
 //! - **[`store`]** is what outlives the process: `ledger.rs` survives a loss of power, `journal/` carries the holds over a
 //!   restart. There `segment.rs` and `disk.rs` are its bytes and its steps, `read.rs` says whether it is whole, and
-//!   `recovered.rs` which holds it leaves.
+//!   `recovered.rs` which holds it leaves. For several servers on one store, which no option has yet, `leadership.rs` says
+//!   who leads and `log.rs` has batches of facts as bytes. `history.rs` makes holds of facts for both.
 //! - **`tls`**, in a build that has it, is TLS over any socket, for both ends: `secure.rs` one session, `pem.rs` the files,
 //!   `certificate.rs` what a certificate says.
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`

@@ -2,6 +2,9 @@
 //! when they are written, which the server decides. Invariant: what a call has kept is there at the next start, or the next
 //! start says that it cannot know.
 
+pub mod history;
 pub mod journal;
+pub mod leadership;
 pub mod ledger;
+pub mod log;
 mod owner;

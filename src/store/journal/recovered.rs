@@ -1,9 +1,10 @@
-//! The holds that the records of a journal leave. Not here: files. Invariant: a hold is as its last `Held` says, with the
-//! end that the last `Renewed` behind it gives. A hold with an `Ended` behind its last `Held` is not there.
+//! The holds that the records of a journal leave, and the marks of sweeps among those. Not here: files. Invariant: records
+//! from before a sweep that has ended are not needed.
 
 use super::segment::{self, Head};
 use crate::command::Us;
-use crate::facts::{self, Fact, Held, Unfit};
+use crate::facts::{self, Held, Unfit};
+use crate::store::history::{History, Holds};
 
 /// The holds that a journal leaves, and what is needed to go on with it.
 #[derive(Debug)]
@@ -13,27 +14,10 @@ pub struct Recovered {
     /// Greater than each fence that was granted.
     pub first_fence: u64,
     heads: Vec<Head>,
-    /// Those of each segment.
-    records: Vec<Vec<u8>>,
-    places: Vec<Place>,
+    /// The records of a segment are a part.
+    holds: Holds,
     swept: Option<Swept>,
 }
-
-/// A hold: where it is stated last, and where its last renewal since then is.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    held: Spot,
-    renewed: Option<Spot>,
-}
-
-/// Where a record is, and of which kind: its segment, from 0, in the upper half; then its byte, above two bits for the
-/// kind. The later it was appended, the greater.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Spot(u64);
-
-const HELD: u64 = 0;
-const RENEWED: u64 = 1;
-const ENDED: u64 = 2;
 
 /// What the end of a sweep says.
 #[derive(Clone, Copy, Debug)]
@@ -47,19 +31,7 @@ pub struct Swept {
 impl Recovered {
     /// All holds, in the order of their fences.
     pub fn holds(&self) -> impl Iterator<Item = Held<'_>> {
-        self.places.iter().map(|place| {
-            let Fact::Held(held) = place.held.read(&self.records) else {
-                unreachable!("a spot has the kind of its record");
-            };
-            match place.renewed.map(|spot| spot.read(&self.records)) {
-                Some(Fact::Renewed { end, .. }) => Held {
-                    end,
-                    told: true,
-                    ..held
-                },
-                _ => held,
-            }
-        })
+        self.holds.all().map(|found| found.held)
     }
 
     /// The header of the segment that facts are appended to.
@@ -69,7 +41,7 @@ impl Recovered {
 
     /// How many bytes of records that one has.
     pub(super) fn used(&self) -> usize {
-        self.records.last().map_or(0, Vec::len)
+        self.holds.parts().last().map_or(0, Vec::len)
     }
 
     /// The oldest segment.
@@ -85,19 +57,16 @@ impl Recovered {
 
     /// How many bytes of records there are from a segment on.
     pub(super) fn appended_since(&self, number: u64) -> u64 {
-        let segments = self.heads.iter().zip(&self.records);
+        let segments = self.heads.iter().zip(self.holds.parts());
         let later = segments.filter(|(head, _)| head.number >= number);
         later.map(|(_, records)| records.len() as u64).sum()
     }
 }
 
-/// A journal while it is read. Facts are sorted in the end: to look each fence up in a hash table took twice as long.
+/// A journal while it is read.
 #[derive(Default)]
 pub struct Reading {
-    records: Vec<Vec<u8>>,
-    /// The fence of its hold, and its record, for each fact.
-    facts: Vec<(u64, Spot)>,
-    last_fence: u64,
+    history: History,
     swept: Option<Swept>,
 }
 
@@ -109,7 +78,7 @@ impl Reading {
             let length = self.add_first(&records[at..], at, number);
             at += length.map_err(|Unfit| at)?;
         }
-        self.records.push(records);
+        self.history.end_part(records);
         Ok(())
     }
 
@@ -117,22 +86,16 @@ impl Reading {
     fn add_first(&mut self, records: &[u8], at: usize, number: u64) -> Result<usize, Unfit> {
         let length = facts::record_len(records)?;
         let record = &records[..length];
-        if let Some((segment, restated)) = segment::read_mark(record)? {
-            let former = self.swept.map_or(0, |swept| swept.segment);
-            if !(former..=number).contains(&segment) {
-                return Err(Unfit);
+        match segment::read_mark(record)? {
+            Some((segment, restated)) => {
+                let former = self.swept.map_or(0, |swept| swept.segment);
+                if !(former..=number).contains(&segment) {
+                    return Err(Unfit);
+                }
+                self.swept = Some(Swept { segment, restated });
             }
-            self.swept = Some(Swept { segment, restated });
-            return Ok(length);
+            None => self.history.add(record, at)?,
         }
-        let (fence, kind) = match Fact::read(record)? {
-            Fact::Held(held) => (held.token.fence, HELD),
-            Fact::Renewed { fence, .. } => (fence, RENEWED),
-            Fact::Ended { fence } => (fence, ENDED),
-        };
-        let spot = Spot::new(self.records.len(), at, kind);
-        self.facts.push((fence, spot));
-        self.last_fence = self.last_fence.max(fence);
         Ok(length)
     }
 
@@ -145,57 +108,16 @@ impl Reading {
             ));
         }
         let floor = heads.iter().map(|head| head.floor).max().unwrap_or(0);
-        let Some(first_fence) = self.last_fence.max(floor).checked_add(1) else {
+        let holds = self.history.end();
+        let Some(first_fence) = holds.last_fence().max(floor).checked_add(1) else {
             return Err("it has the last fence there can be".into());
         };
         Ok(Recovered {
             opens,
             first_fence,
             heads,
-            places: places(self.facts),
-            records: self.records,
+            holds,
             swept: self.swept,
         })
-    }
-}
-
-/// The holds in the order of their fences.
-fn places(mut facts: Vec<(u64, Spot)>) -> Vec<Place> {
-    facts.sort_unstable();
-    let holds = facts.chunk_by(|(fence, _), (next, _)| fence == next);
-    let places = holds.filter_map(|facts| {
-        let mut place: Option<Place> = None;
-        for &(_, spot) in facts {
-            match (spot.kind(), &mut place) {
-                (HELD, _) => {
-                    let (held, renewed) = (spot, None);
-                    place = Some(Place { held, renewed });
-                }
-                (RENEWED, Some(place)) => place.renewed = Some(spot),
-                (RENEWED, None) => {}
-                _ => place = None,
-            }
-        }
-        place
-    });
-    places.collect()
-}
-
-impl Spot {
-    fn new(segment: usize, at: usize, kind: u64) -> Spot {
-        Spot((segment as u64) << 32 | (at as u64) << 2 | kind)
-    }
-
-    fn kind(self) -> u64 {
-        self.0 & 3
-    }
-
-    /// The fact, from the records of all segments.
-    fn read(self, records: &[Vec<u8>]) -> Fact<'_> {
-        let (segment, at) = (self.0 >> 32, self.0 as u32 >> 2);
-        let rest = &records[segment as usize][at as usize..];
-        let record = facts::record_len(rest).map(|length| &rest[..length]);
-        let fact = record.and_then(Fact::read);
-        fact.expect("the same bytes were read before")
     }
 }

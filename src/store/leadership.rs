@@ -1,0 +1,446 @@
+//! Which of several servers leads, and which batches of its facts the store that they share has kept. No network, no
+//! thread and no clock: what is to be asked goes out, answers and time come in. Invariant: each change names the revision
+//! of the head that its server saw last, and the store makes it only if that is still so. So a server that is told that a
+//! change was made knows all that was kept before it, and from the moment at which another one takes the lead nothing of
+//! this one is kept any more.
+//!
+//! The head says who leads. A leader changes it with each batch, and when it has been silent for a fifth of its
+//! patience. A server that stands by takes the lead, which is such a change as well, when the head has not changed for as
+//! long as it has patience, when its leader has left, or when it names this very node: then that was a former life.
+//!
+//! A request without an answer may have been carried out. It is asked again, word for word, until there is an answer: if
+//! the head is not what it names any more but has the life and the number of the change, it was made.
+
+use std::collections::VecDeque;
+
+use crate::command::Us;
+
+/// How often a server that stands by looks.
+const LOOK: Us = 250_000;
+/// How long after a request that had no answer the next one goes out.
+const PAUSE: Us = 50_000;
+/// How often the store may forget what has been replaced, and how old that is then.
+const COMPACT: Us = 10_000_000;
+
+/// What the store says of who leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// Drawn by the first server that ever led.
+    pub cluster: [u8; 16],
+    /// Drawn by each server when it starts.
+    pub life: [u8; 16],
+    /// The server, by a name that it has in each of its lives.
+    pub node: String,
+    /// Where its clients find it.
+    pub address: String,
+    /// How many changes were made. A batch has the number of the change that it came with.
+    pub number: u64,
+    /// Its server has stopped, and whoever stands by may lead at once.
+    pub left: bool,
+}
+
+/// A change of the head, with what else happens in the same moment. It is made whole or not at all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// It is made only if the head was changed last at this revision of the store; 0 if there must be no head.
+    pub revision: u64,
+    /// What the head is then.
+    pub head: Head,
+    /// A batch that is added under the number of the head.
+    pub batch: Option<Vec<u8>>,
+    /// Batches with lower numbers than this are removed.
+    pub keep_from: Option<u64>,
+}
+
+/// What the store is asked. There is one request at a time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// The head, as it is now for all.
+    Look,
+    /// A change.
+    Change(Change),
+    /// The oldest batches from this number on.
+    Load {
+        /// The lowest number.
+        from: u64,
+    },
+    /// To forget all that was replaced before this revision.
+    Compact {
+        /// The revision.
+        revision: u64,
+    },
+}
+
+/// What the store answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// Nothing that can be relied on: what was asked may have happened, and may still happen.
+    Nothing,
+    /// The head, if there is one, and the revision at which it was changed last.
+    Head(Option<(u64, Head)>),
+    /// The change was made, and this is the revision of the head now.
+    Changed(u64),
+    /// The change was not made, because this is the head.
+    Refused(Option<(u64, Head)>),
+    /// Batches with their numbers, lowest first, and whether there are more.
+    Batches(Vec<(u64, Vec<u8>)>, bool),
+    /// What was replaced is forgotten.
+    Compacted,
+}
+
+/// What came of an answer, or of a silence.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Nothing that others must act on.
+    Nothing,
+    /// This server leads: what the leaders before have kept is read now.
+    Took,
+    /// Some of that, in the order in which it was kept, and whether it is all.
+    Read(Vec<(u64, Vec<u8>)>, bool),
+    /// The batch that was given is kept.
+    Kept,
+    /// The others know that this server stops.
+    Left,
+    /// This server leads no more, and must not say another word.
+    Lost(Loss),
+}
+
+/// Why a server leads no more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// A server of another name leads, which is this one.
+    Taken(String),
+    /// A server of the same name has taken the lead, shortly after this one.
+    SameName,
+    /// The store has said nothing for so long that others may lead.
+    Silence,
+    /// Nobody leads, so somebody has removed what the store had.
+    Removed,
+}
+
+/// Facts on their way to the store, in parts of which each fits into a change.
+#[derive(Default)]
+pub struct Batch {
+    /// The parts, none of them empty.
+    pub parts: VecDeque<Vec<u8>>,
+    /// With the first of them all holds begin to be stated again.
+    pub begins_sweep: bool,
+    /// With the last of them that has come to its end, so that nobody needs the batches from before it.
+    pub ends_sweep: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Another one leads, perhaps.
+    StandingBy,
+    /// It has asked for the lead.
+    Taking,
+    /// It leads, and reads the batches from this number on.
+    Loading(u64),
+    Leading,
+    Leaving,
+    Over,
+}
+
+/// One server's part in it.
+pub struct Leadership {
+    phase: Phase,
+    /// The head, as this server makes it with its next change.
+    next: Head,
+    patience: Us,
+    /// The revision of the head that was seen last.
+    revision: u64,
+    /// Since when it has been that, while this server stands by.
+    unchanged: Option<Us>,
+    /// The last change, until it is known what became of it.
+    change: Option<Change>,
+    /// When the request went out that has no answer yet.
+    asked: Option<Us>,
+    /// No request goes out before.
+    pause: Us,
+    /// When the last request went out that had an answer, and when the last change did.
+    answered: Us,
+    changed: Us,
+    /// When this server took the lead.
+    took: Us,
+    batch: Batch,
+    /// Whether a batch was given whose end is not known.
+    has_batch: bool,
+    /// The number of the batch with which the sweep began that goes on, or is over last.
+    swept: u64,
+    compacts: bool,
+    /// When the store was last asked to forget, and the revision at that time.
+    compacted: (Us, u64),
+}
+
+impl Leadership {
+    /// A server that stands by, with a life of its own. `cluster` is for the case that nobody has ever led. `patience` is
+    /// how long a leader may be silent, at least 1 s; `compacts`, whether the store is asked to forget what was replaced.
+    pub fn new(head: Head, patience: Us, compacts: bool, now: Us) -> Leadership {
+        Leadership {
+            phase: Phase::StandingBy,
+            next: head,
+            patience,
+            revision: 0,
+            unchanged: None,
+            change: None,
+            asked: None,
+            pause: now,
+            answered: now,
+            changed: now,
+            took: 0,
+            batch: Batch::default(),
+            has_batch: false,
+            swept: 0,
+            compacts,
+            compacted: (now, 0),
+        }
+    }
+
+    /// Whether this server leads and has all that those before it have kept.
+    pub fn leads(&self) -> bool {
+        self.phase == Phase::Leading
+    }
+
+    /// Whether a batch can be given.
+    pub fn wants_batch(&self) -> bool {
+        self.leads() && !self.has_batch
+    }
+
+    /// Who leads, as far as this server knows, and the number of the last change.
+    pub fn head(&self) -> &Head {
+        &self.next
+    }
+
+    /// The revision of the head that was seen last.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// When the last request went out that had an answer.
+    pub fn answered(&self) -> Us {
+        self.answered
+    }
+
+    /// Gives a batch to be kept.
+    ///
+    /// # Panics
+    /// One is there already, or this server does not lead.
+    pub fn give(&mut self, batch: Batch) {
+        assert!(self.wants_batch() && !batch.parts.is_empty());
+        (self.batch, self.has_batch) = (batch, true);
+    }
+
+    /// This server stops: once what was given is kept, the others are to know. Returns [`Event::Left`] if there is nothing
+    /// to wait for.
+    pub fn leave(&mut self) -> Event {
+        match self.phase {
+            Phase::Loading(_) | Phase::Leading | Phase::Leaving => {
+                self.phase = Phase::Leaving;
+                Event::Nothing
+            }
+            Phase::StandingBy | Phase::Taking | Phase::Over => {
+                self.phase = Phase::Over;
+                Event::Left
+            }
+        }
+    }
+
+    /// What to ask now. The answer goes to [`Leadership::told`].
+    pub fn ask(&mut self, now: Us) -> Option<Ask> {
+        if self.asked.is_some() || now < self.pause {
+            return None;
+        }
+        let ask = match self.phase {
+            Phase::StandingBy => Ask::Look,
+            Phase::Loading(from) if self.change.is_none() && now < self.beat() => {
+                Ask::Load { from }
+            }
+            Phase::Over => return None,
+            _ => self.change(now)?,
+        };
+        self.asked = Some(now);
+        Some(ask)
+    }
+
+    /// The change that is in doubt, else the next one, if there is a reason for one.
+    fn change(&mut self, now: Us) -> Option<Ask> {
+        if self.change.is_none() {
+            let is_late = now >= self.beat();
+            let part = self.batch.parts.pop_front();
+            let leaves = self.phase == Phase::Leaving && part.is_none();
+            if part.is_none() && !leaves && !is_late && self.phase != Phase::Taking {
+                return self.compact(now);
+            }
+            self.next.number += 1;
+            self.next.left = leaves;
+            if part.is_some() && std::mem::take(&mut self.batch.begins_sweep) {
+                self.swept = self.next.number;
+            }
+            let is_last = part.is_some() && self.batch.parts.is_empty();
+            let ends_sweep = is_last && std::mem::take(&mut self.batch.ends_sweep);
+            self.change = Some(Change {
+                revision: self.revision,
+                head: self.next.clone(),
+                batch: part,
+                keep_from: ends_sweep.then_some(self.swept),
+            });
+        }
+        self.change.clone().map(Ask::Change)
+    }
+
+    fn compact(&mut self, now: Us) -> Option<Ask> {
+        let (at, revision) = self.compacted;
+        if !self.compacts || now < at.saturating_add(COMPACT) {
+            return None;
+        }
+        self.compacted = (now, self.revision);
+        (revision > 0).then_some(Ask::Compact { revision })
+    }
+
+    /// When a leader that has nothing to keep says that it is there.
+    fn beat(&self) -> Us {
+        self.changed.saturating_add(self.patience / 5)
+    }
+
+    /// The answer to what was asked. `now` is when it came.
+    pub fn told(&mut self, now: Us, told: Told) -> Event {
+        let asked = self.asked.take().expect("one answer for one request");
+        if told == Told::Nothing {
+            self.pause = now.saturating_add(PAUSE);
+            // Somebody may have led meanwhile.
+            self.unchanged = None;
+            return self.silence(now);
+        }
+        self.answered = asked;
+        match (self.phase, told) {
+            // The lead was given up meanwhile.
+            (Phase::Over, _) => Event::Nothing,
+            (Phase::StandingBy, Told::Head(head)) => {
+                self.pause = asked.saturating_add(LOOK);
+                self.look(asked, now, head)
+            }
+            (Phase::Loading(_), Told::Batches(batches, has_more)) => {
+                self.phase = match batches.last() {
+                    Some((last, _)) if has_more => Phase::Loading(last + 1),
+                    _ => Phase::Leading,
+                };
+                Event::Read(batches, self.leads())
+            }
+            (_, Told::Changed(revision)) => self.changed(now, revision),
+            (_, Told::Refused(head)) => self.refused(now, head),
+            (Phase::Leaving, Told::Batches(..)) | (_, Told::Compacted) => Event::Nothing,
+            (phase, told) => unreachable!("{told:?} while {phase:?}"),
+        }
+    }
+
+    /// Time has passed.
+    pub fn silence(&mut self, now: Us) -> Event {
+        let leads = matches!(
+            self.phase,
+            Phase::Loading(_) | Phase::Leading | Phase::Leaving
+        );
+        match leads && now >= self.answered.saturating_add(self.patience) {
+            true => self.lost(Loss::Silence),
+            false => Event::Nothing,
+        }
+    }
+
+    /// When [`Leadership::ask`] or [`Leadership::silence`] is to be called, if nothing happens before.
+    pub fn deadline(&self) -> Option<Us> {
+        let silence = self.answered.saturating_add(self.patience);
+        let next = match self.phase {
+            Phase::Over => return None,
+            _ if self.asked.is_some() => {
+                return (self.phase != Phase::StandingBy).then_some(silence);
+            }
+            Phase::Leading if self.change.is_none() && self.batch.parts.is_empty() => self.beat(),
+            _ => self.pause,
+        };
+        Some(next.max(self.pause))
+    }
+
+    /// The head, as it was at some moment since `asked`.
+    fn look(&mut self, asked: Us, now: Us, head: Option<(u64, Head)>) -> Event {
+        let Some((revision, head)) = head else {
+            return self.take(0);
+        };
+        let is_free = head.left || head.node == self.next.node;
+        self.next.cluster = head.cluster;
+        self.next.number = head.number;
+        let is_same = std::mem::replace(&mut self.revision, revision) == revision;
+        match self.unchanged {
+            _ if is_free => return self.take(revision),
+            Some(since) if is_same => {
+                if asked >= since.saturating_add(self.patience) {
+                    return self.take(revision);
+                }
+            }
+            _ => self.unchanged = Some(now),
+        }
+        Event::Nothing
+    }
+
+    fn take(&mut self, revision: u64) -> Event {
+        self.revision = revision;
+        self.unchanged = None;
+        self.pause = 0;
+        self.phase = Phase::Taking;
+        Event::Nothing
+    }
+
+    fn changed(&mut self, now: Us, revision: u64) -> Event {
+        let change = self.change.take().expect("one was asked for");
+        (self.revision, self.changed) = (revision, self.answered);
+        match self.phase {
+            Phase::Taking => {
+                self.phase = Phase::Loading(0);
+                self.took = now;
+                self.compacted = (now, 0);
+                Event::Took
+            }
+            Phase::Leaving if change.head.left => {
+                self.phase = Phase::Over;
+                Event::Left
+            }
+            _ if change.batch.is_some() && self.batch.parts.is_empty() => {
+                self.has_batch = false;
+                Event::Kept
+            }
+            _ => Event::Nothing,
+        }
+    }
+
+    fn refused(&mut self, now: Us, head: Option<(u64, Head)>) -> Event {
+        let change = self.change.as_ref().expect("one was asked for");
+        match head {
+            Some((revision, head))
+                if (head.life, head.number) == (change.head.life, change.head.number) =>
+            {
+                self.changed(now, revision)
+            }
+            _ if self.phase == Phase::Taking => {
+                // Another one was faster.
+                (self.phase, self.change) = (Phase::StandingBy, None);
+                Event::Nothing
+            }
+            Some((_, head)) if head.node == self.next.node => {
+                let is_soon = now < self.took.saturating_add(self.patience);
+                self.lost(match is_soon {
+                    true => Loss::SameName,
+                    false => Loss::Taken(head.node),
+                })
+            }
+            Some((_, head)) => self.lost(Loss::Taken(head.node)),
+            None => self.lost(Loss::Removed),
+        }
+    }
+
+    fn lost(&mut self, loss: Loss) -> Event {
+        self.phase = Phase::Over;
+        Event::Lost(loss)
+    }
+}
+
+#[cfg(test)]
+mod tests;
