@@ -178,6 +178,12 @@ impl Facts {
         self.bytes.is_empty()
     }
 
+    /// Whether there are so many that no more should happen before some are kept: 256 KiB.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= FULL
+    }
+
     /// All records, one behind the other.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -304,6 +310,8 @@ impl Facts {
     }
 }
 
+/// Bytes of facts that may wait for a store.
+const FULL: usize = 256 * 1024;
 /// Room for facts that is kept between two turns.
 const ROOM: usize = 64 * 1024;
 

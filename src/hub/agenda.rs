@@ -134,6 +134,12 @@ impl Agenda {
         share.left -= cost.min(TURN) as i32;
     }
 
+    /// No more requests are executed in this turn.
+    #[cold]
+    pub fn exhaust(&mut self) {
+        self.left = 0;
+    }
+
     /// The server must write to the session's socket in this turn.
     pub fn mark_dirty(&mut self, slot: u32) {
         self.dirty.push_back(slot);

@@ -54,6 +54,9 @@ impl Hub {
             spent += cost;
             let share = &mut self.sessions[slot].share;
             self.agenda.charge(share, cost);
+            if self.outbox.facts.is_full() {
+                self.agenda.exhaust();
+            }
         }
         used
     }

@@ -49,6 +49,7 @@ use budget::Budget;
 use counts::Tally;
 pub use counts::{Connections, Snapshot, Vitals};
 pub use event::{Happened, Somebody};
+use keep::HeldBack;
 use life::{Drain, LINGER};
 pub use outlet::OUTPUT_MAX;
 use post::Posts;
@@ -136,6 +137,7 @@ pub struct Hub {
     removed: Vec<u32>,
     drain: Option<Drain>,
     protection: Protection,
+    held_back: HeldBack,
     secrets: Secrets,
     /// Sessions whose breaks are not over, and where they are.
     breakers: Vec<(SessionId, Somebody)>,
@@ -186,6 +188,7 @@ impl Hub {
             removed: Vec::new(),
             drain: None,
             protection: settings.protection,
+            held_back: HeldBack::default(),
             secrets: Secrets {
                 client: settings.secret,
                 admin: settings.admin,
@@ -412,13 +415,17 @@ impl Hub {
         }
     }
 
-    /// A session that must be written to, and the bytes, perhaps none. [`Hub::wrote`] says what came of it, before
+    /// A session that must be written to, and those of its bytes that may go, perhaps none. [`Hub::wrote`] says what came of it, before
     /// anything else is called.
     pub fn next_write(&mut self) -> Option<(SessionId, &[u8])> {
         let slot = self.agenda.next_dirty()?;
-        let session = &mut self.sessions[slot];
-        session.dirty = false;
-        Some((session.id, session.outlet.bytes()))
+        self.sessions[slot].dirty = false;
+        match self.is_all_kept() {
+            true => self.sessions[slot].outlet.free_all(),
+            false => self.hold_back(slot),
+        }
+        let session = &self.sessions[slot];
+        Some((session.id, session.outlet.free()))
     }
 
     /// All that the session's peer has not taken yet, to look at.
@@ -433,7 +440,7 @@ impl Hub {
             return Next::Close;
         };
         match wrote {
-            Wrote::All => self.took(slot, self.sessions[slot].outlet.len()),
+            Wrote::All => self.took(slot, self.sessions[slot].outlet.free().len()),
             Wrote::Some(n) => {
                 self.took(slot, n);
                 self.expect_progress(slot);
@@ -500,6 +507,9 @@ impl Hub {
     #[inline(always)]
     pub fn end_turn(&mut self, took: Option<Us>) {
         self.agenda.end_turn();
+        if self.outbox.facts.is_full() {
+            self.agenda.exhaust();
+        }
         self.tally.end_turn(took);
         if !self.removed.is_empty() {
             self.free_removed();
@@ -524,8 +534,10 @@ impl Hub {
     /// When the next turn must be, if no socket asks for one before; in the past while work is put off.
     #[inline(always)]
     pub fn deadline(&self) -> Option<Us> {
-        let put_off =
-            self.agenda.is_put_off() || !self.posts.is_empty() || self.signals.is_leaving();
+        // While there are too many facts, what is kept wakes the loop.
+        let put_off = self.agenda.is_put_off() && !self.outbox.facts.is_full()
+            || !self.posts.is_empty()
+            || self.signals.is_leaving();
         if put_off {
             return Some(0);
         }

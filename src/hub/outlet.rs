@@ -1,8 +1,8 @@
 //! What a session is to be sent, and what of it the kernel has not taken yet. A subscriber that is too slow must not cost
 //! memory for ever, and one that is merely unlucky must not be cut off: what one turn piles up does not count until the
 //! kernel has refused it, and what waits behind a long answer counts for the budget of all alone (`budget.rs`). Those
-//! lines follow the answer as the output has room, and later ones follow them. Invariant: a mark stands where a signal
-//! in the output ends, and the marks rise.
+//! lines follow the answer as the output has room, and later ones follow them. Invariants: a mark stands where a signal
+//! in the output ends, and the marks rise; nothing beyond the first `free` bytes is handed out.
 
 use std::collections::VecDeque;
 
@@ -21,6 +21,10 @@ const KEEP: usize = 2 * PUSHES_MAX;
 #[derive(Default)]
 pub(super) struct Outlet {
     output: Buffer,
+    /// How many of its first bytes may go: they wait for no fact to be kept.
+    free: usize,
+    /// How many of them may go once the batch in flight is kept; 0 if it holds nothing of this session back.
+    marked: usize,
     /// What it is owed of signals; none if it has never listened.
     backlog: Option<Box<Backlog>>,
 }
@@ -58,6 +62,34 @@ impl Outlet {
     /// All that the kernel has not taken.
     pub fn bytes(&self) -> &[u8] {
         self.output.bytes()
+    }
+
+    /// What of it may go now.
+    #[inline(always)]
+    pub fn free(&self) -> &[u8] {
+        &self.bytes()[..self.free]
+    }
+
+    /// All of it may go now.
+    #[inline(always)]
+    pub fn free_all(&mut self) {
+        self.free = self.len();
+    }
+
+    /// All that is not free yet will be once the batch in flight is kept. Returns whether it held nothing of this session
+    /// back before.
+    pub fn mark(&mut self) -> bool {
+        std::mem::replace(&mut self.marked, self.output.len()) == 0
+    }
+
+    /// The batch that was in flight is kept.
+    pub fn free_marked(&mut self) {
+        self.free = self.free.max(std::mem::take(&mut self.marked));
+    }
+
+    /// Whether some of it may not go yet.
+    pub fn is_held_back(&self) -> bool {
+        self.free < self.len()
     }
 
     /// How many bytes the kernel has not taken.
@@ -166,6 +198,8 @@ impl Outlet {
     /// The kernel has taken the first `n` bytes.
     pub fn took(&mut self, slot: u32, n: usize, pool: &mut Pool, budget: &mut Budget) {
         self.output.consume(n, pool);
+        self.free -= n;
+        self.marked = self.marked.saturating_sub(n);
         if let Some(backlog) = &mut self.backlog {
             backlog.took(n);
             let copied = backlog.copied;
@@ -173,10 +207,14 @@ impl Outlet {
         }
     }
 
-    /// The kernel does not take what is left.
+    /// The kernel does not take what is left. What it was not offered is nobody's fault.
     pub fn refused(&mut self) {
+        let is_held_back = self.is_held_back();
         if let Some(backlog) = &mut self.backlog {
-            backlog.stuck = backlog.is_over();
+            backlog.stuck = match is_held_back {
+                false => backlog.is_over(),
+                true => backlog.is_over_before(self.free),
+            };
         }
     }
 
@@ -198,6 +236,7 @@ impl Outlet {
     /// Drops everything.
     pub fn clear(&mut self, slot: u32, pool: &mut Pool, budget: &mut Budget) {
         self.output.clear(pool);
+        (self.free, self.marked) = (0, 0);
         self.drop_behind(slot, budget);
         if let Some(backlog) = self.backlog.take() {
             budget.charge(slot, backlog.charge, Charge::default());
@@ -285,6 +324,15 @@ impl Backlog {
 
     fn is_over(&self) -> bool {
         self.left >= PUSHES_MAX || self.left_bytes >= PUSH_BYTES_MAX
+    }
+
+    /// As `is_over`, for the signals within the first bytes of the output alone.
+    fn is_over_before(&self, bytes: usize) -> bool {
+        let end = self.taken + bytes as u64;
+        let counted = self.marks.iter().take_while(|mark| mark.end <= end);
+        let lens = counted.filter(|mark| mark.counts).map(|mark| mark.len);
+        let (count, len) = lens.fold((0, 0), |(count, sum), len| (count + 1, sum + len as usize));
+        count >= PUSHES_MAX || len >= PUSH_BYTES_MAX
     }
 
     /// Changes what the budget counts for the session.

@@ -39,6 +39,8 @@ pub(super) struct Session {
     pub busy: Busy,
     /// The server must look after its socket.
     pub dirty: bool,
+    /// The next batch of facts frees its output.
+    pub waits: bool,
     /// It has said the secret, or it need not.
     pub trusted: bool,
     /// It has said the administrator's secret.
@@ -255,6 +257,7 @@ impl Default for Session {
             phase: Phase::Open,
             busy: Busy::No,
             dirty: false,
+            waits: false,
             trusted: false,
             admin: false,
             newcomer: false,

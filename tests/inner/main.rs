@@ -2,6 +2,7 @@
 //! what nobody has thought of, and judges know the rules.
 
 mod dialogue;
+mod ha_sim;
 mod harness;
 mod hub_sim;
 mod judges;

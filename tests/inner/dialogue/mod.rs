@@ -12,6 +12,7 @@ mod draining;
 mod framing;
 mod garbled;
 mod groups;
+mod held_back;
 mod idle;
 mod leases;
 mod limits;

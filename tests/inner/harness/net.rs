@@ -1,5 +1,7 @@
 //! The only place where tests call the hub: a network without sockets, with the turns that the server makes.
 
+mod slow;
+
 use std::iter;
 use std::net::SocketAddr;
 
@@ -10,6 +12,7 @@ use dflockd::wire::Face;
 
 use super::Store;
 use super::journal::{Call, Entry, Glance};
+use slow::Slow;
 
 /// One end of a connection, as its client sees it.
 #[derive(Default)]
@@ -25,8 +28,9 @@ pub struct Client {
     pub closed: bool,
     /// The server closed the socket with input unread, which TCP makes a reset: what is on its way is lost.
     pub was_reset: bool,
-    /// How many bytes the client sent.
+    /// How many bytes the client sent, and was sent.
     sent: usize,
+    taken: usize,
     /// What of that the server had no room for.
     pub unread: Vec<u8>,
     /// The client has shut its write side.
@@ -45,6 +49,8 @@ pub struct Net {
     /// What the hub has said of its holds, if it does, and a span that none of their leases exceeds.
     pub store: Store,
     longest: Us,
+    /// A store that needs time, if it does.
+    slow: Option<Slow>,
     pub clients: Vec<Client>,
     pub now: Us,
     /// Until when all that arrived was heard: requests that were put off come before the end of a lease.
@@ -72,6 +78,7 @@ impl Net {
             settings,
             store: Store::default(),
             longest: 0,
+            slow: None,
             clients: Vec::new(),
             now: 1000 * SECOND,
             heard: 0,
@@ -310,6 +317,11 @@ impl Net {
             output.len().min(c.appetite)
         };
         c.heard.extend_from_slice(&output[..n]);
+        c.taken += n;
+        if let Some(slow) = &mut self.slow {
+            slow.offered(client, c.taken - n, output.len());
+            slow.pieces[client].retain(|&(end, _)| end > c.taken);
+        }
         c.appetite -= if c.appetite == usize::MAX { 0 } else { n };
         let (wrote, call) = match n == output.len() {
             // A write of nothing is no write: the server makes none.
@@ -369,6 +381,9 @@ impl Net {
     /// What has happened to holds is kept, before a byte that tells of it leaves.
     fn keep(&mut self) {
         self.longest = self.longest.max(self.hub.facts().longest());
+        if self.slow.is_some() {
+            return self.give();
+        }
         self.store.keep(self.hub.facts());
         self.hub.kept();
         if let Some(journal) = &mut self.journal {
@@ -395,6 +410,9 @@ impl Net {
                 .expect("there were such holds");
         }
         self.store.is_recovered();
+        if self.slow.is_some() {
+            self.slow_down();
+        }
         for client in &mut self.clients {
             (client.id, client.peer) = (SessionId::NOBODY, None);
             (client.shut, client.closed) = (true, true);
