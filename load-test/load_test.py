@@ -3,8 +3,8 @@ whether two clients ever had one lock at once. A process per core runs its share
 
     python load-test/load_test.py --concurrent 50 --operations 1000
 
-Exit status: 0 if all went well, 1 if an operation failed or did not run or two holders overlapped, 2 if there is no server
-or an argument cannot be meant.
+Exit status: 0 if all went well, 1 if an operation failed or did not run or two holders overlapped, 2 if there is no
+server or an argument cannot be meant.
 """
 
 import argparse
@@ -31,7 +31,9 @@ BEGIN_S = 60  # The processes begin together; one that dies before is not waited
 def options(arguments):
     parser = argparse.ArgumentParser(description="Load for a dflockd server that was started with --http-port.")
     parser.add_argument("--url", default="http://localhost:5000", help="[default %(default)s]")
-    parser.add_argument("--concurrent", type=whole, default=50, metavar="N", help="clients at once [default %(default)s]")
+    parser.add_argument(
+        "--concurrent", type=whole, default=50, metavar="N", help="clients at once [default %(default)s]"
+    )
     parser.add_argument(
         "--operations",
         type=whole,
@@ -39,11 +41,15 @@ def options(arguments):
         metavar="N",
         help="acquires with their releases, of all clients together [default %(default)s]",
     )
-    parser.add_argument("--keys", type=whole, default=50, metavar="N", help="locks that they compete for [default %(default)s]")
+    parser.add_argument(
+        "--keys", type=whole, default=50, metavar="N", help="locks that they compete for [default %(default)s]"
+    )
     parser.add_argument(
         "--hold-ms", type=float, default=0, metavar="MS", help="how long each lock is held [default %(default)s]"
     )
-    parser.add_argument("--timeout", type=lease, default=30, metavar="S", help="the lease, in seconds [default %(default)s]")
+    parser.add_argument(
+        "--timeout", type=lease, default=30, metavar="S", help="the lease, in seconds [default %(default)s]"
+    )
     parser.add_argument(
         "--wait", type=float, default=30, metavar="S", help="the longest wait, in seconds [default %(default)s]"
     )
@@ -134,7 +140,7 @@ class CountingClients:
 
 
 def judged(holds):
-    """How often two had one lock at once, and how often a later grant had a lower fence. The clock of all processes is one."""
+    """How often two had one lock at once, and how often a later grant had a lower fence. The clock is one for all."""
     overlaps = falls = 0
     by_key = {}
     for key, fence, held, ends, _, _ in holds:
@@ -161,7 +167,8 @@ def told_by(workers, results):
     """What each process says at its end; None if one has died, and then none lives on."""
     told = []
     while len(told) < len(workers):
-        ends = [worker.exitcode for worker in workers]  # Before the look at the queue: who ended well has said it by then.
+        # Before the look at the queue: who ended well has said it by then.
+        ends = [worker.exitcode for worker in workers]
         try:
             told.append(results.get(timeout=1))
         except queue.Empty:
@@ -191,7 +198,9 @@ def main(arguments=None):
         [total // processes + (number < total % processes) for total in (args.concurrent, args.operations)]
         for number in range(processes)
     ]
-    workers = [context.Process(target=work, args=(args, clients, operations, gate, results)) for clients, operations in share]
+    workers = [
+        context.Process(target=work, args=(args, clients, operations, gate, results)) for clients, operations in share
+    ]
     for worker in workers:
         worker.start()
     told = told_by(workers, results)

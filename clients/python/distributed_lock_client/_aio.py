@@ -1,5 +1,5 @@
-"""The client for asyncio. Timers of the event loop keep its locks. It belongs to the loop that uses it; in another loop it
-begins anew, without the locks of the first.
+"""The client for asyncio. Timers of the event loop keep its locks. It belongs to the loop that uses it; in another loop
+it begins anew, without the locks of the first.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from ._core import LOG, TICK_S, Client, Hold, LockOptions, path_of
-from ._errors import LockTimeoutError, locks_of
+from ._core import LOG, TICK_S, Client, Hold, LockOptions
+from ._errors import LockTimeoutError
 from ._http import Link, Request, Server
 
 if TYPE_CHECKING:
@@ -69,14 +68,15 @@ class AsyncDistributedLock(Hold):
             self.lost.set()
 
     async def renew(self, timeout: float | None = None) -> None:
-        """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the lock
-        was lost, and another LockError if the server does not confirm the renewal; the lock may still be held then."""
+        """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the
+        lock was lost, and another LockError if the server does not confirm the renewal; the lock may still be held
+        then."""
         await self._client._renew(self, timeout)
 
     async def release(self) -> bool:
         """Ends the lock; true if the server confirms that this ended it. False if it was lost before, or if the server
-        cannot be reached, and the lock ends with its lease. It raises no LockError, and a second call asks nobody. If it is
-        cancelled, the release goes on in the background."""
+        cannot be reached, and the lock ends with its lease. It raises no LockError, and a second call asks nobody. If
+        it is cancelled, the release goes on in the background."""
         async with self._ending:
             return await self._client._release(self)
 
@@ -85,9 +85,7 @@ class AsyncDistributedLock(Hold):
         self._cancels = getattr(self._body, "cancelling", int)()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         body, self._body = self._body, None
         is_ours = False
         if self._is_cancelled:
@@ -184,10 +182,12 @@ class AsyncDistributedLockClient(Client):
         if hold._on_lost:
             self._background(self._call(hold._on_lost))
 
-    async def acquire(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> AsyncDistributedLock:
-        """The lock `name` with a lease of `timeout` seconds, by default that of the server. Without `wait_timeout` it is
-        tried once. Raises LockTimeoutError if it was not free in time, LockDeadlockError, LockUnavailableError or another
-        LockError, and ValueError or TypeError, before any request, for arguments that cannot be meant."""
+    async def acquire(
+        self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]
+    ) -> AsyncDistributedLock:
+        """The lock `name` with a lease of `timeout` seconds, by default that of the server. Without `wait_timeout` it
+        is tried once. Raises LockTimeoutError if it was not free in time, LockDeadlockError, LockUnavailableError or
+        another LockError, and ValueError or TypeError, before any request, for arguments that cannot be meant."""
         self._settle()
         lock = AsyncDistributedLock(self, name, timeout, options)
         await self._acquire(lock)
@@ -206,23 +206,18 @@ class AsyncDistributedLockClient(Client):
     async def lock(
         self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]
     ) -> AsyncIterator[AsyncDistributedLock]:
-        """For `async with`: acquire(), and release at the end. If the lock is lost, the body is cancelled, and the end is
-        LockLostError."""
+        """For `async with`: acquire(), and release at the end. If the lock is lost, the body is cancelled, and the end
+        is LockLostError."""
         async with await self.acquire(name, timeout, **options) as lock:
             yield lock
 
     async def status(self, name: str, space: str | None = None) -> dict[str, Any]:
         """Who holds and who waits. `space` is lock, the default, or semaphore, where locks with a limit are."""
-        return await self._ask(f"status {name!r}", self._request(name, "GET", path_of(name, "/status", space=space)))
+        return await self._ask(f"status {name!r}", self._request(name, "GET", "/status", space=space))
 
-    async def locks(self, prefix: str | None = None, space: str | None = None) -> AsyncIterator[dict[str, Any]]:
+    def locks(self, prefix: str | None = None, space: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """All locks that are held, of all servers, read page by page."""
-        for server in range(len(self._pool.servers)):
-            pages, seen = 0, list[str]()
-            while pages == len(seen):
-                for lock in await self._page(server, seen, prefix=prefix, space=space):
-                    yield lock
-                pages += 1
+        return self._locks(prefix=prefix, space=space)
 
     async def stats(self, server: int = 0) -> dict[str, Any]:
         """The counters of one server, by its place in the url."""
@@ -232,21 +227,15 @@ class AsyncDistributedLockClient(Client):
         """Status, version and uptime of one server."""
         return await self._ask("health", Request(server, "GET", "/health"))
 
-    async def force_release(self, name: str, lock_id: str | None = None, space: str | None = None) -> list[dict[str, Any]]:
+    async def force_release(
+        self, name: str, lock_id: str | None = None, space: str | None = None
+    ) -> list[dict[str, Any]]:
         """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
-        request = self._request(name, "DELETE", path_of(name, lockId=lock_id, space=space))
-        what = f"force_release {name!r}"
-        return locks_of(what, await self._ask(what, request, is_repeatable=lock_id is not None))
+        return await self._force_release(name, lock_id, space)
 
     async def close(self) -> None:
         """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""
-        self._pool.stop()
-        for hold in list(self._holds):
-            self._background(self._release(hold))
-        ends_at = self._now() + 6
-        while (self._holds or self._root._helpers - {asyncio.current_task()}) and self._now() < ends_at:
-            await asyncio.sleep(0.005)
-        self._pool.close()
+        await self._close(asyncio.current_task())
 
     async def __aenter__(self) -> AsyncDistributedLockClient:
         return self

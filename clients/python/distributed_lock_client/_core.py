@@ -1,6 +1,6 @@
-"""The engine of a lock: what is sent when, and what an answer means. It does no I/O and reads no clock but the one that it
-is given, so a test can play both. Its coroutines serve both clients: under asyncio they suspend, with threads the I/O
-below them blocks and they run through at once. Invariant: here a lock ends before its lease ends at the server.
+"""The engine of a lock: what is sent when, and what an answer means. It does no I/O and reads no clock but the one that
+it is given, so a test can play both. Its coroutines serve both clients: under asyncio they suspend, with threads the
+I/O below them blocks and they run through at once. Invariant: here a lock ends before its lease ends at the server.
 """
 
 from __future__ import annotations
@@ -20,23 +20,22 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Callable, NamedTuple, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 
 from ._errors import (
-    OF_FAILURE,
-    REFUSALS,
     LockError,
     LockLostError,
     LockNotHeldError,
-    LockServerError,
     LockTimeoutError,
-    LockUnavailableError,
+    error_of,
+    is_refusal,
     judged,
     locks_of,
 )
-from ._http import Failure, Link, Pool, Request, Server, servers_of
+from ._http import Link, Pool, Request, Server, servers_of
 
 POLL_MAX_S = 45.0  # Proxies often cut a request that is silent for 60 s.
 PLACE_S = 5.0
@@ -75,7 +74,7 @@ def seconds(name: str, value: object, least: float = 0.0) -> float:
     return number
 
 
-def path_of(name: object, verb: str = "", **query: object) -> str:
+def path_of(name: object, verb: str, query: Mapping[str, object]) -> str:
     """The path of a request about this lock, or a ValueError if it is no name."""
     is_text = isinstance(name, str) and not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name)
     if not is_text or name in (".", "..") or not 1 <= len(str(name).encode()) <= 256:
@@ -93,7 +92,7 @@ def deadline_of(base: float, ttl_s: float) -> float:
 
 
 class Reply(NamedTuple):
-    """How an exchange ended: the object of the last answer or an error, when that was sent, how often anything was sent."""
+    """How an exchange ended: the last answer or an error, when that was sent, and how often anything was sent."""
 
     value: dict[str, Any] | LockError
     sent: float
@@ -111,7 +110,6 @@ class Hold:
     def __init__(self, client: Client, name: str, timeout: float | None, options: LockOptions) -> None:
         if not LockOptions.__annotations__.keys() >= options.keys():
             raise TypeError(f"no such option: {', '.join(options.keys() - LockOptions.__annotations__.keys())}")
-        self._path = path_of(name)
         self._timeout_s = 0.0 if timeout is None else seconds("timeout", timeout, 0.1)
         wait, max_hold, limit = options.get("wait_timeout", 0), options.get("max_hold"), options.get("limit")
         self._wait_s = math.inf if wait in (None, math.inf) else seconds("wait_timeout", wait)
@@ -121,14 +119,15 @@ class Hold:
         self._on_lost = options.get("on_lost")
         if self._on_lost is not None and not callable(self._on_lost):
             raise ValueError(f"on_lost: want a function without arguments, not {self._on_lost!r}")
-        if not isinstance(options.get("metadata") or {}, dict):
-            raise ValueError("metadata: want a dict of what JSON can say")
-        self._asked = {"timeout": timeout, "limit": limit, "metadata": options.get("metadata")}
-        self._asked = {key: value for key, value in self._asked.items() if value is not None}
+        metadata = options.get("metadata")
         try:
-            json.dumps(self._asked, allow_nan=False)
+            if metadata is not None and not isinstance(metadata, dict):
+                raise TypeError(type(metadata).__name__)
+            json.dumps(metadata, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"metadata: want a dict of what JSON can say: {error}") from None
+        asked = {"timeout": timeout, "limit": limit, "metadata": metadata}
+        self._asked = {key: value for key, value in asked.items() if value is not None}
         self._auto_renew = bool(options.get("auto_renew"))
         self.name, self.lock_id, self.fencing_token = name, "", ""
         self.client_id = client._client_id or f"{PREFIX}-{os.getpid()}-{SALT}-{next(COUNT)}"
@@ -179,7 +178,8 @@ class Hold:
         lock_id, fence, token = (str(fields.get(key) or "") for key in ("lockId", "fencingToken", "renewalToken"))
         ttl_s, wait_s = number_of(fields.get("ttl")), number_of(fields.get("waitTime"))
         is_ours = fields.get("lockName") == self.name and fields.get("clientId") == self.client_id
-        if not ttl_s or wait_s is None or not is_ours or not re.fullmatch("[0-9a-f]{16}", fence) or not lock_id or not token:
+        is_whole = lock_id != "" and token != "" and re.fullmatch("[0-9a-f]{16}", fence)
+        if not (is_ours and is_whole and ttl_s and wait_s is not None):
             return False
         self.lock_id, self.fencing_token, self._token = lock_id, fence, token
         self._timeout_s = self._timeout_s or ttl_s
@@ -188,7 +188,7 @@ class Hold:
         return True
 
     def _doubt(self, asked_s: float) -> None:
-        """Notes a renewal without a clear answer. It may come to the server after a longer one, and shorten the lease."""
+        """Notes a renewal without a clear answer, which may yet come to the server and shorten the lease."""
         now = self._client._now()
         self._doubt_s = min(asked_s, self._doubt_s if now < self._doubt_ends else math.inf)
         self._doubt_ends = now + DOUBT_S
@@ -204,35 +204,31 @@ class Hold:
         """Whether under half of the usable time is left."""
         return self._deadline - self._client._now() < deadline_of(0, self._ttl_s) / 2
 
-    def _step(self, renews: bool = False) -> bool:
-        """Loses a lock whose time is over. With `renews`, true if a renewal is due; the caller has to send it."""
+    def _step(self) -> None:
+        """Loses a lock whose time is over."""
+        if self._client._now() >= self._deadline:
+            self._lose(is_gone=False)
+
+    def _lose(self, is_gone: bool = True) -> None:
+        """Loses a lock that is held. Of one that is gone at the server nothing is left to release."""
         with self._mutex:
-            now = self._client._now()
-            if self._state != "held" or now < self._deadline:
-                is_due = renews and self._state == "held" and now >= self._next_at()
-                self._is_renewing = self._is_renewing or is_due
-                return is_due
+            if self._state != "held":
+                return
             self._state, self._is_lost = "ended", True
+            if is_gone:
+                self._token = ""
         self._client._tell(self)
-        return False
 
     def _next_at(self) -> float:
         """When the next step is due."""
         renews = self._auto_renew and not self._is_renewing and self._next_renewal < self._renewals_end
         return min(self._next_renewal, self._deadline) if renews else self._deadline
 
-    def _lose(self) -> None:
-        """The server says to a renewal that it is not held. During the release that may be the work of the release."""
-        with self._mutex:
-            if self._state != "held":
-                return
-            self._state, self._is_lost, self._token = "ended", True, ""
-        self._client._tell(self)
-
     def _may_renew(self) -> bool:
         return self._state in ("acquiring", "held") and self._client._now() < self._deadline
 
     def _begin_renewal(self) -> bool:
+        """Whether the caller may send a renewal. There is one at a time, so that their answers do not cross."""
         with self._mutex:
             is_free = not self._is_renewing and self._may_renew()
             self._is_renewing = self._is_renewing or is_free
@@ -301,8 +297,10 @@ class Client:
         """Says that a lock was lost. Called once, without its mutex."""
         raise NotImplementedError
 
-    def _request(self, name: str, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Request:
-        servers = len(self._pool.servers)
+    def _request(
+        self, name: str, method: str, verb: str = "", fields: Mapping[str, Any] | None = None, **query: object
+    ) -> Request:
+        path, servers = path_of(name, verb, query), len(self._pool.servers)
         server = self._shard(name, servers) if servers > 1 else 0
         if server not in range(servers):
             raise ValueError(f"shard: want a function that gives 0 to {servers - 1}, not {server!r}")
@@ -317,8 +315,8 @@ class Client:
         each_s: float = math.inf,
         prepare: Callable[[float], None] = lambda lasted_s: None,
     ) -> Reply:
-        """Sends, and repeats: while it is before `until` if a connection was cut, before `wait_until` if no server is there.
-        `prepare` is told how long the try before lasted."""
+        """Sends, and repeats: while it is before `until` if a connection was cut, before `wait_until` if no server is
+        there. `prepare` is told how long the try before lasted."""
         backoff_s, sends, lasted_s, is_first_cut = 0.05, 0, 0.0, True
         while True:
             request.until = min(until, self._now() + each_s)
@@ -326,9 +324,9 @@ class Client:
             result = await self._pool.exchange(request)
             sends += result.sent is not None
             value, may_repeat = judged(result, what, self._pool.servers[request.server].shown, self._secret)
-            is_cut = isinstance(result, Failure) and result.kind != "refused"
+            is_cut = isinstance(value, LockError) and value.code == "no-answer"
             left_s = (until if is_cut else wait_until) - self._now()
-            if not may_repeat or left_s <= 0:
+            if not may_repeat or request.is_once or left_s <= 0:
                 return Reply(value, result.sent or 0.0, sends)
             lasted_s = 0.0 if result.sent is None else self._now() - result.sent
             if is_cut and is_first_cut:
@@ -347,9 +345,9 @@ class Client:
         except BaseException:
             with hold._mutex:
                 hold._state = "ended"
-            self._holds.discard(hold)
             if hold._is_open:
                 self._background(self._abandon(hold))
+            self._holds.discard(hold)
             raise
 
     async def _wait_for(self, hold: Hold) -> None:
@@ -357,7 +355,7 @@ class Client:
         what = f"acquire {hold.name!r}"
         wait_end = self._now() + hold._wait_s
         poll_s, poll_max_s, is_last = 0.0, self._poll_max_s, False
-        request = self._request(hold.name, "POST", hold._path + "/acquire")
+        request = self._request(hold.name, "POST", "/acquire")
         request.begin = hold._begin_send
 
         def prepare(lasted_s: float) -> None:
@@ -376,48 +374,39 @@ class Client:
             fields = reply.value
             if isinstance(fields, LockError):
                 # A proxy may say 5xx to what the server has granted.
-                if 400 <= (fields.status or 0) < 500 or fields.code in REFUSALS:
+                if is_refusal(fields):
                     hold._is_open = hold._is_open and hold._sends > 1
                 raise fields
             if fields.get("acquired") is True and hold._granted(fields, reply.sent):
-                is_good = not hold._is_late() or await self._is_refreshed(hold)
+                if hold._is_late():
+                    with suppress(LockError):
+                        await self._renew(hold)
                 with hold._mutex:
                     # The client may have been closed meanwhile, and the lock released.
                     is_wanted = hold._state == "acquiring" and hold._token != "" and not self._pool.is_closed
-                    if is_good and is_wanted:
+                    if is_wanted and not hold._is_late():
                         hold._state, hold._renewals_end = "held", self._now() + hold._max_hold_s
                         return
                 if not is_wanted:
-                    raise LockUnavailableError(f"{what}: {OF_FAILURE['withdrawn']}", code="withdrawn")
+                    raise error_of(what, "the client was closed", "closed")
                 await self._abandon(hold)
                 hold._draw()
-                advice = "use a longer timeout= than the network needs, or wait longer"
-                error = LockTimeoutError(f"{what}: the lock came when its lease was all but over; {advice}", reason="late")
+                is_over, reason, advice = False, "late", "use a longer timeout= than the network needs"
             elif fields.get("acquired") is False:
-                reason = str(fields.get("reason"))
+                reason, advice = str(fields.get("reason")), "wait longer with wait_timeout="
+                is_over = is_last or reason == "cancelled"
                 hold._is_open = hold._sends > 1 or not is_last
-                advice = "wait longer with wait_timeout=, or try later"
-                error = LockTimeoutError(f"{what}: not free within {hold._wait_s:g} s ({reason}); {advice}", reason=reason)
-                if is_last or reason == "cancelled":
-                    raise error
             else:
-                raise LockServerError(f"{what}: the answer is no grant; see whether the url is that of a dflockd server")
+                raise error_of(what, "the answer is no grant", "nonsense")
             request.is_fresh = False
-            if self._now() < start + poll_s / 2:
+            if not is_over and self._now() < start + poll_s / 2:
                 await self._pause(0.05)
-            if self._now() >= wait_end:
-                raise error
-
-    async def _is_refreshed(self, hold: Hold) -> bool:
-        """Renews a grant that came late, and says whether it may be handed out."""
-        try:
-            await self._renew(hold)
-        except LockError:
-            return False
-        return not hold._is_late()
+            if is_over or self._now() >= wait_end:
+                text = f"{what}: not granted within {hold._wait_s:g} s ({reason}); {advice}, or try later"
+                raise LockTimeoutError(text, reason=reason)
 
     async def _renew(self, hold: Hold, timeout: float | None = None, is_begun: bool = False) -> None:
-        """Renews once, with the patience of a renewal. Raises if the lock was lost, or if no answer says it was renewed."""
+        """Renews once. Raises if the lock was lost, or if no answer says that it was renewed."""
         timeout_s = hold._timeout_s if timeout is None else seconds("timeout", timeout, 0.1)
         while not is_begun and not hold._begin_renewal():
             if not hold._may_renew():
@@ -429,19 +418,18 @@ class Client:
         hold._deadline = min(before, deadline_of(start, timeout_s))
         until = min(start + max(0.2, min(PATIENCE_S, hold._ttl_s / 6)), hold._deadline)
         fields = {"renewalToken": hold._token, "timeout": timeout_s}
-        request = self._request(hold.name, "POST", hold._path + "/renew", fields)
+        request = self._request(hold.name, "POST", "/renew", fields)
         request.is_fresh = hold._is_renewal_fresh
         request.begin = lambda: hold._may_renew() and self._now() < ends_at
         try:
             reply = await self._exchange(f"renew {hold.name!r}", request, until, until)
             value = reply.value
-            is_refused = isinstance(value, LockError) and 400 <= (value.status or 0) < 500
-            is_clear = reply.sends == 0 or (reply.sends == 1 and is_refused)
-            if isinstance(value, LockNotHeldError):
-                hold._lose()
-            elif isinstance(value, LockError):
+            if isinstance(value, LockError):
+                is_clear = reply.sends == 0 or (reply.sends == 1 and is_refusal(value))
                 if is_clear:
                     hold._deadline = before
+                if isinstance(value, LockNotHeldError):
+                    hold._lose()
             elif (ttl_s := number_of(value.get("ttl"))) and value.get("lockId") == hold.lock_id:
                 with hold._mutex:
                     if hold._may_renew():
@@ -452,7 +440,7 @@ class Client:
             if isinstance(value, LockError):
                 raise value
             if not is_renewed:
-                raise LockServerError(f"renew {hold.name!r}: the answer is no renewal; see whether the url is right")
+                raise error_of(f"renew {hold.name!r}", "the answer is no renewal", "nonsense")
         finally:
             with hold._mutex:
                 hold._is_renewing, hold._is_renewal_fresh = False, not is_renewed
@@ -475,7 +463,9 @@ class Client:
         """Does what is due, and says after how many seconds it is to be called again."""
         soon = math.inf
         for hold in list(self._holds):
-            if hold._step(renews=True) and not self._background(self._keep(hold)):
+            hold._step()
+            is_due = hold._state == "held" and self._now() >= hold._next_at()
+            if is_due and hold._begin_renewal() and not self._background(self._keep(hold)):
                 hold._is_renewing, hold._next_renewal = False, self._now() + 0.05
             if hold._state == "held":
                 soon = min(soon, hold._next_at())
@@ -512,7 +502,7 @@ class Client:
         if hold._sends > 1:
             fields.update(clientId=hold.client_id, requestId=hold._request_id)
         until = self._now() + PATIENCE_S
-        request = self._request(hold.name, "POST", hold._path + "/release", fields)
+        request = self._request(hold.name, "POST", "/release", fields)
         reply = await self._exchange(f"release {hold.name!r}", request, until, until, RELEASE_TRY_S)
         is_gone = isinstance(reply.value, LockNotHeldError)
         is_confirmed = isinstance(reply.value, dict) and reply.value.get("released") is True
@@ -526,34 +516,46 @@ class Client:
     async def _abandon(self, hold: Hold) -> None:
         """Ends an attempt wherever it is: tries of 1 s for 3 s."""
         fields = {"clientId": hold.client_id, "requestId": hold._request_id}
-        request = self._request(hold.name, "POST", hold._path + "/release", fields)
+        request = self._request(hold.name, "POST", "/release", fields)
         await self._exchange(f"give up {hold.name!r}", request, self._now() + 3, self._now() + 3, 1.0)
 
-    async def _ask(self, what: str, request: Request, is_repeatable: bool = True) -> dict[str, Any]:
+    async def _ask(self, what: str, request: Request) -> dict[str, Any]:
         """A request about no hold of this client. One that must not be repeated gets a new connection."""
-        request.is_fresh = not is_repeatable
+        request.is_fresh = request.is_once
         now = self._now()
-        until = now + PATIENCE_S
-
-        def prepare(_: float) -> None:
-            request.until = until
-
-        reply = await self._exchange(what, request, until if is_repeatable else now, now, prepare=prepare)
+        reply = await self._exchange(what, request, now + PATIENCE_S, now)
         if isinstance(reply.value, LockError):
             raise reply.value
         return reply.value
 
-    async def _page(self, server: int, seen: list[str], **query: object) -> list[dict[str, Any]]:
-        """The page of locks after the last of `seen`, to which it adds where the next one begins."""
-        after = seen[-1] if seen else None
-        request = Request(server, "GET", "/locks" + query_of({"limit": 100, "after": after, **query}))
-        page = await self._ask("locks", request)
-        locks, following = locks_of("locks", page), page.get("next")
-        if following is not None:
-            if not isinstance(following, str) or following in seen:
-                raise LockServerError("locks: pages without an end; see whether the url is that of a dflockd server")
-            seen.append(following)
-        return locks
+    async def _locks(self, **query: object) -> AsyncGenerator[dict[str, Any], None]:
+        for server in range(len(self._pool.servers)):
+            after, seen = None, set[object]()
+            while True:
+                path = "/locks" + query_of({"limit": 100, "after": after, **query})
+                page = await self._ask("locks", Request(server, "GET", path))
+                for lock in locks_of("locks", page):
+                    yield lock
+                after = page.get("next")
+                if after is None:
+                    break
+                if not isinstance(after, str) or after in seen:
+                    raise error_of("locks", "the pages have no end", "nonsense")
+                seen.add(after)
+
+    async def _force_release(self, name: str, lock_id: str | None, space: str | None) -> list[dict[str, Any]]:
+        what, request = f"force_release {name!r}", self._request(name, "DELETE", lockId=lock_id, space=space)
+        request.is_once = lock_id is None  # A repeat could end the hold of the next in the queue.
+        return locks_of(what, await self._ask(what, request))
+
+    async def _close(self, caller: object) -> None:
+        self._pool.stop()
+        for hold in list(self._holds):
+            self._background(self._release(hold))
+        helpers, ends_at = self._root._helpers, self._now() + 6
+        while (self._holds or len(helpers) > (caller in helpers)) and self._now() < ends_at:
+            await self._pause(0.005)
+        self._pool.close()
 
 
 def forked() -> None:

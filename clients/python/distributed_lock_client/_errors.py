@@ -11,8 +11,9 @@ from ._http import Failure, Result
 
 
 class LockError(Exception):
-    """What each error of this package is. `code` is the server's short code, `status` the HTTP status, `detail` the
-    server's own words, `request_id` the X-Request-Id by which the server's log names the request; each may be None."""
+    """What each error of this package is. `code` is that of the server, or no-connection, no-answer, tls, nonsense or
+    closed; `status` is the HTTP status, `detail` the server's own words, and `request_id` the X-Request-Id by which
+    the server's log names the request. Each may be None."""
 
     code: str | None = None
     status: int | None = None
@@ -73,61 +74,71 @@ class LockServerError(LockError):
     """The server failed, or the answer is not one of a dflockd server."""
 
 
-OF_CODE = {
+# Which error a code is, or else a status or its first digit, and what to do. The first five codes are those of this
+# package, all others the server's. An answer without a code, and with a status that is not here, is nonsense.
+KINDS: dict[object, tuple[type[LockError], str]] = {
+    "no-connection": (LockUnavailableError, "see whether the server runs there"),
+    "no-answer": (
+        LockUnavailableError,
+        "see whether the network works, and whether this is the HTTP port of the server",
+    ),
+    "tls": (LockUnavailableError, "give its authority with ca=, and use a name that is in its certificate"),
+    "nonsense": (LockServerError, "see whether the url is that of a dflockd server"),
+    "closed": (LockUnavailableError, "make another one"),
     "deadlock": (LockDeadlockError, "release the locks that this client holds and begin again"),
     "draining": (LockDrainingError, "wait with wait_timeout= until the server is back"),
     "limit-mismatch": (LockLimitMismatchError, "use the same limit= in every client"),
     "max-locks": (LockCapacityError, "try again later or raise the limit of the server"),
     "max-waiters": (LockCapacityError, "try again later or raise the limit of the server"),
     "not-held": (LockNotHeldError, "the lock ended before"),
-}
-REFUSALS = ("draining", "max-locks", "max-waiters")  # With 5xx, and yet the server's own.
-OF_STATUS = {
     401: (LockDeniedError, "give the token of the server with token="),
     403: (LockDeniedError, "use a token that may do this"),
+    422: (LockRequestError, "change the request"),
     429: (LockCapacityError, "send fewer requests"),
     **dict.fromkeys((502, 503, 504), (LockUnavailableError, "see whether the server runs behind its proxy")),
+    4: (LockRequestError, "change the request, and see whether the url is right"),
+    5: (LockServerError, "see the log of the server"),
 }
-OF_FAILURE = {
-    "refused": "no connection: {}; see whether the server runs there",
-    "cut": "the connection ended without an answer: {}; see whether the server runs",
-    "late": "no answer in time; see whether the server and the network work",
-    "tls": "not trusted: {}; give its authority with ca=, and use a name that is in its certificate",
-    "nonsense": "not an answer in HTTP: {}; see whether the url is that of a dflockd server",
-    "withdrawn": "the client was closed, or the lock has ended; make another one",
-}
+
+
+def error_of(what: str, said: str, code: str | None, status: int = 0, **known: object) -> LockError:
+    """The error of a code, or else of a status."""
+    kind, advice = KINDS.get(code) or KINDS.get(status) or KINDS[status // 100]
+    return kind(f"{what}: {said}; {advice}", code=code, status=status or None, **known)
+
+
+def is_refusal(error: LockError) -> bool:
+    """Whether the server itself says that it has done nothing."""
+    is_client_error = 400 <= (error.status or 0) < 500 and error.code != "nonsense"
+    return is_client_error or error.code in ("draining", "max-locks", "max-waiters")
 
 
 def judged(result: Result, what: str, shown: str, secret: str) -> tuple[dict[str, Any] | LockError, bool]:
     """What a result says, or its error, and whether the request may be repeated."""
     if isinstance(result, Failure):
-        text = f"{what} at {shown}: {OF_FAILURE[result.kind].format(result.text)}"
-        failed = LockServerError if result.kind == "nonsense" else LockUnavailableError
-        return failed(text, code=result.kind), result.kind in ("refused", "cut", "late")
+        said = f"{result.code.replace('-', ' ')}: {result.text}"
+        return error_of(f"{what} at {shown}", said, result.code), result.code in ("no-connection", "no-answer")
     fields, status = object_of(result.body), result.status
     if status == 200 and fields is not None:
         return fields, False
-    said = {to: (fields or {}).get(key) for to, key in [("code", "code"), ("detail", "detail"), ("request_id", "instance")]}
-    known: dict[str, Any] = {key: value for key, value in said.items() if isinstance(value, str) and status >= 400}
-    if "detail" in known:
-        known["detail"] = re.sub("[0-9a-f]{32}", "...", known["detail"].replace(secret, "..."))[:500]
-    kind: type[LockError] = LockServerError
-    advice = f"see the log of the server, and whether {shown} is a dflockd server"
-    if 400 <= status < 500:
-        kind, advice = LockRequestError, f"change the request, and see whether {shown} is a dflockd server"
-    kind, advice = OF_CODE.get(known.get("code", ""), OF_STATUS.get(status, (kind, advice)))
+    given = [(fields or {}).get(name) for name in ("code", "detail", "instance")]
+    code, detail, instance = (value if isinstance(value, str) and status >= 400 else None for value in given)
+    if detail is not None:
+        detail = re.sub("[0-9a-f]{32}", "...", detail.replace(secret, "..."))[:500]
+    reason = detail or code or "an answer without a reason"
+    if code is None and status not in KINDS:
+        code = "nonsense"
+    error = error_of(what, f"{status}, {reason}", code, status, detail=detail, request_id=instance)
     cycle = (fields or {}).get("cycle")
-    if kind is LockDeadlockError and isinstance(cycle, list):
-        known["cycle"] = [step for step in cycle if isinstance(step, dict)]
-    reason = known.get("detail") or known.get("code") or "an answer without a reason"
-    error = kind(f"{what}: {status}, {reason}; {advice}", status=status, **known)
-    return error, status in (502, 504) or kind is LockDrainingError
+    if isinstance(error, LockDeadlockError) and isinstance(cycle, list):
+        error.cycle = [step for step in cycle if isinstance(step, dict)]
+    return error, status in (502, 504) or code == "draining"
 
 
 def locks_of(what: str, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     locks = answer.get("locks")
     if not isinstance(locks, list) or not all(isinstance(lock, dict) for lock in locks):
-        raise LockServerError(f"{what}: the answer has no locks; see whether the url is that of a dflockd server")
+        raise error_of(what, "the answer has no locks", "nonsense")
     return locks
 
 

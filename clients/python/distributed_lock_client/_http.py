@@ -4,8 +4,6 @@ own. Invariant: an answer that was cut off is never taken for a whole one.
 
 from __future__ import annotations
 
-import http.client
-import io
 import json
 import math
 import os
@@ -17,9 +15,11 @@ from contextlib import suppress
 from typing import Any, Callable, NamedTuple, Protocol, Union
 from urllib.parse import quote, urlsplit
 
-STATUS = re.compile(rb"HTTP/1\.[01] [2-5]\d\d[ \r]")
-LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?:\r\n|$)")
+STATUS = re.compile(rb"HTTP/1\.[01] [1-5]\d\d(?:[ \r]|$)")
+LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?:\r|$)")
 CLOSE = re.compile(rb"(?i)\r\nconnection:[^\r]*\bclose\b")
+CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding:[^\r]*\bchunked\b")
+CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n")
 CONNECT_S = 5.0
 IDLE_MAX_S = 60.0  # The server hangs up after 75 s.
 ANSWER_MAX = 64 << 20
@@ -57,8 +57,8 @@ def servers_of(url: str, token: str | None, ca: str | os.PathLike[str] | ssl.SSL
 
 
 class Request:
-    """One request. `begin` is called when the bytes are about to go, and if it says false, none goes. The answer has to be
-    there at `until` of the clock. `is_fresh` demands a new connection."""
+    """One request. `begin` is called when the bytes are about to go, and if it says false, none goes. The answer has to
+    be there at `until` of the clock. `is_fresh` demands a new connection, and `is_once` that it is not sent again."""
 
     def __init__(self, server: int, method: str, path: str, fields: Mapping[str, Any] | None = None) -> None:
         self.server = server
@@ -66,7 +66,7 @@ class Request:
         self.path = path
         self.fields = fields
         self.until = math.inf
-        self.is_fresh = False
+        self.is_fresh = self.is_once = False
         self.begin: Callable[[], bool] = lambda: True
 
     def data(self, server: Server) -> bytes:
@@ -84,9 +84,9 @@ class Answer(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What came instead: refused, cut, late, tls, nonsense or withdrawn. `sent` is None if no byte went out."""
+    """What came instead: no-connection, no-answer, tls, nonsense or closed. `sent` is None if no byte went out."""
 
-    kind: str
+    code: str
     text: str
     sent: float | None
 
@@ -124,7 +124,7 @@ class Pool:
             link = link or await self.connect(server, min(CONNECT_S, request.until - self.now()))
             self.busy[link] = request
             if not request.begin():
-                return Failure("withdrawn", "", None)
+                return Failure("closed", "the client was closed, or the lock has ended", None)
             sent = self.now()
             await link.write(request.data(server), request.until - sent)
             data = bytearray()
@@ -134,12 +134,13 @@ class Pool:
                 is_late = self.now() >= request.until
                 answer = parsed(data, not part and not is_late)
                 if answer is None and (not part or is_late or len(data) > ANSWER_MAX):
-                    return Failure("late" if is_late else "cut", f"{len(data)} bytes of an answer", sent)
+                    why = "in time" if is_late else "before the connection ended"
+                    return Failure("no-answer", f"{len(data)} bytes of it came {why}", sent)
             return Answer(answer[0], answer[1], sent)
         except (OSError, UnicodeError) as error:
-            if link is None and isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-                return Failure("tls", str(error), None)
-            return Failure("refused" if sent is None else "cut", str(error) or type(error).__name__, sent)
+            is_refused = link is None and isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+            code = "tls" if is_refused else "no-connection" if sent is None else "no-answer"
+            return Failure(code, str(error) or type(error).__name__, sent)
         except ValueError as error:
             return Failure("nonsense", str(error), sent)
         finally:
@@ -179,62 +180,53 @@ class Pool:
                 link.close()
 
     def drop(self) -> None:
-        """In a forked child: its copies of the connections end, and those of the parent live on. A number of a file that
-        somebody may close later stays open, on nothing."""
+        """In a forked child: its copies of the connections end, and those of the parent live on. A number of a file
+        that somebody may close later stays open, on nothing."""
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for number in {link.fileno() for link in [*self.busy, *(link for idle in self.idle for link, _ in idle)]} - {-1}:
+        for number in {link.fileno() for link in [*self.busy, *(link for idle in self.idle for link, _ in idle)]} - {
+            -1
+        }:
             os.dup2(nothing, number, inheritable=False)
         os.close(nothing)
         self.busy, self.idle = {}, [deque() for _ in self.servers]
 
 
-class Received:
-    """What http.client takes for a socket: the bytes that have come so far."""
-
-    def __init__(self, data: bytes | bytearray) -> None:
-        self.data = data
-
-    def makefile(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self.data)
-
-
 def parsed(data: bytes | bytearray, is_ended: bool) -> tuple[int, bytes, bool] | None:
-    """Status, body, and whether the connection may be used again; None if the answer is not whole; ValueError if it is none.
-    It is called after each part, so it copies nothing but the head until all is there."""
-    at, interim = 0, -1
-    while True:
+    """Status, body, and whether the connection may be used again; None if the answer is not whole; ValueError if it is
+    none. It is called after each part, so it copies nothing but the head until all is there."""
+    at = 0
+    for _ in range(INTERIM_MAX + 1):
         if not data.startswith(b"HTTP/1.", at) and not b"HTTP/1.".startswith(data[at : at + 7]):
             raise ValueError("the first line is no status line")
-        end = data.find(b"\r\n\r\n", at, HEAD_MAX)
-        if end < 0 and len(data) >= HEAD_MAX:
+        end = data.find(b"\r\n\r\n", at, at + HEAD_MAX)
+        if end < 0 and len(data) >= at + HEAD_MAX:
             raise ValueError("its head has over 64 KiB")
-        if end < 0:  # http.client would take a head that was cut off for a whole one.
+        if end < 0:
             return None
-        head, end, interim = bytes(data[at:end]), end + 4, interim + 1
+        head, at = bytes(data[at:end]), end + 4
+        if not STATUS.match(head) or head[9:12] == b"101":
+            raise ValueError("its status is none of HTTP/1.1")
         if head[9:10] != b"1":
             break
-        if head[9:12] == b"101" or interim >= INTERIM_MAX:
-            raise ValueError("another protocol, or no end of interim answers")
-        at = end
-    length, came = LENGTH.search(head), len(data) - end
-    if length and STATUS.match(head) and b"\r\ntransfer-encoding:" not in head.lower():  # As a dflockd server answers.
-        wanted = int(length[1])
-        stays = head[7:8] == b"1" and not CLOSE.search(head) and came == wanted
-        return None if came < wanted else (int(head[9:12]), bytes(data[end : end + wanted]), stays)
-    try:
-        response = begun(head + b"\r\n\r\n")
-        size = response.length
-        if not data.endswith(b"\r\n\r\n") if response.chunked else not is_ended if size is None else came < size:
-            return None
-        body = begun(data[at:]).read()
-    except http.client.IncompleteRead:
+    else:
+        raise ValueError("no end of interim answers")
+    length, stays = LENGTH.search(head), head[7:8] == b"1" and not CLOSE.search(head)
+    if CHUNKED.search(head):
+        body = unchunked(data, at) if data.endswith(b"\r\n\r\n") else None
+        return None if body is None else (int(head[9:12]), body, stays)
+    end = at + int(length[1]) if length else len(data)
+    if end > len(data) or not (length or is_ended):
         return None
-    except http.client.HTTPException as error:
-        raise ValueError(type(error).__name__) from None
-    return response.status, body, not response.will_close and size in (None, came)
+    return int(head[9:12]), bytes(data[at:end]), stays and not is_ended and end == len(data)
 
 
-def begun(data: bytes | bytearray) -> http.client.HTTPResponse:
-    response = http.client.HTTPResponse(Received(data))  # type: ignore[arg-type]
-    response.begin()
-    return response
+def unchunked(data: bytes | bytearray, at: int) -> bytes | None:
+    """The body whose chunks begin there, or None if it is not whole. The trailers end with the data."""
+    body = bytearray()
+    while chunk := CHUNK.match(data, at):
+        at, size = chunk.end(), int(chunk[1], 16)
+        if size == 0:
+            return bytes(body)
+        body += data[at : at + size]
+        at += size + 2
+    return None

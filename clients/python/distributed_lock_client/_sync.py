@@ -1,5 +1,5 @@
-"""The client for threads. Its I/O blocks, so a flow of the engine runs through at once. One daemon thread per client keeps
-its locks while there are any; a renewal and a callback have threads of their own, so none of them delays another.
+"""The client for threads. Its I/O blocks, so a flow of the engine runs through at once. One daemon thread per client
+keeps its locks while there are any; a renewal and a callback have threads of their own, so none of them delays another.
 """
 
 from __future__ import annotations
@@ -7,13 +7,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ._core import Client, Hold, LockOptions, path_of
-from ._errors import LockTimeoutError, locks_of
+from ._core import Client, Hold, LockOptions
+from ._errors import LockTimeoutError
 from ._http import Link, Request, Server
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ class DistributedLock(Hold):
         self.lost.set()
 
     def renew(self, timeout: float | None = None) -> None:
-        """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the lock
-        was lost, and another LockError if the server does not confirm the renewal; the lock may still be held then."""
+        """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the
+        lock was lost, and another LockError if the server does not confirm the renewal; the lock may still be held
+        then."""
         run(self._client._renew(self, timeout))
 
     def release(self) -> bool:
@@ -88,7 +89,7 @@ class DistributedLock(Hold):
     def __enter__(self) -> DistributedLock:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.release()
         if kind is None and self._is_lost:
             self.check()
@@ -101,7 +102,7 @@ class DistributedLockClient(Client):
         self._wakeup = threading.Condition()
         self._keeper: threading.Thread | None = None
         self._wakes_at = 0.0
-        self._helpers: set[threading.Thread] = set()
+        self._helpers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # Those that run.
 
     async def _connect(self, server: Server, within_s: float) -> Link:
         connection = socket.create_connection((server.host, server.port), max(0.001, within_s))
@@ -118,20 +119,13 @@ class DistributedLockClient(Client):
         time.sleep(seconds)
 
     def _background(self, flow: Coroutine[Any, Any, object]) -> bool:
-        def help_out() -> None:
-            try:
-                run(flow)
-            finally:
-                helpers.discard(helper)
-
-        helpers, helper = self._root._helpers, threading.Thread(target=help_out, daemon=True)
-        helpers.add(helper)
+        helper = threading.Thread(target=run, args=(flow,), daemon=True)
         try:
             helper.start()
         except RuntimeError:  # The interpreter is about to end, or there are too many threads.
-            helpers.discard(helper)
             flow.close()
             return False
+        self._root._helpers.add(helper)
         return True
 
     def _watch(self, hold: Hold) -> None:
@@ -159,9 +153,9 @@ class DistributedLockClient(Client):
             self._background(self._call(hold._on_lost))
 
     def acquire(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> DistributedLock:
-        """The lock `name` with a lease of `timeout` seconds, by default that of the server. Without `wait_timeout` it is
-        tried once. Raises LockTimeoutError if it was not free in time, LockDeadlockError, LockUnavailableError or another
-        LockError, and ValueError or TypeError, before any request, for arguments that cannot be meant."""
+        """The lock `name` with a lease of `timeout` seconds, by default that of the server. Without `wait_timeout` it
+        is tried once. Raises LockTimeoutError if it was not free in time, LockDeadlockError, LockUnavailableError or
+        another LockError, and ValueError or TypeError, before any request, for arguments that cannot be meant."""
         lock = DistributedLock(self, name, timeout, options)
         try:
             run(self._acquire(lock))
@@ -171,7 +165,9 @@ class DistributedLockClient(Client):
                 self._background(self._release(lock))
             raise
 
-    def try_acquire(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> DistributedLock | None:
+    def try_acquire(
+        self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]
+    ) -> DistributedLock | None:
         """As acquire(), but None if the lock was not free in time."""
         try:
             return self.acquire(name, timeout, **options)
@@ -179,22 +175,24 @@ class DistributedLockClient(Client):
             return None
 
     @contextmanager
-    def lock(self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]) -> Iterator[DistributedLock]:
-        """For `with`: acquire(), and release at the end. If the lock was lost, a body that succeeded ends in LockLostError."""
+    def lock(
+        self, name: str, timeout: float | None = None, **options: Unpack[LockOptions]
+    ) -> Iterator[DistributedLock]:
+        """For `with`: acquire(), and release at the end. If the lock was lost, a body that succeeded ends in
+        LockLostError."""
         with self.acquire(name, timeout, **options) as lock:
             yield lock
 
     def status(self, name: str, space: str | None = None) -> dict[str, Any]:
         """Who holds and who waits. `space` is lock, the default, or semaphore, where locks with a limit are."""
-        return run(self._ask(f"status {name!r}", self._request(name, "GET", path_of(name, "/status", space=space))))
+        return run(self._ask(f"status {name!r}", self._request(name, "GET", "/status", space=space)))
 
     def locks(self, prefix: str | None = None, space: str | None = None) -> Iterator[dict[str, Any]]:
         """All locks that are held, of all servers, read page by page."""
-        for server in range(len(self._pool.servers)):
-            pages, seen = 0, list[str]()
-            while pages == len(seen):
-                yield from run(self._page(server, seen, prefix=prefix, space=space))
-                pages += 1
+        locks = self._locks(prefix=prefix, space=space)
+        with suppress(StopAsyncIteration):
+            while True:
+                yield run(locks.__anext__())
 
     def stats(self, server: int = 0) -> dict[str, Any]:
         """The counters of one server, by its place in the url."""
@@ -206,19 +204,11 @@ class DistributedLockClient(Client):
 
     def force_release(self, name: str, lock_id: str | None = None, space: str | None = None) -> list[dict[str, Any]]:
         """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
-        request = self._request(name, "DELETE", path_of(name, lockId=lock_id, space=space))
-        what = f"force_release {name!r}"
-        return locks_of(what, run(self._ask(what, request, is_repeatable=lock_id is not None)))
+        return run(self._force_release(name, lock_id, space))
 
     def close(self) -> None:
         """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""
-        self._pool.stop()
-        for hold in list(self._holds):
-            self._background(self._release(hold))
-        ends_at = self._now() + 6
-        while (self._holds or self._root._helpers - {threading.current_thread()}) and self._now() < ends_at:
-            time.sleep(0.005)
-        self._pool.close()
+        run(self._close(threading.current_thread()))
 
     def __enter__(self) -> DistributedLockClient:
         return self

@@ -1,5 +1,5 @@
-"""What a scoped lock costs beside bare requests: `with client.lock(...)` against an acquire and a release over http.client,
-and the same for asyncio against bare streams, each on a connection that is kept. Both alternate in one run.
+"""What a scoped lock costs beside bare requests: `with client.lock(...)` against an acquire and a release over
+http.client, and the same for asyncio against bare streams, each on a connection that is kept. Both alternate.
 
     python3 clients/python/tests/price.py http://localhost:5000 [ROUNDS]
 """

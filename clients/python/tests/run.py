@@ -48,7 +48,8 @@ def main():
         sys.exit("DFLOCKD: want the path of the server, for example target/release/dflockd")
     logging.getLogger("distributed_lock_client").propagate = False
     logging.getLogger("distributed_lock_client").addHandler(logging.NullHandler())
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # In its debug mode it logs whatever a busy machine makes slow.
+    # In its debug mode it logs whatever a busy machine makes slow.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     faulthandler.dump_traceback_later(240, exit=True)
     loader = unittest.TestLoader()
     tests = list(tests_of(loader.discover(str(theatre.HERE), top_level_dir=str(theatre.HERE))))
@@ -62,7 +63,8 @@ def main():
     finally:
         theatre.end_of_stage()
     version = ".".join(map(str, sys.version_info[:3]))
-    print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed in {time.monotonic() - start:.1f} s, Python {version}")
+    took_s = time.monotonic() - start
+    print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed in {took_s:.1f} s, Python {version}")
     sys.exit(not passed or not all(passed))
 
 

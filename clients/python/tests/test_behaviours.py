@@ -1,4 +1,5 @@
-"""The behaviours that behaviours.txt names, each for the client with threads and, through its face, for that of asyncio."""
+"""The behaviours that behaviours.txt names, each for the client with threads and, through its face, for that of
+asyncio."""
 
 import io
 import itertools
@@ -75,7 +76,7 @@ class Behaviours:
         self.assertLess(now() - start, 0.5)
         with self.assertRaises(LockTimeoutError) as caught:
             client.acquire("k")
-        self.assertEqual(caught.exception.reason, "timeout")
+        self.assertEqual((caught.exception.reason, caught.exception.code), ("timeout", None))
         self.assertIn("wait_timeout", str(caught.exception))
         self.assertEqual(self.waiters(server, "k"), 0)
         self.assertEqual([each["path"] for each in server.requests()], ["/locks/k/acquire"] * 3)
@@ -97,7 +98,9 @@ class Behaviours:
 
         def polls():
             return [
-                ids.index(each["body"]["requestId"]) for each in server.requests("acquire") if each["body"]["requestId"] in ids
+                ids.index(each["body"]["requestId"])
+                for each in server.requests("acquire")
+                if each["body"]["requestId"] in ids
             ]
 
         self.assertEqual(len(ids), 3)
@@ -238,7 +241,10 @@ class Behaviours:
     def test_10_a_lock_released_by_force_is_lost_soon(self):
         server, client = self.both()
         told = []
-        with self.assertRaises(LockLostError), client.lock("k", 3, auto_renew=True, on_lost=lambda: told.append(now())) as lock:
+        with (
+            self.assertRaises(LockLostError),
+            client.lock("k", 3, auto_renew=True, on_lost=lambda: told.append(now())) as lock,
+        ):
             start = now()
             gone = client.force_release("k")
             self.assertEqual(gone, [{"lockId": lock.lock_id, "clientId": lock.client_id}])
@@ -250,8 +256,9 @@ class Behaviours:
 
     def test_10_also_if_only_the_release_hears_of_it(self):
         _, client = self.both()
-        with self.assertRaises(LockLostError), client.lock("k", 30):
+        with self.assertRaises(LockLostError) as caught, client.lock("k", 30):
             client.force_release("k")
+        self.assertEqual((caught.exception.code, caught.exception.status), (None, None))
         lock = client.acquire("k")
         client.force_release("k", lock_id=lock.lock_id)
         self.assertFalse(lock.release())
@@ -307,8 +314,9 @@ class Behaviours:
         waiting = self.beside(lambda: client.acquire(name, wait_timeout=None))
         until(lambda: self.waiters(server, name) == 1)
         client.close()
-        with self.assertRaises(LockUnavailableError):
+        with self.assertRaises(LockUnavailableError) as caught:
             waiting()
+        self.assertEqual(caught.exception.code, "closed")
 
     def test_13_a_cancelled_wait_leaves_no_waiter(self):
         server, client = self.both()
@@ -534,6 +542,7 @@ class Behaviours:
         refusal = server.refuse(2)
         with self.assertRaises(LockUnavailableError) as caught:
             until(lambda: client.health() and False)
+        self.assertEqual(caught.exception.code, "no-connection")
         self.assertIn("no connection", str(caught.exception))
         start = now()
         self.assertRaises(LockUnavailableError, client.try_acquire, "k")
@@ -561,28 +570,35 @@ class Behaviours:
             boxed(200, good),
             boxed(200, "[" * 50_000),
             boxed(302, ""),
-            boxed(500, "{}"),
             boxed(204, ""),
+            boxed(404, "<html>Not Found</html>", "text/html"),
+            boxed(418, '{"code":7,"detail":[]}'),
+            boxed(500, "{}"),
+            boxed(500, "<html>Oops</html>", "text/html"),
             "220 smtp.example ESMTP\r\n",
             "HTTP/1.1 abc\r\n\r\n",
         ]:
             with self.subTest(answer=answer[:40]):
                 server.order("say", "acquire", answer=answer)
-                with self.assertRaises(LockServerError):
+                with self.assertRaises(LockServerError) as caught:
                     client.acquire("k", wait_timeout=5)
-        for answer, kind in [
-            (boxed(404, "<html>Not Found</html>", "text/html"), LockRequestError),
-            (boxed(403, "<html>Forbidden</html>", "text/html"), LockDeniedError),
-            (boxed(429, "slow down", "text/plain"), LockCapacityError),
-            (boxed(503, '{"code":"max-waiters"}'), LockCapacityError),
-            (boxed(503, "<html>no backend</html>", "text/html"), LockUnavailableError),
-            (boxed(409, '{"code":"deadlock","cycle":7}'), LockDeadlockError),
-            (boxed(418, '{"code":7,"detail":[]}'), LockRequestError),
+                self.assertEqual(caught.exception.code, "nonsense")
+        for answer, kind, code in [
+            (boxed(401, "<html>Who?</html>", "text/html"), LockDeniedError, None),
+            (boxed(403, "<html>Forbidden</html>", "text/html"), LockDeniedError, None),
+            (boxed(422, "<html>What?</html>", "text/html"), LockRequestError, None),
+            (boxed(429, "slow down", "text/plain"), LockCapacityError, None),
+            (boxed(503, "<html>no backend</html>", "text/html"), LockUnavailableError, None),
+            (boxed(503, '{"code":"max-waiters"}'), LockCapacityError, "max-waiters"),
+            (boxed(409, '{"code":"deadlock","cycle":7}'), LockDeadlockError, "deadlock"),
+            (boxed(418, '{"code":"teapot"}'), LockRequestError, "teapot"),
+            (boxed(500, '{"code":"internal"}'), LockServerError, "internal"),
         ]:
             with self.subTest(answer=answer[:40]):
                 server.order("say", "acquire", answer=answer)
-                with self.assertRaises(kind):
+                with self.assertRaises(kind) as caught:
                     client.acquire("k", wait_timeout=5)
+                self.assertEqual(caught.exception.code, code)
         # None of these leaves anything.
         until(lambda: not self.held(server, "k") and not self.waiters(server, "k"), 5)
 
@@ -599,8 +615,9 @@ class Behaviours:
             with self.subTest(pages=pages):
                 for text in pages:
                     server.order("say", r"/locks\?", answer=boxed(200, text))
-                with self.assertRaises(LockServerError):
+                with self.assertRaises(LockServerError) as caught:
                     list(client.locks())
+                self.assertEqual(caught.exception.code, "nonsense")
                 server.forget_orders()
         server.order("say", "/locks/k", answer=boxed(200, "{}"))
         with self.assertRaises(LockServerError):
@@ -791,18 +808,29 @@ class Behaviours:
         self.assertLess(lock.remaining(), 0.9)
         self.assertTrue(lock.lost.wait(2))
         self.assertLess(now() - start, 1.5)
+        server.forget_orders()
         lock = self.client(server).acquire("other", 30)
         with self.assertRaises(LockRequestError):
-            server.forget_orders()
             lock.renew(1e9)
         self.assertGreater(lock.remaining(), 20)
+
+    def test_a_renewal_without_an_answer_says_so(self):
+        server, client = self.both()
+        lock = client.acquire("k", 6)
+        server.order("swallow", "renew")
+        with self.assertRaises(LockUnavailableError) as caught:
+            lock.renew()
+        self.assertEqual((caught.exception.code, caught.exception.status), ("no-answer", None))
+        lock.check()
 
     def test_a_client_that_was_closed(self):
         server, client = self.both()
         lock = client.acquire("k")
         client.close()
         self.assertFalse(self.held(server, "k"))
-        self.assertRaises(LockNotHeldError, lock.check)
+        with self.assertRaises(LockNotHeldError) as caught:
+            lock.check()
+        self.assertIsNone(caught.exception.code)
         self.assertEqual(len([each for each in server.requests("acquire")]), 1)
 
 

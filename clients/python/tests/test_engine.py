@@ -54,17 +54,19 @@ class Played(Client):
 
     async def play(self, request):
         if not request.begin():
-            return Failure("withdrawn", "", None)
+            return Failure("closed", "", None)
         sent = self.clock.time
         self.log.append((sent, request.method, request.path, request.fields, request.is_fresh))
         said = self.network(request)
         took_s, result = said if type(said) is tuple else (0.001, said)
         if sent + took_s > request.until:
-            took_s, result = request.until - sent, Failure("late", "", sent)
+            took_s, result = request.until - sent, Failure("no-answer", "", sent)
         self.clock.play(sent + took_s)
         if isinstance(result, dict):
             return Answer(result.pop("status", 200), json.dumps(result).encode(), sent)
-        return result if isinstance(result, Answer) else Failure(result, "", sent) if isinstance(result, str) else result
+        return (
+            result if isinstance(result, Answer) else Failure(result, "", sent) if isinstance(result, str) else result
+        )
 
     async def _pause(self, seconds):
         self.pauses.append(seconds)
@@ -204,7 +206,7 @@ class Deadlines(unittest.TestCase):
         for answers, is_done in [
             ([{"status": 401}], False),
             ([{"status": 429}], False),
-            (["cut", {"status": 401}], True),
+            (["no-answer", {"status": 401}], True),
             ([{"status": 500}], True),
             ([{"status": 503}], True),
         ]:
@@ -215,10 +217,10 @@ class Deadlines(unittest.TestCase):
             self.assertAlmostEqual(hold._deadline, 1009 if is_done else 1029, 1, answers)
 
     def test_a_shorter_renewal_without_an_answer_is_reckoned_with_for_a_minute(self):
-        for said in ["cut", {"status": 500}]:
+        for said in ["no-answer", {"status": 500}]:
             client = Played(grant)
             hold = client.hold(timeout=30)
-            client.network = lambda request, said=said: said if said == "cut" else dict(said)
+            client.network = lambda request, said=said: said if said == "no-answer" else dict(said)
             with self.assertRaises(LockError):
                 run(client._renew(hold, 10))
             client.network = renewal
@@ -253,12 +255,12 @@ class Waits(unittest.TestCase):
         self.assertEqual(client.pauses, [])
 
     def test_a_poll_that_was_cut_makes_the_next_ones_shorter(self):
-        client = Played(scripted((30.0, "cut"), (24.0, "cut"), (3.0, {"status": 504}), grant))
+        client = Played(scripted((30.0, "no-answer"), (24.0, "no-answer"), (3.0, {"status": 504}), grant))
         client.hold(wait_timeout=None)
         self.assertEqual([round(fields["waitTimeout"], 1) for _, _, _, fields, _ in client.log], [45, 24, 19.2, 5])
 
     def test_repeats_are_at_once_and_then_ever_slower(self):
-        client = Played(lambda request: "cut")
+        client = Played(lambda request: "no-answer")
         with self.assertRaises(LockUnavailableError):
             client.hold()
         self.assertLess(client.clock.time, 1005.1)
@@ -267,14 +269,16 @@ class Waits(unittest.TestCase):
         self.assertEqual([entry[4] for entry in client.log], [False] + [True] * (len(client.log) - 1))
 
     def test_a_try_does_not_repeat_what_is_refused(self):
-        for said in ["refused", {"status": 502}, {"status": 503, "code": "draining"}]:
-            client = Played(lambda request, said=said: dict(said) if isinstance(said, dict) else Failure(said, "", None))
+        for said in ["no-connection", {"status": 502}, {"status": 503, "code": "draining"}]:
+            client = Played(
+                lambda request, said=said: dict(said) if isinstance(said, dict) else Failure(said, "", None)
+            )
             with self.assertRaises(LockUnavailableError):
                 client.hold()
             self.assertEqual(len(client.log), 1)
 
     def test_a_wait_repeats_it_until_its_end(self):
-        client = Played(lambda request: Failure("refused", "", None))
+        client = Played(lambda request: Failure("no-connection", "", None))
         with self.assertRaises(LockUnavailableError):
             client.hold(wait_timeout=20)
         self.assertAlmostEqual(client.clock.time, 1020, 1)
@@ -289,7 +293,7 @@ class Waits(unittest.TestCase):
 
     def test_an_attempt_with_an_end_unknown_is_given_up(self):
         for answers, gives_up in [
-            (["cut", {"status": 401}], True),
+            (["no-answer", {"status": 401}], True),
             ([{"status": 401}], False),
             ([refusal], False),
             ([{"status": 500}], True),
@@ -322,14 +326,19 @@ class Waits(unittest.TestCase):
         self.assertEqual(len(client.asked("release")), 1)
 
     def test_a_give_up_that_nobody_hears_ends_after_3_s(self):
-        client = Played(lambda request: (9.0, "cut"))
+        client = Played(lambda request: (9.0, "no-answer"))
         run(client._abandon(Hold(client, "k", None, {})))
         self.assertLessEqual(client.clock.time, 1003.3)
         self.assertGreaterEqual(len(client.log), 3)
 
     def test_a_late_grant_is_given_back_and_the_wait_goes_on(self):
         client = Played(
-            scripted(lambda request: (3.0, grant(request)), {"released": True}, lambda request: (2.0, grant(request)), renewal)
+            scripted(
+                lambda request: (3.0, grant(request)),
+                {"released": True},
+                lambda request: (2.0, grant(request)),
+                renewal,
+            )
         )
         hold = client.hold(timeout=3, wait_timeout=20)
         self.assertEqual(
@@ -381,13 +390,13 @@ class Releases(unittest.TestCase):
         for answers, is_released, is_lost in [
             ([{"released": True}], True, False),
             ([dict(not_held)], False, True),
-            (["cut", dict(not_held)], True, False),
+            (["no-answer", dict(not_held)], True, False),
             ([{"status": 502}, dict(not_held)], True, False),
             ([{}], False, False),
             ([{"released": False}], False, False),
             ([{"status": 401}], False, False),
             ([{"status": 500}], False, False),
-            ([Failure("refused", "", None), dict(not_held)], False, True),
+            ([Failure("no-connection", "", None), dict(not_held)], False, True),
         ]:
             client, hold, released = self.release(*answers)
             self.assertEqual((released, hold._is_lost), (is_released, is_lost), answers)
@@ -410,7 +419,7 @@ class Releases(unittest.TestCase):
         self.assertRaises(LockNotHeldError, hold.check)
 
     def test_an_unconfirmed_release_ends_after_5_s(self):
-        client = Played(lambda request: grant(request) if request.path.endswith("acquire") else (60.0, "cut"))
+        client = Played(lambda request: grant(request) if request.path.endswith("acquire") else (60.0, "no-answer"))
         hold = client.hold(timeout=30)
         self.assertFalse(run(client._release(hold)))
         self.assertLess(client.clock.time, 1005.2)
@@ -474,7 +483,9 @@ class Losses(unittest.TestCase):
                 waited_ms = int(waited * 1000) / 1000
                 return there_s + waited + back_s, grant(request, ttl=ttl_s, waitTime=waited_ms)
             if sent >= lease["silent_from"] or dice.random() < trouble / 2:
-                return dice.choice([(60.0, "late"), (there_s, "cut"), (there_s, Failure("refused", "", None))])
+                return dice.choice(
+                    [(60.0, "no-answer"), (there_s, "no-answer"), (there_s, Failure("no-connection", "", None))]
+                )
             if dice.random() < trouble / 4:
                 return there_s + back_s, {"status": dice.choice([401, 500, 502, 503])}
             arrived = sent + there_s
@@ -483,7 +494,7 @@ class Losses(unittest.TestCase):
                 return there_s + back_s, {"status": 409, "code": "not-held"}
             lease["ends"] = arrived + request.fields["timeout"]
             if dice.random() < trouble / 4:
-                return there_s, "cut"
+                return there_s, "no-answer"
             return there_s + back_s, renewal(request)
 
         client = Played(network)

@@ -40,11 +40,18 @@ class Answers(unittest.TestCase):
         self.assertEqual(parsed(head % (b"1", b"Connection: keep-alive, close\r\n"), False), (200, b"", False))
 
     def test_nonsense_is_known_early(self):
-        for data in [b"SSH-2.0-OpenSSH_9", b"HTTP/2 200\r\n", b"\x15\x03\x01\x00\x02\x02", b"HTTP/1.1 abc\r\n\r\n", b"\r\n"]:
+        for data in [
+            b"SSH-2.0-OpenSSH_9",
+            b"HTTP/2 200\r\n",
+            b"\x15\x03\x01\x00\x02\x02",
+            b"HTTP/1.1 abc\r\n\r\n",
+            b"\r\n",
+        ]:
             self.assertRaises(ValueError, parsed, data, False)
 
     def test_interim_answers_are_few_and_change_no_protocol(self):
-        interim, whole = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+        interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
         self.assertEqual(parsed(interim * 20 + whole, False), (200, b"{}", True))
         self.assertRaises(ValueError, parsed, interim * 21, False)
         self.assertRaises(ValueError, parsed, b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, False)
@@ -57,7 +64,11 @@ class Answers(unittest.TestCase):
 
     def test_a_large_answer_in_small_parts_costs_little(self):
         body = b" " * (8 << 20)
-        for head, end in [(b"Content-Length: 8388608", b""), (b"Transfer-Encoding: chunked", b"\r\n0\r\n\r\n"), (b"X: y", b"")]:
+        for head, end in [
+            (b"Content-Length: 8388608", b""),
+            (b"Transfer-Encoding: chunked", b"\r\n0\r\n\r\n"),
+            (b"X: y", b""),
+        ]:
             size = b"800000\r\n" if end else b""
             parts = io.BytesIO(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + size + body + end)
             start = time.thread_time()
@@ -69,11 +80,11 @@ class Answers(unittest.TestCase):
         for first in [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"]:
             parts = itertools.chain([first], itertools.repeat(b"x"))
             answer = self.answer_in_parts(lambda parts=parts: (next(parts), 1.0))
-            self.assertEqual((answer.kind, self.clock.time), ("late", 1005.0))
+            self.assertEqual((answer.code, self.clock.time), ("no-answer", 1005.0))
 
     def test_silence_does_not_end_an_answer(self):
         parts = iter([(b"HTTP/1.1 200 OK\r\n\r\n{", 1.0), (b"", 4.0)])
-        self.assertEqual(self.answer_in_parts(lambda: next(parts)).kind, "late")
+        self.assertEqual(self.answer_in_parts(lambda: next(parts)).code, "no-answer")
 
     def answer_in_parts(self, part):
         """What a request of 5 s gets: `part` says what comes next, and how long it takes."""

@@ -45,7 +45,8 @@ class LoadTest(Play):
     def test_it_speaks_json_and_counts_timeouts_and_failures(self):
         server, client = self.both()
         with client.lock("load-0", 60):
-            done = run("--url", server.url, "--concurrent", "2", "--operations", "2", "--keys", "1", "--wait", "0.1", "--json")
+            options = ["--concurrent", "2", "--operations", "2", "--keys", "1", "--wait", "0.1", "--json"]
+            done = run("--url", server.url, *options)
         self.assertEqual(done.returncode, 0, done.stderr)
         report = json.loads(done.stdout)
         self.assertEqual((report["ok"], report["timed_out"], report["failed"], report["overlaps"]), (0, 2, 0, 0))
@@ -78,7 +79,8 @@ class LoadTest(Play):
     def test_it_does_not_wait_for_a_process_that_died(self):
         server, client = self.both()
         client.acquire("load-0", 60)
-        command = [sys.executable, str(LOAD_TEST), "--url", server.url, "--concurrent", "2", "--operations", "2", "--keys", "1"]
+        options = ["--concurrent", "2", "--operations", "2", "--keys", "1"]
+        command = [sys.executable, str(LOAD_TEST), "--url", server.url, *options]
         load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(load.kill)
         until(lambda: server.status("load-0")["waiters"])

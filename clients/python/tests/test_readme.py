@@ -9,8 +9,11 @@ import sys
 import theatre
 from theatre import Play, until
 
+from distributed_lock_client._errors import KINDS
+
 ADDRESS = "http://localhost:5000"
-BLOCKS = re.findall(r"```python\n(.*?)```", (theatre.PACKAGE / "README.md").read_text(), re.DOTALL)
+README = (theatre.PACKAGE / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SNIPPET = """from distributed_lock_client import DistributedLockClient
 
 client = DistributedLockClient("http://localhost:5000")
@@ -93,13 +96,13 @@ except LockTimeoutError:
         server = self.server()
         leaders = [self.start(self.block("I lead"), server)]
         first = leaders[0].stdout.readline()
-        self.assertRegex(first, r"^I lead, and my fence is \d+\n$")
+        self.assertRegex(first, r"^I lead, and my fence is [0-9a-f]{16}\n$")
         leaders.append(self.start(self.block("I lead"), server))
         until(lambda: server.status("leader")["waiters"] == 1)
         leaders[0].send_signal(2)
         second = leaders[1].stdout.readline()
-        self.assertRegex(second, r"^I lead, and my fence is \d+\n$")
-        self.assertGreater(int(second.split()[-1]), int(first.split()[-1]))
+        self.assertRegex(second, r"^I lead, and my fence is [0-9a-f]{16}\n$")
+        self.assertGreater(second, first)
 
     def test_waiting_and_semaphores(self):
         out = self.output(self.block("try_acquire"), self.server())
@@ -116,6 +119,10 @@ except LockTimeoutError:
         exec(self.block("authority.pem").replace("authority.pem", files["ca"]), names)
         self.assertEqual(len(names["shards"]._pool.servers), 2)
         self.assertIsInstance(names["client"]._pool.servers[0].context, ssl.SSLContext)
+
+    def test_it_names_all_codes_of_the_client(self):
+        said = re.findall("^\\| `([a-z-]+)` \\| .*\\. \\|$", README, re.MULTILINE)
+        self.assertEqual(said, list(KINDS)[:5])
 
     def test_every_block_is_run(self):
         self.assertEqual(len(BLOCKS), 6)

@@ -1,5 +1,5 @@
-"""What the tests stand on: the stage, and one face for both clients. The asyncio client has its loop in a thread, so that
-the same test can ask both.
+"""What the tests stand on: the stage, and one face for both clients. The asyncio client has its loop in a thread, so
+that the same test can ask both.
 """
 
 import asyncio
@@ -52,7 +52,8 @@ def python_of_the_stage():
         return sys.executable
     for name in ["python3.13", "python3.12", "python3.11", "python3.10", "/usr/bin/python3", "python3"]:
         test = "import sys; sys.exit(sys.version_info < (3, 10))"
-        if (path := shutil.which(name)) and subprocess.run([path, "-c", test], stderr=subprocess.DEVNULL).returncode == 0:
+        path = shutil.which(name)
+        if path and subprocess.run([path, "-c", test], stderr=subprocess.DEVNULL).returncode == 0:
             return path
     raise RuntimeError("the stage needs Python 3.10 or later on the PATH")
 
