@@ -153,7 +153,7 @@ export interface LockStatus {
 
 /** The parent of all errors here. No text of theirs contains a secret. */
 export class LockError extends Error {
-  /** Of the server, such as "not-held"; or "no-connection", "no-answer", "tls", "deadline". */
+  /** Of the server, such as "not-held"; or "no-connection", "no-answer", "tls", "nonsense", "closed" of the client. */
   readonly code: string | null;
   /** Of HTTP. */
   readonly status: number | null;
@@ -173,14 +173,14 @@ export class LockDeadlockError extends LockError {
   readonly cycle: { clientId: string; waitsFor: string }[];
 }
 
-/** The lock was lost: its lease was not renewed in time ("deadline"), or the server has ended it ("not-held"). */
+/** The lock was lost: its lease was not renewed in time, or the server has ended it. */
 export class LockLostError extends LockError {}
 export class LockNotHeldError extends LockError {}
 /** Others use the semaphore with another limit. */
 export class LockLimitMismatchError extends LockError {}
 /** The token is missing or wrong, or not that of an administrator. */
 export class LockDeniedError extends LockError {}
-/** No connection, no answer, or no TLS. */
+/** No connection, no answer, no TLS, or a client that was closed. */
 export class LockUnavailableError extends LockError {}
 /** The server is about to stop. */
 export class LockDrainingError extends LockUnavailableError {}

@@ -6,8 +6,8 @@ const crypto = require('node:crypto');
 const os = require('node:os');
 const clock = require('./lib/clock');
 const { check, pathOf, shardOf, urlsOf } = require('./lib/arguments');
-const { nonsense } = require('./lib/answers');
-const { LockError, LockTimeoutError } = require('./lib/errors');
+const { errorOf } = require('./lib/answers');
+const { LockTimeoutError } = require('./lib/errors');
 const { DistributedLock } = require('./lib/lock');
 const { Engine } = require('./lib/engine');
 const { Server } = require('./lib/server');
@@ -36,7 +36,8 @@ class DistributedLockClient {
   }
 
   async acquire(name, timeout, options = {}) {
-    const path = pathOf(check({ name: name ?? null, timeout }).name);
+    check({ timeout });
+    const path = pathOf(name);
     const { signal, ...rest } = check(options, ACQUIRE);
     const { locks, closed } = this.#common;
     if (closed) throw closed;
@@ -79,10 +80,10 @@ class DistributedLockClient {
       const seen = new Set();
       for (let after; after !== null;) {
         const page = await this.#ask('GET', '/locks', { limit, prefix, space, after }, server);
-        if (!Array.isArray(page.locks)) throw nonsense('that is no page of locks');
+        if (!Array.isArray(page.locks)) throw errorOf('that is no page of locks', 'nonsense');
         yield* page.locks;
         after = page.next ?? null;
-        if (seen.has(after)) throw nonsense('the pages of locks go round in a circle');
+        if (seen.has(after)) throw errorOf('the pages of locks go round in a circle', 'nonsense');
         seen.add(after);
       }
     }
@@ -102,7 +103,7 @@ class DistributedLockClient {
 
   async close() {
     const { servers, locks } = this.#common;
-    this.#common.closed = new LockError('the client was closed; make a new one');
+    this.#common.closed = errorOf('the client was closed', 'closed');
     await Promise.all([...locks].map((lock) => DistributedLock.close(lock, this.#common.closed)));
     for (const server of servers) server.close();
   }

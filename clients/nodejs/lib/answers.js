@@ -3,58 +3,68 @@
 
 const errors = require('./errors');
 
-/** The error for an answer that is not 200. `problem` is its JSON, {} if it has none. */
-function errorFor(status, problem, requestId = null) {
-  const code = typeof problem.code === 'string' ? problem.code : null;
-  const detail = typeof problem.detail === 'string' ? problem.detail : null;
-  const [Kind, advice] = kindOf(status, code);
-  const known = { code, status, detail, requestId };
-  if (code === 'deadlock') known.cycle = Array.isArray(problem.cycle) ? problem.cycle : [];
-  return new Kind(`the server answered ${[status, code].join(' ').trim()}: ${detail ?? 'no detail'}; ${advice}`, known);
+// What each code is, or else each status or its first digit, and what to do. The first five codes are those of this
+// package, all others the server's. An answer without a code, and with a status that is not here, is nonsense.
+const KINDS = {
+  __proto__: null,
+  'no-connection': [errors.LockUnavailableError, 'check that the server runs at this URL'],
+  'no-answer': [errors.LockUnavailableError, 'check the network, and that the URL has the HTTP port of the server'],
+  tls: [errors.LockUnavailableError, "give the server's authority as `ca`, and a URL with a name in its certificate"],
+  nonsense: [errors.LockServerError, 'check that the URL is that of a dflockd server'],
+  closed: [errors.LockUnavailableError, 'make a new one'],
+  'not-held': [errors.LockNotHeldError, 'acquire the lock again'],
+  'limit-mismatch': [errors.LockLimitMismatchError, 'give the same `limit` everywhere'],
+  deadlock: [errors.LockDeadlockError, 'release what this actor holds, then acquire again'],
+  draining: [errors.LockDrainingError, 'try again when the server is back'],
+  'max-locks': [errors.LockCapacityError, 'raise that limit, or try again later'],
+  'max-waiters': [errors.LockCapacityError, 'raise that limit, or try again later'],
+  401: [errors.LockDeniedError, 'give the client the `token` that the server was started with'],
+  403: [errors.LockDeniedError, "use an administrator's `token`, or that of the lock's holder"],
+  422: [errors.LockRequestError, 'correct the argument'],
+  429: [errors.LockCapacityError, 'send fewer requests'],
+  502: [errors.LockUnavailableError, 'the proxy has no server: try again later'],
+  503: [errors.LockUnavailableError, 'the proxy has no server: try again later'],
+  504: [errors.LockUnavailableError, 'the proxy has no server: try again later'],
+  4: [errors.LockRequestError, 'correct the argument, or the URL of the client'],
+  5: [errors.LockServerError, "see the server's log"],
+};
+// With 5xx, and yet the server has done nothing.
+const REFUSALS = ['draining', 'max-locks', 'max-waiters'];
+
+/** The error of a code, or else of a status. */
+function errorOf(text, code, known = {}) {
+  const [Kind, advice] = KINDS[code] ?? KINDS[known.status] ?? KINDS[Math.floor(known.status / 100)];
+  return new Kind(`${text}; ${advice}`, { code, ...known });
 }
 
-function kindOf(status, code) {
-  if (status === 401) return [errors.LockDeniedError, 'give the client the `token` that the server was started with'];
-  if (status === 403) return [errors.LockDeniedError, "use an administrator's `token`, or that of the lock's holder"];
-  if (code === 'not-held') return [errors.LockNotHeldError, 'acquire the lock again'];
-  if (code === 'limit-mismatch') return [errors.LockLimitMismatchError, 'give the same `limit` everywhere'];
-  if (code === 'deadlock') return [errors.LockDeadlockError, 'release what this actor holds, then acquire again'];
-  if (code === 'draining') return [errors.LockDrainingError, 'the server stops: try again when it is back'];
-  if (status === 502 || status === 504)
-    return [errors.LockUnavailableError, 'the proxy has no server: try again later'];
-  if (status === 429 || code?.startsWith('max-'))
-    return [errors.LockCapacityError, 'raise that limit, or try again later'];
-  if (status >= 400 && status < 500) return [errors.LockRequestError, 'correct the argument, or the URL of the client'];
-  return [errors.LockServerError, "see the server's log, or check that the URL is that of a dflockd server"];
+/** The error for an answer that is not good. `problem` is its JSON, {} if it has none. */
+function errorFor(status, problem, requestId = null) {
+  const [own, detail] = [problem.code, problem.detail].map((value) => (typeof value === 'string' ? value : null));
+  const code = status < 400 || (own === null && !KINDS[status]) ? 'nonsense' : own;
+  const text = `the server answered ${status} ${own ?? 'without a code'}${detail === null ? '' : `: ${detail}`}`;
+  const error = errorOf(text, code, { status, detail, requestId });
+  if (code === 'deadlock') error.cycle = Array.isArray(problem.cycle) ? problem.cycle : [];
+  return error;
 }
 
 /** The error for a request that failed with `error` of Node. `isSent`: whether there was a connection. */
-function failureOf(error, isSent, url) {
-  const { code = '', message } = error;
+function failureOf({ code = '', message }, isSent, url) {
   const why = `${url}: ${[code, message].filter(Boolean).join(' ')}`;
-  if (code.startsWith('HPE_')) return nonsense(`${url} does not speak HTTP (${code})`);
-  // Who has sent a request trusted the server. All codes but these of systems, names and sockets are of TLS.
+  if (code.startsWith('HPE_')) return errorOf(`no HTTP from ${why}`, 'nonsense');
+  if (isSent) return errorOf(`no answer from ${why}`, 'no-answer');
+  // All codes but these of systems, names and sockets are of TLS.
   const isSystem = code !== 'EPROTO' && /^(E[A-Z0-9]+|EAI_[A-Z]+|ERR_SOCKET_[A-Z_]+)?$/.test(code);
-  if (!isSent && !isSystem) {
-    const advice = 'give the client the authority of the server as `ca`, and a URL with the name in the certificate';
-    return new errors.LockUnavailableError(`no TLS with ${why}; ${advice}`, { code: 'tls' });
-  }
-  const [text, kind] = isSent ? ['no answer from', 'no-answer'] : ['no connection to', 'no-connection'];
-  return new errors.LockUnavailableError(`${text} ${why}; check that the server runs at this URL`, { code: kind });
+  return isSystem ? errorOf(`no connection to ${why}`, 'no-connection') : errorOf(`no TLS with ${why}`, 'tls');
 }
 
-function nonsense(what, known) {
-  return new errors.LockServerError(`${what}; check that the URL is that of a dflockd server`, known);
-}
-
-/** Whether the same request may be sent once more. An unknown certificate stays unknown. */
+/** Whether the same request may be sent once more. */
 function isRepeatable(error) {
-  return error instanceof errors.LockUnavailableError && error.code !== 'tls';
+  return ['no-connection', 'no-answer', 'draining'].includes(error?.code) || [502, 504].includes(error?.status);
 }
 
 /** Whether a server may have done as asked, although no good answer says so. */
 function isUncertain(error) {
-  return error instanceof errors.LockServerError || error?.code === 'no-answer' || [502, 504].includes(error?.status);
+  return ['no-answer', 'nonsense'].includes(error?.code) || (error?.status >= 500 && !REFUSALS.includes(error.code));
 }
 
-module.exports = { errorFor, failureOf, nonsense, isRepeatable, isUncertain };
+module.exports = { errorOf, errorFor, failureOf, isRepeatable, isUncertain };

@@ -6,7 +6,7 @@
 const crypto = require('node:crypto');
 const clock = require('./clock');
 const { check } = require('./arguments');
-const { nonsense, isRepeatable, isUncertain } = require('./answers');
+const { errorOf, isRepeatable, isUncertain } = require('./answers');
 const { LockLostError, LockNotHeldError, LockTimeoutError } = require('./errors');
 const { Stop, backoff, sleep } = require('./server');
 
@@ -65,7 +65,7 @@ class DistributedLock {
     while (this.#renewal) await this.#renewal.catch(() => {});
     this.check();
     try {
-      await this.#renew(timeout ?? this.#engine.timeout, false);
+      await this.#renew(timeout ?? this.#engine.timeout);
     } finally {
       // That the lock is lost says more than why the renewal failed.
       this.check();
@@ -155,7 +155,7 @@ class DistributedLock {
       const isOurs = answer.lockName === this.lockName && answer.clientId === this.clientId;
       const isWhole = typeof answer.lockId === 'string' && typeof answer.renewalToken === 'string';
       const isGood = isOurs && isWhole && /^[0-9a-f]{16}$/.test(answer.fencingToken) && isDuration(answer.waitTime);
-      if (answer.acquired !== true || !isGood || !isDuration(answer.ttl)) throw nonsense('that is no lock');
+      if (answer.acquired !== true || !isGood || !isDuration(answer.ttl)) throw errorOf('that is no lock', 'nonsense');
       this.#token = answer.renewalToken;
       Object.assign(this, { lockId: answer.lockId, fencingToken: answer.fencingToken });
       this.#engine.granted(sentAt, answer.waitTime * 1000, answer.ttl * 1000, clock.now());
@@ -170,8 +170,7 @@ class DistributedLock {
   async #accept() {
     const engine = this.#engine;
     if (engine.isLate(clock.now()) && clock.now() < engine.deadline) {
-      const request = { stop: this.#stop, patience: engine.renewalPatience(clock.now()) };
-      await this.#sendRenewal(engine.timeout, request).catch(() => {});
+      await this.#renew(engine.timeout).catch(() => {});
       if (this.#stop.isStopped) throw this.#stop.reason;
     }
     if (engine.handOut(clock.now())) return true;
@@ -209,31 +208,35 @@ class DistributedLock {
     if (!engine.lost || this.#loss) return;
     const why = engine.lost === 'deadline' ? 'its lease was not renewed in time' : 'the server has ended it';
     const text = `${this.#title} is lost: ${why}; stop what it guards, then acquire it again`;
-    this.#loss = new LockLostError(text, { code: engine.lost });
+    this.#loss = new LockLostError(text);
     this.#signal?.abort(this.#loss);
     const warn = (failure) => process.emitWarning(`onLost of ${this.#title} failed: ${failure?.stack ?? failure}`);
     Promise.resolve(this.#loss).then(this.#common.onLost).catch(warn);
   }
 
-  #renew(timeout, isOwn) {
-    const patience = this.#engine.renewalPatience(clock.now(), isOwn, timeout);
-    const request = { patience, stop: this.#stop, isBackground: isOwn, isFresh: this.#isRenewalFresh };
-    this.#renewal = this.#sendRenewal(timeout, request).finally(() => {
+  #renew(timeout, isOwn = false) {
+    this.#renewal = this.#sendRenewal(timeout, isOwn).finally(() => {
       this.#renewal = null;
       this.#look();
     });
     return this.#renewal;
   }
 
-  async #sendRenewal(timeout, request) {
+  async #sendRenewal(timeout, isOwn) {
     const engine = this.#engine;
     let sends = 0;
-    const onSend = () => (sends += 1);
+    const request = {
+      stop: this.#stop,
+      isBackground: isOwn,
+      isFresh: this.#isRenewalFresh,
+      onSend: () => (sends += 1),
+    };
+    request.patience = engine.renewalPatience(clock.now(), isOwn, timeout);
     engine.renewalSent(clock.now(), timeout);
     try {
       const order = { clientId: this.clientId, renewalToken: this.#token, timeout: seconds(timeout) };
-      const { body, sentAt } = await this.#persist('renew', order, { ...request, onSend });
-      if (body.lockId !== this.lockId || !isDuration(body.ttl)) throw nonsense('that is no renewal');
+      const { body, sentAt } = await this.#persist('renew', order, request);
+      if (body.lockId !== this.lockId || !isDuration(body.ttl)) throw errorOf('that is no renewal', 'nonsense');
       engine.renewed(sentAt, body.ttl * 1000, clock.now(), timeout, sends > 1);
       this.#isRenewalFresh = false;
     } catch (error) {

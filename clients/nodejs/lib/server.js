@@ -5,7 +5,7 @@
 const http = require('node:http');
 const https = require('node:https');
 const clock = require('./clock');
-const { errorFor, failureOf, nonsense, isRepeatable } = require('./answers');
+const { errorFor, failureOf, isRepeatable } = require('./answers');
 
 const CONNECT_PATIENCE = 5_000;
 // The server ends an idle connection after 75 s.
@@ -59,18 +59,15 @@ class Server {
     onSend?.();
     const sentAt = clock.now();
     const request = this.#transport.request({ ...this.#options, method, path: this.#base + path, headers });
-    const timers = [];
+    let isSent = false;
     let fail;
+    const limit = (most, isOver) => setTimeout(() => isOver() && fail(new Error(`none in ${most} ms`)), most);
+    const timers = [limit(Math.ceil(patience), () => true), limit(CONNECT_PATIENCE, () => !isSent)];
     const text = new Promise((resolve, reject) => {
-      let isSent = false;
       fail = (error) => reject(failureOf(error, isSent, this.#origin));
-      const limit = (most) => timers.push(setTimeout(() => isSent || fail(new Error(`none in ${most} ms`)), most));
-      const whole = Math.ceil(patience);
-      timers.push(setTimeout(() => fail(new Error(`none in ${whole} ms`)), whole));
       request.on('error', fail).on('response', (response) => textOf(response).then(resolve, fail));
       request.on('socket', (socket) => {
         isSent = !socket.connecting;
-        if (!isSent) limit(CONNECT_PATIENCE);
         if (!isSent) socket.once(socket.encrypted ? 'secureConnect' : 'connect', () => (isSent = true));
         if (isBackground) [socket, ...timers].forEach((each) => each.unref());
       });
@@ -112,8 +109,7 @@ function read(text, { statusCode: status, headers }, secrets) {
   const requestId = headers['x-request-id'];
   for (const secret of secrets) if (status !== 200 && secret) text = text.replaceAll(secret, '***');
   const body = parse(text);
-  if (status !== 200) throw errorFor(status, body ?? {}, requestId);
-  if (!body) throw nonsense('the answer is not a JSON object', { status, requestId });
+  if (status !== 200 || !body) throw errorFor(status, body ?? {}, requestId);
   return body;
 }
 

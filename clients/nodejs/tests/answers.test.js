@@ -3,9 +3,11 @@
 
 const assert = require('node:assert/strict');
 const { once } = require('node:events');
+const fs = require('node:fs');
 const net = require('node:net');
+const path = require('node:path');
 const { describe, test } = require('node:test');
-const { failureOf, isRepeatable, isUncertain } = require('../lib/answers');
+const { errorFor, errorOf, failureOf, isRepeatable, isUncertain } = require('../lib/answers');
 const { Server } = require('../lib/server');
 
 const HOST = 'https://host';
@@ -28,6 +30,28 @@ describe('a failure', () => {
   test('after the request was sent is no answer, whatever broke: it is repeated, and the attempt is ended', () => {
     const codes = ['ECONNRESET', 'EPROTO', 'ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC', undefined];
     for (const code of codes) assert.deepEqual(failure(code, true), ['no-answer', true, true], code);
+  });
+
+  test('has one of the codes that the README names, and no others', () => {
+    const readme = fs.readFileSync(path.join(__dirname, '../README.md'), 'utf8');
+    const named = [...readme.matchAll(/^\| `([a-z-]+)` \| .*\. \|$/gm)].map(([, code]) => code);
+    const made = ['ECONNREFUSED', 'ECONNRESET', 'CERT_HAS_EXPIRED', 'HPE_INVALID_CONSTANT'].map(
+      (code, index) => failure(code, index === 1)[0],
+    );
+    assert.deepEqual([...made, errorOf('', 'closed').code], named);
+  });
+
+  test('that is an answer without a code may have been one of the server only if it says that nothing was done', () => {
+    for (const [status, problem, expected] of [
+      [404, {}, true],
+      [401, {}, false],
+      [429, {}, false],
+      [500, { code: 'internal' }, true],
+      [503, {}, true],
+      [503, { code: 'draining' }, false],
+      [503, { code: 'max-locks' }, false],
+    ])
+      assert.equal(isUncertain(errorFor(status, problem)), expected, `${status} ${problem.code}`);
   });
 
   test('has a text without gaps, and with whole milliseconds', async () => {
