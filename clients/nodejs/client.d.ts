@@ -16,8 +16,8 @@ export class DistributedLockClient {
    * Acquires the lock `name` (1 to 256 bytes of UTF-8) with a lease of `timeout`, 100 to the server's limit (usually
    * 300,000); without one the server chooses, usually 30,000.
    * @throws LockTimeoutError if it was not free in time; LockDeadlockError, LockLimitMismatchError, LockCapacityError,
-   * LockDeniedError, LockRequestError, LockUnavailableError, LockServerError; the reason of `signal` if that is aborted;
-   * TypeError or RangeError, before any request, if an argument is not allowed.
+   * LockDeniedError, LockRequestError, LockUnavailableError, LockServerError; the reason of `signal` if that is
+   * aborted; TypeError or RangeError, before any request, if an argument is not allowed.
    */
   acquire(name: string, timeout?: number, options?: AcquireOptions): Promise<DistributedLock>;
 
@@ -61,7 +61,9 @@ export class DistributedLockClient {
   close(): Promise<void>;
 }
 
-/** A lock that was granted. It keeps no program alive, and is not released when the program exits: its lease ends it. */
+/**
+ * A lock that was granted. It keeps no program alive, and is not released when the program exits: its lease ends it.
+ */
 export class DistributedLock implements AsyncDisposable {
   private constructor();
   readonly lockName: string;
@@ -83,7 +85,8 @@ export class DistributedLock implements AsyncDisposable {
 
   /**
    * Renews the lease, to `timeout` from now if that is given.
-   * @throws LockLostError; LockNotHeldError after a release; LockUnavailableError and others while the lock is still held
+   * @throws LockLostError; LockNotHeldError after a release; LockUnavailableError and others while the lock is still
+   * held
    */
   renew(timeout?: number): Promise<void>;
 

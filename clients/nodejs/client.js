@@ -1,5 +1,6 @@
 'use strict';
-// A client of the lock server dflockd over its REST interface. client.d.ts says what everything does, with units and errors.
+// A client of the lock server dflockd over its REST interface. client.d.ts says what everything does, with units and
+// errors.
 // Invariant: a client keeps no program alive and releases nothing by itself, but for close().
 
 const crypto = require('node:crypto');
@@ -110,7 +111,7 @@ class DistributedLockClient {
 
   #serverOf(name) {
     const { servers, shardOf: own } = this.#common;
-    return this.#serverAt(servers.length === 1 ? 0 : own(name, servers.length));
+    return this.#serverAt(own(name, servers.length));
   }
 
   #serverAt(shard) {

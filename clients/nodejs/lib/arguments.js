@@ -1,6 +1,6 @@
 'use strict';
-// What callers pass in, checked before any request. An error names the argument, its value unless that may be a secret, and
-// what is wanted.
+// What callers pass in, checked before any request. An error names the argument, its value unless that may be a secret,
+// and what is wanted.
 
 const { inspect } = require('node:util');
 

@@ -1,6 +1,6 @@
 'use strict';
-// The life of one lock: acquiring, held, releasing, ended. There is no I/O here and no clock, so that a test can play the time.
-// All times are milliseconds of a clock that runs on while the host sleeps; `now` is passed in.
+// The life of one lock: acquiring, held, releasing, ended. There is no I/O here and no clock, so that a test can play
+// the time. All times are milliseconds of a clock that runs on while the host sleeps; `now` is passed in.
 // Invariant: `deadline` is never later than the end of the lease that the server keeps.
 
 const POLL_MIN = 5_000;
@@ -43,7 +43,9 @@ class Engine {
     this.repeatEnd = now + Math.max(waitTimeout, REPEATS_MIN);
   }
 
-  /** How long the server may let the next poll wait, for how long it keeps the place, and how long the answer may take. */
+  /**
+   * How long the server may let the next poll wait, for how long it keeps the place, and how long the answer may take.
+   */
   nextPoll(now) {
     const rest = Math.max(0, this.waitEnd - now);
     const isLast = rest <= this.#pollMax;
@@ -119,8 +121,8 @@ class Engine {
   }
 
   /**
-   * The answer to the renewal sent at `sentAt`. It is too late for a lock that is lost or being released. `isUncertain`: one
-   * sending of it, at least, had no answer.
+   * The answer to the renewal sent at `sentAt`. It is too late for a lock that is lost or being released.
+   * `isUncertain`: one sending of it, at least, had no answer.
    */
   renewed(sentAt, ttl, now, timeout = this.timeout, isUncertain = false) {
     this.#remember(now, isUncertain);

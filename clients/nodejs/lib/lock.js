@@ -1,7 +1,7 @@
 'use strict';
 // A lock, from its first request to its release. The engine decides, the server carries, and a timer wakes.
-// Invariants: an acquire that fails leaves nothing at the server, no hold, no waiter, no place; and a holder is told once that
-// its lock is lost.
+// Invariants: an acquire that fails leaves nothing at the server, no hold, no waiter, no place; and a holder is told
+// once that its lock is lost.
 
 const crypto = require('node:crypto');
 const clock = require('./clock');
@@ -225,13 +225,9 @@ class DistributedLock {
   async #sendRenewal(timeout, isOwn) {
     const engine = this.#engine;
     let sends = 0;
-    const request = {
-      stop: this.#stop,
-      isBackground: isOwn,
-      isFresh: this.#isRenewalFresh,
-      onSend: () => (sends += 1),
-    };
-    request.patience = engine.renewalPatience(clock.now(), isOwn, timeout);
+    const onSend = () => (sends += 1);
+    const patience = engine.renewalPatience(clock.now(), isOwn, timeout);
+    const request = { patience, onSend, stop: this.#stop, isBackground: isOwn, isFresh: this.#isRenewalFresh };
     engine.renewalSent(clock.now(), timeout);
     try {
       const order = { clientId: this.clientId, renewalToken: this.#token, timeout: seconds(timeout) };

@@ -24,8 +24,8 @@ class Server {
     this.#base = pathname.replace(/\/$/, '');
     this.#transport = protocol === 'https:' ? https : http;
     if (token) this.#headers.authorization = `Bearer ${token}`;
-    // An agent of one's own ignores the proxies that the environment names. If `localhost` is ::1 first, the other address
-    // is tried as well.
+    // An agent of one's own ignores the proxies that the environment names. If `localhost` is ::1 first, the other
+    // address is tried as well.
     const pool = { keepAlive: true, timeout: IDLE_MAX, autoSelectFamily: true, rejectUnauthorized: true, ca };
     const agent = new this.#transport.Agent(pool);
     this.#options = { host: hostname.replace(/^\[|\]$/g, ''), port, agent };
@@ -47,8 +47,8 @@ class Server {
   }
 
   /**
-   * One request and its answer: {body, sentAt}. `isFresh` asks for a new connection; `isBackground` lets the program exit
-   * meanwhile; `onSend` is called before anything is sent; `stop` ends the connection.
+   * One request and its answer: {body, sentAt}. `isFresh` asks for a new connection; `isBackground` lets the program
+   * exit meanwhile; `onSend` is called before anything is sent; `stop` ends the connection.
    */
   async exchange({ method, path, body, patience, stop, isBackground, isFresh, onSend }) {
     if (stop?.isStopped) throw stop.reason;
@@ -105,22 +105,18 @@ function textOf(response) {
   });
 }
 
+/** The JSON object in the text of a good answer. */
 function read(text, { statusCode: status, headers }, secrets) {
-  const requestId = headers['x-request-id'];
   for (const secret of secrets) if (status !== 200 && secret) text = text.replaceAll(secret, '***');
-  const body = parse(text);
-  if (status !== 200 || !body) throw errorFor(status, body ?? {}, requestId);
-  return body;
-}
-
-/** The JSON object in a text, or null. */
-function parse(text) {
+  let body;
   try {
-    const value = JSON.parse(text);
-    return typeof value === 'object' && !Array.isArray(value) ? value : null;
+    body = JSON.parse(text);
   } catch {
-    return null;
+    // A page of a proxy, or half of an answer.
   }
+  if (typeof body !== 'object' || Array.isArray(body)) body = null;
+  if (status !== 200 || !body) throw errorFor(status, body ?? {}, headers['x-request-id']);
+  return body;
 }
 
 /** Ends what it was given to, one thing at a time. An AbortController would cost more than all else here. */

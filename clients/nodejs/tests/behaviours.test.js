@@ -290,7 +290,7 @@ test('09 a server that was killed and came back empty: the lock is lost at the f
   assert.equal(await lock.release(), false);
 });
 
-test('10 a lock that was released by force is lost within a third of its lease and 1 s, and the scoped form says so', async () => {
+test('10 a lock that was released by force is lost within ttl/3 + 1 s, and the scoped form says so', async () => {
   const { server, client } = await scene();
   let lostAt;
   const scoped = client.withLock('a', 3_000, { autoRenew: true }, async (lock) => {
@@ -587,7 +587,7 @@ test('19 metadata and the names user:123, a/b and ü come back as they were', as
   assert.equal((await server.requests()).length, length, 'nothing of this was sent');
 });
 
-test('20 two actors that wait for each other: the later one is refused with the cycle, the other one is served', async () => {
+test('20 two actors that wait for each other: the later one is refused with the cycle, the other served', async () => {
   const { server, client } = await scene();
   const ann = client.actor('ann');
   const bob = new DistributedLockClient(server.url, { clientId: 'bob' });

@@ -24,8 +24,8 @@ function held(now, ttl, options = {}) {
 }
 
 /**
- * Plays one lock until it is lost: renewals that are late, lost on the way or lost on the way back, a server that ends the
- * lock or falls silent, a host that sleeps. Gives what became of it.
+ * Plays one lock until it is lost: renewals that are late, lost on the way or lost on the way back, a server that ends
+ * the lock or falls silent, a host that sleeps. Gives what became of it.
  */
 function playLoss(seed) {
   const random = dice(seed);
@@ -259,7 +259,7 @@ describe('the engine', () => {
     assert.ok(count > 10_000, `${count} renewals`);
   });
 
-  test('a renewal that was refused leaves the deadline as it was, and one that may not have been is followed soon', () => {
+  test('a renewal that was refused leaves the deadline as it was; one that may not have been is followed soon', () => {
     const refused = held(0, 30_000, { autoRenew: true });
     assert.equal(refused.renewalPatience(1_000, false, 1_500), 250);
     refused.renewalSent(1_000, 1_500);

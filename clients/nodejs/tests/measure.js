@@ -1,6 +1,6 @@
 'use strict';
-// What a lock costs: an uncontended `withLock` against the two bare HTTP requests, over a kept connection each, turn by turn.
-// Call it with DFLOCKD set. It prints medians and passes no judgement.
+// What a lock costs: an uncontended `withLock` against the two bare HTTP requests, over a kept connection each, turn by
+// turn. Call it with DFLOCKD set. It prints medians and passes no judgement.
 
 const http = require('node:http');
 const { performance } = require('node:perf_hooks');

@@ -1,5 +1,6 @@
 'use strict';
-// The stage of clients/tests/stage.py, as the tests here use it: real servers, each behind a proxy that does as ordered.
+// The stage of clients/tests/stage.py, as the tests here use it: real servers, each behind a proxy that does as
+// ordered.
 
 const { spawn } = require('node:child_process');
 const http = require('node:http');

@@ -317,7 +317,7 @@ class Client:
     ) -> Reply:
         """Sends, and repeats: while it is before `until` if a connection was cut, before `wait_until` if no server is
         there. `prepare` is told how long the try before lasted."""
-        backoff_s, sends, lasted_s, is_first_cut = 0.05, 0, 0.0, True
+        backoff_s, sends, lasted_s = 0.0, 0, 0.0
         while True:
             request.until = min(until, self._now() + each_s)
             prepare(lasted_s)
@@ -329,11 +329,9 @@ class Client:
             if not may_repeat or request.is_once or left_s <= 0:
                 return Reply(value, result.sent or 0.0, sends)
             lasted_s = 0.0 if result.sent is None else self._now() - result.sent
-            if is_cut and is_first_cut:
-                is_first_cut = False
-            else:
+            if backoff_s > 0:  # The first repeat goes out at once.
                 await self._pause(min(backoff_s * random.uniform(0.5, 1), left_s))
-                backoff_s = min(2.0, backoff_s * 2)
+            backoff_s = min(2.0, max(0.05, 2 * backoff_s))
             request.is_fresh = True
 
     async def _acquire(self, hold: Hold) -> None:

@@ -214,8 +214,15 @@ def parsed(data: bytes | bytearray, is_ended: bool) -> tuple[int, bytes, bool] |
     if CHUNKED.search(head):
         body = unchunked(data, at) if data.endswith(b"\r\n\r\n") else None
         return None if body is None else (int(head[9:12]), body, stays)
-    end = at + int(length[1]) if length else len(data)
-    if end > len(data) or not (length or is_ended):
+    if head[9:12] in (b"204", b"304"):
+        end = at
+    elif length:
+        end = at + int(length[1])
+    elif is_ended:
+        end = len(data)
+    else:
+        return None
+    if end > len(data):
         return None
     return int(head[9:12]), bytes(data[at:end]), stays and not is_ended and end == len(data)
 

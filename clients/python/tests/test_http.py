@@ -32,6 +32,9 @@ class Answers(unittest.TestCase):
         self.assertIsNone(parsed(b"HTTP/1.0 502 Bad\r\n\r\n<html>", False))
         self.assertEqual(parsed(b"HTTP/1.0 502 Bad\r\n\r\n<html>", True), (502, b"<html>", False))
 
+    def test_no_content_has_no_length(self):
+        self.assertEqual(parsed(b"HTTP/1.1 204 No Content\r\n\r\n", False), (204, b"", True))
+
     def test_a_connection_may_be_used_again(self):
         head = b"HTTP/1.%b 200 OK\r\n%bContent-Length: 0\r\n\r\n"
         self.assertEqual(parsed(head % (b"1", b""), False), (200, b"", True))
