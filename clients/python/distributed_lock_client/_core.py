@@ -297,9 +297,7 @@ class Client:
         """Says that a lock was lost. Called once, without its mutex."""
         raise NotImplementedError
 
-    def _request(
-        self, name: str, method: str, verb: str = "", fields: Mapping[str, Any] | None = None, **query: object
-    ) -> Request:
+    def _request(self, name: str, method: str, verb: str = "", fields: Any = None, **query: object) -> Request:
         path, servers = path_of(name, verb, query), len(self._pool.servers)
         server = self._shard(name, servers) if servers > 1 else 0
         if server not in range(servers):
@@ -307,20 +305,14 @@ class Client:
         return Request(server, method, path, fields)
 
     async def _exchange(
-        self,
-        what: str,
-        request: Request,
-        until: float,
-        wait_until: float,
-        each_s: float = math.inf,
-        prepare: Callable[[float], None] = lambda lasted_s: None,
+        self, what: str, request: Request, until: float, wait_until: float, each_s: float = math.inf
     ) -> Reply:
         """Sends, and repeats: while it is before `until` if a connection was cut, before `wait_until` if no server is
-        there. `prepare` is told how long the try before lasted."""
+        there. Each try has `each_s` at most."""
         backoff_s, sends, lasted_s = 0.0, 0, 0.0
         while True:
             request.until = min(until, self._now() + each_s)
-            prepare(lasted_s)
+            request.prepare(lasted_s)
             result = await self._pool.exchange(request)
             sends += result.sent is not None
             value, may_repeat = judged(result, what, self._pool.servers[request.server].shown, self._secret)
@@ -354,7 +346,6 @@ class Client:
         wait_end = self._now() + hold._wait_s
         poll_s, poll_max_s, is_last = 0.0, self._poll_max_s, False
         request = self._request(hold.name, "POST", "/acquire")
-        request.begin = hold._begin_send
 
         def prepare(lasted_s: float) -> None:
             nonlocal poll_s, poll_max_s, is_last
@@ -366,9 +357,10 @@ class Client:
             ids = {"clientId": hold.client_id, "requestId": hold._request_id, "waitTimeout": poll_s}
             request.fields = {**hold._asked, **ids, **({} if is_last else {"keepPlace": PLACE_S})}
 
+        request.prepare, request.begin = prepare, hold._begin_send
         while True:
             start = self._now()
-            reply = await self._exchange(what, request, wait_end + PATIENCE_S, wait_end, prepare=prepare)
+            reply = await self._exchange(what, request, wait_end + PATIENCE_S, wait_end)
             fields = reply.value
             if isinstance(fields, LockError):
                 # A proxy may say 5xx to what the server has granted.

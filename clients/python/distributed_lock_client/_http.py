@@ -57,8 +57,9 @@ def servers_of(url: str, token: str | None, ca: str | os.PathLike[str] | ssl.SSL
 
 
 class Request:
-    """One request. `begin` is called when the bytes are about to go, and if it says false, none goes. The answer has to
-    be there at `until` of the clock. `is_fresh` demands a new connection, and `is_once` that it is not sent again."""
+    """One request. `prepare` is called before each try, with the seconds that the one before lasted; `begin` when the
+    bytes are about to go, and if it says false, none goes. The answer has to be there at `until` of the clock.
+    `is_fresh` demands a new connection, and `is_once` that it is not sent again."""
 
     def __init__(self, server: int, method: str, path: str, fields: Mapping[str, Any] | None = None) -> None:
         self.server = server
@@ -67,6 +68,7 @@ class Request:
         self.fields = fields
         self.until = math.inf
         self.is_fresh = self.is_once = False
+        self.prepare: Callable[[float], None] = lambda lasted_s: None
         self.begin: Callable[[], bool] = lambda: True
 
     def data(self, server: Server) -> bytes:
