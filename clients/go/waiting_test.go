@@ -32,7 +32,7 @@ func Test02TryOnAHeldLockEndsAtOnce(t *testing.T) {
 	})
 	_, err := client.Acquire("k", 30*time.Second)
 	var detail *LockError
-	if !errors.Is(err, ErrLockTimeout) || !errors.As(err, &detail) || detail.Reason != "timeout" {
+	if !errors.Is(err, ErrLockTimeout) || !errors.As(err, &detail) || detail.Reason != "timeout" || detail.Code != "" {
 		t.Fatal(err)
 	}
 	if waiters := s.status("k").Waiters; waiters != 0 {
@@ -55,6 +55,7 @@ func Test03WaitersKeepTheirOrderOverFivePolls(t *testing.T) {
 		return count
 	}
 	ids := []string{"first", "second", "third"}
+	var all sync.WaitGroup
 	for i, id := range ids {
 		client := s.client(ClientOptions{ClientID: id})
 		SetPollMax(client, 300*time.Millisecond)
@@ -155,7 +156,7 @@ func Test13CancelledWaitLeavesNoWaiter(t *testing.T) {
 				eventually(t, 10*time.Second, "it waits", func() bool { return s.status("k").Waiters == 1 })
 				cancel()
 				began := Now()
-				if err := <-result; !errors.Is(err, context.Canceled) || errors.Is(err, ErrLockTimeout) {
+				if err := <-result; !errors.Is(err, context.Canceled) || errors.Is(err, ErrLockTimeout) || codeOf(err) != "" {
 					t.Fatal(err)
 				}
 				eventually(t, 10*time.Second, "nobody waits", func() bool { return s.status("k").Waiters == 0 })
@@ -288,7 +289,7 @@ func Test20DeadlockOfTwoActors(t *testing.T) {
 	eventually(t, 10*time.Second, "it waits", func() bool { return s.status("y").Waiters == 1 })
 	_, err := two.Acquire("x", 30*time.Second, Options{WaitTimeout: 20 * time.Second})
 	var detail *LockError
-	if !errors.Is(err, ErrLockDeadlock) || !errors.As(err, &detail) || len(detail.Cycle) != 2 {
+	if !errors.Is(err, ErrLockDeadlock) || !errors.As(err, &detail) || len(detail.Cycle) != 2 || detail.Code != "deadlock" {
 		t.Fatalf("%v %+v", err, detail)
 	}
 	for _, edge := range detail.Cycle {
