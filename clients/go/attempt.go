@@ -2,7 +2,6 @@ package distlock
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,10 +41,7 @@ func (c *DistributedLockClient) Acquire(name string, timeout time.Duration, opti
 // returns, ctx has no meaning.
 func (c *DistributedLockClient) AcquireContext(ctx context.Context, name string, timeout time.Duration, options ...Options) (*Lock, error) {
 	lock, err := c.acquire(ctx, context.Background(), name, timeout, options)
-	if err != nil {
-		return nil, err
-	}
-	return lock, nil
+	return lock, orNil(err)
 }
 
 // TryAcquire is Acquire without a wait. If others hold the lock, ok is false and err is nil.
@@ -79,25 +75,13 @@ func (c *DistributedLockClient) Do(ctx context.Context, name string, timeout tim
 
 // attempt is one wish for one lock, from the first poll to the grant or the end.
 type attempt struct {
+	errand
 	Options
-	core          *core
-	name, address string
-	timeout       time.Duration
-	metadata      json.RawMessage
-	clientID      string
-	requestID     string // The server knows repeats by this secret.
-	sends         int    // with this requestID
-	isOpen        bool   // The server may hold or queue something for it.
-}
-
-type acquireBody struct {
-	ClientID    string          `json:"clientId"`
-	RequestID   string          `json:"requestId"`
-	Timeout     float64         `json:"timeout"`
-	WaitTimeout float64         `json:"waitTimeout"`
-	KeepPlace   float64         `json:"keepPlace,omitempty"`
-	Limit       int             `json:"limit,omitempty"`
-	Metadata    json.RawMessage `json:"metadata,omitempty"`
+	core    *core
+	timeout time.Duration
+	asked   object // of the polls; the server knows repeats by the requestId, a secret
+	sends   int    // with this requestId
+	isOpen  bool   // The server may hold or queue something for it.
 }
 
 // lockAnswer is what acquire, release and renew answer.
@@ -108,42 +92,35 @@ type lockAnswer struct {
 }
 
 func (c *DistributedLockClient) acquire(ctx, parent context.Context, name string, timeout time.Duration, options []Options) (*Lock, *LockError) {
-	address, err := c.address(name)
-	if err != nil {
+	a := &attempt{core: c.core, errand: errand{name: name}, timeout: timeout}
+	var err *LockError
+	if a.address, err = c.address(name); err != nil {
 		return nil, err
 	}
-	o, isClear := first(options)
-	if !isClear {
-		return nil, wrong("more than one Options")
-	}
-	a := &attempt{Options: o, core: c.core, name: name, address: address, timeout: timeout}
-	if err := a.check(); err != nil {
+	if err = a.check(options); err != nil {
 		return nil, err
-	}
-	if ctx.Err() != nil {
-		return nil, contextError(ctx.Err(), name)
 	}
 	own, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if !c.core.begin(a, c.actor, cancel) {
-		return nil, wrong("the client is closed, make another one")
-	}
+	c.core.begin(a, c.actor, cancel)
 	defer c.core.finish(a)
 	lock, err := a.run(own, parent)
 	if err != nil && a.isOpen {
 		// This ends the attempt whether it waits or holds, and also if a request of it comes only later.
-		c.core.giveBack(errand{a.clientID, address}, releaseBody{ClientID: a.clientID, RequestID: a.requestID})
+		c.core.giveBack(a.errand, a.end(object{}))
 	}
 	if err != nil && own.Err() != nil && ctx.Err() == nil {
-		err = wrong("the client was closed, make another one")
+		err = wrong("the client is closed, make another one")
+		err.Code = "closed"
 	}
 	return lock, err
 }
 
-func (a *attempt) check() *LockError {
+func (a *attempt) check(options []Options) (err *LockError) {
+	if a.Options, err = first(options); err != nil {
+		return err
+	}
 	switch {
-	case checkTimeout(a.timeout) != nil:
-		return checkTimeout(a.timeout)
 	case a.WaitTimeout < 0:
 		return wrong("WaitTimeout: want 0 or more, or Forever, not %v", a.WaitTimeout)
 	case a.MaxHold < 0:
@@ -154,13 +131,18 @@ func (a *attempt) check() *LockError {
 	if a.MaxHold == 0 {
 		a.MaxHold = never
 	}
+	a.asked = object{"timeout": seconds(a.timeout)}
+	if a.Limit > 0 {
+		a.asked["limit"] = a.Limit
+	}
 	if a.Metadata != nil {
-		var err error
-		if a.metadata, err = json.Marshal(a.Metadata); err != nil {
+		metadata, err := json.Marshal(a.Metadata)
+		if err != nil {
 			return wrong("Metadata: want what JSON can say")
 		}
+		a.asked["metadata"] = json.RawMessage(metadata)
 	}
-	return nil
+	return checkTimeout(a.timeout)
 }
 
 func checkTimeout(timeout time.Duration) *LockError {
@@ -176,10 +158,8 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 	end, most := later(now(), a.WaitTimeout), a.core.pollMax
 	var again pace
 	var isFresh bool
-	if !a.core.isBack(ctx, errand{a.clientID, a.address}) {
-		return nil, contextError(ctx.Err(), a.name)
-	}
-	for {
+	a.core.awaitReturn(ctx, a.errand)
+	for ctx.Err() == nil {
 		sent := now()
 		poll, isLast := clamp(end-sent, 0, most), end-sent <= most
 		// A repeat must not make the whole wait longer.
@@ -196,8 +176,7 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 		isFresh = err != nil
 		var pause time.Duration
 		switch {
-		case ctx.Err() != nil:
-			return nil, contextError(ctx.Err(), a.name)
+		case ctx.Err() != nil: // So it ends here.
 		case err != nil:
 			// Without a server a try ends at once. A grant that may be there is worth more patience.
 			last := end
@@ -223,21 +202,31 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 			return nil, err
 		}
 	}
+	return nil, contextError(ctx.Err(), a.name)
 }
 
 // draw gives the attempt a new name, for which the server has nothing.
-func (a *attempt) draw() { a.requestID, a.sends, a.isOpen = hex.EncodeToString(random(16)), 0, false }
+func (a *attempt) draw() {
+	a.asked["clientId"], a.asked["requestId"] = a.clientID, fmt.Sprintf("%x", random(16))
+	a.sends, a.isOpen = 0, false
+}
+
+// end makes a release end the attempt, too.
+func (a *attempt) end(release object) object {
+	release["clientId"], release["requestId"] = a.clientID, a.asked["requestId"]
+	return release
+}
 
 // poll asks once. Its answer has Acquired.
 func (a *attempt) poll(ctx context.Context, wait, patience time.Duration, isLast, isFresh bool) (lockAnswer, *LockError) {
-	body := acquireBody{a.clientID, a.requestID, seconds(a.timeout), seconds(wait), 0, a.Limit, a.metadata}
-	if !isLast {
-		body.KeepPlace = seconds(keepPlace)
+	a.asked["waitTimeout"], a.asked["keepPlace"] = seconds(wait), seconds(keepPlace)
+	if isLast {
+		delete(a.asked, "keepPlace")
 	}
 	a.sends++
 	var answer lockAnswer
-	err := a.core.once(ctx, request{method: "POST", url: a.address + "/acquire", body: body, isFresh: isFresh,
-		secrets: []string{a.requestID}, patience: patience}, &answer)
+	err := a.core.once(ctx, request{method: "POST", url: a.address + "/acquire", body: a.asked, isFresh: isFresh,
+		patience: patience}, &answer)
 	if err == nil && (answer.Acquired == nil || answer.LockName != a.name || answer.ClientID != a.clientID) {
 		err = nonsense("it does not say whether the lock was acquired")
 	}
@@ -252,31 +241,28 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 	if err != nil || len(answer.FencingToken) != 16 || answer.LockID == "" || answer.RenewalToken == "" || answer.TTL <= 0 {
 		return nil, nonsense("it is a grant that lacks a part")
 	}
-	h := &hold{core: a.core, name: a.name, address: a.address, lockID: answer.LockID, clientID: a.clientID, timeout: a.timeout}
-	body := releaseBody{RenewalToken: answer.RenewalToken}
+	h := &hold{core: a.core, errand: a.errand, lockID: answer.LockID, token: answer.RenewalToken, timeout: a.timeout}
+	h.ended = object{"renewalToken": h.token}
 	if a.sends > 1 {
-		body.ClientID, body.RequestID = a.clientID, a.requestID
+		a.end(h.ended) // One of them may come after the release.
 	}
-	h.body = func() releaseBody { return body }
 	h.ctx, h.cancel = context.WithCancel(parent)
 	h.lease.tell, h.lease.isAutoRenewed, h.lease.renewEnd = h.cancel, a.AutoRenew, later(now(), a.MaxHold)
 	h.lease.begin(sent, duration(answer.WaitTime), shorter(duration(answer.TTL), a.timeout), now())
 	enough := (a.timeout - margin(a.timeout)) / 2
-	remaining, _ := h.lease.state(now())
-	if remaining < enough {
+	if h.remaining() < enough {
 		_ = h.renew(ctx, a.timeout) // The lease says how that went.
-		remaining, _ = h.lease.state(now())
 	}
-	if remaining >= enough && ctx.Err() == nil && h.watch() {
+	if h.remaining() >= enough && ctx.Err() == nil && h.watch() {
 		a.isOpen = false
 		return &Lock{a.name, h.lockID, a.clientID, answer.FencingToken, fence, h}, nil
 	}
 	h.quit()
 	if ctx.Err() != nil {
-		a.core.giveBack(errand{a.clientID, a.address}, body)
+		a.core.giveBack(a.errand, h.ended)
 	} else {
 		// The next poll would wait for its own clientId, a deadlock for the server.
-		a.core.end(a.address, body)
+		a.core.end(a.address, h.ended)
 	}
 	a.draw()
 	return nil, nil
@@ -291,12 +277,12 @@ func contextError(err error, name string) *LockError {
 	return result
 }
 
-// begin counts an acquire, which Close then can cancel. It is false after Close.
-func (core *core) begin(a *attempt, actor string, cancel func()) bool {
+// begin counts an acquire, which Close then can cancel. After Close it is cancelled at once.
+func (core *core) begin(a *attempt, actor string, cancel func()) {
 	core.mu.Lock()
 	defer core.mu.Unlock()
 	if core.isClosed {
-		return false
+		cancel()
 	}
 	core.busy++
 	core.count++
@@ -304,7 +290,6 @@ func (core *core) begin(a *attempt, actor string, cancel func()) bool {
 	if a.clientID = actor; actor == "" {
 		a.clientID = fmt.Sprintf("%s-%d", core.prefix, core.count)
 	}
-	return true
 }
 
 func (core *core) finish(a *attempt) {

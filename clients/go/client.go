@@ -10,7 +10,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"hash/crc32"
 	"net/url"
@@ -75,15 +74,15 @@ type core struct {
 // NewDistributedLockClient makes a client of "http://host:port", or of several servers with commas between them, which
 // share the names among them. It connects only when it has to. A wrong argument is the error of each later call.
 func NewDistributedLockClient(servers string, options ...ClientOptions) *DistributedLockClient {
-	o, isClear := first(options)
+	o, err := first(options)
 	host, _ := os.Hostname()
-	host = reserved.ReplaceAllString(host, "_")
-	prefix := fmt.Sprintf("%.64s-%d-%s", host, os.Getpid(), hex.EncodeToString(random(4)))
+	host = regexp.MustCompile("[^A-Za-z0-9._-]").ReplaceAllString(host, "_")
+	prefix := fmt.Sprintf("%.64s-%d-%x", host, os.Getpid(), random(4))
 	core := &core{shard: o.Shard, prefix: prefix, pollMax: pollMax, waits: map[*attempt]func(){}, holds: map[*hold]bool{},
 		returns: map[errand]chan struct{}{}}
 	core.idle = sync.NewCond(&core.mu)
 	core.life, core.die = context.WithCancel(context.Background())
-	client := &DistributedLockClient{core: core}
+	client := &DistributedLockClient{core: core, err: err}
 	if o.Shard == nil {
 		core.shard = func(name string, n int) int { return int(crc32.ChecksumIEEE([]byte(name)) % uint32(n)) }
 	}
@@ -98,9 +97,6 @@ func NewDistributedLockClient(servers string, options ...ClientOptions) *Distrib
 			break
 		}
 		core.servers = append(core.servers, strings.TrimRight(address.String(), "/"))
-	}
-	if !isClear {
-		client.err = wrong("more than one ClientOptions")
 	}
 	if strings.IndexFunc(o.Token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
 		client.err = wrong("Token: want ASCII without blanks and control characters")
@@ -117,7 +113,8 @@ func NewDistributedLockClient(servers string, options ...ClientOptions) *Distrib
 }
 
 // Actor is the same client under one clientId, 1 to 128 bytes: the server then sees deadlocks among actors. You promise
-// that an actor does one thing at a time: while it waits for a lock, it does nothing else with those that it holds.
+// that an actor does one thing at a time: while it waits for a lock, it does nothing else with those that it holds. It
+// releases a lock that it lost before it asks for it again, since the server may have it for the rest of the lease.
 func (c *DistributedLockClient) Actor(id string) *DistributedLockClient {
 	actor := &DistributedLockClient{core: c.core, actor: id, err: c.err}
 	if !isText(id, 128) {
@@ -164,12 +161,12 @@ func (c *DistributedLockClient) Close() (first error) {
 	return first
 }
 
-// errand says who gives back, and at which name.
-type errand struct{ clientID, address string }
+// errand says who is after which name, and where that is.
+type errand struct{ name, address, clientID string }
 
 // giveBack ends an attempt or a hold in the background. Close waits for that, and so does the next acquire of the same
 // actor and name: to the server, it would wait for itself.
-func (core *core) giveBack(e errand, body releaseBody) {
+func (core *core) giveBack(e errand, body object) {
 	core.mu.Lock()
 	defer core.mu.Unlock()
 	done := make(chan struct{})
@@ -185,8 +182,8 @@ func (core *core) giveBack(e errand, body releaseBody) {
 	})
 }
 
-// isBack waits until a give-back has ended. It is false if ctx ended first.
-func (core *core) isBack(ctx context.Context, e errand) bool {
+// awaitReturn waits until a give-back has ended, or ctx.
+func (core *core) awaitReturn(ctx context.Context, e errand) {
 	core.mu.Lock()
 	done := core.returns[e]
 	core.mu.Unlock()
@@ -196,7 +193,6 @@ func (core *core) isBack(ctx context.Context, e errand) bool {
 		case <-ctx.Done():
 		}
 	}
-	return ctx.Err() == nil
 }
 
 func (core *core) start(do func()) {
@@ -214,8 +210,8 @@ func (core *core) rest() {
 	core.idle.Broadcast()
 }
 
-// reserved is what a URL writes with % signs (RFC 3986, 2.3), but for the colon.
-var reserved = regexp.MustCompile("[^A-Za-z0-9._~:-]")
+// segment writes with % signs what is reserved in a URL (RFC 3986, 2.3), but for the colon.
+var segment = strings.NewReplacer("+", "%20", "%3A", ":")
 
 // address is the URL of a name at its server.
 func (c *DistributedLockClient) address(name string) (string, *LockError) {
@@ -232,10 +228,7 @@ func (c *DistributedLockClient) address(name string) (string, *LockError) {
 	if shard < 0 || shard >= len(c.core.servers) {
 		return "", wrong("Shard: %d is none of the servers 0 to %d", shard, len(c.core.servers)-1)
 	}
-	path := reserved.ReplaceAllStringFunc(name, func(char string) string {
-		return "%" + strings.ReplaceAll(fmt.Sprintf("% X", char), " ", "%")
-	})
-	return c.core.servers[shard] + "/locks/" + path, nil
+	return c.core.servers[shard] + "/locks/" + segment.Replace(url.QueryEscape(name)), nil
 }
 
 func isText(text string, most int) bool {
@@ -251,9 +244,13 @@ func random(size int) []byte {
 	return bytes
 }
 
-func first[T any](options []T) (o T, isClear bool) {
-	if len(options) > 0 {
+// first is the options, of which a call may have one.
+func first[T any](options []T) (o T, err *LockError) {
+	if len(options) > 1 {
+		return o, wrong("more than one %T", o)
+	}
+	if len(options) == 1 {
 		o = options[0]
 	}
-	return o, len(options) <= 1
+	return o, nil
 }

@@ -8,16 +8,9 @@ import (
 // never is a moment that does not come.
 const never = time.Duration(math.MaxInt64)
 
-var began = time.Now()
-
 // now is the time since an unknown moment. It goes on while the machine sleeps, where the system can tell: a lease does
 // so, too, and time.Now does not.
-func now() time.Duration {
-	if boot, isKnown := bootClock(); isKnown {
-		return boot
-	}
-	return time.Since(began)
-}
+var began = time.Now()
 
 // later is moment + d, or never.
 func later(moment, d time.Duration) time.Duration {

@@ -3,6 +3,7 @@ package distlock
 import (
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // What can go wrong, for errors.Is. Each error of this package is a *LockError and one of these, but for a wait that its
@@ -42,7 +43,7 @@ type Edge struct {
 // LockError is the type of all errors of this package.
 type LockError struct {
 	Kind      error  // one of the errors above, or context.Canceled
-	Code      string // the server's word for it, as "not-held", or ""
+	Code      string // the server's word for it, as "not-held"; what the client found, as "no-answer"; or ""
 	Status    int    // of the answer, 0 without one
 	Detail    string // what happened, in English
 	RequestID string // the request in the server's log; this is no secret
@@ -59,7 +60,7 @@ func (e *LockError) Error() string {
 	if e.Detail != "" {
 		text += ": " + e.Detail
 	}
-	if e.Code != "" {
+	if e.Code != "" && e.Status != 0 {
 		text += fmt.Sprintf(" (%d %s)", e.Status, e.Code)
 	}
 	return text
@@ -78,22 +79,24 @@ func wrong(format string, values ...interface{}) *LockError {
 }
 
 func nonsense(detail string) *LockError {
-	return &LockError{Kind: ErrLockServer, Status: 200, Detail: detail, isUncertain: true}
+	return &LockError{Kind: ErrLockServer, Code: "nonsense", Status: 200, Detail: detail, isUncertain: true}
 }
 
 // kinds are the errors by the server's code for them, or else by the status.
 var kinds = map[string]error{
 	"draining": ErrLockDraining, "not-held": ErrLockNotHeld, "limit-mismatch": ErrLockLimitMismatch,
 	"deadlock": ErrLockDeadlock, "max-locks": ErrLockCapacity, "max-waiters": ErrLockCapacity, "429": ErrLockCapacity,
-	"401": ErrLockDenied, "403": ErrLockDenied, "502": ErrLockUnavailable, "504": ErrLockUnavailable,
+	"401": ErrLockDenied, "403": ErrLockDenied, "422": ErrLockRequest,
+	"502": ErrLockUnavailable, "503": ErrLockUnavailable, "504": ErrLockUnavailable,
 }
 
 func kindOf(status int, code string) error {
-	if kind := kinds[code]; kind != nil {
-		return kind
-	} else if kind := kinds[fmt.Sprint(status)]; kind != nil {
-		return kind
-	} else if status/100 == 4 {
+	for _, key := range []string{code, strconv.Itoa(status)} {
+		if kind := kinds[key]; kind != nil {
+			return kind
+		}
+	}
+	if status/100 == 4 && code != "" {
 		return ErrLockRequest
 	}
 	return ErrLockServer

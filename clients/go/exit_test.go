@@ -83,7 +83,7 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 		}
 		s.order(object{"do": "swallow", "match": "/release", "times": nil})
 		began := Now()
-		if err := client.Close(); !errors.Is(err, ErrLockUnavailable) {
+		if err := client.Close(); !errors.Is(err, ErrLockUnavailable) || codeOf(err) != "no-answer" {
 			t.Fatal(err)
 		}
 		if took := Now() - began; took > 8*time.Second {
@@ -112,10 +112,10 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 		if stats := s.stats(); stats.ActiveLocks != 0 || stats.WaitingRequests != 0 {
 			t.Fatal(stats)
 		}
-		if err := <-waited; !errors.Is(err, ErrLockRequest) || !errors.Is(lock.Err(), ErrLockNotHeld) {
+		if err := <-waited; codeOf(err) != "closed" || codeOf(lock.Err()) != "" || !errors.Is(lock.Err(), ErrLockNotHeld) {
 			t.Fatal(err, lock.Err())
 		}
-		if err := client.Do(context.Background(), "a", time.Second, nil); !errors.Is(err, ErrLockRequest) {
+		if err := client.Do(context.Background(), "a", time.Second, nil); !errors.Is(err, ErrLockRequest) || codeOf(err) != "closed" {
 			t.Fatal(err)
 		}
 	})

@@ -107,8 +107,7 @@ func TestHoldSendsNoLateRenewal(t *testing.T) {
 	}))
 	defer server.Close()
 	told := 0
-	h := &hold{core: NewDistributedLockClient(server.URL).core, address: server.URL, timeout: time.Minute,
-		body: func() releaseBody { return releaseBody{} }}
+	h := &hold{core: NewDistributedLockClient(server.URL).core, errand: errand{address: server.URL}, timeout: time.Minute}
 	h.lease.tell, h.lease.isAutoRenewed, h.lease.renewEnd = func() { told++ }, true, now()
 	h.lease.begin(now(), 0, time.Minute, now())
 	if err := h.renew(context.Background(), 0); err != nil || atomic.LoadInt32(&count) != 0 {

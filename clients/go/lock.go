@@ -32,10 +32,7 @@ func (l Lock) String() string { return l.Name + " (" + l.ID + ")" }
 func (l *Lock) Context() context.Context { return l.hold.ctx }
 
 // Remaining is how long the lock is held for sure if no renewal succeeds any more. It is 0 if it is not held.
-func (l *Lock) Remaining() time.Duration {
-	remaining, _ := l.hold.lease.state(now())
-	return remaining
-}
+func (l *Lock) Remaining() time.Duration { return l.hold.remaining() }
 
 // Err is nil while the lock is held, ErrLockLost if it was lost, and ErrLockNotHeld if it was released. It reads the
 // clock, so it is right even just after the machine woke up.
@@ -56,32 +53,23 @@ func (l *Lock) Release() error { return l.hold.release() }
 
 // hold is the hidden part of a lock.
 type hold struct {
-	core                            *core
-	name, address, lockID, clientID string
-	body                            func() releaseBody // A function, since no print calls it.
-	lease                           lease
-	looks                           sync.Mutex
-	timer                           *time.Timer
-	ctx                             context.Context
-	cancel                          context.CancelFunc
-	once                            sync.Once
-	released                        error
+	errand
+	core          *core
+	lockID, token string // The token is the one for renewals, a secret.
+	ended         object // the release
+	lease         lease
+	ctx           context.Context
+	cancel        context.CancelFunc
+
+	looks sync.Mutex
+	timer *time.Timer // nil until the holder has the lock
 
 	renewals  sync.Mutex // One at a time, or their order at the server would not be known.
 	timeout   time.Duration
 	hasFailed bool
-}
 
-// releaseBody names the attempt only if the acquire was sent twice: one of them may come after the release.
-type releaseBody struct {
-	RenewalToken string `json:"renewalToken,omitempty"`
-	ClientID     string `json:"clientId,omitempty"`
-	RequestID    string `json:"requestId,omitempty"`
-}
-
-type renewBody struct {
-	RenewalToken string  `json:"renewalToken"`
-	Timeout      float64 `json:"timeout"`
+	once     sync.Once
+	released error
 }
 
 // watch begins to look after the lease. It is false if the client was closed meanwhile.
@@ -99,6 +87,9 @@ func (h *hold) watch() bool {
 
 // look does what is due for the lease, and comes again.
 func (h *hold) look() {
+	if h.timer == nil {
+		return
+	}
 	h.looks.Lock()
 	defer h.looks.Unlock()
 	mustRenew, due := h.lease.next(now())
@@ -130,19 +121,16 @@ func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	patience := h.lease.ask(timeout, now(), isAutomatic, stop)
+	asked := now()
+	patience := h.lease.ask(timeout, asked, isAutomatic, stop)
 	if patience == 0 {
 		return h.stateOr(nil)
 	}
-	if h.timer != nil {
-		h.look() // The deadline may be earlier now.
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	h.look() // The deadline may be earlier now.
 	var answer lockAnswer
-	sent, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/renew", patience: patience,
-		body: renewBody{h.body().RenewalToken, seconds(timeout)}, secrets: h.secrets(), isFresh: h.hasFailed,
-		pauseMax: clamp(timeout/15, 50*time.Millisecond, never)}, &answer)
+	sent, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/renew",
+		body: object{"renewalToken": h.token, "timeout": seconds(timeout)}, isFresh: h.hasFailed,
+		patience: patience, until: asked + patience, pauseMax: clamp(timeout/15, 50*time.Millisecond, never)}, &answer)
 	if err == nil && (answer.LockID != h.lockID || answer.TTL <= 0) {
 		err = nonsense("it is no renewal of this lock")
 	}
@@ -154,9 +142,7 @@ func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
 		ttl = gone
 	}
 	h.lease.answered(sent, timeout, ttl, now(), isUncertain)
-	if h.timer != nil {
-		h.look()
-	}
+	h.look()
 	return h.stateOr(orNil(err))
 }
 
@@ -176,7 +162,7 @@ func (h *hold) release() error {
 		}
 		h.released = h.stateOr(nil)
 		// The server may have the lock for the rest of the lease.
-		h.core.giveBack(errand{h.clientID, h.address}, h.body())
+		h.core.giveBack(h.errand, h.ended)
 	})
 	return h.released
 }
@@ -186,29 +172,25 @@ func (h *hold) confirm() error {
 	// A renewal that was on its way has been stopped; none follows.
 	h.renewals.Lock()
 	defer h.renewals.Unlock()
-	ctx, cancel := context.WithTimeout(h.core.life, answerPatience)
-	defer cancel()
 	var answer lockAnswer
-	_, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/release", body: h.body(),
-		secrets: h.secrets(), patience: answerPatience / 2}, &answer)
+	_, isUncertain, err := h.core.repeat(h.core.life, request{method: "POST", url: h.address + "/release", body: h.ended,
+		patience: answerPatience / 2, until: now() + answerPatience}, &answer)
 	if err == nil && (answer.Released == nil || !*answer.Released) {
 		err = nonsense("it does not say that the lock was released")
 	}
 	isGone := err != nil && err.Kind == ErrLockNotHeld
 	h.lease.end(isGone && !isUncertain)
 	switch {
-	case err == nil || isGone && isUncertain:
+	case isGone && isUncertain:
 		return nil
 	case isGone:
 		return h.stateOr(nil)
 	}
-	return err
+	return orNil(err)
 }
 
-func (h *hold) secrets() []string { return []string{h.body().RenewalToken, h.body().RequestID} }
-
 // end sends a release of which nobody needs the answer, 3 tries of 1 s at most.
-func (core *core) end(address string, body releaseBody) {
+func (core *core) end(address string, body object) {
 	var again pace
 	for try := 1; try <= 3; try++ {
 		err := core.once(core.life, request{method: "POST", url: address + "/release", body: body,
@@ -217,6 +199,11 @@ func (core *core) end(address string, body releaseBody) {
 			return
 		}
 	}
+}
+
+func (h *hold) remaining() time.Duration {
+	remaining, _ := h.lease.state(now())
+	return remaining
 }
 
 // stateOr is the error of a lock that is not held, or err.

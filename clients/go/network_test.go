@@ -156,8 +156,8 @@ func Test23NoServer(t *testing.T) {
 	atBest(t, time.Second, func() time.Duration {
 		began := Now()
 		_, _, err := client.TryAcquire("k", 30*time.Second)
-		if !errors.Is(err, ErrLockUnavailable) {
-			t.Fatal(err)
+		if !errors.Is(err, ErrLockUnavailable) || codeOf(err) != "no-connection" {
+			t.Fatal(err, codeOf(err))
 		}
 		return Now() - began
 	})
@@ -186,42 +186,50 @@ func Test24BrokenAnswersAreErrors(t *testing.T) {
 	for _, each := range []struct {
 		answer string
 		kind   error
+		code   string
 	}{
-		{say("200 OK", `{"acquired":tr`), ErrLockServer},
-		{say("200 OK", "<html>Welcome</html>"), ErrLockServer},
-		{say("200 OK", ""), ErrLockServer},
-		{say("200 OK", "{}"), ErrLockServer},
-		{say("200 OK", `{"lockName":"k","clientId":"a"}`), ErrLockServer},
-		{say("200 OK", "[]"), ErrLockServer},
-		{say("200 OK", "null"), ErrLockServer},
-		{say("200 OK", grant), ErrLockServer},
-		{say("200 OK", grant+"}}"), ErrLockServer},
-		{say("200 OK", strings.Replace(grant, `"x"`, `null`, 1)+"}"), ErrLockServer},
-		{say("200 OK", strings.Replace(grant, `:30`, `:-1`, 1)+"}"), ErrLockServer},
-		{say("200 OK", strings.Replace(grant, `:30`, `:"30"`, 1)+"}"), ErrLockServer},
-		{say("200 OK", strings.Replace(grant, `0123456789abcdef`, `123`, 1)+"}"), ErrLockServer},
-		{say("200 OK", strings.Replace(grant, `:"k"`, `:"q"`, 1)+"}"), ErrLockServer},
-		{say("204 No Content", ""), ErrLockServer},
-		{say("301 Moved", ""), ErrLockServer},
-		{say("404 Not Found", "<html>nginx</html>"), ErrLockRequest},
-		{say("429 Slow", "{}"), ErrLockCapacity},
-		{say("503 No", `{"code":"max-waiters"}`), ErrLockCapacity},
-		{say("500 Sorry", "<html>"), ErrLockServer},
-		{say("503 Sorry", "<html>"), ErrLockServer},
-		{say("502 Sorry", "<html>"), nil},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + grant + "}", nil},
-		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"acq\r\n", nil},
-		{"HTTP/1.1 200", nil},
-		{"error\n", nil},
-		{"", nil},
+		{say("200 OK", `{"acquired":tr`), ErrLockServer, "nonsense"},
+		{say("200 OK", "<html>Welcome</html>"), ErrLockServer, "nonsense"},
+		{say("200 OK", ""), ErrLockServer, "nonsense"},
+		{say("200 OK", "{}"), ErrLockServer, "nonsense"},
+		{say("200 OK", `{"lockName":"k","clientId":"a"}`), ErrLockServer, "nonsense"},
+		{say("200 OK", "[]"), ErrLockServer, "nonsense"},
+		{say("200 OK", "null"), ErrLockServer, "nonsense"},
+		{say("200 OK", grant), ErrLockServer, "nonsense"},
+		{say("200 OK", grant+"}}"), ErrLockServer, "nonsense"},
+		{say("200 OK", strings.Replace(grant, `"x"`, `null`, 1)+"}"), ErrLockServer, "nonsense"},
+		{say("200 OK", strings.Replace(grant, `:30`, `:-1`, 1)+"}"), ErrLockServer, "nonsense"},
+		{say("200 OK", strings.Replace(grant, `:30`, `:"30"`, 1)+"}"), ErrLockServer, "nonsense"},
+		{say("200 OK", strings.Replace(grant, `0123456789abcdef`, `123`, 1)+"}"), ErrLockServer, "nonsense"},
+		{say("200 OK", strings.Replace(grant, `:"k"`, `:"q"`, 1)+"}"), ErrLockServer, "nonsense"},
+		{say("204 No Content", ""), ErrLockServer, "nonsense"},
+		{say("301 Moved", ""), ErrLockServer, "nonsense"},
+		{say("400 Bad", "<html>"), ErrLockServer, "nonsense"},
+		{say("404 Not Found", "<html>nginx</html>"), ErrLockServer, "nonsense"},
+		{say("404 Not Found", `{"code":"not-found"}`), ErrLockRequest, "not-found"},
+		{say("401 Who", ""), ErrLockDenied, ""},
+		{say("403 No", "<html>"), ErrLockDenied, ""},
+		{say("422 No", "{}"), ErrLockRequest, ""},
+		{say("429 Slow", "{}"), ErrLockCapacity, ""},
+		{say("503 No", `{"code":"max-waiters"}`), ErrLockCapacity, "max-waiters"},
+		{say("500 Sorry", "<html>"), ErrLockServer, "nonsense"},
+		{say("500 Sorry", `{"code":"internal"}`), ErrLockServer, "internal"},
+		{say("503 Sorry", "<html>"), ErrLockUnavailable, ""},
+		{"error\n", ErrLockServer, "nonsense"},
+		{say("502 Sorry", "<html>"), nil, ""},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + grant + "}", nil, ""},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"acq\r\n", nil, ""},
+		{"HTTP/1.1 200", nil, ""},
+		{"HTT", nil, ""},
+		{"", nil, ""},
 	} {
 		s.order(object{"do": "say", "match": "/acquire", "answer": each.answer})
 		lock, err := client.Acquire("k", 30*time.Second)
 		if each.kind == nil {
 			s.check(err)
 			s.check(lock.Release())
-		} else if !errors.Is(err, each.kind) {
-			t.Errorf("%q: %v", each.answer, err)
+		} else if !errors.Is(err, each.kind) || codeOf(err) != each.code {
+			t.Errorf("%q: %v, code %q", each.answer, err, codeOf(err))
 		}
 	}
 	s.order(object{"do": "chunk", "times": nil})
@@ -385,7 +393,8 @@ func Test28TLS(t *testing.T) {
 	} {
 		began := Now()
 		_, err := client.Acquire("k", 30*time.Second, Options{WaitTimeout: 20 * time.Second})
-		if !errors.Is(err, ErrLockUnavailable) || !strings.Contains(err.Error(), "x509") || Now()-began > 15*time.Second {
+		isTold := strings.Contains(err.Error(), "x509") && codeOf(err) == "tls"
+		if !errors.Is(err, ErrLockUnavailable) || !isTold || Now()-began > 15*time.Second {
 			t.Fatal(what, err)
 		}
 	}

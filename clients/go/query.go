@@ -94,22 +94,20 @@ func (c *DistributedLockClient) Locks(ctx context.Context, prefix string) (all [
 }
 
 // Stats are the counters of each server, in the order of their addresses.
-func (c *DistributedLockClient) Stats(ctx context.Context) (all []Stats, err error) {
-	err = c.queryAll(func(server string) *LockError {
-		var stats Stats
-		err := c.query(ctx, "GET", server+"/locks/stats", &stats, func() bool { return stats.Version != "" })
-		all = append(all, stats)
-		return err
-	})
-	return all, err
+func (c *DistributedLockClient) Stats(ctx context.Context) ([]Stats, error) {
+	return ofEach(ctx, c, "/locks/stats", func(stats Stats) bool { return stats.Version != "" })
 }
 
 // Health is a sign of life of each server, in the order of their addresses. It needs no token.
-func (c *DistributedLockClient) Health(ctx context.Context) (all []Health, err error) {
+func (c *DistributedLockClient) Health(ctx context.Context) ([]Health, error) {
+	return ofEach(ctx, c, "/health", func(health Health) bool { return health.Status != "" })
+}
+
+func ofEach[T any](ctx context.Context, c *DistributedLockClient, path string, isWhole func(T) bool) (all []T, err error) {
 	err = c.queryAll(func(server string) *LockError {
-		var health Health
-		err := c.query(ctx, "GET", server+"/health", &health, func() bool { return health.Status != "" })
-		all = append(all, health)
+		var answer T
+		err := c.query(ctx, "GET", server+path, &answer, func() bool { return isWhole(answer) })
+		all = append(all, answer)
 		return err
 	})
 	return all, err
@@ -136,13 +134,11 @@ func (c *DistributedLockClient) queryName(ctx context.Context, method, name, pat
 }
 
 func (c *DistributedLockClient) query(ctx context.Context, method, address string, into interface{}, isWhole func() bool) (err *LockError) {
-	patient, cancel := context.WithTimeout(ctx, answerPatience)
-	defer cancel()
-	r := request{method: method, url: address, isTry: true, patience: answerPatience}
+	r := request{method: method, url: address, isTry: true, patience: answerPatience, until: now() + answerPatience}
 	if method == "DELETE" {
-		err = c.core.once(patient, r, into)
+		err = c.core.once(ctx, r, into)
 	} else {
-		_, _, err = c.core.repeat(patient, r, into)
+		_, _, err = c.core.repeat(ctx, r, into)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:

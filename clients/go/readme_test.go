@@ -114,7 +114,7 @@ func (s *server) elects(file string) {
 	}
 	leads := func(output *bufio.Reader) {
 		s.t.Helper()
-		if line, err := output.ReadString('\n'); err != nil || !strings.HasPrefix(line, "leading with fence ") {
+		if line, err := output.ReadString('\n'); err != nil || !regexp.MustCompile("^leading with fence [0-9a-f]{16}\n$").MatchString(line) {
 			s.t.Fatal(line, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -221,6 +222,15 @@ func (s *server) acquire(client *DistributedLockClient, name string, timeout tim
 	lock, err := client.Acquire(name, timeout, all...)
 	s.check(err)
 	return lock
+}
+
+// codeOf is the code of an error of the library.
+func codeOf(err error) string {
+	var detail *LockError
+	if !errors.As(err, &detail) {
+		return fmt.Sprint("none of the library: ", err)
+	}
+	return detail.Code
 }
 
 // eventually waits until something is so, and fails the test if that takes longer.

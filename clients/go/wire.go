@@ -11,6 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"strings"
 	"time"
 )
 
@@ -23,7 +25,7 @@ const (
 
 // wire sends requests. It knows what an answer means for a repeat, but nothing of locks.
 type wire struct {
-	token func() string // A function, since no print calls it.
+	token string
 	// Requests share connections, but a repeat has one of its own: what ended the last one may have ended all.
 	pooled, fresh *http.Transport
 }
@@ -31,13 +33,16 @@ type wire struct {
 // request is one thing to ask, which may be sent several times.
 type request struct {
 	method, url string
-	body        interface{}
-	secrets     []string // No error shows these.
+	body        object
 	isFresh     bool
 	isTry       bool          // Without a server it fails at once.
 	pauseMax    time.Duration // the longest pause between repeats, 0 for 2 s
 	patience    time.Duration // how long one sending waits for its answer
+	until       time.Duration // No repeat is sent from then on.
 }
+
+// object is one of JSON.
+type object map[string]interface{}
 
 func newWire(token string, config *tls.Config) *wire {
 	// Without Proxy, the proxies of the environment are ignored. With an empty TLSNextProto, there is no HTTP/2.
@@ -46,17 +51,20 @@ func newWire(token string, config *tls.Config) *wire {
 		DisableCompression: true, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	fresh := pooled.Clone()
 	fresh.DisableKeepAlives = true
-	return &wire{func() string { return token }, pooled, fresh}
+	return &wire{token, pooled, fresh}
 }
 
 // repeat sends a request until an answer says more than that there is none, or until ctx ends. It says when the last one
 // was sent, and whether any of them may have been carried out without an answer.
 func (w *wire) repeat(ctx context.Context, r request, into interface{}) (sent time.Duration, isUncertain bool, err *LockError) {
+	ctx, cancel := context.WithTimeout(ctx, r.until-now())
+	defer cancel()
 	for pace := (pace{limit: r.pauseMax}); ; r.isFresh = true {
 		sent = now()
 		err = w.once(ctx, r, into)
 		isUncertain = isUncertain || err != nil && err.isUncertain
-		if err == nil || !err.isRepeatable || r.isTry && !err.isUncertain || !sleep(ctx, pace.next()) {
+		// The timer of ctx stands still in suspend, so the clock is asked, too.
+		if err == nil || !err.isRepeatable || r.isTry && !err.isUncertain || !sleep(ctx, pace.next()) || now() >= r.until {
 			return sent, isUncertain, err
 		}
 	}
@@ -66,6 +74,8 @@ func (w *wire) repeat(ctx context.Context, r request, into interface{}) (sent ti
 func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError {
 	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
+	isSent := false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { isSent = true }})
 	var body []byte
 	if r.body != nil {
 		body, _ = json.Marshal(r.body) // Text and numbers; metadata was checked before.
@@ -75,24 +85,24 @@ func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError
 		return wrong("the address of the server: want http://host:port")
 	}
 	message.Header.Set("Content-Type", "application/json")
-	if token := w.token(); token != "" {
-		message.Header.Set("Authorization", "Bearer "+token)
+	if w.token != "" {
+		message.Header.Set("Authorization", "Bearer "+w.token)
 	}
 	transport := w.pooled
 	if r.isFresh {
 		transport = w.fresh
 	}
 	response, err := transport.RoundTrip(message)
-	if err != nil {
-		return unanswered(message, err)
+	var data []byte
+	if err == nil {
+		defer response.Body.Close()
+		data, err = io.ReadAll(io.LimitReader(response.Body, answerMax))
 	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(response.Body, answerMax))
 	if err != nil {
-		return unanswered(message, err)
+		return unanswered(message, isSent, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return refusal(response, data, append(r.secrets, w.token()))
+		return refusal(response, data, r.body["requestId"], r.body["renewalToken"], w.token)
 	}
 	if json.Unmarshal(data, into) != nil {
 		return nonsense("it is not the JSON that was expected")
@@ -100,38 +110,50 @@ func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError
 	return nil
 }
 
-func unanswered(message *http.Request, err error) *LockError {
-	result := &LockError{Kind: ErrLockUnavailable, cause: err, isRepeatable: true, isUncertain: true}
-	var network *net.OpError
-	isRefused := errors.As(err, &network) && network.Op == "dial"
+func unanswered(message *http.Request, isSent bool, err error) *LockError {
+	host := message.URL.Host
+	result := &LockError{Kind: ErrLockUnavailable, Code: "no-answer", cause: err, isRepeatable: true, isUncertain: isSent}
 	isTLS := errors.As(err, new(x509.UnknownAuthorityError)) || errors.As(err, new(x509.HostnameError)) ||
 		errors.As(err, new(x509.CertificateInvalidError)) || errors.As(err, new(tls.RecordHeaderError))
+	// For an answer that is not HTTP, net/http has no type. One that was cut amid "HTTP/1.1" is none of these.
+	_, line, isOther := strings.Cut(err.Error(), `malformed HTTP response "`)
 	switch {
-	case isRefused || isTLS:
-		result.Detail = fmt.Sprintf("no connection to %s: %v", message.URL.Host, err)
-		result.isRepeatable, result.isUncertain = isRefused, false
+	case isOther && !strings.HasPrefix(line, "H"):
+		return &LockError{Kind: ErrLockServer, Code: "nonsense", cause: err, isUncertain: true,
+			Detail: host + " does not speak HTTP, want the port of --http-port"}
+	case !isSent:
+		result.Code, result.Detail = "no-connection", fmt.Sprintf("no connection to %s: %v", host, err)
+		if isTLS {
+			result.Code, result.isRepeatable = "tls", false
+		}
 	case message.Context().Err() != nil:
-		result.Detail = message.URL.Host + " gave no answer in time"
+		result.Detail = host + " gave no answer in time"
 	default:
-		result.Detail = "the connection to " + message.URL.Host + " ended without a whole answer"
+		result.Detail = "the connection to " + host + " ended without a whole answer"
 	}
 	return result
 }
 
 // refusal is the error that an answer stands for whose status is not 200 (RFC 9457).
-func refusal(response *http.Response, data []byte, secrets []string) *LockError {
+func refusal(response *http.Response, data []byte, secrets ...interface{}) *LockError {
 	// A server in between may show what it was sent.
 	for _, secret := range secrets {
-		if secret != "" {
-			data = bytes.ReplaceAll(data, []byte(secret), []byte("***"))
+		if text, _ := secret.(string); text != "" {
+			data = bytes.ReplaceAll(data, []byte(text), []byte("***"))
 		}
 	}
 	var problem struct {
 		Code, Detail, Instance string
 		Cycle                  []Edge
 	}
-	if json.Unmarshal(data, &problem) != nil || problem.Code == "" {
-		problem.Detail = fmt.Sprintf("%s says %d and gives no reason", response.Request.URL.Host, response.StatusCode)
+	_ = json.Unmarshal(data, &problem) // A page of a proxy has no code.
+	status := response.StatusCode
+	kind := kindOf(status, problem.Code)
+	if problem.Code == "" {
+		problem.Detail = fmt.Sprintf("%s says %d and gives no reason", response.Request.URL.Host, status)
+		if kind == ErrLockServer {
+			problem.Code = "nonsense"
+		}
 	}
 	// The server's own words are for those who write the header themselves.
 	if problem.Code == "unauthorized" {
@@ -140,11 +162,10 @@ func refusal(response *http.Response, data []byte, secrets []string) *LockError 
 			problem.Detail = "this server needs a token: ClientOptions{Token: ...}"
 		}
 	}
-	kind := kindOf(response.StatusCode, problem.Code)
-	isAway := kind == ErrLockUnavailable
-	return &LockError{Kind: kind, Code: problem.Code, Status: response.StatusCode, Detail: problem.Detail,
+	isAway := status == http.StatusBadGateway || status == http.StatusGatewayTimeout
+	return &LockError{Kind: kind, Code: problem.Code, Status: status, Detail: problem.Detail,
 		RequestID: problem.Instance, Cycle: problem.Cycle,
-		isRepeatable: isAway || kind == ErrLockDraining, isUncertain: isAway || kind == ErrLockServer}
+		isRepeatable: isAway || kind == ErrLockDraining, isUncertain: kind == ErrLockUnavailable || kind == ErrLockServer}
 }
 
 // pace says when to repeat: at once, then after 50 ms, then after ever longer, up to 2 s.
