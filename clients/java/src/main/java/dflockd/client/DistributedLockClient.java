@@ -177,8 +177,12 @@ public final class DistributedLockClient implements AutoCloseable {
     }
 
     /** Ends this hold of the lock and no other, so that it is repeated while there is no answer. */
-    public Map<String, Object> forceRelease(String name, String lockId) {
-        return ask(server(name), "DELETE", "/locks/" + encode(name) + "?lockId=" + encode(lockId));
+    public Map<String, Object> forceRelease(String name, String lockId) { return forceRelease(name, lockId, false); }
+
+    /** The same of the lock or the semaphore of this name: one slot of the semaphore. */
+    public Map<String, Object> forceRelease(String name, String lockId, boolean isSemaphore) {
+        return ask(
+                server(name), "DELETE", "/locks/" + encode(name) + space(isSemaphore) + "&lockId=" + encode(lockId));
     }
 
     /** Releases all locks of this client, or of this actor, and ends what waits. Takes 5 s at most. */
@@ -242,7 +246,7 @@ public final class DistributedLockClient implements AutoCloseable {
         return answer.body;
     }
 
-    private static String space(boolean isSemaphore) { return isSemaphore ? "?space=semaphore" : ""; }
+    private static String space(boolean isSemaphore) { return isSemaphore ? "?space=semaphore" : "?space=lock"; }
 
     private static List<Transport> servers(String urls, ClientOptions options) {
         if (options.token != null && !options.token.matches("[!-~]+"))

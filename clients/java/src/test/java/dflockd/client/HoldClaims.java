@@ -158,6 +158,11 @@ final class HoldClaims {
         server.order("DELETE.*", 1, "cut", "at", 0);
         equal(client.forceRelease("k", named.getLockId()).get("released"), true, "released, though no answer came");
         check(server.isIdle(), "something is left");
+        DistributedLock ended = client.acquire("pool", 30, new LockOptions().limit(2));
+        DistributedLock kept = client.acquire("pool", 30, new LockOptions().limit(2));
+        thrown(LockNotHeldError.class, () -> client.forceRelease("pool", ended.getLockId()));
+        equal(client.forceRelease("pool", ended.getLockId(), true).get("released"), true, "a slot released");
+        check(!ended.release() && kept.release(), "another slot is ended");
     }
 
     private void survives() throws Exception {
