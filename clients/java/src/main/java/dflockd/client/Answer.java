@@ -1,7 +1,7 @@
 package dflockd.client;
 
 import java.io.EOFException;
-import java.net.ConnectException;
+import java.net.*;
 import java.net.http.*;
 import java.util.*;
 import java.util.concurrent.CompletionException;
@@ -54,28 +54,21 @@ final class Answer {
         return new Answer(sentNs, 0, null, null, failure instanceof CompletionException ? failure.getCause() : failure);
     }
 
-    /** For an error that no answer stands behind. */
+    /** For an error that no answer stands behind; an empty code is none. */
     static Answer none(String code) { return new Answer(0, 0, Map.of("code", code), null, null); }
 
     boolean isOk() { return status == 200 && isJson; }
 
-    /** There is no connection, so the server has not seen the request. */
-    boolean isRefused() {
-        return failure instanceof ConnectException || failure instanceof HttpConnectTimeoutException;
-    }
-
     /** The request was sent, and may have been carried out. */
-    boolean isUnanswered() { return failure != null && !isRefused() && !isUntrusted(); }
+    boolean isUnanswered() { return code().equals("no-answer"); }
 
     /** A proxy had no answer from the server. */
     boolean isFromProxy() { return status == 502 || status == 504; }
 
-    boolean isWorthRepeating() { return isRefused() || isUnanswered() || isFromProxy() || code().equals("draining"); }
+    boolean isWorthRepeating() { return isFromProxy() || code().matches("no-connection|no-answer|draining"); }
 
     /** Whether an acquire may have been carried out all the same: there is no clear word on it. */
-    boolean isDoubtful() {
-        return isUnanswered() || status >= 500 || status != 0 && !isJson || status == 200 && !isMiss();
-    }
+    boolean isDoubtful() { return code().matches("no-answer|nonsense") || status >= 500 || status != 0 && !isJson; }
 
     /** Whether the server itself says that it has done nothing, not even for an earlier request with the same body. */
     boolean isRefusal() { return status / 100 == 4 && text("code") != null && !isRepeat; }
@@ -90,6 +83,9 @@ final class Answer {
     /** Whether the lock was not granted in time. */
     boolean isMiss() { return isOk() && body.get("acquired") == Boolean.FALSE && text("reason") != null; }
 
+    /** Why the lock was not granted in time, "" if it was. */
+    String reason() { return isMiss() ? text("reason") : ""; }
+
     /** A member that is a text, else null. */
     String text(String member) { return body.get(member) instanceof String ? (String) body.get(member) : null; }
 
@@ -98,35 +94,46 @@ final class Answer {
         return body.get(member) instanceof Number ? (long) (((Number) body.get(member)).doubleValue() * 1e9) : -1;
     }
 
-    /** The code of a problem, or the reason of a miss. */
+    /**
+     * The server's own code. Without one, what the client found: no-connection, no-answer, tls or nonsense; else "".
+     * An answer of 200 that is not a miss is nonsense to whoever asks for its code.
+     */
     String code() {
-        if (failure != null) return "unavailable";
-        String code = text("code") != null ? text("code") : text("reason");
-        return code != null && code.matches("[a-z0-9-]{1,40}") ? code : "http-" + status;
+        if (failure instanceof ProtocolException) return "nonsense"; // It does not begin with HTTP/1.
+        if (failure instanceof ConnectException || failure instanceof HttpConnectTimeoutException)
+            return "no-connection";
+        // The end of a connection amid the handshake is no refusal, by whoever.
+        if (failure instanceof SSLHandshakeException && !(failure.getCause() instanceof EOFException)) return "tls";
+        if (failure != null) return "no-answer";
+        String said = text("code");
+        if (status == 0 || said != null && said.matches("[a-z0-9-]{1,40}")) return said;
+        return isMiss() || List.of(401, 403, 422, 429, 502, 503, 504).contains(status) ? "" : "nonsense";
     }
 
     /** The error for an answer that is not what `what` needs; `from` is the address of the server. */
     LockError error(String what, String from) {
-        if (failure != null)
-            return new LockUnavailableError(this,
-                    what + ": no answer from " + from + " (" + failure + "); "
-                            + (isUntrusted() ? "check its certificate, and ClientOptions.ca"
-                                             : "check the URL, and that the server runs"));
         String code = code();
         String said = text("detail") != null ? text("detail") : text("title");
-        String told = what + ": " + from + " answered " + status + (isJson ? " " + code : ", which is no JSON")
+        String told = what
+                + (failure != null ? ": no answer from " + from + " (" + failure + ")"
+                                   : ": " + from + " answered " + status + (isJson ? " " + code : ", which is no JSON"))
                 + (said == null ? "" : ": " + said);
+        if (isMiss())
+            return new LockTimeoutError(this, what + ": not granted in time; wait longer, or try later", reason());
         if (code.equals("deadlock")) return new LockDeadlockError(this, told + "; release what this actor holds");
         if (code.equals("not-held")) return new LockNotHeldError(this, told + "; acquire it anew");
         if (code.equals("limit-mismatch"))
             return new LockLimitMismatchError(this, told + "; use the limit of the others");
         if (code.equals("draining")) return new LockDrainingError(this, told + "; wait longer, or try later");
+        if (code.equals("tls"))
+            return new LockUnavailableError(this, told + "; check its certificate, and ClientOptions.ca");
         if (code.startsWith("max-") || status == 429) return new LockCapacityError(this, told + "; try later");
+        if (code.startsWith("no-") || isFromProxy() || status == 503)
+            return new LockUnavailableError(this, told + "; check the URL, and that the server runs");
         if (status == 401 || status == 403) return new LockDeniedError(this, told + "; check ClientOptions.token");
-        if (isFromProxy() || status == 503)
-            return new LockUnavailableError(this, told + "; check that the server runs");
         if (status == 422) return new LockRequestError(this, told + "; check the arguments");
-        if (status / 100 == 4) return new LockRequestError(this, told + "; check the arguments and the URL");
+        if (status / 100 == 4 && !code.equals("nonsense"))
+            return new LockRequestError(this, told + "; check the arguments and the URL");
         return new LockServerError(this, told + "; check the URL, and read the log of the server");
     }
 
@@ -137,10 +144,5 @@ final class Answer {
 
     private static String hide(Object text, Set<String> secrets) {
         return secrets.stream().reduce(String.valueOf(text), (left, secret) -> left.replace(secret, "***"));
-    }
-
-    /** TLS was refused, by whoever. The end of a connection amid the handshake is no refusal. */
-    private boolean isUntrusted() {
-        return failure instanceof SSLHandshakeException && !(failure.getCause() instanceof EOFException);
     }
 }

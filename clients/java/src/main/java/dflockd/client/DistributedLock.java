@@ -81,10 +81,10 @@ public final class DistributedLock implements AutoCloseable {
      */
     public void check() {
         if (isLost())
-            throw new LockLostError(Answer.none("lost"),
-                    "lock " + name + " is lost: " + lease.loss() + "; stop the work that it protects");
+            throw new LockLostError(
+                    Answer.none(""), "lock " + name + " is lost: " + lease.loss() + "; stop the work that it protects");
         if (remaining().isZero())
-            throw new LockNotHeldError(Answer.none("not-held"), "lock " + name + " has been released; acquire it anew");
+            throw new LockNotHeldError(Answer.none(""), "lock " + name + " has been released; acquire it anew");
     }
 
     /** Whether the lock ended otherwise than by its release. Once lost it stays lost. */
@@ -114,7 +114,8 @@ public final class DistributedLock implements AutoCloseable {
         check();
         Lease.Renewal renewal = lease.renewalSent(BootClock.now(), askedNs);
         keeper.wake(lease.wakeNs());
-        Answer answer = transport.call("POST", path + "/renew", body(askedNs), lease.patienceNs()).join();
+        long patienceNs = lease.patienceNs();
+        Answer answer = transport.call("POST", path + "/renew", body(askedNs), patienceNs, patienceNs).join();
         boolean isRenewed = hear(answer, renewal);
         check();
         if (!isRenewed) throw answer.error("renewal of lock " + name, transport.url);
@@ -198,7 +199,8 @@ public final class DistributedLock implements AutoCloseable {
             Map<String, Object> body =
                     new HashMap<>(Map.of("clientId", clientId, "renewalToken", grant.text("renewalToken")));
             if (requests > 1) body.put("requestId", requestId);
-            released = transport.call("POST", path + "/release", body, patienceNs).thenApply(this::hearRelease);
+            released = transport.call("POST", path + "/release", body, patienceNs, patienceNs)
+                               .thenApply(this::hearRelease);
         } else {
             if (isLost()) abandon();
             released = CompletableFuture.completedFuture(false);
@@ -234,25 +236,18 @@ public final class DistributedLock implements AutoCloseable {
         if (answer.isGrant(name, clientId)) {
             if (take(answer, nowNs)) return true;
             if (polls.waitNs(nowNs) == 0)
-                throw new LockTimeoutError(Answer.none("late"),
-                        "lock " + name + ": the answer came too late for its lease; use a longer timeout");
+                throw new LockTimeoutError(Answer.none(""),
+                        "lock " + name + ": the answer came too late for its lease; use a longer timeout", "late");
             return false;
         }
         isDoubtful = wasDoubtful || answer.isDoubtful();
-        String what = "acquire of lock " + name;
-        boolean isAgain = answer.isWorthRepeating() || answer.code().equals("superseded");
-        if (!isAgain && !answer.isMiss()) throw answer.error(what, transport.url);
-        long pauseNs = answer.code().equals("cancelled") || !isAgain && isLast ? -1 : polls.answered(sentNs, nowNs);
-        if (isAgain)
+        long pauseNs = -1;
+        if (answer.isWorthRepeating() || answer.reason().equals("superseded"))
             pauseNs = polls.failed(answer.isUnanswered(), answer.isUnanswered() || answer.isFromProxy(), sentNs, nowNs);
-        if (pauseNs < 0 && answer.isMiss())
-            throw new LockTimeoutError(
-                    answer, what + ": not granted in time (" + answer.code() + "); wait longer, or try later");
-        if (pauseNs < 0) throw answer.error(what, transport.url);
-        if (pauseNs == 0) return false;
-        CompletableFuture<Answer> pause = new CompletableFuture<>();
-        Transport.later(pauseNs, () -> pause.complete(answer));
-        await(pause);
+        else if (answer.isMiss() && !isLast && !answer.reason().equals("cancelled"))
+            pauseNs = polls.answered(sentNs, nowNs);
+        if (pauseNs < 0) throw answer.error("acquire of lock " + name, transport.url);
+        if (pauseNs > 0) await(Transport.pause(pauseNs));
         return false;
     }
 
@@ -263,7 +258,8 @@ public final class DistributedLock implements AutoCloseable {
         long fromNs = answer.sentNs + waitedNs / 1000 * 999;
         if (Lease.isLate(fromNs, answer.ns("ttl"), nowNs)) {
             Lease.Renewal renewal = lease.renewalSent(nowNs, lease.timeoutNs());
-            answer = await(transport.call("POST", path + "/renew", body(renewal.askedNs), lease.patienceNs()));
+            long patienceNs = lease.patienceNs();
+            answer = await(transport.call("POST", path + "/renew", body(renewal.askedNs), patienceNs, patienceNs));
             nowNs = BootClock.now();
             lease.settle(renewal, isUncertain(answer), nowNs);
             fromNs = answer.sentNs;
@@ -280,24 +276,24 @@ public final class DistributedLock implements AutoCloseable {
     }
 
     /** Waits for an answer; the interrupt of this thread and the end of the client end the wait. */
-    private Answer await(CompletableFuture<Answer> answer) {
-        String why = "closed";
+    private <T> T await(CompletableFuture<T> answer) {
+        String code = "closed";
         try {
             CompletableFuture.anyOf(answer, closed).get();
             if (!closed.isDone()) return answer.join();
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
-            why = "interrupted";
+            code = "";
         } catch (ExecutionException e) {
             throw new AssertionError("an exchange does not fail", e);
         }
         answer.cancel(true);
-        throw stopped(why);
+        throw stopped(code);
     }
 
-    private LockError stopped(String why) {
-        return new LockError(
-                Answer.none(why), "acquire of lock " + name + " was ended (" + why + "); it holds nothing");
+    private LockError stopped(String code) {
+        String why = code.isEmpty() ? "its thread was interrupted" : "the client was closed";
+        return new LockError(Answer.none(code), "acquire of lock " + name + " was ended: " + why);
     }
 
     /** Takes the answer to a renewal. Whether the lock is held longer now. */

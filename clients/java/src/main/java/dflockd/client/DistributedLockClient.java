@@ -77,8 +77,8 @@ public final class DistributedLockClient implements AutoCloseable {
     }
 
     /**
-     * Takes the lock. An interrupt of the thread ends the wait with a LockError of the code "interrupted", and leaves
-     * the thread interrupted; whatever the server had granted by then is released.
+     * Takes the lock. An interrupt of the thread ends the wait with a plain LockError, without a code, and leaves the
+     * thread interrupted; whatever the server had granted by then is released.
      * @param name 1 to 256 bytes of UTF-8
      * @param timeout the lease: the lock ends after it, unless it is renewed; 0.1 s to what the server allows (300 s)
      * @throws LockTimeoutError if it was not granted within the wait
@@ -142,7 +142,7 @@ public final class DistributedLockClient implements AutoCloseable {
                     locks.add(Answer.members(lock));
                 after = page.get("next") == null ? null : "&after=" + encode(page.get("next").toString());
                 if (after != null && !seen.add(after))
-                    throw new LockServerError(Answer.none("bad-next"),
+                    throw new LockServerError(Answer.none("nonsense"),
                             "list of locks: " + server.url + " answered the same page twice; check the URL");
             }
         }
@@ -181,8 +181,7 @@ public final class DistributedLockClient implements AutoCloseable {
 
     /** The same of the lock or the semaphore of this name: one slot of the semaphore. */
     public Map<String, Object> forceRelease(String name, String lockId, boolean isSemaphore) {
-        return ask(
-                server(name), "DELETE", "/locks/" + encode(name) + space(isSemaphore) + "&lockId=" + encode(lockId));
+        return ask(server(name), "DELETE", "/locks/" + encode(name) + space(isSemaphore) + "&lockId=" + encode(lockId));
     }
 
     /** Releases all locks of this client, or of this actor, and ends what waits. Takes 5 s at most. */
@@ -192,9 +191,9 @@ public final class DistributedLockClient implements AutoCloseable {
         List<CompletableFuture<?>> ends = new ArrayList<>();
         for (DistributedLock lock : keeper.locks)
             if (parent == null || lock.client == this) ends.add(lock.end());
-        CompletableFuture<Void> isOver = new CompletableFuture<>();
-        Future<?> timer = Transport.later(PATIENCE_NS, () -> isOver.complete(null));
-        CompletableFuture.anyOf(CompletableFuture.allOf(ends.toArray(new CompletableFuture<?>[0])), isOver).join();
+        CompletableFuture<?> all = CompletableFuture.allOf(ends.toArray(new CompletableFuture<?>[0]));
+        Future<?> timer = Transport.later(PATIENCE_NS, () -> all.complete(null));
+        all.join();
         timer.cancel(false);
     }
 
@@ -235,7 +234,7 @@ public final class DistributedLockClient implements AutoCloseable {
     }
 
     private static Map<String, Object> ask(Transport server, String method, String path) {
-        Answer answer = server.call(method, path, Map.of(), PATIENCE_NS).join();
+        Answer answer = server.call(method, path, Map.of(), PATIENCE_NS, PATIENCE_NS).join();
         // The first of two requests ended the hold, and its answer was lost.
         if (answer.isRepeat && answer.code().equals("not-held")) return Map.of("released", true);
         return body(answer, method + " " + path, server);

@@ -10,12 +10,15 @@ public class LockError extends RuntimeException {
 
     LockError(Answer answer, String detail) {
         super(detail, answer.failure);
-        this.code = answer.code();
+        this.code = answer.code().isEmpty() ? null : answer.code();
         this.status = answer.status;
         this.requestId = answer.requestId;
     }
 
-    /** A short name of what went wrong, such as "not-held", "unauthorized", "unavailable" or "interrupted". */
+    /**
+     * The server's own word for it, such as "not-held"; or what the client found: "no-connection", "no-answer", "tls",
+     * "nonsense" or "closed"; else null.
+     */
     public String getCode() { return code; }
 
     /** The status of the HTTP answer, 0 if there was none. */

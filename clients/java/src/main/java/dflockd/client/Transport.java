@@ -1,8 +1,8 @@
 package dflockd.client;
 
-import java.net.URI;
+import java.io.ByteArrayOutputStream;
+import java.net.*;
 import java.net.http.*;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.*;
@@ -20,6 +20,7 @@ final class Transport {
     private static final ScheduledThreadPoolExecutor TIMER = new ScheduledThreadPoolExecutor(1, Transport::daemon);
 
     private static final long IDLE_NS = 60_000_000_000L;
+    private static final int ANSWER_MAX = 32 << 20;
     private static final Duration CONNECT = Duration.ofSeconds(5);
 
     final String url;
@@ -63,10 +64,14 @@ final class Transport {
         long sentNs = BootClock.now();
         // The answer is taken with its last byte: the future of sendAsync comes through the common pool, which a program
         // may keep busy.
-        HttpResponse.BodyHandler<Boolean> taken = head
-                -> HttpResponse.BodySubscribers.mapping(
-                        new Text(), text -> answer.complete(Answer.of(head, text, sentNs, secrets)));
-        CompletableFuture<HttpResponse<Boolean>> sent = client.sendAsync(request.build(), taken);
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        HttpResponse.BodyHandler<Void> taken = head -> HttpResponse.BodySubscribers.ofByteArrayConsumer(part -> {
+            if (part.isEmpty())
+                answer.complete(Answer.of(head, bytes.toString(StandardCharsets.UTF_8), sentNs, secrets));
+            else if (bytes.size() + part.get().length <= ANSWER_MAX) bytes.writeBytes(part.get());
+            else answer.complete(Answer.failed(new ProtocolException("an answer of over 32 MB"), sentNs));
+        });
+        CompletableFuture<?> sent = client.sendAsync(request.build(), taken);
         sent.whenComplete((response, failure) -> {
             if (failure != null) answer.complete(Answer.failed(failure, sentNs));
         });
@@ -80,61 +85,7 @@ final class Transport {
         return answer;
     }
 
-    /** The text of an answer; an empty one, which is no JSON, and the end of the connection if it is over 32 MB. */
-    static final class Text implements HttpResponse.BodySubscriber<String> {
-        private final HttpResponse.BodySubscriber<String> whole =
-                HttpResponse.BodySubscribers.ofString(StandardCharsets.UTF_8);
-        private final CompletableFuture<String> text = new CompletableFuture<>();
-        private Flow.Subscription source;
-        private long leftBytes = 32 << 20;
-
-        Text() {
-            whole.getBody().whenComplete((read, failure) -> {
-                if (failure == null) text.complete(read);
-                else text.completeExceptionally(failure);
-            });
-        }
-
-        @Override
-        public CompletionStage<String> getBody() {
-            return text;
-        }
-
-        @Override
-        public void onSubscribe(Flow.Subscription subscription) {
-            source = subscription;
-            whole.onSubscribe(subscription);
-        }
-
-        @Override
-        public void onNext(List<ByteBuffer> parts) {
-            if (leftBytes < 0) return;
-            for (ByteBuffer part : parts) leftBytes -= part.remaining();
-            if (leftBytes >= 0) {
-                whole.onNext(parts);
-                return;
-            }
-            source.cancel();
-            text.complete("");
-        }
-
-        @Override
-        public void onError(Throwable failure) {
-            whole.onError(failure);
-        }
-
-        @Override
-        public void onComplete() {
-            whole.onComplete();
-        }
-    }
-
-    /** A request that is repeated while there is no answer, for so long in all. */
-    CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long patienceNs) {
-        return call(method, path, body, patienceNs, patienceNs);
-    }
-
-    /** The same, with a limit for each try. */
+    /** A request that is repeated while there is no answer, for so long in all; each try has a limit, too. */
     CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long patienceNs, long tryNs) {
         return call(method, path, body, BootClock.now() + patienceNs, tryNs, 0, false);
     }
@@ -148,10 +99,16 @@ final class Transport {
             if (!answer.isWorthRepeating() || BootClock.now() + pauseNs >= untilNs)
                 return CompletableFuture.completedFuture(answer);
             boolean mayBeDone = isRepeat || answer.isDoubtful();
-            CompletableFuture<Void> pause = new CompletableFuture<>();
-            later(pauseNs, () -> pause.complete(null));
-            return pause.thenCompose(over -> call(method, path, body, untilNs, tryNs, failures + 1, mayBeDone));
+            return pause(pauseNs).thenCompose(
+                    over -> call(method, path, body, untilNs, tryNs, failures + 1, mayBeDone));
         });
+    }
+
+    /** A future that is done after so long. */
+    static CompletableFuture<Void> pause(long ns) {
+        CompletableFuture<Void> pause = new CompletableFuture<>();
+        later(ns, () -> pause.complete(null));
+        return pause;
     }
 
     /** Does the work after so long, in one of the workers. */

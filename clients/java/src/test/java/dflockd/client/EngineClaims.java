@@ -2,7 +2,9 @@ package dflockd.client;
 
 import static dflockd.client.Suite.*;
 
-import java.nio.ByteBuffer;
+import java.io.*;
+import java.net.*;
+import java.nio.charset.StandardCharsets;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.concurrent.atomic.*;
@@ -280,24 +282,34 @@ final class EngineClaims {
         // Stands for a lack of threads and of file descriptors, which are thrown, too.
         Transport server = new Transport("http://127.0.0.1:1", null, null);
         check(server.exchange("NO METHOD", "/", Map.of(), S).join().isUnanswered(), "an answer");
-        check(server.call("NO METHOD", "/", Map.of(), S / 5).join().isUnanswered(), "an answer");
+        check(server.call("NO METHOD", "/", Map.of(), S / 5, S).join().isUnanswered(), "an answer");
     }
 
-    private void tooLong() {
-        AtomicInteger ends = new AtomicInteger();
-        Flow.Subscription source = new Flow.Subscription() {
-            public void request(long count) {}
-            public void cancel() { ends.addAndGet(1); }
-        };
-        byte[] part = new byte[1 << 20];
-        for (int parts : List.of(32, 34)) {
-            Transport.Text text = new Transport.Text();
-            text.onSubscribe(source);
-            for (int i = 0; i < parts; i++) text.onNext(List.of(ByteBuffer.wrap(part)));
-            if (ends.get() == 0) text.onComplete();
-            equal(text.getBody().toCompletableFuture().join().length(), parts == 32 ? 32 << 20 : 0, "characters");
+    private void tooLong() throws Exception {
+        try (ServerSocket server = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            for (int length : List.of(32 << 20, (32 << 20) + 1)) {
+                CompletableFuture<Void> said =
+                        CompletableFuture.runAsync(() -> sayBlanks(server, length), Transport.WORKERS);
+                Transport client = new Transport("http://127.0.0.1:" + server.getLocalPort(), null, null);
+                Answer answer = client.exchange("GET", "/", Map.of(), 30 * S).join();
+                check(answer.failure == null == (length == 32 << 20), length + " bytes: " + answer.failure);
+                equal(answer.code(), "nonsense", "code");
+                said.get(10, TimeUnit.SECONDS);
+            }
         }
-        equal(ends.get(), 1, "ends of the connection");
+    }
+
+    /** Answers one request with so many blanks, and waits for the end of the connection. */
+    private static void sayBlanks(ServerSocket server, int length) {
+        try (Socket connection = server.accept()) {
+            connection.getInputStream().read(new byte[4096]);
+            OutputStream out = connection.getOutputStream();
+            out.write(
+                    ("HTTP/1.1 200 OK\r\nContent-Length: " + length + "\r\n\r\n").getBytes(StandardCharsets.US_ASCII));
+            out.write(" ".repeat(length).getBytes(StandardCharsets.US_ASCII));
+        } catch (IOException e) {
+            // The client has ended the connection.
+        }
     }
 
     private void endsOnce() throws Exception {

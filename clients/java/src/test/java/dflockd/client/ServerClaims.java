@@ -91,7 +91,7 @@ final class ServerClaims {
         check(echoed.getMessage().contains("***"), "the detail is missing: " + echoed.getMessage());
         server.order(".*renew", 1, "say", "answer",
                 "HTTP/1.1 400 Bad\r\nX-Request-Id: the-right-token\r\nContent-Length: 15\r\n\r\nthe-right-token");
-        LockError page = thrown(LockRequestError.class, () -> lock.renew(30));
+        LockError page = thrown(LockServerError.class, () -> lock.renew(30));
         String requestId = (String) Answer.members(server.requests(".*acquire").get(2).get("body")).get("requestId");
         String renewalToken =
                 (String) Answer.members(server.requests(".*renew").get(0).get("body")).get("renewalToken");
@@ -147,7 +147,7 @@ final class ServerClaims {
             double took = seconds(
                     ()
                             -> equal(thrown(LockUnavailableError.class, () -> each.tryAcquire("k", 30)).getCode(),
-                                    "unavailable", "code"));
+                                    "no-connection", "code"));
             check(took < 1, "a try took " + took + " s");
         }
         CompletableFuture<DistributedLock> waits =
@@ -173,19 +173,22 @@ final class ServerClaims {
                 good.replace("Token\":\"18a3", "Token\":\"18A3")));
         for (String body : bad) {
             server.order(".*acquire", 1, "say", "answer", page(200, body));
-            equal(thrown(LockServerError.class, () -> client.acquire("k", 30)).getStatus(), 200, "status of " + body);
+            LockServerError error = thrown(LockServerError.class, () -> client.acquire("k", 30));
+            equal(List.of(error.getStatus(), error.getCode()), List.of(200, "nonsense"), body);
         }
-        server.order(".*acquire", 1, "say", "answer", page(404, "<html>404</html>"));
-        thrown(LockRequestError.class, () -> client.acquire("k", 30));
-        server.order(".*acquire", 1, "say", "answer", page(500, "{\"code\":\"internal\",\"title\":\"internal\"}"));
-        thrown(LockServerError.class, () -> client.acquire("k", 30));
-        server.order(".*acquire", 1, "say", "answer", page(301, ""));
-        thrown(LockServerError.class, () -> client.acquire("k", 30));
-        server.order(".*acquire", 1, "say", "answer", page(503, "{\"code\":\"max-waiters\"}"));
-        thrown(LockCapacityError.class, () -> client.acquire("k", 30));
-        server.order(".*acquire", 1, "say", "answer", page(429, "{}"));
-        thrown(LockCapacityError.class, () -> client.acquire("k", 30));
-        server.order(".*acquire", 1, "say", "answer", "nonsense\r\n\r\n");
+        refused(server, "error\n", LockServerError.class, "nonsense");
+        refused(server, page(301, ""), LockServerError.class, "nonsense");
+        refused(server, page(400, "<html>400</html>"), LockServerError.class, "nonsense");
+        refused(server, page(404, "<html>404</html>"), LockServerError.class, "nonsense");
+        refused(server, page(500, "<html>500</html>"), LockServerError.class, "nonsense");
+        refused(server, page(500, "{\"code\":\"internal\"}"), LockServerError.class, "internal");
+        refused(server, page(404, "{\"code\":\"not-found\"}"), LockRequestError.class, "not-found");
+        refused(server, page(401, ""), LockDeniedError.class, null);
+        refused(server, page(403, "<html>403</html>"), LockDeniedError.class, null);
+        refused(server, page(422, "{}"), LockRequestError.class, null);
+        refused(server, page(429, "{}"), LockCapacityError.class, null);
+        refused(server, page(503, "{\"code\":\"max-waiters\"}"), LockCapacityError.class, "max-waiters");
+        refused(server, page(503, "<html>503</html>"), LockUnavailableError.class, null);
         server.order(".*acquire", 1, "cut", "at", 200);
         server.order(".*acquire", 1, "say", "answer", page(502, "<html>502</html>"));
         DistributedLock lock = client.acquire("k", 30, WAIT);
@@ -203,6 +206,12 @@ final class ServerClaims {
         // What may have been granted behind an answer that nobody understands is given back.
         server.order(".*acquire", 1, "cut", "at", 1000);
         await("nothing is left", 4, server::isIdle);
+    }
+
+    /** A try gets this answer, and throws this. */
+    private static void refused(Stage.Server server, String answer, Class<? extends LockError> wanted, String code) {
+        server.order(".*acquire", 1, "say", "answer", answer);
+        equal(thrown(wanted, () -> server.client().acquire("k", 30)).getCode(), code, "code of " + answer);
     }
 
     private void idleConnection() throws Exception {
@@ -289,6 +298,7 @@ final class ServerClaims {
                             new DistributedLockClient(elsewhere.direct, trusting))) {
                 LockError refused = thrown(LockUnavailableError.class, () -> client.acquire("k", 30, WAIT));
                 check(refused.getMessage().contains("certificate"), refused.getMessage());
+                equal(refused.getCode(), "tls", "code");
             }
         });
         check(took < 10, "a refusal was repeated for " + took + " s");
