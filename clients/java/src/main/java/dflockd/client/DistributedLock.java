@@ -16,7 +16,6 @@ public final class DistributedLock implements AutoCloseable {
 
     final DistributedLockClient client;
     private final Transport transport;
-    private final Keeper keeper;
     private final Lease lease;
     private final String name;
     private final String path;
@@ -30,11 +29,9 @@ public final class DistributedLock implements AutoCloseable {
     private boolean isDoubtful;
     private volatile Answer grant;
 
-    DistributedLock(DistributedLockClient client, Transport transport, Keeper keeper, String name, String clientId,
-            Lease lease) {
+    DistributedLock(DistributedLockClient client, Transport transport, String name, String clientId, Lease lease) {
         this.client = client;
         this.transport = transport;
-        this.keeper = keeper;
         this.name = name;
         this.path = "/locks/" + DistributedLockClient.encode(name);
         this.clientId = clientId;
@@ -43,13 +40,13 @@ public final class DistributedLock implements AutoCloseable {
 
     /** Polls until the lock is granted, the wait is over, the thread is interrupted or the client is closed. */
     DistributedLock acquire(Map<String, Object> asked, long waitNs, long pollNs) {
-        keeper.locks.add(this);
+        client.keeper.locks.add(this);
         try {
             if (client.isClosed()) throw stopped("closed");
             Polls polls = new Polls(BootClock.now(), waitNs, pollNs);
             boolean isHeld = false;
             while (!isHeld) isHeld = poll(asked, polls);
-            keeper.wake(lease.wakeNs());
+            client.keeper.wake(lease.wakeNs());
             acquired.complete(null);
             return this;
         } catch (RuntimeException | Error e) {
@@ -61,7 +58,7 @@ public final class DistributedLock implements AutoCloseable {
     }
 
     private void forget() {
-        keeper.locks.remove(this);
+        client.keeper.locks.remove(this);
         acquired.complete(null);
     }
 
@@ -113,9 +110,8 @@ public final class DistributedLock implements AutoCloseable {
         long askedNs = DistributedLockClient.leaseNs(timeout);
         check();
         Lease.Renewal renewal = lease.renewalSent(BootClock.now(), askedNs);
-        keeper.wake(lease.wakeNs());
-        long patienceNs = lease.patienceNs();
-        Answer answer = transport.call("POST", path + "/renew", body(askedNs), patienceNs, patienceNs).join();
+        client.keeper.wake(lease.wakeNs());
+        Answer answer = ask(renewal).join();
         boolean isRenewed = hear(answer, renewal);
         check();
         if (!isRenewed) throw answer.error("renewal of lock " + name, transport.url);
@@ -163,10 +159,9 @@ public final class DistributedLock implements AutoCloseable {
         expire(nowNs);
         if (lease.beginRenewal(nowNs)) {
             Lease.Renewal renewal = lease.renewalSent(nowNs, lease.timeoutNs());
-            Map<String, Object> body = body(renewal.askedNs);
-            transport.exchange("POST", path + "/renew", body, lease.patienceNs()).thenAccept(answer -> {
+            transport.exchange("POST", path + "/renew", body(renewal), lease.patienceNs()).thenAccept(answer -> {
                 if (!hear(answer, renewal)) lease.notRenewed(answer.isUnanswered(), BootClock.now());
-                keeper.wake(lease.wakeNs());
+                client.keeper.wake(lease.wakeNs());
             });
         }
         return lease.wakeNs();
@@ -212,7 +207,7 @@ public final class DistributedLock implements AutoCloseable {
         boolean isGone = answer.code().equals("not-held");
         boolean isConfirmed = answer.isOk() && answer.body.get("released") == Boolean.TRUE || isGone && answer.isRepeat;
         lease.endRelease(isGone && !isConfirmed ? "it had ended before its release" : null);
-        keeper.locks.remove(this);
+        client.keeper.locks.remove(this);
         if (isGone && !isConfirmed) tellLoss();
         else if (!isConfirmed)
             LOG.log(Level.WARNING, "{0}; it ends by its lease",
@@ -258,8 +253,7 @@ public final class DistributedLock implements AutoCloseable {
         long fromNs = answer.sentNs + waitedNs / 1000 * 999;
         if (Lease.isLate(fromNs, answer.ns("ttl"), nowNs)) {
             Lease.Renewal renewal = lease.renewalSent(nowNs, lease.timeoutNs());
-            long patienceNs = lease.patienceNs();
-            answer = await(transport.call("POST", path + "/renew", body(renewal.askedNs), patienceNs, patienceNs));
+            answer = await(ask(renewal));
             nowNs = BootClock.now();
             lease.settle(renewal, isUncertain(answer), nowNs);
             fromNs = answer.sentNs;
@@ -304,7 +298,7 @@ public final class DistributedLock implements AutoCloseable {
         if (answer.isRefusal()) lease.restore(renewal);
         if (answer.code().equals("not-held") && lease.lose("the server does not know it any more")) tellLoss();
         boolean isRenewed = isRenewal(answer) && lease.renewed(answer.sentNs, renewal.askedNs, answer.ns("ttl"), nowNs);
-        if (isRenewed) keeper.wake(lease.wakeNs());
+        if (isRenewed) client.keeper.wake(lease.wakeNs());
         return isRenewed;
     }
 
@@ -315,8 +309,13 @@ public final class DistributedLock implements AutoCloseable {
     /** Whether a renewal may be carried out later, though this is the answer to it. */
     private boolean isUncertain(Answer answer) { return answer.isRepeat || answer.isDoubtful() && !isRenewal(answer); }
 
-    private Map<String, Object> body(long timeoutNs) {
-        return Map.of("clientId", clientId, "renewalToken", grant.text("renewalToken"), "timeout", seconds(timeoutNs));
+    private CompletableFuture<Answer> ask(Lease.Renewal renewal) {
+        return transport.call("POST", path + "/renew", body(renewal), lease.patienceNs(), lease.patienceNs());
+    }
+
+    private Map<String, Object> body(Lease.Renewal renewal) {
+        return Map.of(
+                "clientId", clientId, "renewalToken", grant.text("renewalToken"), "timeout", seconds(renewal.askedNs));
     }
 
     /** Ends this attempt in the background, whatever has become of it. */
@@ -330,7 +329,7 @@ public final class DistributedLock implements AutoCloseable {
     }
 
     private void tellLoss() {
-        keeper.locks.remove(this);
+        client.keeper.locks.remove(this);
         synchronized (callbacks) {
             for (Runnable callback : callbacks) Transport.WORKERS.execute(() -> run(callback));
             callbacks.clear();

@@ -31,7 +31,7 @@ public final class DistributedLockClient implements AutoCloseable {
     private final DistributedLockClient parent;
     private final ClientOptions options;
     private final List<Transport> servers;
-    private final Keeper keeper;
+    final Keeper keeper;
     private final String clientId;
     private volatile boolean isClosed;
 
@@ -90,7 +90,7 @@ public final class DistributedLockClient implements AutoCloseable {
         if (options.metadata != null) asked.put("metadata", Json.read(Json.write(options.metadata)));
         Lease lease = new Lease(leaseNs(timeout), options.isRenewed, ns(options.maxHold));
         String id = clientId != null ? clientId : PROCESS + COUNT.incrementAndGet();
-        DistributedLock lock = new DistributedLock(this, server(name), keeper, name, id, lease);
+        DistributedLock lock = new DistributedLock(this, server(name), name, id, lease);
         if (options.onLost != null) lock.onLost(options.onLost);
         return lock.acquire(asked, ns(options.wait), this.options.pollNs);
     }

@@ -3,6 +3,7 @@ package dflockd.client;
 import java.math.*;
 import java.util.*;
 import java.util.regex.*;
+import java.util.stream.*;
 
 /**
  * JSON (RFC 8259) to Map, List, String, Long, BigInteger, Double, Boolean and null, and back.
@@ -28,7 +29,7 @@ final class Json {
         return value;
     }
 
-    static String write(Object value) { return write(value, new StringBuilder(), 0).toString(); }
+    static String write(Object value) { return write(value, 0); }
 
     private Object value(int depth) {
         require(depth <= DEPTH_MAX);
@@ -94,40 +95,32 @@ final class Json {
         if (!isJson) throw new IllegalArgumentException("not JSON at character " + at);
     }
 
-    private static StringBuilder write(Object value, StringBuilder out, int depth) {
+    private static String write(Object value, int depth) {
         if (depth > DEPTH_MAX) throw new IllegalArgumentException("want at most " + DEPTH_MAX + " levels");
-        String separator = "";
-        if (value instanceof Map) {
-            out.append('{');
-            for (Map.Entry<?, ?> member : ((Map<?, ?>) value).entrySet()) {
-                quote(String.valueOf(member.getKey()), out.append(separator)).append(':');
-                write(member.getValue(), out, depth + 1);
-                separator = ",";
-            }
-            return out.append('}');
-        }
-        if (value instanceof Iterable) {
-            out.append('[');
-            for (Object item : (Iterable<?>) value) {
-                write(item, out.append(separator), depth + 1);
-                separator = ",";
-            }
-            return out.append(']');
-        }
-        if (value instanceof CharSequence) return quote(value.toString(), out);
-        if (value == null || value instanceof Boolean) return out.append(value);
+        if (value instanceof Map)
+            return ((Map<?, ?>) value)
+                    .entrySet()
+                    .stream()
+                    .map(member -> quote(String.valueOf(member.getKey())) + ":" + write(member.getValue(), depth + 1))
+                    .collect(Collectors.joining(",", "{", "}"));
+        if (value instanceof Iterable)
+            return StreamSupport.stream(((Iterable<?>) value).spliterator(), false)
+                    .map(item -> write(item, depth + 1))
+                    .collect(Collectors.joining(",", "[", "]"));
+        if (value instanceof CharSequence) return quote(value.toString());
+        if (value == null || value instanceof Boolean) return String.valueOf(value);
         if (value instanceof Number && Double.isFinite(((Number) value).doubleValue()))
-            return out.append(new BigDecimal(value.toString()));
+            return new BigDecimal(value.toString()).toString();
         throw new IllegalArgumentException("a " + value.getClass().getSimpleName()
                 + ": want maps, lists, texts, finite numbers, booleans or null");
     }
 
-    private static StringBuilder quote(String value, StringBuilder out) {
-        out.append('"');
+    private static String quote(String value) {
+        StringBuilder out = new StringBuilder("\"");
         for (char sign : value.toCharArray()) {
             if (sign == '"' || sign == '\\') out.append('\\');
             out.append(sign < ' ' ? String.format("\\u%04x", (int) sign) : String.valueOf(sign));
         }
-        return out.append('"');
+        return out.append('"').toString();
     }
 }
