@@ -39,13 +39,15 @@ func (c *DistributedLockClient) Acquire(name string, timeout time.Duration, opti
 
 // AcquireContext is Acquire that gives up when ctx ends; nothing of it then stays at the server. For the lock that it
 // returns, ctx has no meaning.
-func (c *DistributedLockClient) AcquireContext(ctx context.Context, name string, timeout time.Duration, options ...Options) (*Lock, error) {
+func (c *DistributedLockClient) AcquireContext(ctx context.Context, name string, timeout time.Duration,
+	options ...Options) (*Lock, error) {
 	lock, err := c.acquire(ctx, context.Background(), name, timeout, options)
 	return lock, orNil(err)
 }
 
 // TryAcquire is Acquire without a wait. If others hold the lock, ok is false and err is nil.
-func (c *DistributedLockClient) TryAcquire(name string, timeout time.Duration, options ...Options) (lock *Lock, ok bool, err error) {
+func (c *DistributedLockClient) TryAcquire(name string, timeout time.Duration,
+	options ...Options) (lock *Lock, ok bool, err error) {
 	once := append([]Options{}, options...)
 	for i := range once {
 		once[i].WaitTimeout = 0
@@ -59,7 +61,8 @@ func (c *DistributedLockClient) TryAcquire(name string, timeout time.Duration, o
 
 // Do runs fn under the lock and releases it. The context of fn ends with ctx and when the lock is lost. The error is
 // that of Acquire or of fn; it is ErrLockLost if the lock was lost and fn had no error but that of its context.
-func (c *DistributedLockClient) Do(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context, lock *Lock) error, options ...Options) error {
+func (c *DistributedLockClient) Do(ctx context.Context, name string, timeout time.Duration,
+	fn func(ctx context.Context, lock *Lock) error, options ...Options) error {
 	lock, failed := c.acquire(ctx, ctx, name, timeout, options)
 	if failed != nil {
 		return failed
@@ -91,7 +94,8 @@ type lockAnswer struct {
 	WaitTime, TTL                                                  float64
 }
 
-func (c *DistributedLockClient) acquire(ctx, parent context.Context, name string, timeout time.Duration, options []Options) (*Lock, *LockError) {
+func (c *DistributedLockClient) acquire(ctx, parent context.Context, name string, timeout time.Duration,
+	options []Options) (*Lock, *LockError) {
 	a := &attempt{core: c.core, errand: errand{name: name}, timeout: timeout}
 	var err *LockError
 	if a.address, err = c.address(name); err != nil {
@@ -218,7 +222,8 @@ func (a *attempt) end(release object) object {
 }
 
 // poll asks once. Its answer has Acquired.
-func (a *attempt) poll(ctx context.Context, wait, patience time.Duration, isLast, isFresh bool) (lockAnswer, *LockError) {
+func (a *attempt) poll(ctx context.Context, wait, patience time.Duration,
+	isLast, isFresh bool) (lockAnswer, *LockError) {
 	a.asked["waitTimeout"], a.asked["keepPlace"] = seconds(wait), seconds(keepPlace)
 	if isLast {
 		delete(a.asked, "keepPlace")
@@ -238,7 +243,8 @@ func (a *attempt) poll(ctx context.Context, wait, patience time.Duration, isLast
 // begins anew: there is then neither a lock nor an error.
 func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answer lockAnswer) (*Lock, *LockError) {
 	fence, err := strconv.ParseUint(answer.FencingToken, 16, 64)
-	if err != nil || len(answer.FencingToken) != 16 || answer.LockID == "" || answer.RenewalToken == "" || answer.TTL <= 0 {
+	if err != nil || len(answer.FencingToken) != 16 || answer.LockID == "" || answer.RenewalToken == "" ||
+		answer.TTL <= 0 {
 		return nil, nonsense("it is a grant that lacks a part")
 	}
 	h := &hold{core: a.core, errand: a.errand, lockID: answer.LockID, token: answer.RenewalToken, timeout: a.timeout}

@@ -78,8 +78,8 @@ func NewDistributedLockClient(servers string, options ...ClientOptions) *Distrib
 	host, _ := os.Hostname()
 	host = regexp.MustCompile("[^A-Za-z0-9._-]").ReplaceAllString(host, "_")
 	prefix := fmt.Sprintf("%.64s-%d-%x", host, os.Getpid(), random(4))
-	core := &core{shard: o.Shard, prefix: prefix, pollMax: pollMax, waits: map[*attempt]func(){}, holds: map[*hold]bool{},
-		returns: map[errand]chan struct{}{}}
+	core := &core{shard: o.Shard, prefix: prefix, pollMax: pollMax, waits: map[*attempt]func(){},
+		holds: map[*hold]bool{}, returns: map[errand]chan struct{}{}}
 	core.idle = sync.NewCond(&core.mu)
 	core.life, core.die = context.WithCancel(context.Background())
 	client := &DistributedLockClient{core: core, err: err}
@@ -232,7 +232,7 @@ func (c *DistributedLockClient) address(name string) (string, *LockError) {
 }
 
 func isText(text string, most int) bool {
-	return len(text) >= 1 && len(text) <= most && utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
+	return text != "" && len(text) <= most && utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
 }
 
 // random has so many bytes that nobody can guess.

@@ -173,8 +173,8 @@ func (h *hold) confirm() error {
 	h.renewals.Lock()
 	defer h.renewals.Unlock()
 	var answer lockAnswer
-	_, isUncertain, err := h.core.repeat(h.core.life, request{method: "POST", url: h.address + "/release", body: h.ended,
-		patience: answerPatience / 2, until: now() + answerPatience}, &answer)
+	_, isUncertain, err := h.core.repeat(h.core.life, request{method: "POST", url: h.address + "/release",
+		body: h.ended, patience: answerPatience / 2, until: now() + answerPatience}, &answer)
 	if err == nil && (answer.Released == nil || !*answer.Released) {
 		err = nonsense("it does not say that the lock was released")
 	}

@@ -58,7 +58,8 @@ func OfSemaphore() QueryOption { return func(query url.Values) { query.Set("spac
 func OnlyLock(id string) QueryOption { return func(query url.Values) { query.Set("lockId", id) } }
 
 // Status shows who holds a name and who waits for it. A free name is no error.
-func (c *DistributedLockClient) Status(ctx context.Context, name string, options ...QueryOption) (status Status, err error) {
+func (c *DistributedLockClient) Status(ctx context.Context, name string,
+	options ...QueryOption) (status Status, err error) {
 	err = c.queryName(ctx, "GET", name, "/status", options, &status, func() bool { return status.LockName == name })
 	return status, err
 }
@@ -66,7 +67,8 @@ func (c *DistributedLockClient) Status(ctx context.Context, name string, options
 // ForceRelease takes a lock from all who hold it, and says from whom. They hear of it at their next renewal, so they may
 // work on for a third of their lease. The error is ErrLockNotHeld if nobody holds it. A request without an answer is not
 // repeated: it could take the lock from the next holder.
-func (c *DistributedLockClient) ForceRelease(ctx context.Context, name string, options ...QueryOption) ([]Holder, error) {
+func (c *DistributedLockClient) ForceRelease(ctx context.Context, name string,
+	options ...QueryOption) ([]Holder, error) {
 	var answer struct{ Locks []Holder }
 	err := c.queryName(ctx, "DELETE", name, "", options, &answer, func() bool { return answer.Locks != nil })
 	return answer.Locks, err
@@ -103,7 +105,8 @@ func (c *DistributedLockClient) Health(ctx context.Context) ([]Health, error) {
 	return ofEach(ctx, c, "/health", func(health Health) bool { return health.Status != "" })
 }
 
-func ofEach[T any](ctx context.Context, c *DistributedLockClient, path string, isWhole func(T) bool) (all []T, err error) {
+func ofEach[T any](ctx context.Context, c *DistributedLockClient, path string,
+	isWhole func(T) bool) (all []T, err error) {
 	err = c.queryAll(func(server string) *LockError {
 		var answer T
 		err := c.query(ctx, "GET", server+path, &answer, func() bool { return isWhole(answer) })
@@ -121,7 +124,8 @@ func (c *DistributedLockClient) queryAll(ask func(server string) *LockError) err
 	return orNil(err)
 }
 
-func (c *DistributedLockClient) queryName(ctx context.Context, method, name, path string, options []QueryOption, into interface{}, isWhole func() bool) error {
+func (c *DistributedLockClient) queryName(ctx context.Context, method, name, path string,
+	options []QueryOption, into interface{}, isWhole func() bool) error {
 	address, err := c.address(name)
 	if err != nil {
 		return err
@@ -133,7 +137,8 @@ func (c *DistributedLockClient) queryName(ctx context.Context, method, name, pat
 	return orNil(c.query(ctx, method, address+path+"?"+query.Encode(), into, isWhole))
 }
 
-func (c *DistributedLockClient) query(ctx context.Context, method, address string, into interface{}, isWhole func() bool) (err *LockError) {
+func (c *DistributedLockClient) query(ctx context.Context, method, address string,
+	into interface{}, isWhole func() bool) (err *LockError) {
 	r := request{method: method, url: address, isTry: true, patience: answerPatience, until: now() + answerPatience}
 	if method == "DELETE" {
 		err = c.core.once(ctx, r, into)

@@ -56,15 +56,16 @@ func newWire(token string, config *tls.Config) *wire {
 
 // repeat sends a request until an answer says more than that there is none, or until ctx ends. It says when the last one
 // was sent, and whether any of them may have been carried out without an answer.
-func (w *wire) repeat(ctx context.Context, r request, into interface{}) (sent time.Duration, isUncertain bool, err *LockError) {
+func (w *wire) repeat(ctx context.Context, r request,
+	into interface{}) (sent time.Duration, isUncertain bool, err *LockError) {
 	ctx, cancel := context.WithTimeout(ctx, r.until-now())
 	defer cancel()
 	for pace := (pace{limit: r.pauseMax}); ; r.isFresh = true {
 		sent = now()
 		err = w.once(ctx, r, into)
 		isUncertain = isUncertain || err != nil && err.isUncertain
-		// The timer of ctx stands still in suspend, so the clock is asked, too.
-		if err == nil || !err.isRepeatable || r.isTry && !err.isUncertain || !sleep(ctx, pace.next()) || now() >= r.until {
+		if err == nil || !err.isRepeatable || r.isTry && !err.isUncertain || !sleep(ctx, pace.next()) ||
+			now() >= r.until { // The timer of ctx stands still in suspend.
 			return sent, isUncertain, err
 		}
 	}
@@ -112,7 +113,8 @@ func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError
 
 func unanswered(message *http.Request, isSent bool, err error) *LockError {
 	host := message.URL.Host
-	result := &LockError{Kind: ErrLockUnavailable, Code: "no-answer", cause: err, isRepeatable: true, isUncertain: isSent}
+	result := &LockError{Kind: ErrLockUnavailable, Code: "no-answer", cause: err,
+		isRepeatable: true, isUncertain: isSent}
 	isTLS := errors.As(err, new(x509.UnknownAuthorityError)) || errors.As(err, new(x509.HostnameError)) ||
 		errors.As(err, new(x509.CertificateInvalidError)) || errors.As(err, new(tls.RecordHeaderError))
 	// For an answer that is not HTTP, net/http has no type. One that was cut amid "HTTP/1.1" is none of these.
@@ -165,7 +167,8 @@ func refusal(response *http.Response, data []byte, secrets ...interface{}) *Lock
 	isAway := status == http.StatusBadGateway || status == http.StatusGatewayTimeout
 	return &LockError{Kind: kind, Code: problem.Code, Status: status, Detail: problem.Detail,
 		RequestID: problem.Instance, Cycle: problem.Cycle,
-		isRepeatable: isAway || kind == ErrLockDraining, isUncertain: kind == ErrLockUnavailable || kind == ErrLockServer}
+		isRepeatable: isAway || kind == ErrLockDraining,
+		isUncertain:  kind == ErrLockUnavailable || kind == ErrLockServer}
 }
 
 // pace says when to repeat: at once, then after 50 ms, then after ever longer, up to 2 s.
