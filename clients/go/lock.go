@@ -189,16 +189,10 @@ func (h *hold) confirm() error {
 	return orNil(err)
 }
 
-// end sends a release of which nobody needs the answer, 3 tries of 1 s at most.
+// end sends a release of which nobody needs the answer.
 func (core *core) end(address string, body object) {
-	var again pace
-	for try := 1; try <= 3; try++ {
-		err := core.once(core.life, request{method: "POST", url: address + "/release", body: body,
-			isFresh: try > 1, patience: time.Second}, &lockAnswer{})
-		if err == nil || !err.isRepeatable || !sleep(core.life, again.next()) {
-			return
-		}
-	}
+	_, _, _ = core.repeat(core.life, request{method: "POST", url: address + "/release", body: body,
+		patience: time.Second, until: now() + 3*time.Second}, &lockAnswer{})
 }
 
 func (h *hold) remaining() time.Duration {

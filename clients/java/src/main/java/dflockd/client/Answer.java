@@ -114,9 +114,9 @@ final class Answer {
     LockError error(String what, String from) {
         String code = code();
         String said = text("detail") != null ? text("detail") : text("title");
-        String told = what
-                + (failure != null ? ": no answer from " + from + " (" + failure + ")"
-                                   : ": " + from + " answered " + status + (isJson ? " " + code : ", which is no JSON"))
+        String told = what + ": "
+                + (failure != null ? "no answer from " + from + " (" + failure + ")"
+                                   : from + " answered " + (status + " " + code).strip())
                 + (said == null ? "" : ": " + said);
         if (isMiss())
             return new LockTimeoutError(this, what + ": not granted in time; wait longer, or try later", reason());

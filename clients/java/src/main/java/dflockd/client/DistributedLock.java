@@ -169,8 +169,6 @@ public final class DistributedLock implements AutoCloseable {
 
     int requests() { return requests; }
 
-    boolean isHeld() { return lease.remainingNs(BootClock.now()) > 0; }
-
     /**
      * Ends the hold, or an acquire that is under way; a grant that crosses this is given back. The future tells when
      * nothing of it is left to send.
@@ -178,11 +176,7 @@ public final class DistributedLock implements AutoCloseable {
     CompletableFuture<?> end() {
         lease.giveUp();
         closed.complete(null);
-        return isHeld() ? startRelease() : CompletableFuture.allOf(acquired, releasing());
-    }
-
-    private synchronized CompletableFuture<?> releasing() {
-        return released != null ? released : CompletableFuture.completedFuture(null);
+        return acquired.thenCompose(done -> startRelease());
     }
 
     synchronized CompletableFuture<Boolean> startRelease() {
