@@ -110,7 +110,7 @@ final class ReadmeClaims {
         Process second = null;
         try {
             BufferedReader says = lines(first);
-            check(says.readLine().startsWith("I lead, with fence "), "the first does not lead");
+            check(says.readLine().matches("I lead, with fence [0-9a-f]{16}"), "the first does not lead");
             server.observer().forceRelease("leader");
             check(says.readLine().startsWith("I lead no more: "), "the loss is not told");
             check(says.readLine().startsWith("I lead, with fence "), "the first does not lead again");
