@@ -55,7 +55,6 @@ func Test03WaitersKeepTheirOrderOverFivePolls(t *testing.T) {
 		return count
 	}
 	ids := []string{"first", "second", "third"}
-	var all sync.WaitGroup
 	for i, id := range ids {
 		client := s.client(ClientOptions{ClientID: id})
 		SetPollMax(client, 300*time.Millisecond)
