@@ -66,7 +66,8 @@
 //! - **[`store`]** is what outlives the process: `ledger.rs` survives a loss of power, `journal/` carries the holds over a
 //!   restart. There `segment.rs` and `disk.rs` are its bytes and its steps, `read.rs` says whether it is whole, and
 //!   `recovered.rs` which holds it leaves. For several servers on one store, which no option has yet, `leadership.rs` says
-//!   who leads and `log.rs` has batches of facts as bytes. `history.rs` makes holds of facts for both.
+//!   who leads, `log.rs` has batches of facts as bytes, and `etcd/` asks etcd, in a thread of its own. `history.rs` makes
+//!   holds of facts for both.
 //! - **`tls`**, in a build that has it, is TLS over any socket, for both ends: `secure.rs` one session, `pem.rs` the files,
 //!   `certificate.rs` what a certificate says.
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`

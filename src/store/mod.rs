@@ -2,6 +2,8 @@
 //! when they are written, which the server decides. Invariant: what a call has kept is there at the next start, or the next
 //! start says that it cannot know.
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod history;
 pub mod journal;
 pub mod leadership;
