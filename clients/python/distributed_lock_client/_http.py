@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import select
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Mapping
@@ -158,7 +159,7 @@ class Pool:
         with suppress(IndexError):
             while True:
                 link, since = self.idle[server].pop()
-                if since > self.now() - IDLE_MAX_S:
+                if since > self.now() - IDLE_MAX_S and not is_readable(link.fileno()):
                     return link
                 link.close()
         return None
@@ -191,6 +192,17 @@ class Pool:
             os.dup2(nothing, number, inheritable=False)
         os.close(nothing)
         self.busy, self.idle = {}, [deque() for _ in self.servers]
+
+
+def is_readable(number: int) -> bool:
+    """Whether something came on an idle connection, which is mostly its end. One that is closed has no number."""
+    if number < 0:
+        return True
+    if not hasattr(select, "poll"):
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def parsed(data: bytes | bytearray, is_ended: bool) -> tuple[int, bytes, bool] | None:

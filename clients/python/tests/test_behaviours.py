@@ -360,6 +360,14 @@ class Behaviours:
         self.assertTrue(lock.release())
         self.assertEqual(server.requests("release")[1]["body"].keys(), {"renewalToken"})
 
+    def test_15_a_lock_that_ended_with_its_server_is_not_released(self):
+        server = self.server()
+        lock = self.client(server.direct).acquire("k")
+        server.signal("KILL")
+        server.restart()
+        self.assertFalse(lock.release())
+        self.assertRaises(LockLostError, lock.check)
+
     @heavy
     def test_16_no_renewal_after_the_release(self):
         server, client = self.both()

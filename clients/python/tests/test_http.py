@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import socket
 import threading
 import time
 import unittest
@@ -119,9 +120,28 @@ class Pools(unittest.TestCase):
     class Link:
         def __init__(self):
             self.is_closed = False
+            self.socket, self.peer = socket.socketpair()
+
+        def fileno(self):
+            return self.socket.fileno()
 
         def close(self):
             self.is_closed = True
+            self.socket.close()
+            self.peer.close()
+
+        __del__ = close
+
+    def test_one_that_has_ended_is_not_used_again(self):
+        pool = Pool(servers_of("http://a", None, None), None, Clock().now)
+        links = [self.Link() for _ in range(4)]
+        for link in links:
+            pool.keep(0, link)
+        links[1].peer.close()
+        links[2].peer.send(b"HTTP/1.1 408 Request Timeout\r\n")
+        links[3].close()
+        self.assertEqual([pool.take(0), pool.take(0)], [links[0], None])
+        self.assertEqual([link.is_closed for link in links], [False, True, True, True])
 
     def test_the_newest_is_used_again_and_the_old_are_closed(self):
         clock = Clock()
