@@ -74,11 +74,17 @@ def seconds(name: str, value: object, least: float = 0.0) -> float:
     return number
 
 
+def text(name: str, value: object, most: int) -> str:
+    is_text = isinstance(value, str) and not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value)
+    if not is_text or not 1 <= len(str(value).encode()) <= most:
+        raise ValueError(f"{name}: want 1 to {most} bytes of text without control characters, not {value!r}")
+    return str(value)
+
+
 def path_of(name: object, verb: str, query: Mapping[str, object]) -> str:
     """The path of a request about this lock, or a ValueError if it is no name."""
-    is_text = isinstance(name, str) and not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name)
-    if not is_text or name in (".", "..") or not 1 <= len(str(name).encode()) <= 256:
-        raise ValueError(f"name: want 1 to 256 bytes of text without control characters, not '.' or '..', not {name!r}")
+    if " " in text("name", name, 256) or name in (".", ".."):
+        raise ValueError(f"name: want text without blanks, not '.' or '..', not {name!r}")
     return f"/locks/{quote(str(name), safe=':')}{verb}{query_of(query)}"
 
 
@@ -260,7 +266,7 @@ class Client:
         if token is not None and not re.fullmatch("[!-~]+", token):
             raise ValueError("token: want printable ASCII characters without spaces")  # Without the token itself.
         self._secret = token or "\n"
-        self._client_id = client_id
+        self._client_id = None if client_id is None else text("client_id", client_id, 128)
         self._shard = shard or (lambda name, servers: zlib.crc32(name.encode()) % servers)
         self._now = boot_clock
         self._poll_max_s = POLL_MAX_S
@@ -273,7 +279,7 @@ class Client:
     def actor(self: C, client_id: str) -> C:
         """This client under one id, which promises to do one thing at a time: deadlocks are seen among actors only."""
         actor = copy.copy(self)
-        actor._client_id = client_id
+        actor._client_id = text("client_id", client_id, 128)
         return actor
 
     def _begin(self) -> None:
@@ -534,6 +540,8 @@ class Client:
                 seen.add(after)
 
     async def _force_release(self, name: str, lock_id: str | None, space: str | None) -> list[dict[str, Any]]:
+        if lock_id is not None:
+            text("lock_id", lock_id, 64)
         what, request = f"force_release {name!r}", self._request(name, "DELETE", lockId=lock_id, space=space)
         request.is_once = lock_id is None  # A repeat could end the hold of the next in the queue.
         return locks_of(what, await self._ask(what, request))

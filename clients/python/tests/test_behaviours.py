@@ -770,6 +770,7 @@ class Behaviours:
             (ValueError, (".",), {}),
             (ValueError, ("..",), {}),
             (ValueError, ("a\nb",), {}),
+            (ValueError, ("a b",), {}),
             (ValueError, ("\ud800",), {}),
             (ValueError, ("ü" * 129,), {}),
             (ValueError, (7,), {}),
@@ -777,6 +778,12 @@ class Behaviours:
             with self.subTest(arguments=str(arguments)[:50], options=options), self.assertRaises(error):
                 client.acquire(*arguments, **options)
         self.assertRaises(ValueError, client.status, "..")
+        self.assertRaises(ValueError, client.force_release, "k", "")
+        for client_id in ["", "a\nb", "ü" * 65, 7]:
+            with self.subTest(client_id=client_id):
+                self.assertRaises(ValueError, self.face, server.url, client_id=client_id)
+                self.assertRaises(ValueError, client.actor, client_id)
+        self.assertRaises(ValueError, client.actor, None)
         self.assertEqual(server.requests(), [])
         with self.assertRaises(LockRequestError) as caught:
             client.acquire("k", 1e9)
