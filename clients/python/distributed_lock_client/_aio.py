@@ -81,6 +81,7 @@ class AsyncDistributedLock(Hold):
             return await self._client._release(self)
 
     async def __aenter__(self) -> AsyncDistributedLock:
+        self.check()
         self._body = asyncio.current_task()
         self._cancels = getattr(self._body, "cancelling", int)()
         return self

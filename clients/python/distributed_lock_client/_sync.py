@@ -87,6 +87,7 @@ class DistributedLock(Hold):
             return run(self._client._release(self))
 
     def __enter__(self) -> DistributedLock:
+        self.check()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -84,6 +84,17 @@ class Asyncio(Play):
 
         self.play(scene)
 
+    def test_10_no_body_runs_without_its_lock(self):
+        async def scene(server, client):
+            lock = await client.acquire("k")
+            lock._lose()
+            await asyncio.sleep(0)
+            with self.assertRaises(LockLostError):
+                async with lock:
+                    self.fail("the body runs")
+
+        self.play(scene)
+
     def test_10_a_cancellation_of_others_stays(self):
         async def scene(server, client):
             begun = asyncio.Event()

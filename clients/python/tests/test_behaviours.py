@@ -852,6 +852,13 @@ class Behaviours:
 class WithThreads(Behaviours, Play):
     """The client with threads."""
 
+    def test_10_no_body_runs_without_its_lock(self):
+        _, client = self.both()
+        lock = client.acquire("k")
+        lock._lose()
+        with self.assertRaises(LockLostError), lock:
+            self.fail("the body runs")
+
 
 class WithAsyncio(Behaviours, Play):
     """The client with asyncio."""
