@@ -34,6 +34,7 @@ from ._errors import (
     is_refusal,
     judged,
     locks_of,
+    masked,
 )
 from ._http import Link, Pool, Request, Server, servers_of
 
@@ -42,6 +43,7 @@ PLACE_S = 5.0
 PATIENCE_S = 5.0
 RELEASE_TRY_S = 2.0  # A connection may be dead without a sign, so a release tries others within its patience.
 DOUBT_S = 60.0  # So long a renewal without an answer may still be on its way to the server.
+REASONS = ("timeout", "quarantine", "superseded", "cancelled")
 TICK_S = 0.5  # Timers stand still while the machine sleeps; the keeper looks at the clock at least so often.
 
 
@@ -390,7 +392,9 @@ class Client:
                 is_over, reason, advice = False, "late", "use a longer timeout= than the network needs"
             elif fields.get("acquired") is False:
                 reason, advice = str(fields.get("reason")), "wait longer with wait_timeout="
-                is_over = is_last or reason == "cancelled"
+                if reason not in REASONS:
+                    reason = masked(reason, self._secret)
+                is_over = reason == "cancelled" or (is_last and reason != "superseded")
                 hold._is_open = hold._sends > 1 or not is_last
             else:
                 raise error_of(what, "the answer is no grant", "nonsense")
@@ -398,8 +402,8 @@ class Client:
             if not is_over and self._now() < start + poll_s / 2:
                 await self._pause(0.05)
             if is_over or self._now() >= wait_end:
-                text = f"{what}: not granted within {hold._wait_s:g} s ({reason}); {advice}, or try later"
-                raise LockTimeoutError(text, reason=reason)
+                said = f"{what}: not granted within {hold._wait_s:g} s ({reason}); {advice}, or try later"
+                raise LockTimeoutError(said, reason=reason, status=200)
 
     async def _renew(self, hold: Hold, timeout: float | None = None, is_begun: bool = False) -> None:
         """Renews once. Raises if the lock was lost, or if no answer says that it was renewed."""

@@ -85,12 +85,12 @@ KINDS: dict[object, tuple[type[LockError], str]] = {
     "tls": (LockUnavailableError, "give its authority with ca=, and use a name that is in its certificate"),
     "nonsense": (LockServerError, "see whether the url is that of a dflockd server"),
     "closed": (LockUnavailableError, "make another one"),
-    "deadlock": (LockDeadlockError, "release the locks that this client holds and begin again"),
+    "deadlock": (LockDeadlockError, ""),  # The detail has the advice.
     "draining": (LockDrainingError, "wait with wait_timeout= until the server is back"),
     "limit-mismatch": (LockLimitMismatchError, "use the same limit= in every client"),
     "max-locks": (LockCapacityError, "try again later or raise the limit of the server"),
     "max-waiters": (LockCapacityError, "try again later or raise the limit of the server"),
-    "not-held": (LockNotHeldError, "the lock ended before"),
+    "not-held": (LockNotHeldError, "there is nothing to release"),
     401: (LockDeniedError, "give the token of the server with token="),
     403: (LockDeniedError, "use a token that may do this"),
     422: (LockRequestError, "change the request"),
@@ -104,7 +104,12 @@ KINDS: dict[object, tuple[type[LockError], str]] = {
 def error_of(what: str, said: str, code: str | None, status: int = 0, **known: object) -> LockError:
     """The error of a code, or else of a status."""
     kind, advice = KINDS.get(code) or KINDS.get(status) or KINDS[status // 100]
-    return kind(f"{what}: {said}; {advice}", code=code, status=status or None, **known)
+    return kind(f"{what}: {said}; {advice}" if advice else f"{what}: {said}", code=code, status=status or None, **known)
+
+
+def masked(text: str, secret: str) -> str:
+    """What an answer says, without the token and whatever may be another secret, and at most 500 characters of it."""
+    return re.sub("[0-9a-f]{32}", "...", text.replace(secret, "..."))[:500]
 
 
 def is_refusal(error: LockError) -> bool:
@@ -121,17 +126,18 @@ def judged(result: Result, what: str, shown: str, secret: str) -> tuple[dict[str
     fields, status = object_of(result.body), result.status
     if status == 200 and fields is not None:
         return fields, False
-    given = [(fields or {}).get(name) for name in ("code", "detail", "instance")]
-    code, detail, instance = (value if isinstance(value, str) and status >= 400 else None for value in given)
-    if detail is not None:
-        detail = re.sub("[0-9a-f]{32}", "...", detail.replace(secret, "..."))[:500]
+    given = [(fields or {}).get(name) if status >= 400 else None for name in ("code", "detail", "instance")]
+    code, detail, instance = (
+        None if not isinstance(value, str) else value if value in KINDS else masked(value, secret) for value in given
+    )
     reason = detail or code or "an answer without a reason"
     if code is None and status not in KINDS:
         code = "nonsense"
     error = error_of(what, f"{status}, {reason}", code, status, detail=detail, request_id=instance)
     cycle = (fields or {}).get("cycle")
     if isinstance(error, LockDeadlockError) and isinstance(cycle, list):
-        error.cycle = [step for step in cycle if isinstance(step, dict)]
+        steps = [step.items() for step in cycle if isinstance(step, dict)]
+        error.cycle = [{key: masked(value, secret) for key, value in step if isinstance(value, str)} for step in steps]
     return error, status in (502, 504) or code == "draining"
 
 

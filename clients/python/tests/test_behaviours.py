@@ -76,7 +76,8 @@ class Behaviours:
         self.assertLess(now() - start, 0.5)
         with self.assertRaises(LockTimeoutError) as caught:
             client.acquire("k")
-        self.assertEqual((caught.exception.reason, caught.exception.code), ("timeout", None))
+        error = caught.exception
+        self.assertEqual((error.reason, error.code, error.status), ("timeout", None, 200))
         self.assertIn("wait_timeout", str(caught.exception))
         self.assertEqual(self.waiters(server, "k"), 0)
         self.assertEqual([each["path"] for each in server.requests()], ["/locks/k/acquire"] * 3)

@@ -8,8 +8,17 @@ import unittest
 
 import theatre
 
-from distributed_lock_client import LockError, LockLostError, LockNotHeldError, LockTimeoutError, LockUnavailableError
+from distributed_lock_client import (
+    LockDeadlockError,
+    LockError,
+    LockLostError,
+    LockNotHeldError,
+    LockRequestError,
+    LockTimeoutError,
+    LockUnavailableError,
+)
 from distributed_lock_client._core import Client, Hold
+from distributed_lock_client._errors import judged
 from distributed_lock_client._http import Answer, Failure
 from distributed_lock_client._sync import run
 
@@ -376,7 +385,13 @@ class Waits(unittest.TestCase):
         client = Played(lambda request: refusal(request, "superseded"))
         with self.assertRaises(LockTimeoutError):
             client.hold(wait_timeout=10)
+        self.assertAlmostEqual(client.clock.time, 1010, 1)
+        self.assertGreater(len(client.log), 150)
         self.assertLess(len(client.log), 250)
+
+    def test_a_wait_outlives_its_own_repeat_that_comes_first(self):
+        client = Played(scripted("no-answer", lambda request: refusal(request, "superseded"), grant))
+        client.hold(wait_timeout=10).check()
 
 
 class Releases(unittest.TestCase):
@@ -554,6 +569,30 @@ class Losses(unittest.TestCase):
 
 
 class Texts(unittest.TestCase):
+    def test_no_error_repeats_a_secret_of_an_answer(self):
+        token, request_id = 'to"ken', "0123456789abcdef" * 2
+        for secret in [token, request_id]:
+            problem = {"code": secret, "detail": f"it is {secret}", "instance": secret}
+            answer = Answer(400, json.dumps(problem).encode(), 0.0)
+            error, _ = judged(answer, "acquire 'k'", "http://a", token)
+            self.assertIsInstance(error, LockRequestError)
+            self.assertEqual((error.code, error.detail, error.request_id), ("...", "it is ...", "..."))
+            cycle = [{"clientId": secret, "waitsFor": "k"}]
+            answer = Answer(409, json.dumps({"code": "deadlock", "cycle": cycle}).encode(), 0.0)
+            error, _ = judged(answer, "acquire 'k'", "http://a", token)
+            self.assertEqual(error.cycle, [{"clientId": "...", "waitsFor": "k"}])
+        client = Played(lambda request: refusal(request, request.fields["requestId"]))
+        with self.assertRaises(LockTimeoutError) as caught:
+            client.hold()
+        self.assertEqual(caught.exception.reason, "...")
+
+    def test_a_token_that_is_a_word_changes_no_code(self):
+        detail = "wait for each other; release what you hold, then try again"
+        answer = Answer(409, json.dumps({"code": "deadlock", "detail": detail}).encode(), 0.0)
+        error, _ = judged(answer, "acquire 'k'", "http://a", "lock")
+        self.assertIsInstance(error, LockDeadlockError)
+        self.assertEqual((error.code, str(error)), ("deadlock", f"acquire 'k': 409, {detail}"))
+
     def test_no_text_of_a_hold_has_a_secret(self):
         client = Played(grant, token="secret-token")
         hold = client.hold()
