@@ -71,12 +71,14 @@ class AsyncDistributedLock(Hold):
         """Makes the lease end `timeout` seconds from now, by default as long as it was. Raises LockLostError if the
         lock was lost, and another LockError if the server does not confirm the renewal; the lock may still be held
         then."""
+        self._client._settle()
         await self._client._renew(self, timeout)
 
     async def release(self) -> bool:
         """Ends the lock; true if the server confirms that this ended it. False if it was lost before, or if the server
         cannot be reached, and the lock ends with its lease. It raises no LockError, and a second call asks nobody. If
         it is cancelled, the release goes on in the background."""
+        self._client._settle()
         async with self._ending:
             return await self._client._release(self)
 
@@ -113,7 +115,6 @@ class AsyncDistributedLockClient(Client):
         self._helpers: set[asyncio.Task[Any]] = set()
 
     def _settle(self) -> None:
-        """Leaves behind what belongs to another loop."""
         root, loop = self._root, asyncio.get_running_loop()
         if root._home is not loop:
             root._begin()
@@ -122,6 +123,7 @@ class AsyncDistributedLockClient(Client):
             for hold in list(self._holds):
                 hold._orphan()
             self._holds.clear()
+            self._returning.clear()
 
     async def _connect(self, server: Server, within_s: float) -> Link:
         host = server.host if server.context else None
@@ -231,11 +233,13 @@ class AsyncDistributedLockClient(Client):
     async def force_release(
         self, name: str, lock_id: str | None = None, space: str | None = None
     ) -> list[dict[str, Any]]:
-        """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
+        """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it. Only with
+        `lock_id` it is repeated if no answer came; after that a `clientId` may be None."""
         return await self._force_release(name, lock_id, space)
 
     async def close(self) -> None:
-        """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""
+        """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s. An actor's close()
+        ends only what is the actor's."""
         await self._close(asyncio.current_task())
 
     async def __aenter__(self) -> AsyncDistributedLockClient:

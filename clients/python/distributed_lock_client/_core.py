@@ -175,7 +175,7 @@ class Hold:
         return f"<{type(self).__name__} {self.name!r} {self.lock_id} {state}, {self.remaining():.3f} s left>"
 
     def _begin_send(self) -> bool:
-        if self._client._pool.is_closed:
+        if self._client._is_over:
             return False
         self._sends += 1
         self._is_open = True
@@ -273,7 +273,9 @@ class Client:
         self._now = boot_clock
         self._poll_max_s = POLL_MAX_S
         self._pool = Pool(servers_of(url, token, ca), self._connect, boot_clock)
+        self._is_closed = False
         self._holds: set[Any] = set()
+        self._returning: set[Any] = set()  # Holds that are given back beside whoever had them.
         self._root: Any = self  # Of an actor: the client that it came from, which the fork knows and the keeper serves.
         self._begin()
         CLIENTS.add(self)
@@ -284,8 +286,16 @@ class Client:
         actor._client_id = text("client_id", client_id, 128)
         return actor
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether this client was closed, or that of which it is an actor."""
+        return self._is_closed or self._pool.is_closed
+
     def _begin(self) -> None:
         """Makes what a forked child has to make again."""
+
+    def _settle(self) -> None:
+        """Leaves behind what belongs to another loop."""
 
     async def _connect(self, server: Server, within_s: float) -> Link:
         raise NotImplementedError
@@ -315,8 +325,8 @@ class Client:
     async def _exchange(
         self, what: str, request: Request, until: float, wait_until: float, each_s: float = math.inf
     ) -> Reply:
-        """Sends, and repeats: while it is before `until` if a connection was cut, before `wait_until` if no server is
-        there. Each try has `each_s` at most."""
+        """Sends, and repeats: while it is before `until` if the server may have heard it, before `wait_until` if not.
+        Each try has `each_s` at most."""
         backoff_s, sends, lasted_s = 0.0, 0, 0.0
         while True:
             request.until = min(until, self._now() + each_s)
@@ -324,8 +334,8 @@ class Client:
             result = await self._pool.exchange(request)
             sends += result.sent is not None
             value, may_repeat = judged(result, what, self._pool.servers[request.server].shown, self._secret)
-            is_cut = isinstance(value, LockError) and value.code == "no-answer"
-            left_s = (until if is_cut else wait_until) - self._now()
+            is_heard = isinstance(value, LockError) and (value.code == "no-answer" or value.status in (502, 504))
+            left_s = (until if is_heard else wait_until) - self._now()
             if not may_repeat or request.is_once or left_s <= 0:
                 return Reply(value, result.sent or 0.0, sends)
             lasted_s = 0.0 if result.sent is None else self._now() - result.sent
@@ -336,6 +346,7 @@ class Client:
 
     async def _acquire(self, hold: Hold) -> None:
         """Returns when `hold` is held, or raises why it is not."""
+        self._begun(f"acquire {hold.name!r}")
         self._holds.add(hold)
         try:
             await self._wait_for(hold)
@@ -344,9 +355,28 @@ class Client:
             with hold._mutex:
                 hold._state = "ended"
             if hold._is_open:
-                self._background(self._abandon(hold))
+                self._give_back(hold)
             self._holds.discard(hold)
             raise
+
+    def _begun(self, what: str) -> None:
+        """Before anything is asked."""
+        self._settle()
+        if self._is_over:
+            raise error_of(what, "the client was closed", "closed")
+
+    def _give_back(self, hold: Hold, token: str = "") -> None:
+        """Ends a lock, or without its token an attempt, beside the caller."""
+
+        async def end() -> None:
+            try:
+                await (self._end(hold, token) if token else self._abandon(hold))
+            finally:
+                self._returning.discard(hold)
+
+        self._returning.add(hold)
+        if not self._background(end()):
+            self._returning.discard(hold)
 
     async def _wait_for(self, hold: Hold) -> None:
         """Waits in polls, all but the last of which keep the place in the queue."""
@@ -365,7 +395,14 @@ class Client:
             ids = {"clientId": hold.client_id, "requestId": hold._request_id, "waitTimeout": poll_s}
             request.fields = {**hold._asked, **ids, **({} if is_last else {"keepPlace": PLACE_S})}
 
-        request.prepare, request.begin = prepare, hold._begin_send
+        request.prepare, request.begin, request.owner = prepare, hold._begin_send, self
+        give_up = self._now() + PATIENCE_S
+        # While the server still has a lock of the same actor, this one would wait for itself.
+        while any((hold.name, hold.client_id) == (each.name, each.client_id) for each in list(self._returning)):
+            if self._now() >= give_up:
+                break
+            await self._pause(0.005)
+        wait_end = max(wait_end, self._now())
         while True:
             start = self._now()
             reply = await self._exchange(what, request, wait_end + PATIENCE_S, wait_end)
@@ -381,7 +418,7 @@ class Client:
                         await self._renew(hold)
                 with hold._mutex:
                     # The client may have been closed meanwhile, and the lock released.
-                    is_wanted = hold._state == "acquiring" and hold._token != "" and not self._pool.is_closed
+                    is_wanted = hold._state == "acquiring" and hold._token != "" and not self._is_over
                     if is_wanted and not hold._is_late():
                         hold._state, hold._renewals_end = "held", self._now() + hold._max_hold_s
                         return
@@ -490,11 +527,11 @@ class Client:
             return hold._is_released
         try:
             if hold._state != "releasing":
-                self._background(self._end(hold, token))
+                self._give_back(hold, token)
                 return False
             return await self._end(hold, token)
         except BaseException:
-            self._background(self._end(hold, token))
+            self._give_back(hold, token)
             raise
 
     async def _end(self, hold: Hold, token: str) -> bool:
@@ -519,11 +556,15 @@ class Client:
         request = self._request(hold.name, "POST", "/release", fields)
         await self._exchange(f"give up {hold.name!r}", request, self._now() + 3, self._now() + 3, 1.0)
 
-    async def _ask(self, what: str, request: Request) -> dict[str, Any]:
-        """A request about no hold of this client. One that must not be repeated gets a new connection."""
+    async def _ask(self, what: str, request: Request, done: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A request about no hold of this client. One that must not be repeated gets a new connection. `done` is the
+        answer that was lost if a repeat hears that there is nothing left to do."""
+        self._begun(what)
         request.is_fresh = request.is_once
         now = self._now()
         reply = await self._exchange(what, request, now + PATIENCE_S, now)
+        if done and reply.sends > 1 and isinstance(reply.value, LockNotHeldError):
+            return done
         if isinstance(reply.value, LockError):
             raise reply.value
         return reply.value
@@ -548,16 +589,25 @@ class Client:
             text("lock_id", lock_id, 64)
         what, request = f"force_release {name!r}", self._request(name, "DELETE", lockId=lock_id, space=space)
         request.is_once = lock_id is None  # A repeat could end the hold of the next in the queue.
-        return locks_of(what, await self._ask(what, request))
+        return locks_of(what, await self._ask(what, request, {"locks": [{"lockId": lock_id, "clientId": None}]}))
 
     async def _close(self, caller: object) -> None:
-        self._pool.stop()
-        for hold in list(self._holds):
+        """Of an actor only what is its own: it shares the connections."""
+        self._settle()
+        self._is_closed, is_actor, helpers = True, self._root is not self, self._root._helpers
+        self._pool.stop(self if is_actor else None)
+
+        def mine() -> list[Hold]:
+            holds = [*self._holds, *self._returning]
+            return [hold for hold in holds if hold._client is self or not is_actor]
+
+        for hold in mine():
             self._background(self._release(hold))
-        helpers, ends_at = self._root._helpers, self._now() + 6
-        while (self._holds or len(helpers) > (caller in helpers)) and self._now() < ends_at:
+        ends_at = self._now() + 6
+        while (mine() or (not is_actor and len(helpers) > (caller in helpers))) and self._now() < ends_at:
             await self._pause(0.005)
-        self._pool.close()
+        if not is_actor:
+            self._pool.close()
 
 
 def forked() -> None:
@@ -566,6 +616,7 @@ def forked() -> None:
         for hold in list(client._holds):
             hold._orphan()
         client._holds.clear()
+        client._returning.clear()
         client._begin()
 
 

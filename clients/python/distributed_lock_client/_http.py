@@ -60,7 +60,7 @@ def servers_of(url: str, token: str | None, ca: str | os.PathLike[str] | ssl.SSL
 class Request:
     """One request. `prepare` is called before each try, with the seconds that the one before lasted; `begin` when the
     bytes are about to go, and if it says false, none goes. The answer has to be there at `until` of the clock.
-    `is_fresh` demands a new connection, and `is_once` that it is not sent again."""
+    `is_fresh` demands a new connection, and `is_once` that it is not sent again. `owner` is the client whose it is."""
 
     def __init__(self, server: int, method: str, path: str, fields: Mapping[str, Any] | None = None) -> None:
         self.server = server
@@ -69,6 +69,7 @@ class Request:
         self.fields = fields
         self.until = math.inf
         self.is_fresh = self.is_once = False
+        self.owner: object = None
         self.prepare: Callable[[float], None] = lambda lasted_s: None
         self.begin: Callable[[], bool] = lambda: True
 
@@ -170,11 +171,11 @@ class Pool:
             if self.idle[server][0][1] < self.now() - IDLE_MAX_S:
                 self.idle[server].popleft()[0].close()
 
-    def stop(self) -> None:
-        """Keeps no connection any more, and hangs up whatever an acquire waits on."""
-        self.is_closed = True
+    def stop(self, owner: object = None) -> None:
+        """Hangs up whatever an acquire of this owner waits on; without one that of all, and keeps no connection."""
+        self.is_closed |= owner is None
         for link, request in list(self.busy.items()):
-            if request.path.endswith("/acquire"):
+            if request.path.endswith("/acquire") and owner in (None, request.owner):
                 link.hang_up()
 
     def close(self) -> None:

@@ -204,11 +204,13 @@ class DistributedLockClient(Client):
         return run(self._ask("health", Request(server, "GET", "/health")))
 
     def force_release(self, name: str, lock_id: str | None = None, space: str | None = None) -> list[dict[str, Any]]:
-        """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it."""
+        """Takes the lock from all who hold it, or from one grant. Raises LockNotHeldError if nobody has it. Only with
+        `lock_id` it is repeated if no answer came; after that a `clientId` may be None."""
         return run(self._force_release(name, lock_id, space))
 
     def close(self) -> None:
-        """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s."""
+        """Releases all locks, ends all waits and closes the connections. It takes at most some 5 s. An actor's close()
+        ends only what is the actor's."""
         run(self._close(threading.current_thread()))
 
     def __enter__(self) -> DistributedLockClient:

@@ -211,6 +211,23 @@ class Asyncio(Play):
         asyncio.run(second(asyncio.run(first())))
         self.assertTrue(server.status("k")["locked"])
 
+    def test_whatever_comes_first_in_another_loop_begins_anew(self):
+        server = self.server()
+        client = AsyncDistributedLockClient(server.url)
+        lock = asyncio.run(client.acquire("k", 60))
+
+        async def locks():
+            return [each async for each in client.locks()]
+
+        async def renew():
+            with self.assertRaises(LockLostError):
+                await lock.renew()
+
+        for call in [client.health, lambda: client.status("k"), locks, renew, lock.release, client.stats]:
+            asyncio.run(call())
+        self.assertEqual(len(asyncio.run(client.force_release("k"))), 1)
+        asyncio.run(client.close())
+
     def test_a_coroutine_may_be_told_of_the_loss(self):
         async def scene(server, client):
             told = asyncio.Event()

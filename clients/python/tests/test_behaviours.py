@@ -46,6 +46,14 @@ def inner(client):
     return client.client if isinstance(client, Face) else client
 
 
+def close(client):
+    """Its loop goes on."""
+    if isinstance(client, Face):
+        client.do(client.client.close())
+    else:
+        client.close()
+
+
 def boxed(status, text, kind="application/json"):
     return f"HTTP/1.1 {status} Said\r\nContent-Type: {kind}\r\nContent-Length: {len(text.encode())}\r\n\r\n{text}"
 
@@ -842,12 +850,38 @@ class Behaviours:
     def test_a_client_that_was_closed(self):
         server, client = self.both()
         lock = client.acquire("k")
-        client.close()
+        close(client)
         self.assertFalse(self.held(server, "k"))
         with self.assertRaises(LockNotHeldError) as caught:
             lock.check()
         self.assertIsNone(caught.exception.code)
-        self.assertEqual(len([each for each in server.requests("acquire")]), 1)
+        for call in [lambda: client.acquire("k"), lambda: client.status("k"), client.health]:
+            with self.assertRaises(LockUnavailableError) as refused:
+                call()
+            self.assertEqual(refused.exception.code, "closed")
+        self.assertEqual([each["path"] for each in server.requests()], ["/locks/k/acquire", "/locks/k/release"])
+
+    def test_an_actor_that_was_closed_ends_only_what_is_its_own(self):
+        server, client = self.both()
+        actor, other = client.actor("worker-7"), client.actor("worker-8")
+        kept, others, held = client.acquire("kept"), other.acquire("others"), actor.acquire("held")
+        waits = [self.beside(lambda each=each: each.acquire("kept", wait_timeout=30)) for each in [actor, other]]
+        until(lambda: self.waiters(server, "kept") == 2)
+        actor.close()
+        for call in [waits[0], lambda: actor.acquire("k"), actor.health]:
+            with self.assertRaises(LockUnavailableError) as refused:
+                call()
+            self.assertEqual(refused.exception.code, "closed")
+        self.assertRaises(LockNotHeldError, held.check)
+        self.assertFalse(self.held(server, "held"))
+        kept.check()
+        others.check()
+        self.assertEqual(self.waiters(server, "kept"), 1)
+        kept.release()
+        waits[1]()
+        close(client)
+        self.assertFalse(self.held(server, "kept") or self.held(server, "others"))
+        self.assertRaises(LockUnavailableError, other.health)
 
 
 class WithThreads(Behaviours, Play):

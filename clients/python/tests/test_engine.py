@@ -14,12 +14,13 @@ from distributed_lock_client import (
     LockLostError,
     LockNotHeldError,
     LockRequestError,
+    LockServerError,
     LockTimeoutError,
     LockUnavailableError,
 )
 from distributed_lock_client._core import Client, Hold
 from distributed_lock_client._errors import judged
-from distributed_lock_client._http import Answer, Failure
+from distributed_lock_client._http import Answer, Failure, Request
 from distributed_lock_client._sync import run
 
 FENCE = "18a3f217b3c4d87f"
@@ -278,13 +279,72 @@ class Waits(unittest.TestCase):
         self.assertEqual([entry[4] for entry in client.log], [False] + [True] * (len(client.log) - 1))
 
     def test_a_try_does_not_repeat_what_is_refused(self):
-        for said in ["no-connection", {"status": 502}, {"status": 503, "code": "draining"}]:
+        for said in ["no-connection", {"status": 503, "code": "draining"}]:
             client = Played(
                 lambda request, said=said: dict(said) if isinstance(said, dict) else Failure(said, "", None)
             )
             with self.assertRaises(LockUnavailableError):
                 client.hold()
             self.assertEqual(len(client.log), 1)
+
+    def test_a_try_and_a_query_repeat_for_5_s_what_may_have_been_heard(self):
+        for said in ["no-answer", {"status": 502}, {"status": 504}]:
+            for ask in [Played.hold, lambda client: run(client._ask("health", Request(0, "GET", "/health")))]:
+                client = Played(lambda request, said=said: said if isinstance(said, str) else dict(said))
+                with self.assertRaises(LockUnavailableError):
+                    ask(client)
+                self.assertAlmostEqual(client.clock.time, 1005, 1)
+                self.assertGreater(len(client.log), 5)
+
+    def test_a_query_without_a_server_is_not_repeated(self):
+        client = Played(lambda request: Failure("no-connection", "", None))
+        with self.assertRaises(LockUnavailableError):
+            run(client._ask("health", Request(0, "GET", "/health")))
+        self.assertEqual(len(client.log), 1)
+
+    def test_a_forced_release_of_one_grant_may_be_repeated(self):
+        not_held = {"status": 404, "code": "not-held"}
+        done = [{"lockId": "lock-1", "clientId": None}]
+        for first in ["no-answer", {"status": 502}]:
+            client = Played(scripted(first, dict(not_held)))
+            self.assertEqual(run(client._force_release("k", "lock-1", None)), done)
+        for lock_id, answers in [("lock-1", [dict(not_held)]), (None, ["no-answer"]), (None, [{"status": 502}])]:
+            client = Played(scripted(*answers))
+            with self.assertRaises(LockError):
+                run(client._force_release("k", lock_id, None))
+            self.assertEqual([entry[4] for entry in client.log], [lock_id is None])
+
+    def test_an_actor_waits_until_its_lost_lock_is_given_back(self):
+        client = Played(lambda request: {"released": True} if request.path.endswith("release") else grant(request))
+        actor = client.actor("worker-7")
+        hold = actor.hold(timeout=10)
+        client.clock.time += 9.5
+        self.assertFalse(run(actor._release(hold)))
+        client.clock.at(client.clock.time + 1, client.help_out)
+        actor.hold(wait_timeout=20)
+        verbs = [path.rpartition("/")[2] for _, _, path, _, _ in client.log]
+        self.assertEqual(verbs, ["acquire", "release", "acquire"])
+        # The same after an attempt that was given up, and others do not wait.
+        client.network = scripted({"status": 500}, grant, grant, {"released": True}, grant)
+        with self.assertRaises(LockServerError):
+            actor.hold()
+        start = client.clock.time
+        client.hold()
+        client.actor("other").hold()
+        self.assertAlmostEqual(client.clock.time, start, 1)
+        client.clock.at(start + 1, client.help_out)
+        actor.hold()
+        self.assertAlmostEqual(client.clock.time, start + 1, 1)
+
+    def test_an_actor_does_not_wait_for_ever(self):
+        client = Played(grant)
+        actor = client.actor("worker-7")
+        hold = actor.hold(timeout=10)
+        client.clock.time += 9.5
+        run(actor._release(hold))
+        start = client.clock.time
+        actor.hold()
+        self.assertAlmostEqual(client.clock.time, start + 5, 1)
 
     def test_a_wait_repeats_it_until_its_end(self):
         client = Played(lambda request: Failure("no-connection", "", None))
