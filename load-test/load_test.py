@@ -10,6 +10,7 @@ server or an argument cannot be meant.
 import argparse
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import pathlib
@@ -45,13 +46,21 @@ def options(arguments):
         "--keys", type=whole, default=50, metavar="N", help="locks that they compete for [default %(default)s]"
     )
     parser.add_argument(
-        "--hold-ms", type=float, default=0, metavar="MS", help="how long each lock is held [default %(default)s]"
+        "--hold-ms",
+        type=span("milliseconds"),
+        default=0,
+        metavar="MS",
+        help="how long each lock is held [default %(default)s]",
     )
     parser.add_argument(
         "--timeout", type=lease, default=30, metavar="S", help="the lease, in seconds [default %(default)s]"
     )
     parser.add_argument(
-        "--wait", type=float, default=30, metavar="S", help="the longest wait, in seconds [default %(default)s]"
+        "--wait",
+        type=span("seconds"),
+        default=30,
+        metavar="S",
+        help="the longest wait, in seconds [default %(default)s]",
     )
     parser.add_argument("--token-file", metavar="FILE", help="holds the token of the server")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
@@ -72,6 +81,16 @@ def lease(text):
     raise argparse.ArgumentTypeError(f"want seconds, 0.1 to 300, not {text}")
 
 
+def span(unit):
+    def read(text):
+        with contextlib.suppress(ValueError):
+            if 0 <= float(text) < math.inf:
+                return float(text)
+        raise argparse.ArgumentTypeError(f"want {unit} from 0, not {text}")
+
+    return read
+
+
 def client_of(args):
     token = pathlib.Path(args.token_file).read_text().strip() if args.token_file else None
     return DistributedLockClient(args.url, token=token)
@@ -81,10 +100,10 @@ def work(args, clients, operations, gate, results):
     """One process: `clients` threads share `operations`."""
     left, guard = iter(range(operations)), threading.Lock()
     holds, timed_out, failures = [], [], []
-    requests = CountingClients(args)
+    requests = Counted(args)
 
     def use():
-        client, dice = requests.client(), random.Random()
+        client, dice = requests.client, random.Random()
         while True:
             with guard:
                 if next(left, None) is None:
@@ -95,11 +114,13 @@ def work(args, clients, operations, gate, results):
                 lock = client.acquire(f"load-{key}", args.timeout, wait_timeout=args.wait)
                 held = time.monotonic()
                 took = time.perf_counter() - start
-                if args.hold_ms:
-                    time.sleep(args.hold_ms / 1000)
-                ends = time.monotonic()
-                start = time.perf_counter()
-                is_released = lock.release()
+                try:
+                    if args.hold_ms:
+                        time.sleep(args.hold_ms / 1000)
+                finally:
+                    ends = time.monotonic()
+                    start = time.perf_counter()
+                    is_released = lock.release()
                 holds.append((key, lock.fence, held, ends, took, time.perf_counter() - start))
                 if not is_released:
                     failures.append(UNCONFIRMED)
@@ -120,23 +141,20 @@ def work(args, clients, operations, gate, results):
     results.put((holds, len(timed_out), failures, requests.count, start, time.monotonic(), time.process_time() - cpu))
 
 
-class CountingClients:
+class Counted:
     """One client for the threads of a process, whose requests are counted."""
 
     def __init__(self, args):
         self.count = 0
-        self.shared = client_of(args)
-        exchange, guard = self.shared._pool.exchange, threading.Lock()
+        self.client = client_of(args)
+        exchange, guard = self.client._pool.exchange, threading.Lock()
 
         async def counted(request):
             with guard:
                 self.count += 1
             return await exchange(request)
 
-        self.shared._pool.exchange = counted
-
-    def client(self):
-        return self.shared
+        self.client._pool.exchange = counted
 
 
 def judged(holds):

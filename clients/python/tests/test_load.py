@@ -1,13 +1,16 @@
 """The load test runs, says what it should, and finds what is wrong."""
 
-import contextlib
 import importlib.util
 import json
 import os
 import pathlib
+import queue
 import signal
 import subprocess
 import sys
+import threading
+import time
+import types
 
 import theatre
 from theatre import Play, until
@@ -17,6 +20,13 @@ LOAD_TEST = theatre.PACKAGE.parent.parent / "load-test" / "load_test.py"
 
 def run(*arguments):
     return subprocess.run([sys.executable, str(LOAD_TEST), *arguments], capture_output=True, text=True, timeout=60)
+
+
+def loaded():
+    spec = importlib.util.spec_from_file_location("load_test", LOAD_TEST)
+    load_test = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(load_test)
+    return load_test
 
 
 class LoadTest(Play):
@@ -67,13 +77,41 @@ class LoadTest(Play):
             self.assertEqual((done.returncode, done.stdout), (2, ""))
             self.assertIn("argument --timeout: want seconds, 0.1 to 300", done.stderr)
 
-    @theatre.busy
-    def test_what_did_not_run_is_no_success(self):
-        server = self.server()
-        done = run("--url", server.url, "--concurrent", "2", "--operations", "4", "--wait", "-1", "--json")
-        report = json.loads(done.stdout)
-        self.assertEqual((done.returncode, report["ok"], report["failed"]), (1, 0, 4))
-        self.assertIn("4 times: ValueError: wait_timeout", done.stderr)
+    def test_it_refuses_times_that_cannot_be_meant(self):
+        for option, unit in [("--wait", "seconds"), ("--hold-ms", "milliseconds")]:
+            for value in ["-1", "nan", "inf", "x"]:
+                done = run("--url", "http://127.0.0.1:9", option, value)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertIn(f"argument {option}: want {unit} from 0, not {value}", done.stderr)
+
+    def test_what_fails_in_any_way_is_counted_and_released(self):
+        load_test, released = loaded(), []
+
+        class Lock:
+            def release(self):
+                released.append(True)
+
+        class Client:
+            def acquire(self, *arguments, **options):
+                if len(released) == 3:
+                    raise ZeroDivisionError("of acquire")
+                return Lock()
+
+        class Counted:
+            def __init__(self, args):
+                self.client, self.count = Client(), 0
+
+        def sleep(seconds):
+            raise OverflowError("of the body")
+
+        load_test.Counted = Counted
+        load_test.time = types.SimpleNamespace(**{**vars(time), "sleep": sleep})
+        results = queue.Queue()
+        args = load_test.options(["--hold-ms", "1"])
+        load_test.work(args, 1, 5, threading.Barrier(1), results)
+        failures = results.get()[2]
+        self.assertEqual(failures, ["OverflowError: of the body"] * 3 + ["ZeroDivisionError: of acquire"] * 2)
+        self.assertEqual(len(released), 3)
 
     @theatre.busy
     def test_it_does_not_wait_for_a_process_that_died(self):
@@ -92,10 +130,7 @@ class LoadTest(Play):
         self.assertIn("a process has died", err)
 
     def test_its_judge_sees_overlaps_and_fences_that_fall(self):
-        spec = importlib.util.spec_from_file_location("load_test", LOAD_TEST)
-        load_test = importlib.util.module_from_spec(spec)
-        with contextlib.suppress(ImportError):
-            spec.loader.exec_module(load_test)
+        load_test = loaded()
         good = [(0, 1, 1.0, 2.0, 0, 0), (0, 2, 2.0, 3.0, 0, 0), (1, 3, 1.5, 2.5, 0, 0)]
         self.assertEqual(load_test.judged(good), (0, 0))
         self.assertEqual(load_test.judged([*good, (0, 4, 2.9, 3.1, 0, 0)]), (1, 0))
