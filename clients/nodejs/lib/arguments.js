@@ -13,7 +13,10 @@ const isText = (value, max) =>
   isUtf8(value) && isNumber(Buffer.byteLength(value), 1, max) && !/[\u0000-\u001f\u007f-\u009f]/.test(value);
 
 const WANTED = {
-  name: [(value) => isText(value, 256) && !/^\.\.?$/.test(value), '1 to 256 bytes without controls, no "." or ".."'],
+  name: [
+    (value) => isText(value, 256) && !/ |^\.\.?$/.test(value),
+    '1 to 256 bytes without blanks and controls, no "." or ".."',
+  ],
   timeout: [(value) => isNumber(value, 100, Number.MAX_VALUE), 'milliseconds, at least 100'],
   waitTimeout: [(value) => isNumber(value, 0, Infinity), 'milliseconds, 0 to Infinity'],
   maxHold: [(value) => isNumber(value, 0, Infinity), 'milliseconds, 0 to Infinity'],

@@ -541,7 +541,7 @@ test('19 metadata and the names user:123, a/b and ü come back as they were', as
     assert.equal(await lock.release(), true);
   }
   const { length } = await server.requests();
-  for (const name of ['', '.', '..', 'a\nb', 'x'.repeat(257), '\ud800', 7, undefined]) {
+  for (const name of ['', '.', '..', 'a b', 'a\nb', 'x'.repeat(257), '\ud800', 7, undefined]) {
     await assert.rejects(client.acquire(name, 30_000), /name/);
   }
   for (const timeout of [NaN, -1, 0, 30, Infinity, '30000', 5n]) {
@@ -583,7 +583,8 @@ test('19 metadata and the names user:123, a/b and ü come back as they were', as
     () => new DistributedLockClient('http://host', { token: 'secret\n' }),
     (error) => !inspect(error).includes('secret'),
   );
-  assert.throws(() => client.actor(undefined), /clientId/);
+  for (const clientId of [undefined, null, '', 'a\nb', 'ü'.repeat(65), 7])
+    assert.throws(() => client.actor(clientId), /clientId/);
   assert.equal((await server.requests()).length, length, 'nothing of this was sent');
 });
 
