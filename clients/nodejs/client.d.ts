@@ -42,22 +42,27 @@ export class DistributedLockClient {
   /** All locks that are held, on all servers, `pageSize` (1 to 1,000, usually 100) a request. */
   locks(options?: { prefix?: string; space?: Space; pageSize?: number }): AsyncGenerator<LockStatus, void, undefined>;
 
-  /** The counters of one server, the first by default. */
-  stats(shard?: number): Promise<Record<string, number | string>>;
+  /** The counters of one server, by its place in the URL, from 0. */
+  stats(server?: number): Promise<Record<string, number | string>>;
 
   /** @throws LockUnavailableError if the server does not answer */
-  health(shard?: number): Promise<{ status: string; version: string; uptime: number }>;
+  health(server?: number): Promise<{ status: string; version: string; uptime: number }>;
 
   /**
    * Ends all holds of a lock, or the one with `lockId`. It needs the token of an administrator if the server has one.
+   * Only with `lockId` it is repeated. If a repeat finds nothing because the first was heard and its answer lost, what
+   * is not known is null.
    * @throws LockNotHeldError if nobody holds it
    */
   forceRelease(
     name: string,
     options?: { lockId?: string; space?: Space },
-  ): Promise<{ released: boolean; locks: { lockId: string; clientId: string }[]; waiters: number }>;
+  ): Promise<{ released: boolean; locks: { lockId: string; clientId: string | null }[]; waiters: number | null }>;
 
-  /** Releases all locks of this client and of its actors, ends their waits, and closes the connections. */
+  /**
+   * Releases all locks of this client and of its actors, ends their waits, and closes the connections. Of an actor it
+   * ends only what is the actor's.
+   */
   close(): Promise<void>;
 }
 
@@ -92,7 +97,7 @@ export class DistributedLock implements AsyncDisposable {
 
   /**
    * Releases the lock. The result is true if the server confirms it, and false if the lock was lost before, or if no
-   * answer came within 5 s and the lease will end it. It never throws, and after a confirmed release it sends nothing.
+   * answer came within 5 s and the lease will end it. It never throws, and a second call sends nothing.
    */
   release(): Promise<boolean>;
 
@@ -110,7 +115,7 @@ export interface ClientOptions {
   /** As actor(): 1 to 128 bytes. Without it each acquire has a clientId of its own. */
   clientId?: string;
   /** The number of the server for a name, 0 to `count` - 1, instead of CRC-32 modulo `count`. */
-  shardOf?: (name: string, count: number) => number;
+  shard?: (name: string, count: number) => number;
 }
 
 export interface AcquireOptions {

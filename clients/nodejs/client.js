@@ -8,7 +8,7 @@ const os = require('node:os');
 const clock = require('./lib/clock');
 const { check, pathOf, shardOf, urlsOf } = require('./lib/arguments');
 const { errorOf } = require('./lib/answers');
-const { LockTimeoutError } = require('./lib/errors');
+const { LockNotHeldError, LockTimeoutError } = require('./lib/errors');
 const { DistributedLock } = require('./lib/lock');
 const { Engine } = require('./lib/engine');
 const { Server } = require('./lib/server');
@@ -23,13 +23,14 @@ class DistributedLockClient {
   // What a client shares with its actors.
   #common;
   #clientId;
+  #isClosed = false;
 
   constructor(url, options = {}, common = null) {
-    const { token, ca, clientId, shardOf: own = shardOf } = check(options, ['token', 'ca', 'clientId', 'shardOf']);
+    const { token, ca, clientId, shard = shardOf } = check(options, ['token', 'ca', 'clientId', 'shard']);
     this.#clientId = clientId;
     if ((this.#common = common)) return;
     const servers = urlsOf(url).map((each) => new Server(each, { token, ca }));
-    this.#common = { servers, shardOf: own, locks: new Set(), closed: null };
+    this.#common = { root: this, servers, shard, locks: new Set(), returns: new Map() };
   }
 
   actor(clientId) {
@@ -40,12 +41,12 @@ class DistributedLockClient {
     check({ timeout });
     const path = pathOf(name);
     const { signal, ...rest } = check(options, ACQUIRE);
-    const { locks, closed } = this.#common;
-    if (closed) throw closed;
+    const { locks, returns } = this.#common;
+    this.#begin();
     signal?.throwIfAborted();
     const clientId = this.#clientId ?? `${host}-${process.pid}-${salt}-${(count += 1)}`;
     const engine = new Engine(clock.now(), { timeout, ...rest });
-    const common = { server: this.#serverOf(name), path, locks, ...rest };
+    const common = { client: this, server: this.#serverOf(name), path, locks, returns, ...rest };
     return DistributedLock.acquire(new DistributedLock(engine, common, name, clientId), signal);
   }
 
@@ -72,7 +73,8 @@ class DistributedLockClient {
   }
 
   async status(name, options = {}) {
-    return this.#ask('GET', `${pathOf(name)}/status`, check(options, ['space']), this.#serverOf(name));
+    const what = `status ${JSON.stringify(name)}`;
+    return this.#ask(what, 'GET', `${pathOf(name)}/status`, check(options, ['space']), this.#serverOf(name));
   }
 
   async *locks(options = {}) {
@@ -80,54 +82,77 @@ class DistributedLockClient {
     for (const server of this.#common.servers) {
       const seen = new Set();
       for (let after; after !== null;) {
-        const page = await this.#ask('GET', '/locks', { limit, prefix, space, after }, server);
-        if (!Array.isArray(page.locks)) throw errorOf('that is no page of locks', 'nonsense');
+        const page = await this.#ask('locks', 'GET', '/locks', { limit, prefix, space, after }, server);
+        if (!Array.isArray(page.locks)) throw errorOf('locks: the answer is no page of locks', 'nonsense');
         yield* page.locks;
         after = page.next ?? null;
-        if (seen.has(after)) throw errorOf('the pages of locks go round in a circle', 'nonsense');
+        if (seen.has(after)) throw errorOf('locks: the pages go round in a circle', 'nonsense');
         seen.add(after);
       }
     }
   }
 
-  async stats(shard = 0) {
-    return this.#ask('GET', '/locks/stats', {}, this.#serverAt(shard));
+  async stats(server = 0) {
+    return this.#ask('stats', 'GET', '/locks/stats', {}, this.#serverAt(server));
   }
 
-  async health(shard = 0) {
-    return this.#ask('GET', '/health', {}, this.#serverAt(shard));
+  async health(server = 0) {
+    return this.#ask('health', 'GET', '/health', {}, this.#serverAt(server));
   }
 
   async forceRelease(name, options = {}) {
-    return this.#ask('DELETE', pathOf(name), check(options, ['lockId', 'space']), this.#serverOf(name));
+    const path = pathOf(name);
+    const { lockId } = check(options, ['lockId', 'space']);
+    let sends = 0;
+    // A repeat could end the hold of the next in the queue, so what names no lockId is sent once.
+    const order = { isOnce: !lockId, onSend: () => (sends += 1) };
+    const what = `forceRelease ${JSON.stringify(name)}`;
+    return this.#ask(what, 'DELETE', path, options, this.#serverOf(name), order).catch((error) => {
+      if (sends < 2 || !(error instanceof LockNotHeldError)) throw error;
+      // An earlier one was heard, and its answer lost.
+      return { lockName: name, released: true, locks: [{ lockId, clientId: null }], waiters: null };
+    });
   }
 
   async close() {
-    const { servers, locks } = this.#common;
-    this.#common.closed = errorOf('the client was closed', 'closed');
-    await Promise.all([...locks].map((lock) => DistributedLock.close(lock, this.#common.closed)));
+    const { root, servers, locks, returns } = this.#common;
+    const isRoot = this === root;
+    this.#isClosed = true;
+    const mine = [...locks].filter((lock) => isRoot || DistributedLock.isOf(lock, this));
+    await Promise.all(mine.map((lock) => DistributedLock.close(lock, closed())));
+    if (!isRoot) return;
+    await Promise.all(returns.values());
     for (const server of servers) server.close();
   }
 
+  #begin() {
+    if (this.#isClosed || this.#common.root.#isClosed) throw closed();
+  }
+
   #serverOf(name) {
-    const { servers, shardOf: own } = this.#common;
-    return this.#serverAt(own(name, servers.length));
+    const { servers, shard } = this.#common;
+    return this.#serverAt(shard(name, servers.length));
   }
 
-  #serverAt(shard) {
-    const server = this.#common.servers[check({ shard }).shard];
-    if (server) return server;
-    throw new RangeError(`shard is ${shard}: want less than ${this.#common.servers.length}`);
+  #serverAt(server) {
+    const { servers } = this.#common;
+    if (servers[check({ server }).server]) return servers[server];
+    throw new RangeError(`server is ${server}: want less than ${servers.length}`);
   }
 
-  async #ask(method, path, query, server) {
+  async #ask(what, method, path, query, server, { isOnce, onSend } = {}) {
+    this.#begin();
     const given = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== undefined));
-    const request = { method, path: `${path}?${given}`.replace(/\?$/, ''), patience: PATIENCE };
-    // A repeat could end the hold of the next in the queue, so a DELETE that names no lockId is sent once.
-    const isOnce = method === 'DELETE' && !query.lockId;
-    const { body } = await (isOnce ? server.exchange({ ...request, isFresh: true }) : server.persist(request));
+    const request = { what, method, path: `${path}?${given}`.replace(/\?$/, ''), patience: PATIENCE, onSend };
+    const { body } = await (isOnce
+      ? server.exchange({ ...request, isFresh: true })
+      : server.persist({ ...request, awayPatience: 0 }));
     return body;
   }
+}
+
+function closed() {
+  return errorOf('the client was closed', 'closed');
 }
 
 module.exports = { DistributedLockClient, DistributedLock, ...require('./lib/errors') };

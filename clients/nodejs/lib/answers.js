@@ -12,9 +12,10 @@ const KINDS = {
   tls: [errors.LockUnavailableError, "give the server's authority as `ca`, and a URL with a name in its certificate"],
   nonsense: [errors.LockServerError, 'check that the URL is that of a dflockd server'],
   closed: [errors.LockUnavailableError, 'make a new one'],
-  'not-held': [errors.LockNotHeldError, 'acquire the lock again'],
+  'not-held': [errors.LockNotHeldError, 'there is nothing to release'],
   'limit-mismatch': [errors.LockLimitMismatchError, 'give the same `limit` everywhere'],
-  deadlock: [errors.LockDeadlockError, 'release what this actor holds, then acquire again'],
+  // The detail has the advice.
+  deadlock: [errors.LockDeadlockError, ''],
   draining: [errors.LockDrainingError, 'try again when the server is back'],
   'max-locks': [errors.LockCapacityError, 'raise that limit, or try again later'],
   'max-waiters': [errors.LockCapacityError, 'raise that limit, or try again later'],
@@ -34,27 +35,35 @@ const REFUSALS = ['draining', 'max-locks', 'max-waiters'];
 /** The error of a code, or else of a status. */
 function errorOf(text, code, known = {}) {
   const [Kind, advice] = KINDS[code] ?? KINDS[known.status] ?? KINDS[Math.floor(known.status / 100)];
-  return new Kind(`${text}; ${advice}`, { code, ...known });
+  return new Kind(advice ? `${text}; ${advice}` : text, { code, ...known });
 }
 
-/** The error for an answer that is not good. `problem` is its JSON, {} if it has none. */
-function errorFor(status, problem, requestId = null) {
-  const [own, detail] = [problem.code, problem.detail].map((value) => (typeof value === 'string' ? value : null));
+/**
+ * The error for an answer to `what` that is not good. `problem` is its JSON, {} if it has none; whatever of it is in
+ * the error has gone through `mask`.
+ */
+function errorFor(what, status, problem, requestId = null, mask = (text) => text) {
+  const said = (value) => (typeof value !== 'string' ? null : value in KINDS ? value : mask(value));
+  const [own, detail] = [said(problem.code), said(problem.detail)];
   const code = status < 400 || (own === null && !KINDS[status]) ? 'nonsense' : own;
-  const text = `the server answered ${status} ${own ?? 'without a code'}${detail === null ? '' : `: ${detail}`}`;
-  const error = errorOf(text, code, { status, detail, requestId });
-  if (code === 'deadlock') error.cycle = Array.isArray(problem.cycle) ? problem.cycle : [];
+  const why = `${own ?? 'without a code'}${detail === null ? '' : `: ${detail}`}`;
+  const known = { status, detail, requestId: said(requestId) };
+  const error = errorOf(`${what}: the server answered ${status} ${why}`, code, known);
+  const cycle = Array.isArray(problem.cycle) ? problem.cycle : [];
+  if (code === 'deadlock')
+    error.cycle = cycle.map((step) => ({ clientId: said(step?.clientId), waitsFor: said(step?.waitsFor) }));
   return error;
 }
 
 /** The error for a request that failed with `error` of Node. `isSent`: whether there was a connection. */
-function failureOf({ code = '', message }, isSent, url) {
+function failureOf(what, { code = '', message }, isSent, url) {
   const why = `${url}: ${[code, message].filter(Boolean).join(' ')}`;
-  if (code.startsWith('HPE_')) return errorOf(`no HTTP from ${why}`, 'nonsense');
-  if (isSent) return errorOf(`no answer from ${why}`, 'no-answer');
+  if (code.startsWith('HPE_')) return errorOf(`${what}: no HTTP from ${why}`, 'nonsense');
+  if (isSent) return errorOf(`${what}: no answer from ${why}`, 'no-answer');
   // All codes but these of systems, names and sockets are of TLS.
   const isSystem = code !== 'EPROTO' && /^(E[A-Z0-9]+|EAI_[A-Z]+|ERR_SOCKET_[A-Z_]+)?$/.test(code);
-  return isSystem ? errorOf(`no connection to ${why}`, 'no-connection') : errorOf(`no TLS with ${why}`, 'tls');
+  if (!isSystem) return errorOf(`${what}: no TLS with ${why}`, 'tls');
+  return errorOf(`${what}: no connection to ${why}`, 'no-connection');
 }
 
 /** Whether the same request may be sent once more. */

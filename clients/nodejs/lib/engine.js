@@ -7,8 +7,6 @@ const POLL_MIN = 5_000;
 // A cut that comes sooner says nothing of a proxy's limit.
 const CUT_MIN = 1_000;
 const KEEP_PLACE = 5_000;
-// Even a try outlives a server that is away for a moment.
-const REPEATS_MIN = 300;
 const ANSWER_PATIENCE = 5_000;
 // In less time there is no answer to hope for.
 const ANSWER_MIN = 100;
@@ -40,7 +38,6 @@ class Engine {
   constructor(now, { timeout, waitTimeout = 0, autoRenew = false, maxHold = Infinity }) {
     Object.assign(this, { timeout, autoRenew, maxHold });
     this.waitEnd = now + waitTimeout;
-    this.repeatEnd = now + Math.max(waitTimeout, REPEATS_MIN);
   }
 
   /**
@@ -54,11 +51,9 @@ class Engine {
     return { waitTimeout, keepPlace: isLast ? undefined : KEEP_PLACE, patience };
   }
 
-  /** Whether a poll that failed, after so many other failures, may be repeated. */
-  mayRepeat(failures, now) {
-    // The first repeat is always allowed: an idle connection that has ended is no reason to fail.
-    const isFree = failures === 0 && now < this.waitEnd + ANSWER_PATIENCE - ANSWER_MIN;
-    return isFree || now < this.repeatEnd;
+  /** For how long a poll that failed may still be repeated. `isUncertain`: the server may have heard it. */
+  repeatPatience(now, isUncertain) {
+    return this.waitEnd + (isUncertain ? ANSWER_PATIENCE - ANSWER_MIN : 0) - now;
   }
 
   /** A poll ended without an answer, perhaps because a proxy has a limit: the next ones are shorter. */

@@ -12,6 +12,8 @@ const { Stop, backoff, sleep } = require('./server');
 
 // The timers of Node stand still while the host sleeps, so none is long.
 const NAP_MAX = 1_000;
+// Why there is no grant.
+const REASONS = ['timeout', 'quarantine', 'superseded', 'cancelled'];
 const CANCEL = { patience: 3_000, tryMax: 1_000 };
 
 class DistributedLock {
@@ -27,11 +29,10 @@ class DistributedLock {
   #renewal = null;
   #isRenewalFresh = false;
   #releasing = null;
-  #releaseSends = 0;
   #cancelling;
   #timer;
 
-  /** Only a client makes these. `common`: {server, path, locks, limit, metadata, onLost}. */
+  /** Only a client makes these. `common`: {client, server, path, locks, returns, limit, metadata, onLost}. */
   constructor(engine, common, lockName, clientId) {
     this.#engine = engine;
     this.#common = common;
@@ -73,7 +74,7 @@ class DistributedLock {
   }
 
   release() {
-    this.#releasing ??= this.#release().finally(() => (this.#releasing = null));
+    this.#releasing ??= this.#release();
     return this.#releasing;
   }
 
@@ -98,6 +99,11 @@ class DistributedLock {
     }
   }
 
+  /** Whether `client`, and none of its actors, has acquired `lock`. */
+  static isOf(lock, client) {
+    return lock.#common.client === client;
+  }
+
   /** Ends a lock for good when its client closes, whether it is held or not yet. */
   static async close(lock, reason) {
     const isWaiting = lock.#engine.state === 'acquiring';
@@ -119,9 +125,11 @@ class DistributedLock {
   async #acquire() {
     const engine = this.#engine;
     const stop = this.#stop;
+    await this.#returned();
     for (let failures = 0; ; failures += 1) {
       const begun = clock.now();
       const poll = engine.nextPoll(begun);
+      let pause = backoff(failures);
       try {
         const denied = await this.#poll(poll, { stop, isFresh: failures > 0 });
         if (denied === null && (await this.#accept())) return;
@@ -132,14 +140,32 @@ class DistributedLock {
           throw new LockTimeoutError(text, { reason, status: 200 });
         }
         // A server that does not wait as asked is not asked all the time.
-        if (clock.now() - begun > poll.waitTimeout / 2) failures = -1;
+        if (clock.now() - begun > poll.waitTimeout / 2) [failures, pause] = [-1, 0];
+        pause = Math.min(pause, engine.waitEnd - clock.now());
       } catch (error) {
-        if (!isRepeatable(error) || !engine.mayRepeat(failures, clock.now())) throw error;
+        const patience = engine.repeatPatience(clock.now(), isUncertain(error));
+        if (!isRepeatable(error) || patience <= 0) throw error;
         engine.pollCut(begun, clock.now());
+        // The last repeat comes at the end.
+        pause = Math.min(pause, patience);
       }
-      // The last repeat comes when the wait ends.
-      await sleep(Math.min(backoff(failures), engine.repeatEnd - clock.now()), { stop });
+      await sleep(pause, { stop });
     }
+  }
+
+  /** While the server still has a lock of the same actor, this one would wait for itself. */
+  async #returned() {
+    const returning = this.#common.returns.get(this.#whose);
+    if (!returning) return;
+    await new Promise((resolve) => {
+      this.#stop.hook = resolve;
+      returning.then(resolve);
+    });
+    if (this.#stop.isStopped) throw this.#stop.reason;
+  }
+
+  get #whose() {
+    return JSON.stringify([this.clientId, this.lockName]);
   }
 
   /** One poll. Its result is why there is no grant, or null. */
@@ -147,15 +173,17 @@ class DistributedLock {
     const { server, path, limit, metadata } = this.#common;
     const body = { clientId: this.clientId, requestId: this.#requestId, timeout: seconds(this.#engine.timeout) };
     Object.assign(body, { waitTimeout: seconds(waitTimeout), keepPlace: seconds(keepPlace), limit, metadata });
-    const order = { method: 'POST', path: `${path}/acquire`, body, patience, ...request };
+    const order = { what: this.#what('acquire'), method: 'POST', path: `${path}/acquire`, body, patience, ...request };
     try {
       const { body: answer, sentAt } = await server.exchange({ ...order, onSend: () => (this.#sends += 1) });
       if (keepPlace) this.#mayBeOpen = true;
-      if (answer.acquired === false) return answer.reason ?? 'timeout';
+      const { acquired } = answer;
+      const reason = answer.reason ?? 'timeout';
+      if (acquired === false) return REASONS.includes(reason) ? reason : server.masked(String(reason), order);
       const isOurs = answer.lockName === this.lockName && answer.clientId === this.clientId;
       const isWhole = typeof answer.lockId === 'string' && typeof answer.renewalToken === 'string';
       const isGood = isOurs && isWhole && /^[0-9a-f]{16}$/.test(answer.fencingToken) && isDuration(answer.waitTime);
-      if (answer.acquired !== true || !isGood || !isDuration(answer.ttl)) throw errorOf('that is no lock', 'nonsense');
+      if (acquired !== true || !isGood || !isDuration(answer.ttl)) throw this.#nonsense('acquire', 'grant');
       this.#token = answer.renewalToken;
       Object.assign(this, { lockId: answer.lockId, fencingToken: answer.fencingToken });
       this.#engine.granted(sentAt, answer.waitTime * 1000, answer.ttl * 1000, clock.now());
@@ -232,13 +260,13 @@ class DistributedLock {
     try {
       const order = { clientId: this.clientId, renewalToken: this.#token, timeout: seconds(timeout) };
       const { body, sentAt } = await this.#persist('renew', order, request);
-      if (body.lockId !== this.lockId || !isDuration(body.ttl)) throw errorOf('that is no renewal', 'nonsense');
+      if (body.lockId !== this.lockId || !isDuration(body.ttl)) throw this.#nonsense('renew', 'renewal');
       engine.renewed(sentAt, body.ttl * 1000, clock.now(), timeout, sends > 1);
       this.#isRenewalFresh = false;
     } catch (error) {
       this.#isRenewalFresh = true;
       if (error instanceof LockNotHeldError) engine.notHeld(clock.now());
-      else engine.renewalFailed(clock.now(), sends > 1 || isUncertain(error));
+      else engine.renewalFailed(clock.now(), sends > (error?.status ? 1 : 0) || isUncertain(error));
       throw error;
     }
   }
@@ -250,16 +278,17 @@ class DistributedLock {
     // The server may still hold a lock that was lost by its deadline. Nobody waits for that.
     if (!isNeeded && engine.lost === 'deadline') this.#cancel();
     if (!isNeeded) return engine.isReleased;
+    let sends = 0;
     try {
       // A duplicate of the acquire may still be under way. It is to find its attempt ended.
       const requestId = this.#sends > 1 ? this.#requestId : undefined;
       const order = { clientId: this.clientId, renewalToken: this.#token, requestId };
-      const request = { patience: engine.releasePatience(clock.now()), onSend: () => (this.#releaseSends += 1) };
+      const request = { patience: engine.releasePatience(clock.now()), onSend: () => (sends += 1) };
       const answer = await this.#persist('release', order, request);
       if (answer.body.released === true) engine.released();
     } catch (error) {
       // After a repeat it is most likely that the first release was heard.
-      if (error instanceof LockNotHeldError && this.#releaseSends > 1) engine.released();
+      if (error instanceof LockNotHeldError && sends > 1) engine.released();
       else if (error instanceof LockNotHeldError) engine.released(false);
     }
     this.#tell();
@@ -269,12 +298,27 @@ class DistributedLock {
 
   /** Ends the attempt at the server, wherever it is. What even this does not reach ends with the lease. */
   async #cancel() {
+    if (this.#sends === 0 || this.#cancelling) return this.#cancelling;
+    const { returns } = this.#common;
     const order = { clientId: this.clientId, requestId: this.#requestId };
-    if (this.#sends > 0) await (this.#cancelling ??= this.#persist('release', order, CANCEL).catch(() => {}));
+    const ended = this.#persist('release', order, CANCEL).catch(() => {});
+    const isNewest = () => returns.get(this.#whose) === this.#cancelling;
+    this.#cancelling = ended.then(() => isNewest() && returns.delete(this.#whose));
+    returns.set(this.#whose, this.#cancelling);
+    return this.#cancelling;
   }
 
   #persist(verb, body, request) {
-    return this.#common.server.persist({ method: 'POST', path: `${this.#common.path}/${verb}`, body, ...request });
+    const { server, path } = this.#common;
+    return server.persist({ what: this.#what(verb), method: 'POST', path: `${path}/${verb}`, body, ...request });
+  }
+
+  #what(verb) {
+    return `${verb} ${JSON.stringify(this.lockName)}`;
+  }
+
+  #nonsense(verb, wanted) {
+    return errorOf(`${this.#what(verb)}: the answer is no ${wanted}`, 'nonsense');
   }
 }
 

@@ -5,7 +5,7 @@
 const http = require('node:http');
 const https = require('node:https');
 const clock = require('./clock');
-const { errorFor, failureOf, isRepeatable } = require('./answers');
+const { errorFor, failureOf, isRepeatable, isUncertain } = require('./answers');
 
 const CONNECT_PATIENCE = 5_000;
 // The server ends an idle connection after 75 s.
@@ -31,16 +31,21 @@ class Server {
     this.#options = { host: hostname.replace(/^\[|\]$/g, ''), port, agent };
   }
 
-  /** Sends a request until it is answered, for `patience` milliseconds; one try of it lasts `tryMax` at most. */
-  async persist({ patience, tryMax = patience, ...request }) {
-    const end = clock.now() + patience;
+  /**
+   * Sends a request until it is answered, for `patience` milliseconds, or `awayPatience` while the server cannot have
+   * heard it; one try of it lasts `tryMax` at most.
+   */
+  async persist({ patience, tryMax = patience, awayPatience = patience, ...request }) {
+    const begun = clock.now();
+    const end = begun + patience;
     for (let failures = 0; ; failures += 1) {
       try {
         const rest = Math.max(1, Math.min(end - clock.now(), tryMax));
         return await this.exchange({ ...request, patience: rest, isFresh: request.isFresh || failures > 0 });
       } catch (error) {
         const pause = backoff(failures);
-        if (!isRepeatable(error) || clock.now() + pause >= end) throw error;
+        const last = isUncertain(error) ? end : begun + awayPatience;
+        if (!isRepeatable(error) || clock.now() + pause >= last) throw error;
         await sleep(pause, request);
       }
     }
@@ -48,35 +53,39 @@ class Server {
 
   /**
    * One request and its answer: {body, sentAt}. `isFresh` asks for a new connection; `isBackground` lets the program
-   * exit meanwhile; `onSend` is called before anything is sent; `stop` ends the connection.
+   * exit meanwhile; `onSend` is called when there is a connection to send it on; `stop` ends that; `what` is for the
+   * texts of errors.
    */
-  async exchange({ method, path, body, patience, stop, isBackground, isFresh, onSend }) {
+  async exchange({ what, method, path, body, patience, stop, isBackground, isFresh, onSend }) {
     if (stop?.isStopped) throw stop.reason;
     // The other idle connections have most likely ended for the same reason.
     if (isFresh) this.#dropIdle();
     const data = JSON.stringify(body) ?? '';
     const headers = { ...this.#headers, 'content-length': Buffer.byteLength(data) };
-    onSend?.();
     const sentAt = clock.now();
     const request = this.#transport.request({ ...this.#options, method, path: this.#base + path, headers });
     let isSent = false;
     let fail;
+    const send = () => {
+      isSent = true;
+      onSend?.();
+    };
     const limit = (most, isOver) => setTimeout(() => isOver() && fail(new Error(`none in ${most} ms`)), most);
     const timers = [limit(Math.ceil(patience), () => true), limit(CONNECT_PATIENCE, () => !isSent)];
     const text = new Promise((resolve, reject) => {
-      fail = (error) => reject(failureOf(error, isSent, this.#origin));
+      fail = (error) => reject(failureOf(what, error, isSent, this.#origin));
       request.on('error', fail).on('response', (response) => textOf(response).then(resolve, fail));
       request.on('socket', (socket) => {
-        isSent = !socket.connecting;
-        if (!isSent) socket.once(socket.encrypted ? 'secureConnect' : 'connect', () => (isSent = true));
+        if (socket.connecting) socket.once(socket.encrypted ? 'secureConnect' : 'connect', send);
+        else send();
         if (isBackground) [socket, ...timers].forEach((each) => each.unref());
       });
       request.end(data);
     });
     if (stop) stop.hook = () => fail(new Error('stopped'));
     try {
-      const secrets = [this.#headers.authorization?.slice(7), body?.renewalToken, body?.requestId];
-      return { body: read(await text, request.res, secrets), sentAt };
+      const mask = (value) => this.masked(value, { body });
+      return { body: read(what, await text, request.res, mask), sentAt };
     } catch (error) {
       request.destroy();
       throw stop?.isStopped ? stop.reason : error;
@@ -84,6 +93,12 @@ class Server {
       if (stop) stop.hook = null;
       timers.forEach(clearTimeout);
     }
+  }
+
+  /** What an answer says, without the secrets of its request. */
+  masked(text, { body }) {
+    const secrets = [this.#headers.authorization?.slice(7), body?.renewalToken, body?.requestId];
+    return secrets.reduce((masked, secret) => (secret ? masked.replaceAll(secret, '***') : masked), text);
   }
 
   /** Ends the idle connections, and those in use. */
@@ -106,8 +121,7 @@ function textOf(response) {
 }
 
 /** The JSON object in the text of a good answer. */
-function read(text, { statusCode: status, headers }, secrets) {
-  for (const secret of secrets) if (status !== 200 && secret) text = text.replaceAll(secret, '***');
+function read(what, text, { statusCode: status, headers }, mask) {
   let body;
   try {
     body = JSON.parse(text);
@@ -115,7 +129,7 @@ function read(text, { statusCode: status, headers }, secrets) {
     // A page of a proxy, or half of an answer.
   }
   if (typeof body !== 'object' || Array.isArray(body)) body = null;
-  if (status !== 200 || !body) throw errorFor(status, body ?? {}, headers['x-request-id']);
+  if (status !== 200 || !body) throw errorFor(what, status, body ?? {}, headers['x-request-id'], mask);
   return body;
 }
 

@@ -22,7 +22,7 @@ const { DistributedLockClient } = dflockd;
 const ROOT = path.join(__dirname, '../../..');
 const README = fs.readFileSync(path.join(__dirname, '../README.md'), 'utf8');
 // As many as the claims take that need no options.
-const SERVERS = 33;
+const SERVERS = 35;
 const stage = new Stage();
 const claims = new Map();
 
@@ -448,7 +448,20 @@ test('15 a release whose answer was lost is true, and a second release sends no 
   assert.equal(await unconfirmed.release(), false);
   assert.equal(unconfirmed.signal.aborted, false);
   await server.forgetOrders();
-  await eventually(() => unconfirmed.release());
+  const { length } = await server.requests(/release/);
+  assert.equal(await unconfirmed.release(), false);
+  assert.equal((await server.requests(/release/)).length, length);
+  // Of what ended with the server nothing is released, although the first connection is refused.
+  const gone = await scene();
+  const direct = new DistributedLockClient(gone.server.direct);
+  const ended = await direct.acquire('a', 30_000);
+  await gone.server.signal('KILL');
+  await sleep(100);
+  const released = ended.release();
+  await sleep(200);
+  await gone.server.restart();
+  assert.equal(await released, false);
+  assert.throws(() => ended.check(), dflockd.LockLostError);
 });
 
 test('16 no renewal follows the release, the deadline or max_hold', async () => {
@@ -677,6 +690,17 @@ test('23 without a server a try fails within 1 s, and a wait gets the lock when 
   await server.restart();
   const lock = await wait;
   assert.equal((await server.status('a')).lockId, lock.lockId);
+  // What may have been heard is asked again for 5 s.
+  const cut = await scene();
+  await cut.server.order({ do: 'cut', at: 0, match: 'acquire', times: 5 });
+  assert.equal((await cut.client.acquire('a', 30_000)).lockName, 'a');
+  const answer = 'HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n';
+  await cut.server.order({ do: 'say', answer, match: 'GET', times: 4 });
+  assert.equal((await cut.client.health()).status, 'ok');
+  await cut.server.signal('KILL');
+  const health = await timed(new DistributedLockClient(cut.server.direct).health());
+  assert.equal(health.value.code, 'no-connection');
+  assert.ok(health.took < 1_000, `${health.took} ms`);
   // One that never answers is no better.
   const silent = await scene();
   await silent.server.order({ do: 'swallow', times: null });
@@ -799,12 +823,35 @@ test('26 status, a list of 250 locks in pages, stats and health', async () => {
     await server.order({ do: 'say', answer, match: 'GET' });
   }
   await assert.rejects(client.locks().next(), dflockd.LockServerError);
-  // close() releases what is held, and ends what waits.
+  // A forced release of one grant is done although its answer was lost; without a lockId nobody knows.
+  const forced = await client.acquire('forced', 30_000);
+  await server.order({ do: 'cut', at: 0, match: 'DELETE', times: 2 });
+  const { locks: gone } = await client.forceRelease('forced', { lockId: forced.lockId });
+  assert.deepEqual(gone, [{ lockId: forced.lockId, clientId: null }]);
+  await assert.rejects(client.forceRelease('forced', { lockId: forced.lockId }), (error) => {
+    assert.match(error.message, /^forceRelease "forced": the server answered 404 not-held: .*nothing to release$/);
+    return error instanceof dflockd.LockNotHeldError;
+  });
+  await server.order({ do: 'cut', at: 0, match: 'DELETE' });
+  await assert.rejects(client.forceRelease('other-name'), { code: 'no-answer' });
+  // close() of an actor ends only what is its own.
+  const actor = client.actor('worker-7');
+  const own = await actor.acquire('own', 30_000);
+  const ownWait = actor.acquire('other', 30_000, { waitTimeout: Infinity });
+  await eventually(async () => (await server.status('other')).waiters === 1);
+  await Promise.all([assert.rejects(ownWait, { code: 'closed' }), actor.close()]);
+  assert.throws(() => own.check(), dflockd.LockNotHeldError);
+  assert.deepEqual([(await server.status('own')).locked, (await server.stats()).activeLocks], [false, 251]);
+  await assert.rejects(actor.acquire('a', 30_000), { code: 'closed' });
+  await assert.rejects(actor.health(), { code: 'closed' });
+  other.check();
+  // close() of the client releases what is held, and ends what waits.
   const wait = client.acquire('other', 30_000, { waitTimeout: Infinity });
   await eventually(async () => (await server.status('other')).waiters === 1);
   await Promise.all([assert.rejects(wait, /the client was closed/), client.close()]);
   assert.equal(await locks[0].release(), true);
   await assert.rejects(client.acquire('a', 30_000), { name: 'LockUnavailableError', code: 'closed' });
+  await assert.rejects(client.health(), { name: 'LockUnavailableError', code: 'closed' });
   await eventually(async () => (await server.stats()).activeLocks === 0);
 });
 
@@ -832,7 +879,7 @@ test('27 three shards: the vectors of CRC-32, and one that is down fails its own
     const isDown = crc32(`${names[index]}/2`) % 3 === 1;
     assert.ok(result instanceof (isDown ? dflockd.LockUnavailableError : dflockd.DistributedLock), `${result}`);
   });
-  const own = new DistributedLockClient(urls, { shardOf: (name, count) => name.length % count });
+  const own = new DistributedLockClient(urls, { shard: (name, count) => name.length % count });
   const lock = await own.acquire('xx', 30_000);
   assert.equal((await servers[2].status('xx')).lockId, lock.lockId);
 });

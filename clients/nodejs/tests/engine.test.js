@@ -279,15 +279,12 @@ describe('the engine', () => {
     const once = new Engine(0, {});
     assert.equal(once.nextPoll(0).patience, 5_000);
     assert.equal(once.nextPoll(2_000).patience, 3_000);
-    assert.equal(once.mayRepeat(0, 2_000), true, 'the first repeat is always allowed');
-    assert.equal(once.mayRepeat(1, 299), true);
-    assert.equal(once.mayRepeat(1, 300), false);
-    assert.equal(once.mayRepeat(0, 4_999), false);
+    assert.deepEqual([once.repeatPatience(2_000, true), once.repeatPatience(2_000, false)], [2_900, -2_000]);
+    assert.equal(once.repeatPatience(0, false), 0, 'a try without a server is not repeated');
     const wait = new Engine(0, { waitTimeout: 20_000 });
     assert.equal(wait.nextPoll(19_000).patience, 6_000);
-    assert.deepEqual([wait.mayRepeat(7, 19_999), wait.mayRepeat(7, 20_000)], [true, false]);
-    assert.deepEqual([wait.mayRepeat(0, 24_000), wait.mayRepeat(0, 24_999)], [true, false]);
-    assert.equal(new Engine(0, { waitTimeout: Infinity }).mayRepeat(99, 1e12), true);
+    assert.deepEqual([wait.repeatPatience(19_999, false), wait.repeatPatience(24_000, true)], [1, 900]);
+    assert.equal(new Engine(0, { waitTimeout: Infinity }).repeatPatience(1e12, false), Infinity);
   });
 
   test('a renewal without an answer may shorten the lease for a minute, whatever is confirmed after it', () => {
@@ -317,9 +314,7 @@ describe('the engine', () => {
     assert.equal(refused.deadline, 1_200 + 29_000, 'the server has answered that it did nothing');
   });
 
-  test('a try is repeated for 0.3 s, a wait until its end', () => {
-    assert.equal(new Engine(0, {}).repeatEnd, 300);
-    assert.equal(new Engine(0, { waitTimeout: 2_000 }).repeatEnd, 2_000);
+  test('a release tries for 5 s, but not much longer than the lease', () => {
     const engine = held(0, 30_000);
     assert.equal(engine.releasePatience(1_000), 5_000);
     assert.equal(engine.releasePatience(27_000), 3_000);

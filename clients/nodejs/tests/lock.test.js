@@ -5,7 +5,7 @@ const assert = require('node:assert/strict');
 const { describe, test } = require('node:test');
 const { setTimeout: sleep } = require('node:timers/promises');
 const clock = require('../lib/clock');
-const { errorFor } = require('../lib/answers');
+const { errorFor, errorOf } = require('../lib/answers');
 const { Engine } = require('../lib/engine');
 const { DistributedLock } = require('../lib/lock');
 
@@ -29,9 +29,9 @@ function scene(timeout, renews) {
       return { body: { released: true }, sentAt };
     },
   };
-  const common = { server, path: '', locks: new Set() };
+  const common = { server, path: '', locks: new Set(), returns: new Map() };
   const lock = new DistributedLock(new Engine(clock.now(), { timeout }), common, 'a', 'me');
-  return { lock, sent };
+  return { lock, sent, common };
 }
 
 describe('a lock', () => {
@@ -55,11 +55,13 @@ describe('a lock', () => {
       [429, 1, 29_000],
       [429, 2, 4_500],
       [500, 1, 4_500],
+      ['no-connection', 1, 4_500],
       [200, 2, 4_500],
     ]) {
       const { lock } = scene(30_000, (ttl, onSend) => {
         if (ttl === 5) for (let send = 1; send < sends; send += 1) onSend();
-        if (ttl === 5 && status !== 200) throw errorFor(status, {});
+        if (ttl === 5 && status === 'no-connection') throw errorOf('after a send that had no answer', status);
+        if (ttl === 5 && status !== 200) throw errorFor('renew "a"', status, {});
         return { lockId: 'lock-1', ttl };
       });
       await DistributedLock.acquire(lock);
@@ -71,6 +73,31 @@ describe('a lock', () => {
       }
       await lock.release();
     }
+  });
+
+  test('of an actor waits until the one that was lost before is given back, and an abort ends that', async () => {
+    const { lock, sent, common } = scene(100);
+    await DistributedLock.acquire(lock);
+    await sleep(120);
+    let giveBack;
+    common.server.persist = () => new Promise((resolve) => (giveBack = resolve));
+    assert.equal(await lock.release(), false);
+    const another = () => new DistributedLock(new Engine(clock.now(), { timeout: 30_000 }), common, 'a', 'me');
+    const [next, aborted] = [another(), another()];
+    const order = [];
+    const acquired = DistributedLock.acquire(next).then(() => order.push('next'));
+    const stop = new AbortController();
+    const refused = assert.rejects(DistributedLock.acquire(aborted, stop.signal), CLOSED);
+    stop.abort(CLOSED);
+    await refused;
+    await sleep(20);
+    order.push('given back');
+    common.server.persist = async () => ({ body: { released: true }, sentAt: clock.now() });
+    giveBack({ body: { released: true } });
+    await acquired;
+    assert.deepEqual(order, ['given back', 'next']);
+    assert.deepEqual([sent, common.returns.size], [[], 0]);
+    await next.release();
   });
 
   test('that was lost by its deadline is given back once, however often it is released', async () => {

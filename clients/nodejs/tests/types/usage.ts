@@ -5,7 +5,7 @@ export async function uses(): Promise<void> {
   const client = new DistributedLockClient('http://localhost:5000', {
     token: 'x',
     ca: ['pem'],
-    shardOf: (name, count) => name.length % count,
+    shard: (name, count) => name.length % count,
   });
   const lock = await client.acquire('user:123', 30000);
   const fence: bigint = lock.fence;
