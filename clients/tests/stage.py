@@ -102,11 +102,11 @@ class Proxy:
         self.forgotten = threading.Event()
         self.connections = {}
         self.count = 0
-        self.listener = socket.create_server((HOST, 0))
-        self.port = self.listener.getsockname()[1]
-        self.accept_in_background()
+        self.holder, self.port = hold()
+        self.listen()
 
-    def accept_in_background(self):
+    def listen(self):
+        self.listener = socket.create_server((HOST, self.port))
         self.accepting = threading.Thread(target=self.accept, args=(self.listener,), daemon=True)
         self.accepting.start()
 
@@ -124,14 +124,11 @@ class Proxy:
     def refuse(self, seconds):
         """Closes the listener and every connection, and opens the port again after so long."""
         self.close_listener()
-        holder = hold(self.port)
         with self.lock:
             for client in self.connections:
                 end(client)
         time.sleep(seconds)
-        self.listener = socket.create_server((HOST, self.port))
-        holder.close()
-        self.accept_in_background()
+        self.listen()
 
     def close_listener(self):
         # A thread in accept(2) keeps the port; only a shutdown wakes it.
@@ -247,19 +244,19 @@ class Proxy:
 
     def close(self):
         self.close_listener()
-        self.holder = hold(self.port)
         self.forget_orders()
         with self.lock:
             for client in self.connections:
                 end(client)
 
 
-def hold(port):
-    """Keeps a port while nobody listens: connections are refused, and no other program gets it by chance."""
+def hold():
+    """A free port, and a socket that keeps it whether or not somebody listens there, so that no other program gets it by
+    chance, be it for a connection. While nobody listens, connections are refused."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind((HOST, port))
-    return holder
+    holder.bind((HOST, 0))
+    return holder, holder.getsockname()[1]
 
 
 def has_ended(client):
@@ -296,9 +293,9 @@ class Server:
         self.scheme = "https" if certificate else "http"
         if certificate:
             self.options += ["--tls-cert", certificate + ".pem", "--tls-key", certificate + ".key"]
-        self.port = self.http_port = 0
         self.process = None
-        self.holders = []
+        self.holder, self.port = hold()
+        self.http_holder, self.http_port = hold()
         self.start()
         self.proxy = None if certificate else Proxy(self.http_port)
 
@@ -318,11 +315,7 @@ class Server:
         log = []
         while (line := lines.get(timeout=PATIENCE_S)) is not None:
             log.append(line)
-            if match := re.search(r" dflockd listening-http addr=\S*:(\d+)", line):
-                self.http_port = int(match[1])
-            if match := re.search(r" dflockd listening addr=\S*:(\d+)", line):
-                self.port = int(match[1])
-                self.free_ports()
+            if " dflockd listening addr=" in line:
                 return
         raise RuntimeError(f"the server does not start: {log}")
 
@@ -335,29 +328,17 @@ class Server:
         self.process.send_signal(getattr(signal, "SIG" + name))
         if name == "KILL":
             self.process.wait()
-            self.hold_ports()
 
     def restart(self):
         self.process.kill()
         self.process.wait()
-        self.hold_ports()
         self.start()
-
-    def hold_ports(self):
-        if not self.holders:
-            self.holders = [hold(self.port), hold(self.http_port)]
-
-    def free_ports(self):
-        for holder in self.holders:
-            holder.close()
-        self.holders = []
 
     def close(self):
         if self.proxy:
             self.proxy.close()
         self.process.kill()
         self.process.wait()
-        self.hold_ports()
 
 
 def read_all(file, lines):
