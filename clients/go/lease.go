@@ -27,6 +27,7 @@ type lease struct {
 	mu       sync.Mutex
 	phase    phase
 	deadline time.Duration // The holder has to have stopped by then.
+	before   time.Duration // the deadline before the renewal that is on its way
 	isLost   bool
 	tell     func() // tells the holder that the lock is lost
 
@@ -88,10 +89,9 @@ func (l *lease) ask(timeout, now time.Duration, isAutomatic bool, stop func()) (
 		l.isRenewing = false
 		return 0
 	}
-	patience = shorter(end-now, clamp(timeout/6, 200*time.Millisecond, 5*time.Second))
-	l.deadline = shorter(l.deadline, later(now, timeout-margin(timeout)))
+	l.before, l.deadline = l.deadline, shorter(l.deadline, later(now, timeout-margin(timeout)))
 	l.isRenewing, l.stop = true, stop
-	return patience
+	return shorter(shorter(end, l.deadline)-now, clamp(timeout/6, 200*time.Millisecond, 5*time.Second))
 }
 
 // answered notes how a renewal fared that was sent at `sent`: ttl is 0 if it failed, gone if the server knows nothing of
@@ -105,6 +105,9 @@ func (l *lease) answered(sent, asked, ttl, now time.Duration, isUncertain bool) 
 	}
 	if isUncertain {
 		l.doubt, l.doubtEnd = shorter(l.doubt, asked), now+doubtMax
+	}
+	if ttl == 0 && !isUncertain && l.phase == held {
+		l.deadline = l.before // It was never sent, or refused.
 	}
 	switch {
 	case !l.isHeld(now):

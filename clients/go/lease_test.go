@@ -118,6 +118,25 @@ func TestHoldSendsNoLateRenewal(t *testing.T) {
 	}
 }
 
+func TestRenewalThatIsNotSentOrRefusedLeavesTheLease(t *testing.T) {
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(403)
+		_, _ = w.Write([]byte(`{"code":"not-owner"}`))
+	}))
+	defer refusing.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for url, code := range map[string]string{refusing.URL: "not-owner", gone.URL: "no-connection"} {
+		h := &hold{core: NewDistributedLockClient(url).core, errand: errand{address: url}, timeout: time.Minute}
+		h.lease.tell, h.lease.renewEnd = func() {}, never
+		h.lease.begin(now(), 0, time.Minute, now())
+		err, _ := h.renew(context.Background(), 3*time.Second).(*LockError)
+		if err == nil || err.Code != code || h.remaining() < 30*time.Second {
+			t.Fatal(err, h.remaining())
+		}
+	}
+}
+
 func TestReleaseStopsTheRenewal(t *testing.T) {
 	told, stopped := 0, 0
 	l := granted(3*time.Second, true, &told)
@@ -148,6 +167,24 @@ func TestShorterRenewalCountsFromItsSend(t *testing.T) {
 	l.answered(time.Second, 2*time.Second, 0, 1500*ms, true)
 	l.ask(30*time.Second, 2*time.Second, false, func() {})
 	l.answered(2*time.Second, 30*time.Second, 30*time.Second, 2100*ms, false)
+	if l.deadline != 3800*ms {
+		t.Fatal(l.deadline)
+	}
+}
+
+func TestRenewalThatWasNotCarriedOutChangesNothing(t *testing.T) {
+	told := 0
+	l := granted(30*time.Second, false, &told)
+	if patience := l.ask(200*ms, time.Second, false, func() {}); patience != 180*ms {
+		t.Fatal("it goes on past the deadline that it brings", patience)
+	}
+	l.answered(time.Second, 200*ms, 0, 1170*ms, false)
+	if l.deadline != 29*time.Second {
+		t.Fatal(l.deadline)
+	}
+	// One that may come to the server counts.
+	l.ask(2*time.Second, 2*time.Second, false, func() {})
+	l.answered(2*time.Second, 2*time.Second, 0, 3*time.Second, true)
 	if l.deadline != 3800*ms {
 		t.Fatal(l.deadline)
 	}

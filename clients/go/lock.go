@@ -132,7 +132,7 @@ func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
 		body: object{"renewalToken": h.token, "timeout": seconds(timeout)}, isFresh: h.hasFailed,
 		patience: patience, until: asked + patience, pauseMax: clamp(timeout/15, 50*time.Millisecond, never)}, &answer)
 	if err == nil && (answer.LockID != h.lockID || answer.TTL <= 0) {
-		err = nonsense("it is no renewal of this lock")
+		err, isUncertain = nonsense("it is no renewal of this lock"), true
 	}
 	h.hasFailed = err != nil
 	ttl := time.Duration(0)
