@@ -81,6 +81,7 @@ type attempt struct {
 	errand
 	Options
 	core    *core
+	owner   *owner
 	timeout time.Duration
 	asked   object // of the polls; the server knows repeats by the requestId, a secret
 	sends   int    // with this requestId
@@ -96,7 +97,7 @@ type lockAnswer struct {
 
 func (c *DistributedLockClient) acquire(ctx, parent context.Context, name string, timeout time.Duration,
 	options []Options) (*Lock, *LockError) {
-	a := &attempt{core: c.core, errand: errand{name: name}, timeout: timeout}
+	a := &attempt{core: c.core, owner: c.owner, errand: errand{name: name}, timeout: timeout}
 	var err *LockError
 	if a.address, err = c.address(name); err != nil {
 		return nil, err
@@ -106,16 +107,15 @@ func (c *DistributedLockClient) acquire(ctx, parent context.Context, name string
 	}
 	own, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c.core.begin(a, c.actor, cancel)
+	c.core.begin(a, cancel)
 	defer c.core.finish(a)
 	lock, err := a.run(own, parent)
 	if err != nil && a.isOpen {
 		// This ends the attempt whether it waits or holds, and also if a request of it comes only later.
-		c.core.giveBack(a.errand, a.end(object{}))
+		c.core.giveBack(a.owner, a.errand, a.end(object{}))
 	}
 	if err != nil && own.Err() != nil && ctx.Err() == nil {
-		err = wrong("the client is closed, make another one")
-		err.Code = "closed"
+		err = closed()
 	}
 	return lock, err
 }
@@ -247,7 +247,8 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 		answer.TTL <= 0 {
 		return nil, nonsense("it is a grant that lacks a part")
 	}
-	h := &hold{core: a.core, errand: a.errand, lockID: answer.LockID, token: answer.RenewalToken, timeout: a.timeout}
+	h := &hold{core: a.core, owner: a.owner, errand: a.errand, lockID: answer.LockID, token: answer.RenewalToken,
+		timeout: a.timeout}
 	h.ended = object{"renewalToken": h.token}
 	if a.sends > 1 {
 		a.end(h.ended) // One of them may come after the release.
@@ -265,7 +266,7 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 	}
 	h.quit()
 	if ctx.Err() != nil {
-		a.core.giveBack(a.errand, h.ended)
+		a.core.giveBack(a.owner, a.errand, h.ended)
 	} else {
 		// The next poll would wait for its own clientId, a deadlock for the server.
 		a.core.end(a.address, h.ended)
@@ -284,16 +285,16 @@ func contextError(err error, name string) *LockError {
 }
 
 // begin counts an acquire, which Close then can cancel. After Close it is cancelled at once.
-func (core *core) begin(a *attempt, actor string, cancel func()) {
+func (core *core) begin(a *attempt, cancel func()) {
 	core.mu.Lock()
 	defer core.mu.Unlock()
-	if core.isClosed {
+	if a.owner.isEnded() {
 		cancel()
 	}
-	core.busy++
+	a.owner.count(1)
 	core.count++
 	core.waits[a] = cancel
-	if a.clientID = actor; actor == "" {
+	if a.clientID = a.owner.id; a.clientID == "" {
 		a.clientID = fmt.Sprintf("%s-%d", core.prefix, core.count)
 	}
 }
@@ -302,5 +303,5 @@ func (core *core) finish(a *attempt) {
 	core.mu.Lock()
 	defer core.mu.Unlock()
 	delete(core.waits, a)
-	core.rest()
+	core.rest(a.owner)
 }

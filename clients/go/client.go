@@ -29,8 +29,24 @@ const Forever = never
 // methods may be called by many goroutines.
 type DistributedLockClient struct {
 	core  *core
-	actor string     // the clientId of all its requests, or "" if each acquire has one of its own
+	owner *owner
 	err   *LockError // a wrong argument of its making
+}
+
+// owner is who has locks: a client or one of its actors. The mutex of the core guards it.
+type owner struct {
+	id       string // the clientId of all its requests, or "" if each acquire has one of its own
+	parent   *owner // the client, if this is an actor
+	busy     int    // acquires, and requests that nobody but Close waits for; of a client, with those of its actors
+	isClosed bool
+}
+
+func (o *owner) isEnded() bool { return o != nil && (o.isClosed || o.parent.isEnded()) }
+
+func (o *owner) count(more int) {
+	for ; o != nil; o = o.parent {
+		o.busy += more
+	}
 }
 
 // String is the addresses.
@@ -58,17 +74,13 @@ type core struct {
 	shard   func(name string, servers int) int
 	prefix  string // of clientIds
 	pollMax time.Duration
-	life    context.Context // It ends when Close has no more time.
-	die     context.CancelFunc
 
-	mu       sync.Mutex
-	idle     *sync.Cond
-	busy     int // acquires, and requests that nobody but Close waits for
-	count    int // acquires so far
-	isClosed bool
-	waits    map[*attempt]func()
-	holds    map[*hold]bool
-	returns  map[errand]chan struct{}
+	mu      sync.Mutex
+	idle    *sync.Cond
+	count   int // acquires so far
+	waits   map[*attempt]func()
+	holds   map[*hold]bool
+	returns map[errand]chan struct{}
 }
 
 // NewDistributedLockClient makes a client of "http://host:port", or of several servers with commas between them, which
@@ -81,13 +93,12 @@ func NewDistributedLockClient(servers string, options ...ClientOptions) *Distrib
 	core := &core{shard: o.Shard, prefix: prefix, pollMax: pollMax, waits: map[*attempt]func(){},
 		holds: map[*hold]bool{}, returns: map[errand]chan struct{}{}}
 	core.idle = sync.NewCond(&core.mu)
-	core.life, core.die = context.WithCancel(context.Background())
-	client := &DistributedLockClient{core: core, err: err}
+	client := &DistributedLockClient{core: core, owner: &owner{id: o.ClientID}, err: err}
 	if o.Shard == nil {
 		core.shard = func(name string, n int) int { return int(crc32.ChecksumIEEE([]byte(name)) % uint32(n)) }
 	}
-	if o.ClientID != "" {
-		client = client.Actor(o.ClientID)
+	if o.ClientID != "" && client.err == nil {
+		client.err = checkID(o.ClientID)
 	}
 	for i, text := range strings.Split(servers, ",") {
 		address, err := url.Parse(strings.TrimSpace(text))
@@ -116,37 +127,54 @@ func NewDistributedLockClient(servers string, options ...ClientOptions) *Distrib
 // that an actor does one thing at a time: while it waits for a lock, it does nothing else with those that it holds. It
 // releases a lock that it lost before it asks for it again, since the server may have it for the rest of the lease.
 func (c *DistributedLockClient) Actor(id string) *DistributedLockClient {
-	actor := &DistributedLockClient{core: c.core, actor: id, err: c.err}
-	if !isText(id, 128) {
-		actor.err = wrong("the id of an actor: want 1 to 128 bytes of UTF-8 without control characters")
+	actor := &DistributedLockClient{core: c.core, owner: &owner{id: id, parent: c.owner}, err: c.err}
+	if c.owner.parent != nil {
+		actor.owner.parent = c.owner.parent
+	}
+	if actor.err == nil {
+		actor.err = checkID(id)
 	}
 	return actor
 }
 
-// Close ends all waits of the client and of its actors and releases their locks, none of which is renewed from then on.
-// It returns when the servers confirmed that, after 5 s at most, with nil or the first error; what was not confirmed by
-// then ends with its lease. Later calls fail. A program that exits without Close keeps its locks until their leases end.
+func checkID(id string) *LockError {
+	if !isText(id, 128) {
+		return wrong("the id of an actor: want 1 to 128 bytes of UTF-8 without control characters")
+	}
+	return nil
+}
+
+// Close ends all waits of the client and of its actors and releases their locks, none of which is renewed from then on;
+// that of an actor ends what is its own. It returns when the servers confirmed that, after 5 s at most, with nil or the
+// first error; what was not confirmed by then ends with its lease. Later calls fail with the code "closed". A program
+// that exits without Close keeps its locks until their leases end.
 func (c *DistributedLockClient) Close() (first error) {
 	core := c.core
 	core.mu.Lock()
 	defer core.mu.Unlock()
-	core.isClosed = true
-	for _, cancel := range core.waits {
-		cancel()
+	c.owner.isClosed = true
+	for a, cancel := range core.waits {
+		if a.owner.isEnded() {
+			cancel()
+		}
 	}
-	timer := time.AfterFunc(answerPatience, core.die)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), answerPatience)
+	defer cancel()
 	// Those whose turn comes last would be renewed meanwhile.
+	var ended []*hold
 	for h := range core.holds {
-		h.quit()
+		if h.owner.isEnded() {
+			h.quit()
+			ended = append(ended, h)
+		}
 	}
 	slots := make(chan struct{}, 32) // More at a time would be many connections.
-	for h := range core.holds {
+	for _, h := range ended {
 		h := h
-		core.start(func() {
+		core.start(h.owner, func() {
 			slots <- struct{}{}
-			err := h.release()
-			<-slots
+			defer func() { <-slots }()
+			err := h.release(ctx)
 			core.mu.Lock()
 			defer core.mu.Unlock()
 			if first == nil {
@@ -154,11 +182,23 @@ func (c *DistributedLockClient) Close() (first error) {
 			}
 		})
 	}
-	for core.busy > 0 {
+	for c.owner.busy > 0 {
 		core.idle.Wait()
 	}
-	core.pooled.CloseIdleConnections()
+	if c.owner.parent == nil {
+		core.pooled.CloseIdleConnections()
+	}
 	return first
+}
+
+// refused is why the client takes no calls: a wrong argument of its making, or its end.
+func (c *DistributedLockClient) refused() *LockError {
+	c.core.mu.Lock()
+	defer c.core.mu.Unlock()
+	if c.err == nil && c.owner.isEnded() {
+		return closed()
+	}
+	return c.err
 }
 
 // errand says who is after which name, and where that is.
@@ -166,12 +206,12 @@ type errand struct{ name, address, clientID string }
 
 // giveBack ends an attempt or a hold in the background. Close waits for that, and so does the next acquire of the same
 // actor and name: to the server, it would wait for itself.
-func (core *core) giveBack(e errand, body object) {
+func (core *core) giveBack(owner *owner, e errand, body object) {
 	core.mu.Lock()
 	defer core.mu.Unlock()
 	done := make(chan struct{})
 	core.returns[e] = done
-	core.start(func() {
+	core.start(owner, func() {
 		core.end(e.address, body)
 		close(done)
 		core.mu.Lock()
@@ -195,18 +235,18 @@ func (core *core) awaitReturn(ctx context.Context, e errand) {
 	}
 }
 
-func (core *core) start(do func()) {
-	core.busy++
+func (core *core) start(owner *owner, do func()) {
+	owner.count(1)
 	go func() {
 		do()
 		core.mu.Lock()
 		defer core.mu.Unlock()
-		core.rest()
+		core.rest(owner)
 	}()
 }
 
-func (core *core) rest() {
-	core.busy--
+func (core *core) rest(owner *owner) {
+	owner.count(-1)
 	core.idle.Broadcast()
 }
 
@@ -215,8 +255,8 @@ var segment = strings.NewReplacer("+", "%20", "%3A", ":")
 
 // address is the URL of a name at its server.
 func (c *DistributedLockClient) address(name string) (string, *LockError) {
-	if c.err != nil {
-		return "", c.err
+	if err := c.refused(); err != nil {
+		return "", err
 	}
 	if !isText(name, 256) || name == "." || name == ".." {
 		return "", wrong("a name: want 1 to 256 bytes of UTF-8 without blanks and control characters, and not . or ..")

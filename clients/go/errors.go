@@ -22,13 +22,13 @@ var (
 	ErrLockLimitMismatch = errors.New("others use this name with another limit, give all the same")
 	// ErrLockDenied: the token is missing or wrong, or does not allow this.
 	ErrLockDenied = errors.New("the server denies this")
-	// ErrLockUnavailable: no server was reached, or its certificate is not to be trusted.
+	// ErrLockUnavailable: no server was reached, or its certificate is not to be trusted; or the client is closed.
 	ErrLockUnavailable = errors.New("the server cannot be reached, check its address or try again later")
 	// ErrLockDraining: the server is about to stop. It is also ErrLockUnavailable.
 	ErrLockDraining = errors.New("the server is about to stop, try again later")
 	// ErrLockCapacity: the server has as many locks, waiters or requests as it may have.
 	ErrLockCapacity = errors.New("the server is full, try again later or raise its limits")
-	// ErrLockRequest: an argument is wrong, or the client is closed.
+	// ErrLockRequest: an argument is wrong.
 	ErrLockRequest = errors.New("this request is wrong")
 	// ErrLockServer: the answer is an error of the server, or none that dflockd gives.
 	ErrLockServer = errors.New("this is no answer of a working dflockd, check the address and the server's log")
@@ -56,7 +56,11 @@ type LockError struct {
 }
 
 func (e *LockError) Error() string {
-	text := "distlock: " + e.Kind.Error()
+	text := "distlock: "
+	if e.Code == "closed" && e.Status == 0 {
+		return text + e.Detail
+	}
+	text += e.Kind.Error()
 	if e.Detail != "" {
 		text += ": " + e.Detail
 	}
@@ -76,6 +80,10 @@ func (e *LockError) Unwrap() error { return e.cause }
 
 func wrong(format string, values ...interface{}) *LockError {
 	return &LockError{Kind: ErrLockRequest, Detail: fmt.Sprintf(format, values...)}
+}
+
+func closed() *LockError {
+	return &LockError{Kind: ErrLockUnavailable, Code: "closed", Detail: "the client is closed, make another one"}
 }
 
 func nonsense(detail string) *LockError {

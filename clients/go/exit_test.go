@@ -115,9 +115,37 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 		if err := <-waited; codeOf(err) != "closed" || codeOf(lock.Err()) != "" || !errors.Is(lock.Err(), ErrLockNotHeld) {
 			t.Fatal(err, lock.Err())
 		}
-		if err := client.Do(context.Background(), "a", time.Second, nil); !errors.Is(err, ErrLockRequest) || codeOf(err) != "closed" {
+		ctx := context.Background()
+		_, ofStats := client.Stats(ctx)
+		_, ofStatus := client.Actor("x").Status(ctx, "a")
+		for _, err := range []error{client.Do(ctx, "a", time.Second, nil), ofStats, ofStatus} {
+			if !errors.Is(err, ErrLockUnavailable) || codeOf(err) != "closed" {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("close an actor", func(t *testing.T) {
+		t.Parallel()
+		s := startServer(t)
+		client := s.client()
+		actor, other := client.Actor("x"), client.Actor("y")
+		kept, ended := s.acquire(client, "a", 30*time.Second), s.acquire(actor, "b", 30*time.Second)
+		served := make(chan error)
+		go func() {
+			_, err := other.Acquire("a", 30*time.Second, Options{WaitTimeout: Forever})
+			served <- err
+		}()
+		eventually(t, 10*time.Second, "it waits", func() bool { return s.status("a").Waiters == 1 })
+		s.check(actor.Close())
+		if s.status("b").Locked || !errors.Is(ended.Err(), ErrLockNotHeld) || kept.Err() != nil {
+			t.Fatal(ended.Err(), kept.Err())
+		}
+		if _, err := actor.Acquire("c", time.Second); codeOf(err) != "closed" {
 			t.Fatal(err)
 		}
+		s.check(kept.Release())
+		s.check(<-served)
+		s.acquire(client, "c", 30*time.Second)
 	})
 }
 

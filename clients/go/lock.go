@@ -49,12 +49,13 @@ func (l *Lock) Renew(timeout time.Duration) error {
 
 // Release gives the lock back. The error is nil if the server confirmed that. It is ErrLockLost if the lock was lost
 // before. After another one the lock ends with its lease. A second call sends nothing and returns the same.
-func (l *Lock) Release() error { return l.hold.release() }
+func (l *Lock) Release() error { return l.hold.release(context.Background()) }
 
 // hold is the hidden part of a lock.
 type hold struct {
 	errand
 	core          *core
+	owner         *owner
 	lockID, token string // The token is the one for renewals, a secret.
 	ended         object // the release
 	lease         lease
@@ -76,7 +77,7 @@ type hold struct {
 func (h *hold) watch() bool {
 	h.core.mu.Lock()
 	h.timer = time.AfterFunc(never, h.look)
-	isClosed := h.core.isClosed
+	isClosed := h.owner.isEnded()
 	if !isClosed {
 		h.core.holds[h] = true
 	}
@@ -152,28 +153,28 @@ func (h *hold) quit() bool {
 	return h.lease.release(now())
 }
 
-func (h *hold) release() error {
+func (h *hold) release(ctx context.Context) error {
 	h.once.Do(func() {
 		isHeld := h.quit()
 		h.forget()
 		if isHeld {
-			h.released = h.confirm()
+			h.released = h.confirm(ctx)
 			return
 		}
 		h.released = h.stateOr(nil)
 		// The server may have the lock for the rest of the lease.
-		h.core.giveBack(h.errand, h.ended)
+		h.core.giveBack(h.owner, h.errand, h.ended)
 	})
 	return h.released
 }
 
 // confirm sends the release and waits for the answer.
-func (h *hold) confirm() error {
+func (h *hold) confirm(ctx context.Context) error {
 	// A renewal that was on its way has been stopped; none follows.
 	h.renewals.Lock()
 	defer h.renewals.Unlock()
 	var answer lockAnswer
-	_, isUncertain, err := h.core.repeat(h.core.life, request{method: "POST", url: h.address + "/release",
+	_, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/release",
 		body: h.ended, patience: answerPatience / 2, until: now() + answerPatience}, &answer)
 	if err == nil && (answer.Released == nil || !*answer.Released) {
 		err = nonsense("it does not say that the lock was released")
@@ -191,7 +192,7 @@ func (h *hold) confirm() error {
 
 // end sends a release of which nobody needs the answer.
 func (core *core) end(address string, body object) {
-	_, _, _ = core.repeat(core.life, request{method: "POST", url: address + "/release", body: body,
+	_, _, _ = core.repeat(context.Background(), request{method: "POST", url: address + "/release", body: body,
 		patience: time.Second, until: now() + 3*time.Second}, &lockAnswer{})
 }
 

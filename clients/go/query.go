@@ -117,7 +117,7 @@ func ofEach[T any](ctx context.Context, c *DistributedLockClient, path string,
 }
 
 func (c *DistributedLockClient) queryAll(ask func(server string) *LockError) error {
-	err := c.err
+	err := c.refused()
 	for i := 0; i < len(c.core.servers) && err == nil; i++ {
 		err = ask(c.core.servers[i])
 	}
