@@ -258,7 +258,7 @@ func (c *DistributedLockClient) address(name string) (string, *LockError) {
 	if err := c.refused(); err != nil {
 		return "", err
 	}
-	if !isText(name, 256) || name == "." || name == ".." {
+	if !isText(name, 256) || strings.Contains(name, " ") || name == "." || name == ".." {
 		return "", wrong("a name: want 1 to 256 bytes of UTF-8 without blanks and control characters, and not . or ..")
 	}
 	shard := 0

@@ -160,6 +160,8 @@ func TestWrongArgumentsSendNothing(t *testing.T) {
 	for i, err := range []error{
 		acquire(client, "", time.Second),
 		acquire(client, ".", time.Second),
+		acquire(client, "..", time.Second),
+		acquire(client, "a b", time.Second),
 		acquire(client, "a\nb", time.Second),
 		acquire(client, "\xff", time.Second),
 		acquire(client, strings.Repeat("x", 257), time.Second),
