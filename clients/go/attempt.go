@@ -230,11 +230,13 @@ func (a *attempt) poll(ctx context.Context, wait, patience time.Duration,
 	}
 	a.sends++
 	var answer lockAnswer
-	err := a.core.once(ctx, request{method: "POST", url: a.address + "/acquire", body: a.asked, isFresh: isFresh,
-		patience: patience}, &answer)
+	r := request{what: a.what("acquire"), method: "POST", url: a.address + "/acquire", body: a.asked, isFresh: isFresh,
+		patience: patience}
+	err := a.core.once(ctx, r, &answer)
 	if err == nil && (answer.Acquired == nil || answer.LockName != a.name || answer.ClientID != a.clientID) {
-		err = nonsense("it does not say whether the lock was acquired")
+		err = nonsense(r.what, "it does not say whether the lock was acquired")
 	}
+	answer.Reason = hide(answer.Reason, a.core.secrets(r))
 	a.isOpen = a.isOpen || !isLast || err == nil && *answer.Acquired || err != nil && err.isUncertain
 	return answer, err
 }
@@ -245,7 +247,7 @@ func (a *attempt) granted(ctx, parent context.Context, sent time.Duration, answe
 	fence, err := strconv.ParseUint(answer.FencingToken, 16, 64)
 	if err != nil || len(answer.FencingToken) != 16 || answer.LockID == "" || answer.RenewalToken == "" ||
 		answer.TTL <= 0 {
-		return nil, nonsense("it is a grant that lacks a part")
+		return nil, nonsense(a.what("acquire"), "it is a grant that lacks a part")
 	}
 	h := &hold{core: a.core, owner: a.owner, errand: a.errand, lockID: answer.LockID, token: answer.RenewalToken,
 		timeout: a.timeout}

@@ -204,6 +204,8 @@ func (c *DistributedLockClient) refused() *LockError {
 // errand says who is after which name, and where that is.
 type errand struct{ name, address, clientID string }
 
+func (e errand) what(act string) string { return fmt.Sprintf("%s of %q", act, e.name) }
+
 // giveBack ends an attempt or a hold in the background. Close waits for that, and so does the next acquire of the same
 // actor and name: to the server, it would wait for itself.
 func (core *core) giveBack(owner *owner, e errand, body object) {

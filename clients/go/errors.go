@@ -4,16 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // What can go wrong, for errors.Is. Each error of this package is a *LockError and one of these, but for a wait that its
-// context ended: that is context.Canceled, or both ErrLockTimeout and context.DeadlineExceeded.
+// context cancelled: that is context.Canceled. A wait whose context expired is context.DeadlineExceeded and also
+// ErrLockTimeout, or ErrLockUnavailable if no server could be asked.
 var (
 	// ErrLockTimeout: others held the lock for as long as the call was to wait. The Reason is "timeout"; "quarantine"
 	// while a server that came back without its locks lets old leases end; or "late" if the grant came too late to be used.
 	ErrLockTimeout = errors.New("the lock was not free in time, wait longer or try later")
 	// ErrLockDeadlock: the wait would never end, since all who hold the lock wait for this actor. The Cycle says how.
-	ErrLockDeadlock = errors.New("this wait would never end, release what this actor holds and begin again")
+	// Release what this actor holds and begin again.
+	ErrLockDeadlock = errors.New("this wait would never end")
 	// ErrLockLost: the lease ended, or an administrator or a restart of the server took the lock.
 	ErrLockLost = errors.New("the lock is lost, stop the work that it protects")
 	// ErrLockNotHeld: the lock was released before, or nobody holds it.
@@ -50,6 +53,7 @@ type LockError struct {
 	Reason    string // of an ErrLockTimeout
 	Cycle     []Edge // of an ErrLockDeadlock
 	cause     error
+	what      string // that was asked for, as `acquire of "k"`
 
 	isRepeatable bool // Sending the request again can help.
 	isUncertain  bool // The server may have carried the request out.
@@ -57,6 +61,9 @@ type LockError struct {
 
 func (e *LockError) Error() string {
 	text := "distlock: "
+	if e.what != "" {
+		text += e.what + ": "
+	}
 	if e.Code == "closed" && e.Status == 0 {
 		return text + e.Detail
 	}
@@ -86,8 +93,8 @@ func closed() *LockError {
 	return &LockError{Kind: ErrLockUnavailable, Code: "closed", Detail: "the client is closed, make another one"}
 }
 
-func nonsense(detail string) *LockError {
-	return &LockError{Kind: ErrLockServer, Code: "nonsense", Status: 200, Detail: detail, isUncertain: true}
+func nonsense(what, detail string) *LockError {
+	return &LockError{Kind: ErrLockServer, Code: "nonsense", Status: 200, Detail: detail, what: what, isUncertain: true}
 }
 
 // kinds are the errors by the server's code for them, or else by the status.
@@ -108,4 +115,18 @@ func kindOf(status int, code string) error {
 		return ErrLockRequest
 	}
 	return ErrLockServer
+}
+
+// hide takes secrets out of what a server, or one in between, says. A word that dflockd is known to say stays, though a
+// token may be a part of it.
+func hide(text string, secrets []string) string {
+	switch text {
+	case "draining", "not-held", "limit-mismatch", "deadlock", "max-locks", "max-waiters",
+		"timeout", "quarantine", "superseded", "cancelled":
+		return text
+	}
+	for _, secret := range secrets {
+		text = strings.ReplaceAll(text, secret, "***")
+	}
+	return text
 }

@@ -129,11 +129,12 @@ func (h *hold) renew(ctx context.Context, timeout time.Duration) error {
 	}
 	h.look() // The deadline may be earlier now.
 	var answer lockAnswer
-	sent, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/renew",
+	r := request{what: h.what("renewal"), method: "POST", url: h.address + "/renew",
 		body: object{"renewalToken": h.token, "timeout": seconds(timeout)}, isFresh: h.hasFailed,
-		patience: patience, until: asked + patience, pauseMax: clamp(timeout/15, 50*time.Millisecond, never)}, &answer)
+		patience: patience, until: asked + patience, pauseMax: clamp(timeout/15, 50*time.Millisecond, never)}
+	sent, isUncertain, err := h.core.repeat(ctx, r, &answer)
 	if err == nil && (answer.LockID != h.lockID || answer.TTL <= 0) {
-		err, isUncertain = nonsense("it is no renewal of this lock"), true
+		err, isUncertain = nonsense(r.what, "it is no renewal of this lock"), true
 	}
 	h.hasFailed = err != nil
 	ttl := time.Duration(0)
@@ -174,10 +175,11 @@ func (h *hold) confirm(ctx context.Context) error {
 	h.renewals.Lock()
 	defer h.renewals.Unlock()
 	var answer lockAnswer
-	_, isUncertain, err := h.core.repeat(ctx, request{method: "POST", url: h.address + "/release",
-		body: h.ended, patience: answerPatience / 2, until: now() + answerPatience}, &answer)
+	r := request{what: h.what("release"), method: "POST", url: h.address + "/release", body: h.ended,
+		patience: answerPatience / 2, until: now() + answerPatience}
+	_, isUncertain, err := h.core.repeat(ctx, r, &answer)
 	if err == nil && (answer.Released == nil || !*answer.Released) {
-		err = nonsense("it does not say that the lock was released")
+		err = nonsense(r.what, "it does not say that the lock was released")
 	}
 	isGone := err != nil && err.Kind == ErrLockNotHeld
 	h.lease.end(isGone && !isUncertain)

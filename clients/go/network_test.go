@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"strings"
 	"sync"
@@ -96,6 +98,10 @@ func Test21WrongTokenIsDeniedAtOnce(t *testing.T) {
 	_, err = right.Acquire("k", time.Millisecond)
 	shown = append(shown, err)
 	s.check(lock.Release())
+	// A line that is no answer is in the error of net/http.
+	s.order(object{"do": "say", "match": "/acquire", "answer": "Bearer right-and-secret\n"})
+	_, err = right.Acquire("k", 30*time.Second)
+	shown = append(shown, err, errors.Unwrap(err))
 	secrets := []string{"right-and-secret", "wrong-and-secret"}
 	for _, request := range s.requests("") {
 		for _, name := range []string{"requestId", "renewalToken"} {
@@ -115,6 +121,61 @@ func Test21WrongTokenIsDeniedAtOnce(t *testing.T) {
 				t.Fatalf("%T shows a secret: %s", each, text)
 			}
 		}
+	}
+}
+
+func Test21SecretsAreTakenOutOfWhatWasRead(t *testing.T) {
+	t.Parallel()
+	body := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked, _ := io.ReadAll(r.Body)
+		var acquire struct{ RequestID string }
+		_ = json.Unmarshal(asked, &acquire)
+		w.WriteHeader(409)
+		fmt.Fprint(w, strings.ReplaceAll(body, "REQUEST", acquire.RequestID))
+	}))
+	defer server.Close()
+	ask := func(token string) (detail *LockError) {
+		_, err := closing(t, NewDistributedLockClient(server.URL, ClientOptions{Token: token})).Acquire("k", time.Second)
+		if !errors.As(err, &detail) || !strings.HasPrefix(err.Error(), `distlock: acquire of "k": `) {
+			t.Fatal(err)
+		}
+		return detail
+	}
+	body = `{"code":"deadlock","detail":"a lock","cycle":[{"clientId":"lock-1","waitsFor":"k"}]}`
+	err := ask("lock")
+	if !errors.Is(err, ErrLockDeadlock) || err.Code != "deadlock" || err.Detail != "a ***" ||
+		err.Cycle[0].ClientID != "***-1" {
+		t.Fatalf("%v %+v", err, err.Cycle)
+	}
+	body = `{"code":"bad-request","detail":"Bearer a\"quote"}`
+	if err = ask(`a"quote`); err.Detail != "Bearer ***" {
+		t.Fatal(err)
+	}
+	body = `{"code":"REQUEST","detail":"x","instance":"REQUEST"}`
+	if err = ask(""); err.Code != "***" || err.RequestID != "***" {
+		t.Fatal(err.Code, err.RequestID)
+	}
+}
+
+func TestTriesAndQueriesOutliveABadGateway(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	client := s.client()
+	bad := object{"do": "say", "times": 4, "answer": "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"}
+	s.order(bad)
+	lock, ok, err := client.TryAcquire("k", 30*time.Second)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	s.check(lock.Release())
+	s.order(bad)
+	_, err = client.Stats(context.Background())
+	s.check(err)
+	s.signal("KILL")
+	began := Now()
+	if _, err = s.directly().Stats(context.Background()); codeOf(err) != "no-connection" || Now()-began > time.Second {
+		t.Fatal(err)
 	}
 }
 

@@ -139,7 +139,7 @@ func (c *DistributedLockClient) queryName(ctx context.Context, method, name, pat
 
 func (c *DistributedLockClient) query(ctx context.Context, method, address string,
 	into interface{}, isWhole func() bool) (err *LockError) {
-	r := request{method: method, url: address, isTry: true, patience: answerPatience, until: now() + answerPatience}
+	r := request{what: method + " " + address, method: method, url: address, isTry: true, patience: answerPatience, until: now() + answerPatience}
 	if method == "DELETE" {
 		err = c.core.once(ctx, r, into)
 	} else {
@@ -149,7 +149,7 @@ func (c *DistributedLockClient) query(ctx context.Context, method, address strin
 	case err != nil && ctx.Err() != nil:
 		return contextError(ctx.Err(), address)
 	case err == nil && !isWhole():
-		return nonsense("it lacks what was asked for")
+		return nonsense(r.what, "it lacks what was asked for")
 	}
 	return err
 }

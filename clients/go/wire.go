@@ -32,6 +32,7 @@ type wire struct {
 
 // request is one thing to ask, which may be sent several times.
 type request struct {
+	what        string // it is, for errors
 	method, url string
 	body        object
 	isFresh     bool
@@ -71,8 +72,26 @@ func (w *wire) repeat(ctx context.Context, r request,
 	}
 }
 
+// secrets are what no error may show of a request.
+func (w *wire) secrets(r request) (all []string) {
+	for _, each := range []interface{}{r.body["requestId"], r.body["renewalToken"], w.token} {
+		if text, _ := each.(string); text != "" {
+			all = append(all, text)
+		}
+	}
+	return all
+}
+
 // once sends a request once and reads its answer into `into`.
 func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError {
+	err := w.send(ctx, r, into)
+	if err != nil {
+		err.what = r.what
+	}
+	return err
+}
+
+func (w *wire) send(ctx context.Context, r request, into interface{}) *LockError {
 	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
 	isSent := false
@@ -100,18 +119,18 @@ func (w *wire) once(ctx context.Context, r request, into interface{}) *LockError
 		data, err = io.ReadAll(io.LimitReader(response.Body, answerMax))
 	}
 	if err != nil {
-		return unanswered(message, isSent, err)
+		return unanswered(message, isSent, err, w.secrets(r))
 	}
 	if response.StatusCode != http.StatusOK {
-		return refusal(response, data, r.body["requestId"], r.body["renewalToken"], w.token)
+		return refusal(response, data, w.secrets(r))
 	}
 	if json.Unmarshal(data, into) != nil {
-		return nonsense("it is not the JSON that was expected")
+		return nonsense(r.what, "it is not the JSON that was expected")
 	}
 	return nil
 }
 
-func unanswered(message *http.Request, isSent bool, err error) *LockError {
+func unanswered(message *http.Request, isSent bool, err error, secrets []string) *LockError {
 	host := message.URL.Host
 	result := &LockError{Kind: ErrLockUnavailable, Code: "no-answer", cause: err,
 		isRepeatable: true, isUncertain: isSent}
@@ -119,12 +138,16 @@ func unanswered(message *http.Request, isSent bool, err error) *LockError {
 		errors.As(err, new(x509.CertificateInvalidError)) || errors.As(err, new(tls.RecordHeaderError))
 	// For an answer that is not HTTP, net/http has no type. One that was cut amid "HTTP/1.1" is none of these.
 	_, line, isOther := strings.Cut(err.Error(), `malformed HTTP response "`)
+	told := hide(err.Error(), secrets)
+	if told != err.Error() { // It has the first line of what is no answer.
+		err, result.cause = nil, nil
+	}
 	switch {
 	case isOther && !strings.HasPrefix(line, "H"):
 		return &LockError{Kind: ErrLockServer, Code: "nonsense", cause: err, isUncertain: true,
 			Detail: host + " does not speak HTTP, want the port of --http-port"}
 	case !isSent:
-		result.Code, result.Detail = "no-connection", fmt.Sprintf("no connection to %s: %v", host, err)
+		result.Code, result.Detail = "no-connection", fmt.Sprintf("no connection to %s: %s", host, told)
 		if isTLS {
 			result.Code, result.isRepeatable = "tls", false
 		}
@@ -137,18 +160,19 @@ func unanswered(message *http.Request, isSent bool, err error) *LockError {
 }
 
 // refusal is the error that an answer stands for whose status is not 200 (RFC 9457).
-func refusal(response *http.Response, data []byte, secrets ...interface{}) *LockError {
-	// A server in between may show what it was sent.
-	for _, secret := range secrets {
-		if text, _ := secret.(string); text != "" {
-			data = bytes.ReplaceAll(data, []byte(text), []byte("***"))
-		}
-	}
+func refusal(response *http.Response, data []byte, secrets []string) *LockError {
 	var problem struct {
 		Code, Detail, Instance string
 		Cycle                  []Edge
 	}
 	_ = json.Unmarshal(data, &problem) // A page of a proxy has no code.
+	// A server in between may show what it was sent.
+	for _, text := range []*string{&problem.Code, &problem.Detail, &problem.Instance} {
+		*text = hide(*text, secrets)
+	}
+	for i, edge := range problem.Cycle {
+		problem.Cycle[i] = Edge{hide(edge.ClientID, secrets), hide(edge.WaitsFor, secrets)}
+	}
 	status := response.StatusCode
 	kind := kindOf(status, problem.Code)
 	if problem.Code == "" {
