@@ -45,14 +45,10 @@ func (c *DistributedLockClient) AcquireContext(ctx context.Context, name string,
 	return lock, orNil(err)
 }
 
-// TryAcquire is Acquire without a wait. If others hold the lock, ok is false and err is nil.
+// TryAcquire is Acquire without an ErrLockTimeout: if others hold the lock, ok is false and err is nil.
 func (c *DistributedLockClient) TryAcquire(name string, timeout time.Duration,
 	options ...Options) (lock *Lock, ok bool, err error) {
-	once := append([]Options{}, options...)
-	for i := range once {
-		once[i].WaitTimeout = 0
-	}
-	lock, err = c.Acquire(name, timeout, once...)
+	lock, err = c.Acquire(name, timeout, options...)
 	if errors.Is(err, ErrLockTimeout) {
 		return nil, false, nil
 	}
@@ -161,7 +157,8 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 	a.draw()
 	end, most := later(now(), a.WaitTimeout), a.core.pollMax
 	var again pace
-	var isFresh bool
+	var isFresh, isHeard bool
+	var failed *LockError
 	a.core.awaitReturn(ctx, a.errand)
 	for ctx.Err() == nil {
 		sent := now()
@@ -169,15 +166,18 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 		// A repeat must not make the whole wait longer.
 		patience := shorter(poll, end-sent) + answerPatience
 		answer, err := a.poll(ctx, poll, patience, isLast, isFresh)
-		took := now() - sent
+		took, status := now()-sent, 200
 		if err == nil && *answer.Acquired {
 			lock, err := a.granted(ctx, parent, sent, answer)
 			if lock != nil || err != nil {
 				return lock, err
 			}
-			answer.Reason = "late"
+			answer.Reason, status = "late", 0
 		}
-		isFresh = err != nil
+		isFresh, isHeard = err != nil, isHeard || err == nil
+		if err != nil && (ctx.Err() == nil || !err.isUncertain) {
+			failed = err // and not by the end of ctx alone
+		}
 		var pause time.Duration
 		switch {
 		case ctx.Err() != nil: // So it ends here.
@@ -195,7 +195,7 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 			}
 			pause = shorter(again.next(), last-now())
 		case now() >= end:
-			return nil, &LockError{Kind: ErrLockTimeout, Reason: answer.Reason,
+			return nil, &LockError{Kind: ErrLockTimeout, Reason: answer.Reason, Status: status,
 				Detail: fmt.Sprintf("%q after %v: %s", a.name, a.WaitTimeout, answer.Reason)}
 		case took < poll/2:
 			pause = again.next() // An early no is one to a delayed repeat.
@@ -205,6 +205,10 @@ func (a *attempt) run(ctx, parent context.Context) (*Lock, *LockError) {
 		if sleep(ctx, pause) && err != nil && now() >= later(end, answerPatience) {
 			return nil, err
 		}
+	}
+	if failed != nil && !isHeard && ctx.Err() == context.DeadlineExceeded {
+		failed.cause = ctx.Err()
+		return nil, failed
 	}
 	return nil, contextError(ctx.Err(), a.name)
 }

@@ -208,7 +208,36 @@ func Test10ForcedReleaseIsTold(t *testing.T) {
 	if !errors.Is(err, ErrLockLost) {
 		t.Fatal(err)
 	}
-	if _, err = client.ForceRelease(context.Background(), "k"); !errors.Is(err, ErrLockNotHeld) {
+	ctx := context.Background()
+	if _, err = client.ForceRelease(ctx, "k"); !errors.Is(err, ErrLockNotHeld) {
+		t.Fatal(err)
+	}
+	// The end of a kept connection is none of a request.
+	before := s.requests("")
+	s.acquire(client, "k", 30*time.Second)
+	_, err = client.ForceRelease(ctx, "k")
+	s.check(err)
+	all := s.requests("")
+	for _, request := range before {
+		if request.Connection == all[len(all)-1].Connection {
+			t.Fatal("it came over a connection from before")
+		}
+	}
+	// It is sent once, and repeated if it can only end the hold that it names.
+	s.acquire(client, "k", 30*time.Second)
+	s.forgetRequests()
+	s.order(object{"do": "cut", "at": 0, "match": "DELETE"})
+	if _, err = client.ForceRelease(ctx, "k"); codeOf(err) != "no-answer" || len(s.requests("")) != 1 ||
+		!strings.HasPrefix(err.Error(), `distlock: forced release of "k": `) {
+		t.Fatal(err, s.requests(""))
+	}
+	lock := s.acquire(client, "k", 30*time.Second)
+	s.order(object{"do": "cut", "at": 0, "match": "DELETE"})
+	evicted, err := client.ForceRelease(ctx, "k", OnlyLock(lock.ID))
+	if err != nil || len(evicted) != 1 || evicted[0].LockID != lock.ID || s.status("k").Locked {
+		t.Fatal(evicted, err)
+	}
+	if _, err = client.ForceRelease(ctx, "k", OnlyLock(lock.ID)); !errors.Is(err, ErrLockNotHeld) {
 		t.Fatal(err)
 	}
 }

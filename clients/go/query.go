@@ -3,6 +3,7 @@ package distlock
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"time"
 )
@@ -60,18 +61,27 @@ func OnlyLock(id string) QueryOption { return func(query url.Values) { query.Set
 // Status shows who holds a name and who waits for it. A free name is no error.
 func (c *DistributedLockClient) Status(ctx context.Context, name string,
 	options ...QueryOption) (status Status, err error) {
-	err = c.queryName(ctx, "GET", name, "/status", options, &status, func() bool { return status.LockName == name })
+	r := request{what: fmt.Sprintf("status of %q", name), method: "GET"}
+	err = orNil(c.queryName(ctx, r, name, "/status", valuesOf(options), &status,
+		func() bool { return status.LockName == name }))
 	return status, err
 }
 
 // ForceRelease takes a lock from all who hold it, and says from whom. They hear of it at their next renewal, so they may
-// work on for a third of their lease. The error is ErrLockNotHeld if nobody holds it. A request without an answer is not
-// repeated: it could take the lock from the next holder.
+// work on for a third of their lease. The error is ErrLockNotHeld if nobody holds it. A request without an answer is
+// repeated only with OnlyLock: without, it could take the lock from the next holder. If the answer of one that was
+// repeated was lost, the Holder has its LockID only.
 func (c *DistributedLockClient) ForceRelease(ctx context.Context, name string,
 	options ...QueryOption) ([]Holder, error) {
 	var answer struct{ Locks []Holder }
-	err := c.queryName(ctx, "DELETE", name, "", options, &answer, func() bool { return answer.Locks != nil })
-	return answer.Locks, err
+	query := valuesOf(options)
+	what := fmt.Sprintf("forced release of %q", name)
+	err := c.queryName(ctx, request{what: what, method: "DELETE", isFresh: !query.Has("lockId")}, name, "", query,
+		&answer, func() bool { return answer.Locks != nil })
+	if err != nil && err.Kind == ErrLockNotHeld && err.isUncertain {
+		return []Holder{{LockID: query.Get("lockId")}}, nil
+	}
+	return answer.Locks, orNil(err)
 }
 
 // Locks lists what is held on all servers under names that begin with prefix, page by page. It is no snapshot.
@@ -82,7 +92,8 @@ func (c *DistributedLockClient) Locks(ctx context.Context, prefix string) (all [
 				Locks []Status
 				Next  string
 			}
-			err := c.query(ctx, "GET", server+"/locks?"+query.Encode(), &page, func() bool {
+			r := request{what: "list of locks", method: "GET", url: server + "/locks?" + query.Encode()}
+			err := c.query(ctx, r, &page, func() bool {
 				return page.Locks != nil && (page.Next == "" || page.Next != query.Get("after"))
 			})
 			all = append(all, page.Locks...)
@@ -109,7 +120,8 @@ func ofEach[T any](ctx context.Context, c *DistributedLockClient, path string,
 	isWhole func(T) bool) (all []T, err error) {
 	err = c.queryAll(func(server string) *LockError {
 		var answer T
-		err := c.query(ctx, "GET", server+path, &answer, func() bool { return isWhole(answer) })
+		r := request{what: "GET " + path, method: "GET", url: server + path}
+		err := c.query(ctx, r, &answer, func() bool { return isWhole(answer) })
 		all = append(all, answer)
 		return err
 	})
@@ -124,30 +136,40 @@ func (c *DistributedLockClient) queryAll(ask func(server string) *LockError) err
 	return orNil(err)
 }
 
-func (c *DistributedLockClient) queryName(ctx context.Context, method, name, path string,
-	options []QueryOption, into interface{}, isWhole func() bool) error {
-	address, err := c.address(name)
-	if err != nil {
-		return err
-	}
+func valuesOf(options []QueryOption) url.Values {
 	query := url.Values{}
 	for _, option := range options {
 		option(query)
 	}
-	return orNil(c.query(ctx, method, address+path+"?"+query.Encode(), into, isWhole))
+	return query
 }
 
-func (c *DistributedLockClient) query(ctx context.Context, method, address string,
+func (c *DistributedLockClient) queryName(ctx context.Context, r request, name, path string, query url.Values,
+	into interface{}, isWhole func() bool) *LockError {
+	address, err := c.address(name)
+	if err != nil {
+		return err
+	}
+	r.url = address + path + "?" + query.Encode()
+	return c.query(ctx, r, into, isWhole)
+}
+
+// query asks as a try does: without a server it fails at once. A request on a fresh connection is one that must not be
+// repeated: the end of a kept one would say nothing.
+func (c *DistributedLockClient) query(ctx context.Context, r request,
 	into interface{}, isWhole func() bool) (err *LockError) {
-	r := request{what: method + " " + address, method: method, url: address, isTry: true, patience: answerPatience, until: now() + answerPatience}
-	if method == "DELETE" {
+	r.isTry, r.patience, r.until = true, answerPatience, now()+answerPatience
+	if r.isFresh {
 		err = c.core.once(ctx, r, into)
 	} else {
-		_, _, err = c.core.repeat(ctx, r, into)
+		var isUncertain bool
+		if _, isUncertain, err = c.core.repeat(ctx, r, into); err != nil {
+			err.isUncertain = isUncertain
+		}
 	}
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return contextError(ctx.Err(), address)
+	case err != nil && ctx.Err() != nil && err.Kind == ErrLockUnavailable:
+		err.cause = ctx.Err()
 	case err == nil && !isWhole():
 		return nonsense(r.what, "it lacks what was asked for")
 	}

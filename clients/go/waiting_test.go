@@ -32,7 +32,8 @@ func Test02TryOnAHeldLockEndsAtOnce(t *testing.T) {
 	})
 	_, err := client.Acquire("k", 30*time.Second)
 	var detail *LockError
-	if !errors.Is(err, ErrLockTimeout) || !errors.As(err, &detail) || detail.Reason != "timeout" || detail.Code != "" {
+	if !errors.Is(err, ErrLockTimeout) || !errors.As(err, &detail) || detail.Reason != "timeout" || detail.Code != "" ||
+		detail.Status != 200 {
 		t.Fatal(err)
 	}
 	if waiters := s.status("k").Waiters; waiters != 0 {
@@ -111,6 +112,19 @@ func Test04WaitEndsInTimeAndLeavesNothing(t *testing.T) {
 	}
 }
 
+func Test04TryAcquireWaitsIfToldTo(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	lock := s.acquire(s.directly(), "k", 30*time.Second)
+	began := Now()
+	wait := Options{WaitTimeout: 300 * time.Millisecond}
+	_, ok, err := s.client().TryAcquire("k", 30*time.Second, wait)
+	if ok || err != nil || Now()-began < 300*time.Millisecond {
+		t.Fatal(ok, err, Now()-began)
+	}
+	s.check(lock.Release())
+}
+
 func TestRepeatedPollEndsWithTheFirstOne(t *testing.T) {
 	t.Parallel()
 	polls := make(chan int, 1)
@@ -174,6 +188,32 @@ func Test13CancelledWaitLeavesNoWaiter(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, 10*time.Second, "nobody waits", func() bool { return s.status("k").Waiters == 0 })
+	})
+	t.Run("deadline without a server", func(t *testing.T) {
+		t.Parallel()
+		s := startServer(t)
+		client := s.directly()
+		s.signal("KILL")
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		_, err := client.AcquireContext(ctx, "k", 30*time.Second, Options{WaitTimeout: Forever})
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrLockUnavailable) ||
+			errors.Is(err, ErrLockTimeout) || codeOf(err) != "no-connection" {
+			t.Fatal(err)
+		}
+	})
+	t.Run("query", func(t *testing.T) {
+		t.Parallel()
+		s := startServer(t)
+		s.order(object{"do": "swallow"})
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		_, err := s.client().Status(ctx, "k")
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrLockUnavailable) ||
+			errors.Is(err, ErrLockTimeout) {
+			t.Fatal(err)
+		}
+		s.forgetOrders()
 	})
 	t.Run("before", func(t *testing.T) {
 		t.Parallel()
