@@ -20,8 +20,14 @@ public final class ClientOptions {
     /** A PEM file with the authorities that are trusted for https, instead of those of Java. */
     public ClientOptions ca(Path ca) { return with(copy -> copy.ca = ca); }
 
-    /** One clientId for all requests; it promises one thing at a time. See {@link DistributedLockClient#actor}. */
-    public ClientOptions clientId(String clientId) { return with(copy -> copy.clientId = clientId); }
+    /**
+     * One clientId for all requests, 1 to 128 bytes without control characters; it promises one thing at a time. See
+     * {@link DistributedLockClient#actor}.
+     */
+    public ClientOptions clientId(String clientId) {
+        DistributedLockClient.requireText(clientId, 128, "a clientId");
+        return with(copy -> copy.clientId = clientId);
+    }
 
     /** Which of so many servers, from 0, has this name; the default is CRC-32 modulo their number. */
     public ClientOptions shard(ToIntBiFunction<String, Integer> shard) { return with(copy -> copy.shard = shard); }

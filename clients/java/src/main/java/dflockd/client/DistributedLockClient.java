@@ -59,8 +59,8 @@ public final class DistributedLockClient implements AutoCloseable {
      * that holds a lock and waits for another's is refused if it would wait for itself. 1 to 128 bytes.
      */
     public DistributedLockClient actor(String clientId) {
-        encode(clientId);
-        return new DistributedLockClient(this, options, servers, keeper, clientId);
+        requireText(clientId, 128, "a clientId");
+        return new DistributedLockClient(parent == null ? this : parent, options, servers, keeper, clientId);
     }
 
     /** Takes the lock for so many seconds, or throws LockTimeoutError if it is held. */
@@ -79,18 +79,19 @@ public final class DistributedLockClient implements AutoCloseable {
     /**
      * Takes the lock. An interrupt of the thread ends the wait with a plain LockError, without a code, and leaves the
      * thread interrupted; whatever the server had granted by then is released.
-     * @param name 1 to 256 bytes of UTF-8
+     * @param name 1 to 256 bytes of UTF-8 without blanks and control characters, and not . or ..
      * @param timeout the lease: the lock ends after it, unless it is renewed; 0.1 s to what the server allows (300 s)
      * @throws LockTimeoutError if it was not granted within the wait
      * @throws LockUnavailableError if there was no answer
      */
     public DistributedLock acquire(String name, Duration timeout, LockOptions options) {
+        Transport server = server(name);
         Map<String, Object> asked = new HashMap<>();
         if (options.limit != null) asked.put("limit", options.limit);
         if (options.metadata != null) asked.put("metadata", Json.read(Json.write(options.metadata)));
         Lease lease = new Lease(leaseNs(timeout), options.isRenewed, ns(options.maxHold));
         String id = clientId != null ? clientId : PROCESS + COUNT.incrementAndGet();
-        DistributedLock lock = new DistributedLock(this, server(name), name, id, lease);
+        DistributedLock lock = new DistributedLock(this, server, name, id, lease);
         if (options.onLost != null) lock.onLost(options.onLost);
         return lock.acquire(asked, ns(options.wait), this.options.pollNs);
     }
@@ -199,6 +200,15 @@ public final class DistributedLockClient implements AutoCloseable {
 
     boolean isClosed() { return isClosed || parent != null && parent.isClosed(); }
 
+    /** Refuses a text that the server would refuse. */
+    static void requireText(String text, int bytesMax, String what) {
+        if (text == null || text.isEmpty() || !StandardCharsets.UTF_8.newEncoder().canEncode(text)
+                || text.getBytes(StandardCharsets.UTF_8).length > bytesMax
+                || text.chars().anyMatch(Character::isISOControl))
+            throw new IllegalArgumentException(
+                    what + ": want 1 to " + bytesMax + " bytes of UTF-8 without control characters");
+    }
+
     /** Percent-encodes all but the unreserved characters of RFC 3986 and the colon. */
     static String encode(String text) {
         if (!StandardCharsets.UTF_8.newEncoder().canEncode(text))
@@ -225,7 +235,9 @@ public final class DistributedLockClient implements AutoCloseable {
     }
 
     private Transport server(String name) {
-        if (name.isEmpty()) throw new IllegalArgumentException("an empty name: want 1 to 256 bytes of UTF-8");
+        requireText(name, 256, "a name");
+        if (name.contains(" ") || name.matches("\\.{1,2}"))
+            throw new IllegalArgumentException("name " + name + ": want one without blanks, and not . or ..");
         CRC32 crc = new CRC32();
         crc.update(name.getBytes(StandardCharsets.UTF_8));
         int count = servers.size();

@@ -26,7 +26,11 @@ public final class LockOptions {
     public LockOptions autoRenew(boolean isRenewed) { return with(copy -> copy.isRenewed = isRenewed); }
 
     /** Takes one of so many slots of the semaphore of this name, 1 to 1,048,576. All its users name the same limit. */
-    public LockOptions limit(int limit) { return with(copy -> copy.limit = limit); }
+    public LockOptions limit(int limit) {
+        if (limit < 1 || limit > 1 << 20)
+            throw new IllegalArgumentException("limit " + limit + ": want 1 to 1,048,576, or none for a lock");
+        return with(copy -> copy.limit = limit);
+    }
 
     /** Others see it beside the lock: maps, lists, texts, numbers and booleans, at most 4 KiB as JSON. */
     public LockOptions metadata(Map<String, ?> metadata) { return with(copy -> copy.metadata = metadata); }
