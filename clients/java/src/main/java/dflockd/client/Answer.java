@@ -70,8 +70,10 @@ final class Answer {
     /** Whether an acquire may have been carried out all the same: there is no clear word on it. */
     boolean isDoubtful() { return code().matches("no-answer|nonsense") || status >= 500 || status != 0 && !isJson; }
 
-    /** Whether the server itself says that it has done nothing, not even for an earlier request with the same body. */
-    boolean isRefusal() { return status / 100 == 4 && text("code") != null && !isRepeat; }
+    /** Whether the server surely has done nothing, not even for an earlier request with the same body. */
+    boolean isUndone() {
+        return !isRepeat && (code().matches("no-connection|tls") || status / 100 == 4 && text("code") != null);
+    }
 
     /** Whether this is a grant, or a renewal, of this lock to this client, with all that belongs to it. */
     boolean isGrant(String name, String clientId) {

@@ -44,6 +44,8 @@ public final class DistributedLock implements AutoCloseable {
         try {
             if (client.isClosed()) throw stopped("closed");
             Polls polls = new Polls(BootClock.now(), waitNs, pollNs);
+            CompletableFuture<?> before = client.keeper.returns.get(List.of(clientId, name));
+            if (before != null) await(before.copy());
             boolean isHeld = false;
             while (!isHeld) isHeld = poll(asked, polls);
             client.keeper.wake(lease.wakeNs());
@@ -159,7 +161,8 @@ public final class DistributedLock implements AutoCloseable {
         expire(nowNs);
         if (lease.beginRenewal(nowNs)) {
             Lease.Renewal renewal = lease.renewalSent(nowNs, lease.timeoutNs());
-            transport.exchange("POST", path + "/renew", body(renewal), lease.patienceNs()).thenAccept(answer -> {
+            long patienceNs = lease.patienceNs(nowNs);
+            transport.exchange("POST", path + "/renew", body(renewal), patienceNs).thenAccept(answer -> {
                 if (!hear(answer, renewal)) lease.notRenewed(answer.isUnanswered(), BootClock.now());
                 client.keeper.wake(lease.wakeNs());
             });
@@ -229,10 +232,10 @@ public final class DistributedLock implements AutoCloseable {
                         "lock " + name + ": the answer came too late for its lease; use a longer timeout", "late");
             return false;
         }
-        isDoubtful = wasDoubtful || answer.isDoubtful();
+        isDoubtful = wasDoubtful || !isLast || answer.isDoubtful(); // A poll that is not the last leaves its place.
         long pauseNs = -1;
         if (answer.isWorthRepeating() || answer.reason().equals("superseded"))
-            pauseNs = polls.failed(answer.isUnanswered(), answer.isUnanswered() || answer.isFromProxy(), sentNs, nowNs);
+            pauseNs = polls.failed(answer.isUnanswered() || answer.isFromProxy(), sentNs, nowNs);
         else if (answer.isMiss() && !isLast && !answer.reason().equals("cancelled"))
             pauseNs = polls.answered(sentNs, nowNs);
         if (pauseNs < 0) throw answer.error("acquire of lock " + name, transport.url);
@@ -287,9 +290,9 @@ public final class DistributedLock implements AutoCloseable {
     /** Takes the answer to a renewal. Whether the lock is held longer now. */
     private boolean hear(Answer answer, Lease.Renewal renewal) {
         long nowNs = BootClock.now();
-        expire(nowNs);
         lease.settle(renewal, isUncertain(answer), nowNs);
-        if (answer.isRefusal()) lease.restore(renewal);
+        if (answer.isUndone()) lease.restore(renewal);
+        expire(nowNs);
         if (answer.code().equals("not-held") && lease.lose("the server does not know it any more")) tellLoss();
         boolean isRenewed = isRenewal(answer) && lease.renewed(answer.sentNs, renewal.askedNs, answer.ns("ttl"), nowNs);
         if (isRenewed) client.keeper.wake(lease.wakeNs());
@@ -304,7 +307,9 @@ public final class DistributedLock implements AutoCloseable {
     private boolean isUncertain(Answer answer) { return answer.isRepeat || answer.isDoubtful() && !isRenewal(answer); }
 
     private CompletableFuture<Answer> ask(Lease.Renewal renewal) {
-        return transport.call("POST", path + "/renew", body(renewal), lease.patienceNs(), lease.patienceNs());
+        long patienceNs = lease.patienceNs(BootClock.now());
+        return transport.call("POST", path + "/renew", body(renewal), patienceNs, patienceNs,
+                answer -> lease.isRenewable(BootClock.now()));
     }
 
     private Map<String, Object> body(Lease.Renewal renewal) {
@@ -315,7 +320,10 @@ public final class DistributedLock implements AutoCloseable {
     /** Ends this attempt in the background, whatever has become of it. */
     private CompletableFuture<Answer> abandon() {
         Map<String, Object> body = Map.of("clientId", clientId, "requestId", requestId);
-        return transport.call("POST", path + "/release", body, 3 * SECOND_NS, SECOND_NS);
+        CompletableFuture<Answer> end = transport.call("POST", path + "/release", body, 3 * SECOND_NS, SECOND_NS);
+        List<String> whose = List.of(clientId, name);
+        client.keeper.returns.put(whose, end);
+        return end.whenComplete((answer, failure) -> client.keeper.returns.remove(whose, end));
     }
 
     private void expire(long nowNs) {

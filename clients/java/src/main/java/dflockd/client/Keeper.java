@@ -1,7 +1,7 @@
 package dflockd.client;
 
-import java.util.Set;
-import java.util.concurrent.ConcurrentHashMap;
+import java.util.*;
+import java.util.concurrent.*;
 
 /**
  * Looks after all locks of a client: it has them renewed and sees them end. It has no thread; while locks are held it
@@ -12,6 +12,8 @@ final class Keeper {
     private static final long TURN_NS = 1_000_000_000L;
 
     final Set<DistributedLock> locks = ConcurrentHashMap.newKeySet();
+    /** What is being given back, by clientId and name: the next acquire of an actor would wait for itself. */
+    final Map<List<String>, CompletableFuture<?>> returns = new ConcurrentHashMap<>();
     private long turnNs = Lease.NEVER_NS;
 
     /** A lock has something to do at this time. */

@@ -84,7 +84,7 @@ final class Lease {
         unsettled.removeIf(each -> nowNs >= each.doubtEndNs);
     }
 
-    /** The server has refused the renewal, which was sent once: unless more was sent since, nothing has changed. */
+    /** The server has not carried the renewal out, and never will: unless more was sent since, nothing has changed. */
     synchronized void restore(Renewal renewal) {
         if (renewal == last) deadlineNs = renewal.beforeNs;
     }
@@ -158,8 +158,16 @@ final class Lease {
     /** What a renewal asks for. */
     synchronized long timeoutNs() { return timeoutNs; }
 
-    /** How long a renewal waits for its answer. */
-    synchronized long patienceNs() { return Math.max(SECOND_NS / 5, Math.min(5 * SECOND_NS, timeoutNs / 6)); }
+    /** How long a renewal that was begun waits for its answer: not past the deadline, which it may have moved. */
+    synchronized long patienceNs(long nowNs) {
+        long mostNs = Math.max(SECOND_NS / 5, Math.min(5 * SECOND_NS, timeoutNs / 6));
+        return Math.max(1, Math.min(mostNs, deadlineNs - nowNs));
+    }
+
+    /** Whether a renewal may be sent: the lock is held, or its grant is renewed before it is handed out. */
+    synchronized boolean isRenewable(long nowNs) {
+        return nowNs < deadlineNs && (state == State.HELD || state == State.ACQUIRING);
+    }
 
     static long after(long ns, long moreNs) { return moreNs >= NEVER_NS - Math.max(0, ns) ? NEVER_NS : ns + moreNs; }
 

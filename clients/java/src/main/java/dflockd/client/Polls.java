@@ -14,6 +14,8 @@ final class Polls {
     static final long POLL_NS = 45_000_000_000L;
     /** How long after the wait a request may still be answered. */
     static final long PATIENCE_NS = 5_000_000_000L;
+    /** How long a request that does not wait is repeated while connections are refused. */
+    static final long REFUSED_NS = 500_000_000;
 
     private static final long SECOND_NS = 1_000_000_000L;
 
@@ -25,7 +27,7 @@ final class Polls {
     Polls(long nowNs, long waitNs, long longestNs) {
         this.endNs = Lease.after(nowNs, waitNs);
         // A try outlives a restart that takes a moment.
-        this.refusedNs = Math.max(endNs, nowNs + SECOND_NS / 2);
+        this.refusedNs = Math.max(endNs, nowNs + REFUSED_NS);
         this.longestNs = longestNs;
     }
 
@@ -48,14 +50,14 @@ final class Polls {
 
     /**
      * The poll failed: no connection, no answer, or none of the server's own. Returns the pause before it is repeated,
-     * negative if the time is over. `isCut` if it may have been cut by a proxy for its length.
+     * negative if the time is over. `isCut` if there was no answer, or a proxy's: then its length may be why.
      */
-    long failed(boolean isUnanswered, boolean isCut, long sentNs, long nowNs) {
+    long failed(boolean isCut, long sentNs, long nowNs) {
         long lastedNs = nowNs - sentNs;
         if (isCut && lastedNs >= SECOND_NS) longestNs = Math.min(longestNs, Math.max(5 * SECOND_NS, lastedNs / 10 * 8));
         long pauseNs = pauseNs(++failures);
         // A request without an answer may have taken the lock, so it is repeated longer.
-        long untilNs = isUnanswered ? Lease.after(endNs, PATIENCE_NS) : refusedNs;
+        long untilNs = isCut ? Lease.after(endNs, PATIENCE_NS) : refusedNs;
         return nowNs + pauseNs < untilNs ? pauseNs : -1;
     }
 

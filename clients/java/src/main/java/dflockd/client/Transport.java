@@ -7,6 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.function.Predicate;
 import javax.net.ssl.SSLContext;
 
 /**
@@ -87,11 +88,17 @@ final class Transport {
 
     /** A request that is repeated while there is no answer, for so long in all; each try has a limit, too. */
     CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long patienceNs, long tryNs) {
-        return call(method, path, body, BootClock.now() + patienceNs, tryNs, 0, false);
+        return call(method, path, body, patienceNs, tryNs, answer -> true);
+    }
+
+    /** As {@link #call(String, String, Map, long, long)}, if `isRepeated` agrees just before each repeat. */
+    CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long patienceNs, long tryNs,
+            Predicate<Answer> isRepeated) {
+        return call(method, path, body, BootClock.now() + patienceNs, tryNs, isRepeated, 0, false);
     }
 
     private CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long untilNs,
-            long tryNs, int failures, boolean isRepeat) {
+            long tryNs, Predicate<Answer> isRepeated, int failures, boolean isRepeat) {
         long leftNs = Math.max(1, untilNs - BootClock.now());
         return exchange(method, path, body, Math.min(leftNs, tryNs)).thenCompose(answer -> {
             answer.isRepeat = isRepeat;
@@ -99,8 +106,10 @@ final class Transport {
             if (!answer.isWorthRepeating() || BootClock.now() + pauseNs >= untilNs)
                 return CompletableFuture.completedFuture(answer);
             boolean mayBeDone = isRepeat || answer.isDoubtful();
-            return pause(pauseNs).thenCompose(
-                    over -> call(method, path, body, untilNs, tryNs, failures + 1, mayBeDone));
+            return pause(pauseNs).thenCompose(over
+                    -> isRepeated.test(answer)
+                            ? call(method, path, body, untilNs, tryNs, isRepeated, failures + 1, mayBeDone)
+                            : CompletableFuture.completedFuture(answer));
         });
     }
 

@@ -27,6 +27,7 @@ final class EngineClaims {
         suite.claim("engine: an uncertain renewal bounds those after it for a minute", this::doubt);
         suite.claim("engine: after max_hold there is nothing to do but to end", this::maxHold);
         suite.claim("engine: polls, their length, their last one, and the repeats", this::polls);
+        suite.claim("engine: a renewal is not sent past the deadline, or when the lock is released", this::inTime);
         suite.claim("engine: an exchange that cannot be begun is one without an answer", this::notBegun);
         suite.claim("engine: an answer of over 32 MB is refused", this::tooLong);
         suite.work("engine: one call of many ends a lock", this::endsOnce);
@@ -82,9 +83,9 @@ final class EngineClaims {
                 if (lease.beginRenewal(now)) {
                     sent = now;
                     boolean isUp = now - begin < stops && random.nextInt(4) > 0;
-                    long arrives = now + (long) (random.nextDouble() * lease.patienceNs() / 2);
-                    answerAt = isUp ? arrives + (long) (random.nextDouble() * lease.patienceNs() / 2)
-                                    : now + lease.patienceNs();
+                    long arrives = now + (long) (random.nextDouble() * lease.patienceNs(now) / 2);
+                    answerAt = isUp ? arrives + (long) (random.nextDouble() * lease.patienceNs(now) / 2)
+                                    : now + lease.patienceNs(now);
                     isAnswered = isUp;
                     // A request that is not answered may have been carried out, too.
                     if ((isUp || random.nextInt(8) == 0) && arrives < serverEnd)
@@ -180,9 +181,9 @@ final class EngineClaims {
         check(brief.beginRenewal(100 * MS), "not due");
         brief.notRenewed(false, 120 * MS);
         equal(brief.wakeNs(), 170 * MS, "50 ms at least");
-        equal(brief.patienceNs(), 200 * MS, "patience, at least");
-        equal(held(12 * S, true, NEVER).patienceNs(), 2 * S, "patience, a sixth");
-        equal(held(300 * S, true, NEVER).patienceNs(), 5 * S, "patience, at most");
+        equal(brief.patienceNs(0), 200 * MS, "patience, at least");
+        equal(held(12 * S, true, NEVER).patienceNs(0), 2 * S, "patience, a sixth");
+        equal(held(300 * S, true, NEVER).patienceNs(0), 5 * S, "patience, at most");
         equal(held(30 * S, false, NEVER).wakeNs(), 29 * S, "without renewals only the deadline");
         check(!held(30 * S, false, NEVER).beginRenewal(20 * S), "renewed unasked");
     }
@@ -253,22 +254,23 @@ final class EngineClaims {
         equal(polls.patienceNs(0), 50 * S, "patience");
         equal(polls.patienceNs(101 * S), 4 * S, "patience after the end");
         equal(polls.answered(0, 45 * S), 0L, "the next goes out at once");
-        equal(polls.failed(true, true, 0, 30 * S), 0L, "the first repeat, at once");
+        equal(polls.failed(true, 0, 30 * S), 0L, "the first repeat, at once");
         equal(polls.waitNs(30 * S), 24 * S, "0.8 of the poll that was cut");
-        long pause = polls.failed(true, true, 30 * S, 32 * S);
+        long pause = polls.failed(true, 30 * S, 32 * S);
         check(pause >= 25 * MS && pause <= 50 * MS, "the second repeat after " + pause);
         equal(polls.waitNs(32 * S), 5 * S, "5 s at least");
-        polls.failed(true, true, 33 * S, 33 * S + 1);
+        polls.failed(true, 33 * S, 33 * S + 1);
         equal(polls.waitNs(34 * S), 5 * S, "a quick end says nothing of the length");
-        equal(polls.failed(false, false, 100 * S, 100 * S), -1L, "a refusal after the end");
-        check(polls.failed(true, true, 100 * S, 101 * S) > 0, "no answer after the end");
-        equal(polls.failed(true, true, 100 * S, 105 * S), -1L, "the patience is over");
+        equal(polls.failed(false, 100 * S, 100 * S), -1L, "a refusal after the end");
+        check(polls.failed(true, 100 * S, 101 * S) > 0, "no answer after the end");
+        equal(polls.failed(true, 100 * S, 105 * S), -1L, "the patience is over");
         Polls once = new Polls(0, 0, 45 * S);
         check(once.isLast(0) && once.waitNs(0) == 0, "a try does not wait");
-        check(once.failed(false, false, 0, 400 * MS) >= 0 && once.failed(false, false, 0, 500 * MS) < 0,
+        check(once.failed(false, 0, 400 * MS) >= 0 && once.failed(false, 0, 500 * MS) < 0,
                 "a try outlives half a second");
+        check(once.failed(true, 0, 4 * S) >= 0 && once.failed(true, 0, 5 * S) < 0, "502 ends a try before 5 s");
         Polls forever = new Polls(5 * S, NEVER, 45 * S);
-        check(!forever.isLast(NEVER / 2) && forever.failed(false, false, 0, NEVER / 2) >= 0, "a wait without end ends");
+        check(!forever.isLast(NEVER / 2) && forever.failed(false, 0, NEVER / 2) >= 0, "a wait without end ends");
         equal(forever.patienceNs(NEVER / 2), 50 * S, "patience");
         Polls hasty = new Polls(0, 100 * S, 45 * S);
         hasty.answered(0, 1);
@@ -276,6 +278,15 @@ final class EngineClaims {
         for (int failures = 0; failures < 100; failures++)
             check(Polls.pauseNs(failures) <= 2 * S, "a pause is too long");
         check(Polls.pauseNs(50) >= S, "a pause is too short");
+    }
+
+    private void inTime() {
+        Lease lease = held(30 * S, false, NEVER);
+        equal(lease.patienceNs(28 * S), S, "patience, until the deadline");
+        lease.renewalSent(10 * S, 2 * S);
+        equal(lease.patienceNs(10 * S), 1800 * MS, "patience, until the deadline that a shorter one brings");
+        check(lease.isRenewable(11 * S) && !lease.isRenewable(11_800 * MS), "at the deadline");
+        check(lease.beginRelease() && !lease.isRenewable(11 * S), "after the release");
     }
 
     private void notBegun() {

@@ -38,6 +38,9 @@ final class HoldClaims {
         suite.claim("16c no renewal follows max_hold", this::noneAfterMaxHold);
         suite.claim("a renewal by hand sets the timeout of those that follow", this::renewedByHand);
         suite.claim("a shorter renewal without an answer counts, one that was refused does not", this::shortened);
+        suite.claim("a shorter renewal that was never sent does not count", this::neverSent);
+        suite.claim(
+                "16d a renewal by hand is not repeated past the deadline, nor after the release", this::noneRepeated);
         suite.claim("an interrupted thread releases, and stays interrupted", this::interruptedRelease);
         suite.claim("an error in the block is not masked by the loss", this::suppressed);
         suite.claim("what runs at the loss runs once, and its errors stop nothing", this::callbacks);
@@ -292,6 +295,34 @@ final class HoldClaims {
         await("the loss", 3, () -> lostNs.get() != 0);
         check(lostNs.get() - sentNs < 2_000_000_000L, "lost " + (lostNs.get() - sentNs) + " ns after the send");
         server.forgetOrders();
+    }
+
+    private void neverSent() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = new DistributedLockClient(server.direct);
+        DistributedLock lock = client.acquire("k", 40);
+        server.signal("KILL");
+        thrown(LockUnavailableError.class, client::health); // A request on a connection that was kept is a sent one.
+        equal(thrown(LockUnavailableError.class, () -> lock.renew(10)).getCode(), "no-connection", "code");
+        check(lock.remaining().toSeconds() > 20, "held for " + lock.remaining());
+    }
+
+    private void noneRepeated() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        DistributedLock lost = client.acquire("k", 30);
+        server.order(".*k/renew", null, "cut", "at", 0);
+        double beganS = BootClock.now() / 1e9;
+        double took = seconds(() -> thrown(LockError.class, () -> lost.renew(2)));
+        check(took < 2.5 && server.last(".*renew") < beganS + 1.9, "repeated for " + took + " s");
+        DistributedLock released = client.acquire("l", 30);
+        server.order(".*l/renew", null, "say", "answer", ServerClaims.page(502, ""));
+        CompletableFuture<Void> renewal = CompletableFuture.runAsync(() -> released.renew(60), Transport.WORKERS);
+        await("a repeat", 10, () -> server.requests(".*l/renew").size() >= 3);
+        check(released.release(), "the release failed");
+        double releasedS = server.last(".*l/release");
+        thrown(ExecutionException.class, () -> renewal.get(10, TimeUnit.SECONDS));
+        check(server.last(".*l/renew") < releasedS + 0.1, "repeated after the release");
     }
 
     private void interruptedRelease() throws Exception {

@@ -203,6 +203,11 @@ final class ServerClaims {
         thrown(LockServerError.class, client::locks);
         equal(server.requests("GET /locks.*").size(), 3, "pages, the last of which is the same again");
         server.forgetOrders();
+        // A try and a query outlive what passes.
+        server.order(".*acquire", 6, "say", "answer", page(502, "<html>502</html>"));
+        check(client.tryAcquire("k", 30).get().release(), "the release failed");
+        server.order(".*stats", 6, "say", "answer", page(502, "<html>502</html>"));
+        equal(client.stats().get("activeLocks"), 0L, "activeLocks");
         // What may have been granted behind an answer that nobody understands is given back.
         server.order(".*acquire", 1, "cut", "at", 1000);
         await("nothing is left", 4, server::isIdle);

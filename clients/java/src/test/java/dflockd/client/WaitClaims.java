@@ -31,6 +31,8 @@ final class WaitClaims {
         suite.claim("06 a lock whose answer comes later than its lease is never handed out", this::laterThanItsLease);
         suite.claim("06b a grant that comes after half of its lease is renewed before it is handed out",
                 this::afterHalfItsLease);
+        suite.claim("13d a wait that is refused after its first poll leaves no place", this::leftPlace);
+        suite.claim("20b an actor that gave up waits for its give-back, and not for itself", this::ownGiveBack);
         suite.claim("06c an actor that gives a late grant back is not in its own way", this::givenBack);
         suite.claim("13 a wait that is cancelled leaves no waiter after 1 s, also behind a proxy that hides it",
                 this::cancelledWait);
@@ -55,6 +57,7 @@ final class WaitClaims {
             LockTimeoutError late = thrown(LockTimeoutError.class, () -> other.acquire("k", 30));
             equal(late.getReason(), "timeout", "reason");
             equal(late.getCode(), null, "code");
+            equal(late.getStatus(), 200, "status");
             equal(server.waiters("k"), 0L, "waiters");
         }
     }
@@ -161,6 +164,32 @@ final class WaitClaims {
         DistributedLock lock = server.client().actor("actor").acquire("k", 4, WAIT);
         equal(server.requests(".*acquire").size(), 2, "acquires");
         check(lock.release(), "the release failed");
+    }
+
+    private void leftPlace() throws Exception {
+        Stage.Server server = stage.server();
+        server.observer().acquire("k", 60);
+        DistributedLockClient client = new DistributedLockClient(server.url, new ClientOptions().pollNs(200_000_000L));
+        CompletableFuture<DistributedLock> waits =
+                CompletableFuture.supplyAsync(() -> client.acquire("k", 30, WAIT), Transport.WORKERS);
+        await("two polls", 10, () -> server.requests(".*acquire").size() >= 2);
+        server.order(".*acquire", 1, "say", "answer", ServerClaims.page(401, "{\"code\":\"unauthorized\"}"));
+        check(thrown(ExecutionException.class, waits::get).getCause() instanceof LockDeniedError, "not denied");
+        await("no waiter", 2, () -> server.waiters("k") == 0);
+    }
+
+    private void ownGiveBack() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient actor = server.client().actor("actor");
+        server.order(".*acquire", 1, "delay", "seconds", 5);
+        server.order(".*release", 1, "hold", "seconds", 0.5);
+        AtomicReference<Throwable> ended = new AtomicReference<>();
+        Thread waiter = waiting(actor, "k", ended);
+        await("a hold", 10, () -> server.observer().status("k").get("locked").equals(true));
+        waiter.interrupt();
+        waiter.join();
+        check(actor.acquire("k", 30, WAIT).release(), "the release failed");
+        equal(((LockError) ended.get()).getCode(), null, "code");
     }
 
     private void cutAtEachByte() throws Exception {
