@@ -5,6 +5,7 @@ import java.net.*;
 import java.net.http.*;
 import java.util.*;
 import java.util.concurrent.CompletionException;
+import java.util.stream.Collectors;
 import javax.net.ssl.SSLHandshakeException;
 
 /**
@@ -20,20 +21,28 @@ final class Answer {
     final Map<String, Object> body;
     /** Why there was no answer, else null. */
     final Throwable failure;
+    /** The failure to show to people, null if its texts have a secret. */
+    final Throwable cause;
     /** The server's name for the request, null if it gave none. */
     final String requestId;
     /** Whether an earlier request with the same body may have been carried out. */
     boolean isRepeat;
 
+    /** What the server itself says, which is no secret, though a token may be a part of it. */
+    private static final Set<String> WORDS = Set.of("deadlock", "not-held", "limit-mismatch", "draining", "max-locks",
+            "max-waiters", "timeout", "quarantine", "superseded", "cancelled");
+
     private final boolean isJson;
 
-    private Answer(long sentNs, int status, Map<String, Object> body, String requestId, Throwable failure) {
+    private Answer(
+            long sentNs, int status, Map<String, Object> body, String requestId, Throwable failure, Throwable cause) {
         this.sentNs = sentNs;
         this.status = status;
         this.isJson = body != null;
         this.body = isJson ? body : Map.of();
         this.requestId = requestId;
         this.failure = failure;
+        this.cause = cause;
     }
 
     /** A server, or what stands before it, may say again what it was sent: the secrets are taken out of texts for people. */
@@ -42,20 +51,27 @@ final class Answer {
         try {
             body = members(Json.read(text));
             if (body != null)
-                body.replaceAll((name, value) -> name.matches("detail|title") ? hide(value, secrets) : value);
+                body.replaceAll(
+                        (name, value) -> name.matches("code|detail|title|reason|cycle") ? hide(value, secrets) : value);
         } catch (IllegalArgumentException | ClassCastException e) {
             // A page of a proxy, or half of an answer: there is no body.
         }
-        String id = head.headers().firstValue("X-Request-Id").map(value -> hide(value, secrets)).orElse(null);
-        return new Answer(sentNs, head.statusCode(), body, id, null);
+        Object id = head.headers().firstValue("X-Request-Id").map(value -> hide(value, secrets)).orElse(null);
+        return new Answer(sentNs, head.statusCode(), body, (String) id, null, null);
     }
 
-    static Answer failed(Throwable failure, long sentNs) {
-        return new Answer(sentNs, 0, null, null, failure instanceof CompletionException ? failure.getCause() : failure);
+    static Answer failed(Throwable failure, long sentNs) { return failed(failure, sentNs, Set.of()); }
+
+    static Answer failed(Throwable failed, long sentNs, Set<String> secrets) {
+        Throwable failure = failed instanceof CompletionException ? failed.getCause() : failed;
+        boolean isSecret = false; // What is no HTTP/1.1 is in the text of the exception.
+        for (Throwable each = failure; each != null; each = each.getCause())
+            isSecret |= secrets.stream().anyMatch(String.valueOf(each.getMessage())::contains);
+        return new Answer(sentNs, 0, null, null, failure, isSecret ? null : failure);
     }
 
     /** For an error that no answer stands behind; an empty code is none. */
-    static Answer none(String code) { return new Answer(0, 0, Map.of("code", code), null, null); }
+    static Answer none(String code) { return new Answer(0, 0, Map.of("code", code), null, null, null); }
 
     boolean isOk() { return status == 200 && isJson; }
 
@@ -91,6 +107,9 @@ final class Answer {
     /** A member that is a text, else null. */
     String text(String member) { return body.get(member) instanceof String ? (String) body.get(member) : null; }
 
+    /** What the server says for people, else null. */
+    String detail() { return text("detail") != null ? text("detail") : text("title"); }
+
     /** A member that is a number of seconds, in nanoseconds; -1 if it is none. */
     long ns(String member) {
         return body.get(member) instanceof Number ? (long) (((Number) body.get(member)).doubleValue() * 1e9) : -1;
@@ -115,15 +134,16 @@ final class Answer {
     /** The error for an answer that is not what `what` needs; `from` is the address of the server. */
     LockError error(String what, String from) {
         String code = code();
-        String said = text("detail") != null ? text("detail") : text("title");
+        String said = detail();
         String told = what + ": "
-                + (failure != null ? "no answer from " + from + " (" + failure + ")"
+                + (failure != null ? "no answer from " + from + (cause == null ? "" : " (" + cause + ")")
                                    : from + " answered " + (status + " " + code).strip())
                 + (said == null ? "" : ": " + said);
         if (isMiss())
             return new LockTimeoutError(this, what + ": not granted in time; wait longer, or try later", reason());
-        if (code.equals("deadlock")) return new LockDeadlockError(this, told + "; release what this actor holds");
-        if (code.equals("not-held")) return new LockNotHeldError(this, told + "; acquire it anew");
+        if (code.equals("deadlock")) // The server says what to do.
+            return new LockDeadlockError(this, said != null ? told : told + "; release what this actor holds");
+        if (code.equals("not-held")) return new LockNotHeldError(this, told);
         if (code.equals("limit-mismatch"))
             return new LockLimitMismatchError(this, told + "; use the limit of the others");
         if (code.equals("draining")) return new LockDrainingError(this, told + "; wait longer, or try later");
@@ -144,7 +164,11 @@ final class Answer {
         return (Map<String, Object>) value;
     }
 
-    private static String hide(Object text, Set<String> secrets) {
-        return secrets.stream().reduce(String.valueOf(text), (left, secret) -> left.replace(secret, "***"));
+    private static Object hide(Object value, Set<String> secrets) {
+        if (value instanceof Map) members(value).replaceAll((name, each) -> hide(each, secrets));
+        if (value instanceof List)
+            return ((List<?>) value).stream().map(each -> hide(each, secrets)).collect(Collectors.toList());
+        if (!(value instanceof String) || WORDS.contains(value)) return value;
+        return secrets.stream().reduce((String) value, (left, secret) -> left.replace(secret, "***"));
     }
 }

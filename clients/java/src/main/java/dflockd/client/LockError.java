@@ -7,9 +7,11 @@ public class LockError extends RuntimeException {
     private final String code;
     private final int status;
     private final String requestId;
+    private final String detail;
 
     LockError(Answer answer, String detail) {
-        super(detail, answer.failure);
+        super(detail, answer.cause);
+        this.detail = answer.detail() == null ? detail : answer.detail();
         this.code = answer.code().isEmpty() ? null : answer.code();
         this.status = answer.status;
         this.requestId = answer.requestId;
@@ -24,8 +26,8 @@ public class LockError extends RuntimeException {
     /** The status of the HTTP answer, 0 if there was none. */
     public int getStatus() { return status; }
 
-    /** What went wrong, and what to do. */
-    public String getDetail() { return getMessage(); }
+    /** What went wrong, in the server's own words if it gave some; the message has more. */
+    public String getDetail() { return detail; }
 
     /** The name of the request in the log of the server, null without an answer. */
     public String getRequestId() { return requestId; }

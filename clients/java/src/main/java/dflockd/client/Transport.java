@@ -74,7 +74,7 @@ final class Transport {
         });
         CompletableFuture<?> sent = client.sendAsync(request.build(), taken);
         sent.whenComplete((response, failure) -> {
-            if (failure != null) answer.complete(Answer.failed(failure, sentNs));
+            if (failure != null) answer.complete(Answer.failed(failure, sentNs, secrets));
         });
         Future<?> timer = later(
                 timeoutNs, () -> answer.complete(Answer.failed(new HttpTimeoutException("no answer in time"), sentNs)));

@@ -4,6 +4,7 @@ import static dflockd.client.Suite.*;
 
 import java.io.*;
 import java.net.*;
+import java.net.http.*;
 import java.nio.charset.StandardCharsets;
 import java.util.*;
 import java.util.concurrent.*;
@@ -28,6 +29,7 @@ final class EngineClaims {
         suite.claim("engine: after max_hold there is nothing to do but to end", this::maxHold);
         suite.claim("engine: polls, their length, their last one, and the repeats", this::polls);
         suite.claim("engine: a renewal is not sent past the deadline, or when the lock is released", this::inTime);
+        suite.claim("engine: what an error shows of an answer has no secret, and is not misread", this::secrets);
         suite.claim("engine: an exchange that cannot be begun is one without an answer", this::notBegun);
         suite.claim("engine: an answer of over 32 MB is refused", this::tooLong);
         suite.work("engine: one call of many ends a lock", this::endsOnce);
@@ -287,6 +289,42 @@ final class EngineClaims {
         equal(lease.patienceNs(10 * S), 1800 * MS, "patience, until the deadline that a shorter one brings");
         check(lease.isRenewable(11 * S) && !lease.isRenewable(11_800 * MS), "at the deadline");
         check(lease.beginRelease() && !lease.isRenewable(11 * S), "after the release");
+    }
+
+    private void secrets() {
+        Set<String> sent = Set.of("0123456789abcdef0123456789abcdef", "lock", "a\"quote");
+        LockError shown = said(409,
+                "{\"code\":\"0123456789abcdef0123456789abcdef\",\"detail\":\"a\\\"quote\","
+                        + "\"cycle\":[\"0123456789abcdef0123456789abcdef\"]}",
+                sent)
+                                  .error("acquire", "server");
+        equal(List.of(String.valueOf(shown.getCode()), shown.getDetail()), List.of("nonsense", "***"), "shown");
+        LockError deadlock = said(409, "{\"code\":\"deadlock\",\"cycle\":[{\"clientId\":\"a lock\"}]}", sent)
+                                     .error("acquire", "server");
+        equal(deadlock.getCode(), "deadlock", "code");
+        equal(((LockDeadlockError) deadlock).getCycle(), List.of(Map.of("clientId", "a ***")), "cycle");
+        Answer other = Answer.failed(new ProtocolException("not HTTP: a lock"), 0, sent);
+        LockError error = other.error("acquire", "server");
+        check(error.getCause() == null && !error.getMessage().contains("a lock"), error.getMessage());
+        equal(error.getCode(), "nonsense", "code");
+    }
+
+    private static Answer said(int status, String body, Set<String> secrets) {
+        HttpResponse.ResponseInfo head = new HttpResponse.ResponseInfo() {
+            @Override
+            public int statusCode() {
+                return status;
+            }
+            @Override
+            public HttpHeaders headers() {
+                return HttpHeaders.of(Map.of(), (name, value) -> true);
+            }
+            @Override
+            public HttpClient.Version version() {
+                return HttpClient.Version.HTTP_1_1;
+            }
+        };
+        return Answer.of(head, body, 0, secrets);
     }
 
     private void notBegun() {

@@ -89,6 +89,7 @@ final class ServerClaims {
                 page(400, "{\"code\":\"bad-request\",\"detail\":\"Bearer the-right-token\"}"));
         LockError echoed = thrown(LockRequestError.class, () -> lock.renew(30));
         check(echoed.getMessage().contains("***"), "the detail is missing: " + echoed.getMessage());
+        equal(echoed.getDetail(), "Bearer ***", "the server's words");
         server.order(".*renew", 1, "say", "answer",
                 "HTTP/1.1 400 Bad\r\nX-Request-Id: the-right-token\r\nContent-Length: 15\r\n\r\nthe-right-token");
         LockError page = thrown(LockServerError.class, () -> lock.renew(30));
