@@ -284,7 +284,9 @@ public final class DistributedLock implements AutoCloseable {
 
     private LockError stopped(String code) {
         String why = code.isEmpty() ? "its thread was interrupted" : "the client was closed";
-        return new LockError(Answer.none(code), "acquire of lock " + name + " was ended: " + why);
+        String told = "acquire of lock " + name + " was ended: " + why;
+        return code.isEmpty() ? new LockError(Answer.none(code), told)
+                              : new LockUnavailableError(Answer.none(code), told);
     }
 
     /** Takes the answer to a renewal. Whether the lock is held longer now. */

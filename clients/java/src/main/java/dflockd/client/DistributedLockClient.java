@@ -11,6 +11,7 @@ import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Predicate;
 import java.util.zip.CRC32;
 import javax.net.ssl.*;
 
@@ -56,7 +57,8 @@ public final class DistributedLockClient implements AutoCloseable {
 
     /**
      * This client under one clientId, which promises to do one thing at a time. Deadlocks are seen among actors: one
-     * that holds a lock and waits for another's is refused if it would wait for itself. 1 to 128 bytes.
+     * that holds a lock and waits for another's is refused if it would wait for itself. 1 to 128 bytes without control
+     * characters. Its {@link #close} ends only what is its own.
      */
     public DistributedLockClient actor(String clientId) {
         requireText(clientId, 128, "a clientId");
@@ -125,7 +127,8 @@ public final class DistributedLockClient implements AutoCloseable {
 
     /** The same of the lock or the semaphore of this name; a semaphore is what is acquired with a limit. */
     public Map<String, Object> status(String name, boolean isSemaphore) {
-        return ask(server(name), "GET", "/locks/" + encode(name) + "/status" + space(isSemaphore));
+        Transport server = server(name);
+        return ask(server, "GET", "/locks/" + encode(name) + "/status" + space(isSemaphore), each -> isOf(each, name));
     }
 
     /** All locks and semaphores that are held or waited for, of all servers, as {@link #status} has them. */
@@ -136,15 +139,16 @@ public final class DistributedLockClient implements AutoCloseable {
         List<Map<String, Object>> locks = new ArrayList<>();
         for (Transport server : servers) {
             String after = "";
-            Set<String> seen = new HashSet<>();
+            Set<Object> seen = new HashSet<>();
             while (after != null) {
-                Map<String, Object> page = ask(server, "GET", "/locks?prefix=" + encode(prefix) + after);
-                for (Object lock : page.get("locks") instanceof List ? (List<?>) page.get("locks") : List.of())
-                    locks.add(Answer.members(lock));
+                // The same page again would be a list without end.
+                Map<String, Object> page = ask(server, "GET", "/locks?prefix=" + encode(prefix) + after,
+                        each
+                        -> each.get("locks") instanceof List
+                                && ((List<?>) each.get("locks")).stream().allMatch(Map.class ::isInstance)
+                                && (each.get("next") == null || seen.add(each.get("next"))));
+                for (Object lock : (List<?>) page.get("locks")) locks.add(Answer.members(lock));
                 after = page.get("next") == null ? null : "&after=" + encode(page.get("next").toString());
-                if (after != null && !seen.add(after))
-                    throw new LockServerError(Answer.none("nonsense"),
-                            "list of locks: " + server.url + " answered the same page twice; check the URL");
             }
         }
         return locks;
@@ -154,13 +158,17 @@ public final class DistributedLockClient implements AutoCloseable {
     public Map<String, Object> stats() { return stats(0); }
 
     /** The counts of one of several servers, from 0. */
-    public Map<String, Object> stats(int server) { return ask(servers.get(server), "GET", "/locks/stats"); }
+    public Map<String, Object> stats(int server) {
+        return ask(servers.get(server), "GET", "/locks/stats", each -> each.containsKey("activeLocks"));
+    }
 
     /** Whether the server answers, and its version; of several servers, of the first. */
     public Map<String, Object> health() { return health(0); }
 
     /** The same of one of several servers, from 0. */
-    public Map<String, Object> health(int server) { return ask(servers.get(server), "GET", "/health"); }
+    public Map<String, Object> health(int server) {
+        return ask(servers.get(server), "GET", "/health", each -> each.containsKey("status"));
+    }
 
     /**
      * Ends all holds of a lock, for administrators. Returns what was ended; LockNotHeldError if there was nothing. It
@@ -171,21 +179,34 @@ public final class DistributedLockClient implements AutoCloseable {
 
     /** The same of the lock or the semaphore of this name. */
     public Map<String, Object> forceRelease(String name, boolean isSemaphore) {
-        String path = "/locks/" + encode(name) + space(isSemaphore);
         Transport server = server(name);
-        server.leave(); // A connection that was kept may have ended unnoticed.
-        return body(server.exchange("DELETE", path, Map.of(), PATIENCE_NS).join(), "DELETE " + path, server);
+        String path = "/locks/" + encode(name) + space(isSemaphore);
+        requireOpen();
+        server.leaveIdle();
+        Answer answer = server.exchange("DELETE", path, Map.of(), PATIENCE_NS).join();
+        return body(answer, "DELETE " + path, server, each -> isOf(each, name));
     }
 
-    /** Ends this hold of the lock and no other, so that it is repeated while there is no answer. */
+    /**
+     * Ends this hold of the lock and no other, so that it is repeated while there is no answer. If a first request
+     * ended the hold and its answer was lost, the number of waiters and the clientId are not known.
+     */
     public Map<String, Object> forceRelease(String name, String lockId) { return forceRelease(name, lockId, false); }
 
     /** The same of the lock or the semaphore of this name: one slot of the semaphore. */
     public Map<String, Object> forceRelease(String name, String lockId, boolean isSemaphore) {
-        return ask(server(name), "DELETE", "/locks/" + encode(name) + space(isSemaphore) + "&lockId=" + encode(lockId));
+        Transport server = server(name);
+        String path = "/locks/" + encode(name) + space(isSemaphore) + "&lockId=" + encode(lockId);
+        Answer answer = repeated(server, "DELETE", path);
+        if (answer.isRepeat && answer.code().equals("not-held"))
+            return Map.of("lockName", name, "released", true, "locks", List.of(Map.of("lockId", lockId)));
+        return body(answer, "DELETE " + path, server, each -> isOf(each, name));
     }
 
-    /** Releases all locks of this client, or of this actor, and ends what waits. Takes 5 s at most. */
+    /**
+     * Releases all locks of this client and of its actors, and ends what waits; of an actor, its own only. What is
+     * asked of it later is a LockUnavailableError with the code "closed". Takes 5 s at most.
+     */
     @Override
     public void close() {
         isClosed = true;
@@ -245,17 +266,33 @@ public final class DistributedLockClient implements AutoCloseable {
                 options.shard != null ? options.shard.applyAsInt(name, count) : (int) (crc.getValue() % count));
     }
 
-    private static Map<String, Object> ask(Transport server, String method, String path) {
-        Answer answer = server.call(method, path, Map.of(), PATIENCE_NS, PATIENCE_NS).join();
-        // The first of two requests ended the hold, and its answer was lost.
-        if (answer.isRepeat && answer.code().equals("not-held")) return Map.of("released", true);
-        return body(answer, method + " " + path, server);
+    private Map<String, Object> ask(
+            Transport server, String method, String path, Predicate<Map<String, Object>> isWhole) {
+        return body(repeated(server, method, path), method + " " + path, server, isWhole);
     }
 
-    private static Map<String, Object> body(Answer answer, String what, Transport server) {
-        if (!answer.isOk()) throw answer.error(what, server.url);
+    /** As a try: a refused connection is told soon, and without an answer the request is repeated. */
+    private Answer repeated(Transport server, String method, String path) {
+        requireOpen();
+        long refusedNs = BootClock.now() + Polls.REFUSED_NS;
+        return server
+                .call(method, path, Map.of(), PATIENCE_NS, PATIENCE_NS,
+                        answer -> !answer.code().equals("no-connection") || BootClock.now() < refusedNs)
+                .join();
+    }
+
+    private void requireOpen() {
+        if (isClosed())
+            throw new LockUnavailableError(Answer.none("closed"), "the client was closed; make another one");
+    }
+
+    private static Map<String, Object> body(
+            Answer answer, String what, Transport server, Predicate<Map<String, Object>> isWhole) {
+        if (!answer.isOk() || !isWhole.test(answer.body)) throw answer.error(what, server.url);
         return answer.body;
     }
+
+    private static boolean isOf(Map<String, Object> body, String name) { return name.equals(body.get("lockName")); }
 
     private static String space(boolean isSemaphore) { return isSemaphore ? "?space=semaphore" : "?space=lock"; }
 

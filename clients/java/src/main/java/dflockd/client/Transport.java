@@ -152,9 +152,10 @@ final class Transport {
         return connections;
     }
 
-    /** Nothing new is sent on the connections of now. */
-    synchronized void leave() {
-        if (connections != null) leave(connections);
+    /** Nothing new is sent on connections that were idle so long that they may have ended unnoticed. */
+    synchronized void leaveIdle() {
+        // Not after each request: before Java 21 what is left has its threads until the garbage collector comes.
+        if (connections != null && BootClock.now() - usedNs > 1_000_000_000L) leave(connections);
     }
 
     /** Nothing new is sent on these connections; requests that are under way on them go on. */

@@ -41,6 +41,7 @@ final class HoldClaims {
         suite.claim("a shorter renewal that was never sent does not count", this::neverSent);
         suite.claim(
                 "16d a renewal by hand is not repeated past the deadline, nor after the release", this::noneRepeated);
+        suite.claim("10c forced releases share a connection", this::forcedOften);
         suite.claim("an interrupted thread releases, and stays interrupted", this::interruptedRelease);
         suite.claim("an error in the block is not masked by the loss", this::suppressed);
         suite.claim("what runs at the loss runs once, and its errors stop nothing", this::callbacks);
@@ -154,12 +155,15 @@ final class HoldClaims {
         equal(server.requests("DELETE.*").size(), 1, "requests");
         DistributedLock next = client.acquire("k", 30);
         await("an idle connection", 10, () -> server.closeIdle() > 0);
+        Thread.sleep(1100);
         equal(client.forceRelease("k").get("released"), true, "released, though a kept connection had ended");
         DistributedLock named = client.acquire("k", 30);
         thrown(LockNotHeldError.class, () -> client.forceRelease("k", next.getLockId()));
         check(named.remaining().toSeconds() > 20 && !server.isIdle(), "another hold is ended");
         server.order("DELETE.*", 1, "cut", "at", 0);
-        equal(client.forceRelease("k", named.getLockId()).get("released"), true, "released, though no answer came");
+        equal(client.forceRelease("k", named.getLockId()),
+                Map.of("lockName", "k", "released", true, "locks", List.of(Map.of("lockId", named.getLockId()))),
+                "released, though no answer came");
         check(server.isIdle(), "something is left");
         DistributedLock ended = client.acquire("pool", 30, new LockOptions().limit(2));
         DistributedLock kept = client.acquire("pool", 30, new LockOptions().limit(2));
@@ -323,6 +327,15 @@ final class HoldClaims {
         double releasedS = server.last(".*l/release");
         thrown(ExecutionException.class, () -> renewal.get(10, TimeUnit.SECONDS));
         check(server.last(".*l/renew") < releasedS + 0.1, "repeated after the release");
+    }
+
+    private void forcedOften() throws Exception {
+        Stage.Server server = stage.server();
+        DistributedLockClient client = server.client();
+        Set<Object> connections = new HashSet<>();
+        for (int i = 0; i < 20; i++) thrown(LockNotHeldError.class, () -> client.forceRelease("free"));
+        for (Map<String, Object> each : server.requests("DELETE.*")) connections.add(each.get("connection"));
+        check(connections.size() < 5, connections.size() + " connections");
     }
 
     private void interruptedRelease() throws Exception {

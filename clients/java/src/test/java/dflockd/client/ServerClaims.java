@@ -150,6 +150,8 @@ final class ServerClaims {
                             -> equal(thrown(LockUnavailableError.class, () -> each.tryAcquire("k", 30)).getCode(),
                                     "no-connection", "code"));
             check(took < 1, "a try took " + took + " s");
+            double query = seconds(() -> thrown(LockUnavailableError.class, each::health));
+            check(query < 1, "a query took " + query + " s");
         }
         CompletableFuture<DistributedLock> waits =
                 CompletableFuture.supplyAsync(() -> client.acquire("k", 30, WAIT), Transport.WORKERS);
@@ -200,9 +202,17 @@ final class ServerClaims {
         check(client.acquire("k", 30).release(), "the release failed");
         server.order(".*locks", 1, "say", "answer", page(200, "[]"));
         thrown(LockServerError.class, client::locks);
+        for (String body : List.of("{}", "{\"locks\":[1]}")) {
+            server.order(".*", 4, "say", "answer", page(200, body));
+            equal(thrown(LockServerError.class, client::locks).getStatus(), 200, "status");
+            thrown(LockServerError.class, () -> client.status("k"));
+            thrown(LockServerError.class, client::stats);
+            thrown(LockServerError.class, () -> server.client().forceRelease("k"));
+        }
+        server.forgetRequests();
         server.order(".*locks.*", 3, "say", "answer", page(200, "{\"locks\":[],\"next\":\"1\"}"));
         thrown(LockServerError.class, client::locks);
-        equal(server.requests("GET /locks.*").size(), 3, "pages, the last of which is the same again");
+        equal(server.requests("GET /locks.*").size(), 2, "pages, the last of which is the same again");
         server.forgetOrders();
         // A try and a query outlive what passes.
         server.order(".*acquire", 6, "say", "answer", page(502, "<html>502</html>"));

@@ -343,7 +343,11 @@ final class WaitClaims {
         check(others.release() && server.isIdle(), "something is left");
         waiter.join(10_000);
         equal(((LockError) ended.get()).getCode(), "closed", "code");
-        equal(thrown(LockError.class, () -> client.acquire("k", 30)).getCode(), "closed", "code");
+        for (Body each : List.<Body>of(()
+                                               -> client.acquire("k", 30),
+                     client::stats, client::health, client::locks,
+                     () -> client.status("k"), () -> client.forceRelease("k"), () -> actor.status("k")))
+            equal(thrown(LockUnavailableError.class, each).getCode(), "closed", "code");
         thrown(LockNotHeldError.class, held::check);
         check(!held.isLost(), "a lock that was released is lost");
     }
