@@ -137,7 +137,7 @@ class DistributedLock {
         if (isOver || clock.now() >= engine.waitEnd) {
           const reason = denied ?? 'late';
           const text = `${this.#title} was not to be had in time (${reason}); try again later, or wait longer`;
-          throw new LockTimeoutError(text, { reason, status: 200 });
+          throw new LockTimeoutError(text, { reason, status: denied && 200 });
         }
         // A server that does not wait as asked is not asked all the time.
         if (clock.now() - begun > poll.waitTimeout / 2) [failures, pause] = [-1, 0];

@@ -440,7 +440,7 @@ class Client:
                 await self._pause(0.05)
             if is_over or self._now() >= wait_end:
                 said = f"{what}: not granted within {hold._wait_s:g} s ({reason}); {advice}, or try later"
-                raise LockTimeoutError(said, reason=reason, status=200)
+                raise LockTimeoutError(said, reason=reason, status=None if reason == "late" else 200)
 
     async def _renew(self, hold: Hold, timeout: float | None = None, is_begun: bool = False) -> None:
         """Renews once. Raises if the lock was lost, or if no answer says that it was renewed."""

@@ -173,7 +173,7 @@ class Behaviours:
         server.order("delay", "acquire", seconds=1.3)
         with self.assertRaises(LockTimeoutError) as caught:
             client.acquire("k", 1)
-        self.assertEqual(caught.exception.reason, "late")
+        self.assertEqual((caught.exception.reason, caught.exception.status), ("late", None))
         self.assertEqual(server.requests("renew"), [])
         until(lambda: not self.held(server, "k"), 2)
         # With time left the wait goes on, as another attempt.

@@ -15,7 +15,7 @@ final class Polls {
     /** How long after the wait a request may still be answered. */
     static final long PATIENCE_NS = 5_000_000_000L;
     /** How long a request that does not wait is repeated while connections are refused. */
-    static final long REFUSED_NS = 500_000_000;
+    static final long REFUSED_NS = 100_000_000;
 
     private static final long SECOND_NS = 1_000_000_000L;
 
