@@ -58,7 +58,7 @@ final class Polls {
         long pauseNs = pauseNs(++failures);
         // A request without an answer may have taken the lock, so it is repeated longer.
         long untilNs = isCut ? Lease.after(endNs, PATIENCE_NS) : refusedNs;
-        return nowNs + pauseNs < untilNs ? pauseNs : -1;
+        return nowNs < untilNs ? Math.min(pauseNs, untilNs - nowNs) : -1;
     }
 
     /** The pause after so many failures: none, 50 ms, then double up to 2 s, with jitter. */

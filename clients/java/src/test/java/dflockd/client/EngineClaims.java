@@ -270,6 +270,10 @@ final class EngineClaims {
         check(once.isLast(0) && once.waitNs(0) == 0, "a try does not wait");
         check(once.failed(false, 0, 90 * MS) >= 0 && once.failed(false, 0, 100 * MS) < 0, "a refused try is told late");
         check(once.failed(true, 0, 4 * S) >= 0 && once.failed(true, 0, 5 * S) < 0, "502 ends a try before 5 s");
+        Polls away = new Polls(0, 2 * S, 45 * S);
+        for (int failures = 0; failures < 20; failures++)
+            check(away.failed(false, 0, 1900 * MS) <= 100 * MS, "the last pause goes beyond the wait");
+        check(away.failed(false, 0, 1999 * MS) >= 0 && away.failed(false, 0, 2 * S) < 0, "a wait ends before its end");
         Polls forever = new Polls(5 * S, NEVER, 45 * S);
         check(!forever.isLast(NEVER / 2) && forever.failed(false, 0, NEVER / 2) >= 0, "a wait without end ends");
         equal(forever.patienceNs(NEVER / 2), 50 * S, "patience");
