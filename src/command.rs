@@ -25,7 +25,7 @@ pub const SECOND: Us = 1_000_000;
 /// The longest span a client or an option may name, in seconds: 2^63 ns, as in the Go server.
 pub const SECONDS_MAX: u64 = 9_223_372_036;
 
-/// Who is at the other end of a connection, for people to see.
+/// The other end of a connection, for people to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer<'a> {
     /// Its address.
@@ -397,7 +397,7 @@ pub enum State<'a> {
         /// Its oldest hold.
         oldest: Option<TicketView<'a>>,
     },
-    /// Nobody holds it or queues for it.
+    /// A key that nobody holds or queues for.
     Idle {
         /// For how long.
         span: Us,
@@ -419,7 +419,7 @@ pub struct TicketView<'a> {
     pub lease_left: Us,
     /// For how long from now the table renews the hold by itself; None if it does not.
     pub renews: Option<Us>,
-    /// What its client has attached to it.
+    /// The note that its client has attached to it.
     pub note: Option<&'a [u8]>,
 }
 

@@ -51,7 +51,7 @@ pub struct NoTls {
     pub source: String,
     /// Its path.
     pub path: String,
-    /// What is wrong, and what is wanted.
+    /// The fault, and the form that is wanted.
     pub why: String,
 }
 
@@ -210,7 +210,7 @@ impl Tls {
         Some(format!("{from}: the certificate in {path:?} {doubt}"))
     }
 
-    /// What is wrong with the time of the certificate, by this wall clock, or will be soon.
+    /// A warning if the certificate is out of its time by this wall clock, or soon will be.
     fn warning(&self, now_s: u64) -> Option<String> {
         let (begin, end) = self.span?;
         let (file, day) = (self.files.cert.as_ref()?, |s: u64| {
@@ -235,7 +235,7 @@ impl Tls {
     }
 }
 
-/// What is wrong with a pair, at the file that somebody has to mend.
+/// The fault of a pair, told of the file that somebody has to mend.
 fn fault_of(error: &rustls::Error, cert: &File, key: &File) -> NoTls {
     match pem::mismatch(error, &cert.path) {
         Mismatch::Certificate(why) => NoTls::of(cert, why),

@@ -174,8 +174,9 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// A server that stands by, with a life of its own. `cluster` is for the case that nobody has ever led. `patience` is
-    /// how long a leader may be silent, at least 1 s; `compacts`, whether the store is asked to forget what was replaced.
+    /// A server that stands by. `head` has its life, its node and its address, and the cluster that it founds if nobody has
+    /// ever led. `patience` is how long a leader may be silent, at least 1 s; `compacts`, whether the store is asked to
+    /// forget what was replaced.
     pub fn new(head: Head, patience: Us, compacts: bool, now: Us) -> Leadership {
         Leadership {
             phase: Phase::StandingBy,

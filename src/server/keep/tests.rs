@@ -11,7 +11,7 @@ use crate::hub::{Next, Wrote};
 use crate::server::settings::settings;
 use crate::wire::Face;
 
-/// What a server is started with, and a folder that is removed in the end.
+/// The configuration of a server, and its folder, which is removed in the end.
 struct Place {
     folder: PathBuf,
     config: Config,
@@ -83,7 +83,7 @@ impl Played {
         }
     }
 
-    /// What a server that is killed leaves to the next one.
+    /// The next server after one that was killed, with what that has left.
     fn restart(self, now: Us) -> Played {
         let Played { place, keep, .. } = self;
         drop(keep);
