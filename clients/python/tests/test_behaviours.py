@@ -826,12 +826,10 @@ class Behaviours:
         server, client = self.both()
         lock = client.acquire("k", 30)
         server.order("cut", "renew", at=0, times=None)
-        start = now()
         with self.assertRaises(LockError):
             lock.renew(1)
         self.assertLess(lock.remaining(), 0.9)
-        self.assertTrue(lock.lost.wait(2))
-        self.assertLess(now() - start, 1.5)
+        self.assertTrue(lock.lost.wait(10))  # and not only after the 30 s of before
         server.forget_orders()
         lock = self.client(server).acquire("other", 30)
         with self.assertRaises(LockRequestError):
