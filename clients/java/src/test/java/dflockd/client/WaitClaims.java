@@ -52,8 +52,7 @@ final class WaitClaims {
         try (DistributedLockClient holder = server.client(); DistributedLockClient other = server.client()) {
             holder.acquire("k", 30);
             other.health();
-            check(seconds(() -> check(other.tryAcquire("k", 30).isEmpty(), "a held lock was granted")) < 0.5,
-                    "a try took longer");
+            atBest(0.5, () -> seconds(() -> check(other.tryAcquire("k", 30).isEmpty(), "a held lock was granted")));
             LockTimeoutError late = thrown(LockTimeoutError.class, () -> other.acquire("k", 30));
             equal(late.getReason(), "timeout", "reason");
             equal(late.getCode(), null, "code");
@@ -101,9 +100,12 @@ final class WaitClaims {
             DistributedLock held = holder.acquire("k", 30);
             other.health();
             LockOptions wait = new LockOptions().waitTimeout(Duration.ofMillis(1500));
-            double took = seconds(() -> thrown(LockTimeoutError.class, () -> other.acquire("k", 30, wait)));
-            check(took >= 1.5 && took <= 2, "the wait took " + took + " s");
-            equal(server.waiters("k"), 0L, "waiters");
+            atBest(2, () -> {
+                double took = seconds(() -> thrown(LockTimeoutError.class, () -> other.acquire("k", 30, wait)));
+                check(took >= 1.5, "the wait took " + took + " s");
+                equal(server.waiters("k"), 0L, "waiters");
+                return took;
+            });
             check(held.release(), "the release failed");
             check(server.isIdle(), "something is left");
         }
@@ -112,28 +114,28 @@ final class WaitClaims {
     private void countedFromTheSend() throws Exception {
         Stage.Server server = stage.server();
         server.order(".*acquire", 1, "delay", "seconds", 1);
-        DistributedLock lock = server.client().acquire("k", 10);
+        DistributedLock lock = server.client().acquire("k", 30);
         double deadline = BootClock.now() / 1e9 + lock.remaining().toNanos() / 1e9;
         double sent = server.last(".*acquire");
-        check(deadline <= sent + 9.02, "the deadline is " + (deadline - sent) + " s after the send came");
-        check(deadline >= sent + 6, "the deadline is too early, " + (deadline - sent) + " s after the send came");
+        check(deadline <= sent + 29.02, "the deadline is " + (deadline - sent) + " s after the send came");
+        check(deadline >= sent + 25, "the deadline is too early, " + (deadline - sent) + " s after the send came");
         server.order(".*renew", 1, "delay", "seconds", 1);
-        lock.renew(10);
+        lock.renew(30);
         double renewed = BootClock.now() / 1e9 + lock.remaining().toNanos() / 1e9;
-        check(renewed <= server.last(".*renew") + 9.02, "the renewal counts from its answer");
+        check(renewed <= server.last(".*renew") + 29.02, "the renewal counts from its answer");
         check(lock.release(), "the release failed");
     }
 
     private void laterThanItsLease() throws Exception {
         Stage.Server server = stage.server();
         try (DistributedLockClient client = server.client()) {
-            server.order(".*acquire", 1, "delay", "seconds", 2.5);
-            equal(thrown(LockTimeoutError.class, () -> client.acquire("k", 2)).getReason(), "late", "reason");
-            await("nothing is held", 4, server::isIdle);
+            server.order(".*acquire", 1, "delay", "seconds", 3.5);
+            equal(thrown(LockTimeoutError.class, () -> client.acquire("k", 3)).getReason(), "late", "reason");
+            await("nothing is held", 10, server::isIdle);
             server.forgetRequests();
-            server.order(".*acquire", 1, "delay", "seconds", 2.5);
-            DistributedLock lock = client.acquire("k", 2, WAIT);
-            check(lock.remaining().toMillis() >= 900, "handed out with " + lock.remaining());
+            server.order(".*acquire", 1, "delay", "seconds", 3.5);
+            DistributedLock lock = client.acquire("k", 3, WAIT);
+            check(lock.remaining().toMillis() >= 500, "handed out with " + lock.remaining());
             lock.check();
             List<Map<String, Object>> sent = server.requests(".*acquire");
             equal(sent.size(), 2, "acquires");
@@ -148,8 +150,8 @@ final class WaitClaims {
     private void afterHalfItsLease() throws Exception {
         Stage.Server server = stage.server();
         server.order(".*acquire", 1, "delay", "seconds", 4);
-        DistributedLock lock = server.client().acquire("k", 8);
-        equal(server.requests(".*renew").size(), 1, "renewals");
+        DistributedLock lock = server.client().acquire("k", 8, WAIT);
+        check(server.requests(".*renew").size() >= 1, "not renewed");
         double deadline = BootClock.now() / 1e9 + lock.remaining().toNanos() / 1e9;
         check(deadline <= server.last(".*renew") + 7.22, "counted from the answer");
         check(lock.remaining().toMillis() > 3600, "handed out with " + lock.remaining());
@@ -158,10 +160,10 @@ final class WaitClaims {
 
     private void givenBack() throws Exception {
         Stage.Server server = stage.server();
-        server.order(".*acquire", 1, "delay", "seconds", 2.2);
+        server.order(".*acquire", 1, "delay", "seconds", 4.4);
         server.order(".*renew", 1, "say", "answer", ServerClaims.page(500, "{\"code\":\"internal\"}"));
         server.order(".*release", 1, "hold", "seconds", 0.5);
-        DistributedLock lock = server.client().actor("actor").acquire("k", 4, WAIT);
+        DistributedLock lock = server.client().actor("actor").acquire("k", 8, WAIT);
         equal(server.requests(".*acquire").size(), 2, "acquires");
         check(lock.release(), "the release failed");
     }
@@ -175,7 +177,7 @@ final class WaitClaims {
         await("two polls", 10, () -> server.requests(".*acquire").size() >= 2);
         server.order(".*acquire", 1, "say", "answer", ServerClaims.page(401, "{\"code\":\"unauthorized\"}"));
         check(thrown(ExecutionException.class, waits::get).getCause() instanceof LockDeniedError, "not denied");
-        await("no waiter", 2, () -> server.waiters("k") == 0);
+        await("no waiter", 4, () -> server.waiters("k") == 0); // A place is kept for 5 s.
     }
 
     private void ownGiveBack() throws Exception {
@@ -222,15 +224,17 @@ final class WaitClaims {
         DistributedLockClient client = server.client();
         DistributedLock held = client.acquire("k", 60);
         for (String order : List.of("pass", "hide")) {
-            server.order(".*acquire", 1, order);
-            AtomicReference<Throwable> ended = new AtomicReference<>();
-            Thread waiter = waiting(client, "k", ended);
-            await("a waiter", 10, () -> server.waiters("k") == 1);
-            waiter.interrupt();
-            double took = await("no waiter", 1, () -> server.waiters("k") == 0);
-            check(took < 1, "the waiter was there for " + took + " s");
-            waiter.join();
-            equal(((LockError) ended.get()).getCode(), null, "code");
+            atBest(1, () -> {
+                server.order(".*acquire", 1, order);
+                AtomicReference<Throwable> ended = new AtomicReference<>();
+                Thread waiter = waiting(client, "k", ended);
+                await("a waiter", 10, () -> server.waiters("k") == 1);
+                waiter.interrupt();
+                double took = await("no waiter", 10, () -> server.waiters("k") == 0);
+                waiter.join();
+                equal(((LockError) ended.get()).getCode(), null, "code");
+                return took;
+            });
         }
         check(held.release(), "the release failed");
         check(server.isIdle(), "something is left");
@@ -239,7 +243,7 @@ final class WaitClaims {
     private void overtaken() throws Exception {
         Stage.Server server = stage.server();
         DistributedLockClient client = server.client();
-        server.order(".*acquire", 1, "hold", "seconds", 1);
+        server.order(".*acquire", 1, "hold", "seconds", 3);
         AtomicReference<Throwable> ended = new AtomicReference<>();
         Thread waiter = waiting(client, "k", ended);
         await("the acquire", 10, () -> server.requests(".*acquire").size() == 1);
@@ -249,7 +253,7 @@ final class WaitClaims {
                         -> server.requests(".*release")
                                 .stream()
                                 .anyMatch(each -> Long.valueOf(200).equals(each.get("status"))));
-        Thread.sleep(1200); // So long the acquire is held back.
+        Thread.sleep(3500); // The acquire comes to the server meanwhile.
         check(server.isIdle(), "something is left");
     }
 
