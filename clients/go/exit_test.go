@@ -20,12 +20,12 @@ import (
 const exitTestURL = "DISTLOCK_EXIT_TEST_URL"
 
 func exitWithLock(url string) {
-	lock, err := NewDistributedLockClient(url).Acquire("k", 3*time.Second, Options{AutoRenew: true})
+	lock, err := NewDistributedLockClient(url).Acquire("k", 6*time.Second, Options{AutoRenew: true})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	time.Sleep(1500 * time.Millisecond)
+	time.Sleep(3 * time.Second)
 	fmt.Println(lock.ID, lock.Err())
 }
 
@@ -45,14 +45,14 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 		}
 		said := Now()
 		s.check(program.Wait())
-		if took := Now() - said; took > 3*time.Second {
+		if took := Now() - said; took > 10*time.Second {
 			t.Fatal(took)
 		}
 		// Nothing is released, since other threads may still have worked. The lease ends it.
 		if count := len(s.requests("/release")); count != 0 {
 			t.Fatal(count)
 		}
-		eventually(t, 10*time.Second, "the lease ends", func() bool { return !s.status("k").Locked })
+		eventually(t, 20*time.Second, "the lease ends", func() bool { return !s.status("k").Locked })
 	})
 	// Go has no fork without exec. A program that is started has no connection of its parent, so none stays open by it.
 	t.Run("fork", func(t *testing.T) {
@@ -90,7 +90,7 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 			t.Fatal(took)
 		}
 		for _, renewal := range s.requests("/renew") {
-			if late := renewal.at() - began; late > time.Second {
+			if late := renewal.at() - began; late > 2*time.Second {
 				t.Fatal(late)
 			}
 		}

@@ -15,16 +15,17 @@ func Test05DeadlineCountsFromTheSend(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	s.order(object{"do": "delay", "seconds": 1, "match": "/acquire"})
-	lock := s.acquire(s.client(), "k", 4*time.Second)
+	// The margin of this lease is 1 s, so a machine that stands still may be that late.
+	lock := s.acquire(s.client(), "k", 10*time.Second)
 	deadline := Now() + lock.Remaining()
 	// On a busy machine the grant may be so late that it was renewed.
 	asked := s.requests("")
 	sent := asked[len(asked)-1].at()
-	if early := sent + 3600*time.Millisecond - deadline; early < 0 || early > time.Second {
+	if early := sent + 9*time.Second - deadline; early < 0 || early > 3*time.Second {
 		t.Fatal(early)
 	}
 	// The server's own end of the lease is later.
-	if lossOf(t, lock, 5*time.Second) >= sent+4*time.Second || !errors.Is(lock.Err(), ErrLockLost) || lock.Remaining() != 0 {
+	if lossOf(t, lock, 20*time.Second) >= sent+10*time.Second || !errors.Is(lock.Err(), ErrLockLost) || lock.Remaining() != 0 {
 		t.Fatal(lock.Err())
 	}
 }
@@ -72,49 +73,27 @@ func Test06GrantAfterItsLeaseIsNotHandedOut(t *testing.T) {
 	t.Run("old", func(t *testing.T) {
 		t.Parallel()
 		s := startServer(t)
-		s.order(object{"do": "delay", "seconds": 3.5, "match": "/acquire"})
-		lock := s.acquire(s.client(), "k", 6*time.Second)
+		s.order(object{"do": "delay", "seconds": 5.5, "match": "/acquire"})
+		lock := s.acquire(s.client(), "k", 10*time.Second)
 		renewals := s.requests("/renew")
-		if len(renewals) == 0 || Now()+lock.Remaining() < renewals[0].at()+4*time.Second {
+		if len(renewals) == 0 || Now()+lock.Remaining() < renewals[0].at()+7*time.Second {
 			t.Fatal(renewals, lock.Remaining())
 		}
 	})
 }
 
-// This one is alone, since other tests would cost such a short lease too much; a proxy would, too.
 func Test07ShortLeaseIsRenewed(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
-	for try := 1; ; try++ {
-		lock := s.acquire(s.directly(), "k", time.Second, Options{AutoRenew: true})
-		longest := s.longestPause(5*time.Second, func() bool { return lock.Err() == nil })
-		if err := lock.Err(); err != nil && longest > 200*time.Millisecond && try < 10 {
-			t.Logf("the machine stood still for %v: %v", longest, err)
-			continue
-		}
-		s.check(lock.Err())
-		holders := s.status("k").Holders
-		if len(holders) != 1 || holders[0].LockID != lock.ID || lock.ID != "lock-"+lock.FencingToken {
-			t.Fatal(holders, lock)
-		}
-		s.check(lock.Release())
-		return
+	lock := s.acquire(s.client(), "k", 4*time.Second, Options{AutoRenew: true})
+	id, token := lock.ID, lock.FencingToken
+	time.Sleep(10 * time.Second)
+	s.check(lock.Err())
+	holders := s.status("k").Holders
+	if len(holders) != 1 || holders[0].LockID != id || id != "lock-"+token || lock.ID != id || lock.FencingToken != token {
+		t.Fatal(holders, lock)
 	}
-}
-
-// longestPause asks the server all the time, for as long as something is so, and returns its longest silence. If that is
-// long, the machine gave this program or the server no time.
-func (s *server) longestPause(most time.Duration, isSo func() bool) (longest time.Duration) {
-	client := s.directly()
-	for began := Now(); isSo() && Now()-began < most; {
-		before := Now()
-		_, err := client.Health(context.Background())
-		s.check(err)
-		time.Sleep(20 * time.Millisecond)
-		if pause := Now() - before; pause > longest {
-			longest = pause
-		}
-	}
-	return longest
+	s.check(lock.Release())
 }
 
 func Test08SilentServerLosesTheLockInTime(t *testing.T) {
@@ -126,18 +105,18 @@ func Test08SilentServerLosesTheLockInTime(t *testing.T) {
 			s := startServer(t)
 			// The margin of this lease is 1 s, so a busy machine may be that late.
 			lock := s.acquire(s.client(), "k", 10*time.Second, Options{AutoRenew: true})
-			eventually(t, 10*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
+			eventually(t, 20*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
 			if how == "stop" {
 				s.signal("STOP")
 			} else {
 				s.order(object{"do": "swallow", "times": nil})
 			}
-			lost := lossOf(t, lock, 15*time.Second)
+			lost := lossOf(t, lock, 20*time.Second)
 			if !errors.Is(lock.Err(), ErrLockLost) {
 				t.Fatal(lock.Err())
 			}
 			began := Now()
-			if err := lock.Release(); !errors.Is(err, ErrLockLost) || Now()-began > time.Second {
+			if err := lock.Release(); !errors.Is(err, ErrLockLost) || Now()-began > 3*time.Second {
 				t.Fatal(err, Now()-began)
 			}
 			var answered logged
@@ -156,13 +135,12 @@ func Test08SilentServerLosesTheLockInTime(t *testing.T) {
 func Test09EmptyServerLosesTheLockAtTheFirstRenewal(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	lock := s.acquire(s.client(), "k", 6*time.Second, Options{AutoRenew: true})
+	lock := s.acquire(s.client(), "k", 9*time.Second, Options{AutoRenew: true})
 	s.restart()
-	back := Now()
-	lost := lossOf(t, lock, 5*time.Second)
+	lost := lossOf(t, lock, 20*time.Second)
 	answers := 0
 	for _, request := range s.requests("/renew") {
-		if request.Status != nil && request.at() >= back {
+		if request.Status != nil {
 			answers++
 			if *request.Status != 409 || lost < request.at() {
 				t.Fatal(*request.Status)
@@ -180,14 +158,16 @@ func Test10ForcedReleaseIsTold(t *testing.T) {
 	client := s.client()
 	for _, body := range []error{nil, context.Canceled, errors.New("the body's")} {
 		s.forgetRequests()
-		err := client.Do(context.Background(), "k", 3*time.Second, func(ctx context.Context, lock *Lock) error {
+		err := client.Do(context.Background(), "k", 9*time.Second, func(ctx context.Context, lock *Lock) error {
+			// The renewal is due in 1.5 s then, and a third of the lease and 1 s are 4 s.
+			time.Sleep(1500 * time.Millisecond)
 			evicted, err := client.ForceRelease(ctx, "k")
 			s.check(err)
 			if len(evicted) != 1 || evicted[0].LockID != lock.ID {
 				t.Error(evicted)
 			}
 			forced := s.requests("/locks/k")[0].at()
-			if lost := lossOf(t, lock, 5*time.Second); lost > forced+2*time.Second {
+			if lost := lossOf(t, lock, 20*time.Second); lost > forced+4*time.Second {
 				t.Error(lost - forced)
 			}
 			return body
@@ -256,13 +236,13 @@ func Test11RenewalSurvivesFailures(t *testing.T) {
 	s.order(object{"do": "cut", "at": 0, "match": "/renew", "times": 2})
 	s.order(object{"do": "say", "match": "/renew", "answer": "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 5\r\n\r\nsorry"})
 	lock := s.acquire(s.client(), "k", 8*time.Second, Options{AutoRenew: true})
-	eventually(t, 10*time.Second, "a renewal after the failures", func() bool { return good() > 0 })
+	eventually(t, 20*time.Second, "a renewal after the failures", func() bool { return good() > 0 })
 	if tries := len(s.requests("/renew")); tries < 4 {
 		t.Fatal(tries)
 	}
 	before := good()
 	s.refuse(4)
-	eventually(t, 10*time.Second, "a renewal after the refusals", func() bool { return good() > before })
+	eventually(t, 20*time.Second, "a renewal after the refusals", func() bool { return good() > before })
 	s.check(lock.Err())
 	if holders := s.status("k").Holders; len(holders) != 1 || holders[0].LockID != lock.ID {
 		t.Fatal(holders)
@@ -325,10 +305,10 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 		s := startServer(t)
 		// The release comes while a renewal is on its way.
 		s.order(object{"do": "delay", "seconds": 0.3, "match": "/renew", "times": nil})
-		lock := s.acquire(s.client(), "k", 3*time.Second, Options{AutoRenew: true})
-		eventually(t, 10*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
+		lock := s.acquire(s.client(), "k", 6*time.Second, Options{AutoRenew: true})
+		eventually(t, 20*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
 		s.check(lock.Release())
-		time.Sleep(1500 * time.Millisecond)
+		time.Sleep(3 * time.Second)
 		if late := lastRenewal(s) - s.requests("/release")[0].at(); late > 0 {
 			t.Fatal(late)
 		}
@@ -341,24 +321,26 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 		s := startServer(t)
 		s.order(object{"do": "say", "match": "/renew", "times": nil,
 			"answer": "HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n"})
-		lock := s.acquire(s.client(), "k", 3*time.Second, Options{AutoRenew: true})
+		lock := s.acquire(s.client(), "k", 6*time.Second, Options{AutoRenew: true})
 		deadline := Now() + lock.Remaining()
-		lossOf(t, lock, 5*time.Second)
+		lossOf(t, lock, 20*time.Second)
 		if err := lock.Renew(time.Second); !errors.Is(err, ErrLockLost) {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
-		if count := len(s.requests("/renew")); lastRenewal(s) > deadline+500*time.Millisecond || count < 2 {
+		// What was sent before the deadline may come to the stage a little later.
+		time.Sleep(3 * time.Second)
+		if count := len(s.requests("/renew")); lastRenewal(s) > deadline+1500*time.Millisecond || count < 2 {
 			t.Fatal(count, lastRenewal(s)-deadline)
 		}
 	})
 	t.Run("max_hold", func(t *testing.T) {
 		t.Parallel()
 		s := startServer(t)
-		lock := s.acquire(s.client(), "k", 3*time.Second, Options{AutoRenew: true, MaxHold: 1700 * time.Millisecond})
+		// A renewal would be due each 3 s, so none is near the end.
+		lock := s.acquire(s.client(), "k", 9*time.Second, Options{AutoRenew: true, MaxHold: 4500 * time.Millisecond})
 		granted := Now()
-		lossOf(t, lock, 5*time.Second)
-		if late := lastRenewal(s) - granted; late < 700*time.Millisecond || late > 1900*time.Millisecond {
+		lossOf(t, lock, 30*time.Second)
+		if late := lastRenewal(s) - granted; late < time.Second || late > 5500*time.Millisecond {
 			t.Fatal(late)
 		}
 	})

@@ -173,10 +173,13 @@ func TestTriesAndQueriesOutliveABadGateway(t *testing.T) {
 	_, err = client.Stats(context.Background())
 	s.check(err)
 	s.signal("KILL")
-	began := Now()
-	if _, err = s.directly().Stats(context.Background()); codeOf(err) != "no-connection" || Now()-began > time.Second {
-		t.Fatal(err)
-	}
+	atBest(t, time.Second, func() time.Duration {
+		began := Now()
+		if _, err := s.directly().Stats(context.Background()); codeOf(err) != "no-connection" {
+			t.Fatal(err)
+		}
+		return Now() - began
+	})
 }
 
 func Test22DrainingServer(t *testing.T) {

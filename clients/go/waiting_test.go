@@ -347,7 +347,7 @@ func Test20ActorDoesNotWaitForWhatItGivesBack(t *testing.T) {
 	s.order(object{"do": "hold", "seconds": 0.5, "match": "/release"})
 	wait := Options{WaitTimeout: 20 * time.Second}
 	// The answer comes too late for a context that ends, so the server has a hold of which nobody knows.
-	s.order(object{"do": "delay", "seconds": 2, "match": "/acquire"})
+	s.order(object{"do": "delay", "seconds": 5, "match": "/acquire"})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	given := make(chan error)
@@ -363,7 +363,7 @@ func Test20ActorDoesNotWaitForWhatItGivesBack(t *testing.T) {
 	lock, err := actor.Acquire("k", 5*time.Second, wait)
 	s.check(err)
 	// A lock that is lost for its holder may still be held at the server.
-	lossOf(t, lock, 10*time.Second)
+	lossOf(t, lock, 20*time.Second)
 	s.order(object{"do": "hold", "seconds": 0.5, "match": "/release"})
 	_ = lock.Release()
 	lock, err = actor.Acquire("k", 30*time.Second, wait)
