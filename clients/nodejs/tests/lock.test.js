@@ -76,9 +76,9 @@ describe('a lock', () => {
   });
 
   test('of an actor waits until the one that was lost before is given back, and an abort ends that', async () => {
-    const { lock, sent, common } = scene(100);
+    const { lock, sent, common } = scene(3_000);
     await DistributedLock.acquire(lock);
-    await sleep(120);
+    await sleep(3_100);
     let giveBack;
     common.server.persist = () => new Promise((resolve) => (giveBack = resolve));
     assert.equal(await lock.release(), false);
@@ -101,9 +101,9 @@ describe('a lock', () => {
   });
 
   test('that was lost by its deadline is given back once, however often it is released', async () => {
-    const { lock, sent } = scene(100);
+    const { lock, sent } = scene(3_000);
     await DistributedLock.acquire(lock);
-    await sleep(120);
+    await sleep(3_100);
     for (let round = 0; round < 3; round += 1) assert.equal(await lock.release(), false);
     assert.deepEqual(sent, ['/release']);
   });
