@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import theatre
 
-SIDE_BY_SIDE = 32
+SIDE_BY_SIDE = 20
 
 
 def tests_of(suite):
@@ -50,7 +50,7 @@ def main():
     logging.getLogger("distributed_lock_client").addHandler(logging.NullHandler())
     # In its debug mode it logs whatever a busy machine makes slow.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    faulthandler.dump_traceback_later(240, exit=True)
+    faulthandler.dump_traceback_later(400, exit=True)
     loader = unittest.TestLoader()
     tests = list(tests_of(loader.discover(str(theatre.HERE), top_level_dir=str(theatre.HERE))))
     tests = [test for test in tests if all(part in test.id() for part in sys.argv[1:])]
