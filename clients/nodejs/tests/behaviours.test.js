@@ -36,7 +36,7 @@ function run(isBusy) {
   const busy = ['01', '12', '14', '17', '18', '24', '25', '26', '27', '28', '30'];
   const chosen = [...claims].filter(([claim]) => busy.includes(claim.slice(0, 2)) === isBusy);
   for (const [claim, body] of chosen) {
-    it(claim, { timeout: 60_000 }, async () => {
+    it(claim, { timeout: 150_000 }, async () => {
       await body();
       claims.delete(claim);
     });
@@ -262,11 +262,14 @@ test('07 a lease of 4 s, renewed for 10 s, keeps its lockId and its fence', asyn
 
 test('08 a stopped server or a silent network: the lock is lost before its lease ends', async () => {
   const stops = [(server) => server.signal('STOP'), (server) => server.order({ do: 'swallow', times: null })];
-  await Promise.all(stops.map(loses));
+  await Promise.all(stops.map((stop) => atBest(0, () => lateness(stop))));
 });
 
-/** The margin of a lease of 10 s is 1 s, so a machine that stands still may be that late. */
-async function loses(stop) {
+/**
+ * How long after the ends of their leases the losses of two locks are told, which is a negative number. The margin of a
+ * lease of 10 s is 1 s, so a machine that stands still may be that late.
+ */
+async function lateness(stop) {
   const { server, client } = await scene();
   const told = [];
   const lock = await client.acquire('a', 10_000, { autoRenew: true, onLost: (error) => told.push(error) });
@@ -277,8 +280,7 @@ async function loses(stop) {
   const [lostAt, idleLostAt] = await Promise.all(losses);
   const answered = async (name) => (await server.requests(name)).filter(({ status }) => status === 200).at(-1).at;
   const last = await answered(/\/a\//);
-  assert.ok(lostAt < last + 10_000, `${lostAt - last} ms after the last good send`);
-  assert.ok(idleLostAt < (await answered(/\/b\//)) + 10_000);
+  const idleLast = await answered(/\/b\//);
   assert.match(lock.signal.reason.message, /its lease was not renewed in time/);
   assert.equal(lock.signal.reason.code, null);
   assert.throws(() => lock.check(), dflockd.LockLostError);
@@ -288,6 +290,8 @@ async function loses(stop) {
   assert.ok(took < 3_000, 'nobody waits for the release of a lost lock');
   assert.deepEqual(told, [lock.signal.reason]);
   await server.signal('CONT');
+  await server.forgetOrders();
+  return Math.max(lostAt - last, idleLostAt - idleLast) - 10_000;
 }
 
 test('09 a server that was killed and came back empty: the lock is lost at the first renewal', async () => {
