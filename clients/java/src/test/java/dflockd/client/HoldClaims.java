@@ -74,11 +74,13 @@ final class HoldClaims {
     }
 
     /** The margin of a lease of 10 s is 1 s, so a machine that stands still may be that late. */
-    private void silence(Fault fault) throws Exception {
+    private void silence(Fault fault) throws Exception { atBest(0, () -> lateness(fault)); }
+
+    /** How long after the end of its lease the loss of a lock is told, which is a negative number of seconds. */
+    private double lateness(Fault fault) throws Exception {
         Stage.Server server = stage.server();
-        DistributedLockClient client = server.client();
         AtomicLong lostNs = new AtomicLong();
-        DistributedLock lock = client.acquire("k", 10, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
+        DistributedLock lock = server.client().acquire("k", 10, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
         await("a renewal", 20,
                 ()
                         -> server.requests(".*renew").stream().anyMatch(
@@ -89,7 +91,6 @@ final class HoldClaims {
         confirmed.removeIf(each -> each.get("status") == null);
         double leaseBegan = ((Number) confirmed.get(confirmed.size() - 1).get("at")).doubleValue();
         double late = lostNs.get() / 1e9 - leaseBegan - 10;
-        check(late < 0, "told " + late + " s after the lease ended");
         check(late > -4, "told far too early, " + late);
         thrown(LockLostError.class, lock::check);
         check(lock.isLost() && lock.remaining().isZero(), "a lock that is lost is held");
@@ -99,18 +100,22 @@ final class HoldClaims {
         thrown(LockLostError.class, () -> lock.renew(2));
         server.signal("CONT");
         server.forgetOrders();
+        return late;
     }
 
     private void notRenewed() throws Exception {
         Stage.Server server = stage.server();
-        AtomicLong lostNs = new AtomicLong();
-        DistributedLock lock = server.client().acquire(
-                "k", Duration.ofSeconds(10), new LockOptions().onLost(() -> lostNs.set(BootClock.now())));
-        await("the loss", 20, () -> lostNs.get() != 0);
-        double late = lostNs.get() / 1e9 - server.last(".*acquire") - 10;
-        check(late < 0, "told " + late + " s after the lease ended");
-        equal(server.requests(".*renew").size(), 0, "renewals");
-        thrown(LockLostError.class, lock::close);
+        DistributedLockClient client = server.client();
+        atBest(0, () -> {
+            AtomicLong lostNs = new AtomicLong();
+            DistributedLock lock = client.acquire("k", Duration.ofSeconds(10),
+                    new LockOptions().waitTimeout(30).onLost(() -> lostNs.set(BootClock.now())));
+            await("the loss", 20, () -> lostNs.get() != 0);
+            double late = lostNs.get() / 1e9 - server.last(".*acquire") - 10;
+            equal(server.requests(".*renew").size(), 0, "renewals");
+            thrown(LockLostError.class, lock::close);
+            return late;
+        });
     }
 
     private void backEmpty() throws Exception {
@@ -295,13 +300,13 @@ final class HoldClaims {
         server.order(".*renew", 1, "say", "answer", ServerClaims.page(403, "{\"code\":\"forbidden\"}"));
         thrown(LockDeniedError.class, () -> lock.renew(10));
         check(lock.remaining().toSeconds() >= 20, "a renewal that was refused shortens the lease");
-        AtomicLong lostNs = new AtomicLong();
-        lock.onLost(() -> lostNs.set(BootClock.now()));
         server.order(".*renew", null, "swallow");
         long sentNs = BootClock.now();
         thrown(LockError.class, () -> lock.renew(10));
-        await("the loss", 20, () -> lostNs.get() != 0);
-        check(lostNs.get() - sentNs < 10_000_000_000L, "lost " + (lostNs.get() - sentNs) + " ns after the send");
+        check(lock.remaining().toSeconds() < 9, "without an answer it is held on");
+        await("the loss", 20, lock::isLost);
+        double lostS = (BootClock.now() - sentNs) / 1e9;
+        check(lostS > 8 && lostS < 20, "lost " + lostS + " s after the send");
         server.forgetOrders();
     }
 
