@@ -875,7 +875,8 @@ test('26 status, a list of 250 locks in pages, stats and health', async () => {
   await assert.rejects(actor.acquire('a', 30_000), { code: 'closed' });
   await assert.rejects(actor.health(), { code: 'closed' });
   other.check();
-  // close() of the client releases what is held, and ends what waits.
+  // close() of the client releases what is held, and ends what waits: a few, since it takes 5 s at most.
+  for (const lock of locks.slice(10)) assert.equal(await lock.release(), true);
   const wait = client.acquire('other', 30_000, { waitTimeout: Infinity });
   await eventually(async () => (await server.status('other')).waiters === 1);
   await Promise.all([assert.rejects(wait, /the client was closed/), client.close()]);
