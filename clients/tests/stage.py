@@ -236,9 +236,8 @@ class Proxy:
     def answer(self, client, server, is_hidden):
         """The server's answer. None if it hangs up, or if the client does and that is not hidden."""
         file = server.makefile("rb")
-        while not select.select([server] if is_hidden else [server, client], [], [], None)[0]:
-            pass
-        if not is_hidden and not select.select([server], [], [], 0)[0] and has_ended(client):
+        readable([server] if is_hidden else [server, client])
+        if not is_hidden and not readable([server], 0) and has_ended(client):
             return None
         return read_message(file)
 
@@ -259,10 +258,19 @@ def hold():
     return holder, holder.getsockname()[1]
 
 
+def readable(connections, wait_ms=None):
+    """Waits until one of them has something to read, or its end; whether there is one. select(2) would be at its end
+    with the 1,024th file."""
+    poll = select.poll()
+    for each in connections:
+        poll.register(each, select.POLLIN)
+    return bool(poll.poll(wait_ms))
+
+
 def has_ended(client):
     """Whether the peer has hung up."""
     try:
-        return bool(select.select([client], [], [], 0)[0]) and not client.recv(1, socket.MSG_PEEK)
+        return readable([client], 0) and not client.recv(1, socket.MSG_PEEK)
     except OSError:
         return True
 
