@@ -34,7 +34,7 @@ class Asyncio(Play):
             told = []
             with self.assertRaises(LockLostError):
                 # The margin of this lease is 1 s, so a machine that stands still may be that late.
-                async with client.lock("k", 10, auto_renew=True, on_lost=lambda: told.append(now())):
+                async with client.lock("k", 10, auto_renew=True, wait_timeout=20, on_lost=lambda: told.append(now())):
                     server.signal("STOP")
                     await asyncio.sleep(30)
             took.append(now() - server.requests("acquire")[0]["at"])
@@ -53,7 +53,7 @@ class Asyncio(Play):
         async def scene(server, client):
             steps = []
             with self.assertRaises(LockLostError):
-                async with client.lock("k", 3, auto_renew=True):
+                async with client.lock("k", 3, auto_renew=True, wait_timeout=20):
                     try:
                         await client.force_release("k")
                         await asyncio.sleep(30)
@@ -67,7 +67,7 @@ class Asyncio(Play):
     def test_10_an_error_of_the_body_stays(self):
         async def scene(server, client):
             with self.assertRaises(ZeroDivisionError):
-                async with client.lock("k", 3, auto_renew=True):
+                async with client.lock("k", 3, auto_renew=True, wait_timeout=20):
                     try:
                         await client.force_release("k")
                         await asyncio.sleep(30)
