@@ -77,10 +77,10 @@ func Test06GrantAfterItsLeaseIsNotHandedOut(t *testing.T) {
 	t.Run("old", func(t *testing.T) {
 		t.Parallel()
 		s := startServer(t)
-		s.order(object{"do": "delay", "seconds": 5.5, "match": "/acquire"})
-		lock := s.acquire(s.client(), "k", 10*time.Second)
+		s.order(object{"do": "delay", "seconds": 8, "match": "/acquire"})
+		lock := s.acquire(s.client(), "k", 16*time.Second)
 		renewals := s.requests("/renew")
-		if len(renewals) == 0 || Now()+lock.Remaining() < renewals[0].at()+7*time.Second {
+		if len(renewals) == 0 || Now()+lock.Remaining() < renewals[0].at()+12*time.Second {
 			t.Fatal(renewals, lock.Remaining())
 		}
 	})
@@ -89,9 +89,9 @@ func Test06GrantAfterItsLeaseIsNotHandedOut(t *testing.T) {
 func Test07ShortLeaseIsRenewed(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	lock := s.acquire(s.client(), "k", 4*time.Second, Options{AutoRenew: true})
+	lock := s.acquire(s.client(), "k", 6*time.Second, Options{AutoRenew: true})
 	id, token := lock.ID, lock.FencingToken
-	time.Sleep(10 * time.Second)
+	time.Sleep(12 * time.Second)
 	s.check(lock.Err())
 	holders := s.status("k").Holders
 	if len(holders) != 1 || holders[0].LockID != id || id != "lock-"+token || lock.ID != id || lock.FencingToken != token {
@@ -145,17 +145,15 @@ func Test09EmptyServerLosesTheLockAtTheFirstRenewal(t *testing.T) {
 	lock := s.acquire(s.client(), "k", 9*time.Second, Options{AutoRenew: true})
 	s.restart()
 	lost := lossOf(t, lock, 20*time.Second)
-	answers := 0
 	for _, request := range s.requests("/renew") {
-		if request.Status != nil {
-			answers++
-			if *request.Status != 409 || lost < request.at() {
-				t.Fatal(*request.Status)
-			}
+		if request.Status != nil && *request.Status != 409 {
+			t.Fatal(*request.Status)
 		}
 	}
-	if answers != 1 || !errors.Is(lock.Err(), ErrLockLost) {
-		t.Fatal(answers, lock.Err())
+	asked := s.requests("/acquire")
+	// It is not the deadline that ended it.
+	if took := lost - asked[len(asked)-1].at(); took > 7*time.Second || !errors.Is(lock.Err(), ErrLockLost) {
+		t.Fatal(took, lock.Err())
 	}
 }
 
@@ -165,16 +163,16 @@ func Test10ForcedReleaseIsTold(t *testing.T) {
 	client := s.client()
 	for _, body := range []error{nil, context.Canceled, errors.New("the body's")} {
 		s.forgetRequests()
-		err := client.Do(context.Background(), "k", 9*time.Second, func(ctx context.Context, lock *Lock) error {
-			// The renewal is due in 1.5 s then, and a third of the lease and 1 s are 4 s.
-			time.Sleep(1500 * time.Millisecond)
+		err := client.Do(context.Background(), "k", 12*time.Second, func(ctx context.Context, lock *Lock) error {
+			// The renewal is due in 1 s then, and a third of the lease and 1 s are 5 s.
+			time.Sleep(3 * time.Second)
 			evicted, err := client.ForceRelease(ctx, "k")
 			s.check(err)
 			if len(evicted) != 1 || evicted[0].LockID != lock.ID {
 				t.Error(evicted)
 			}
 			forced := s.requests("/locks/k")[0].at()
-			if lost := lossOf(t, lock, 20*time.Second); lost > forced+4*time.Second {
+			if lost := lossOf(t, lock, 20*time.Second); lost > forced+5*time.Second {
 				t.Error(lost - forced)
 			}
 			return body

@@ -181,7 +181,7 @@ func Test13CancelledWaitLeavesNoWaiter(t *testing.T) {
 		t.Parallel()
 		s := startServer(t)
 		s.acquire(s.directly(), "k", 30*time.Second)
-		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
 		err := s.client().Do(ctx, "k", 30*time.Second, nil, Options{WaitTimeout: Forever})
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrLockTimeout) {
