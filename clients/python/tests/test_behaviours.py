@@ -188,25 +188,25 @@ class Behaviours:
 
     def test_06_one_that_comes_with_little_left_is_renewed_first(self):
         server, client = self.both()
-        server.order("delay", "acquire", seconds=4)
-        lock = client.acquire("k", 8, wait_timeout=20)
+        server.order("delay", "acquire", seconds=8)
+        lock = client.acquire("k", 16, wait_timeout=20)
         self.assertIn(200, [each["status"] for each in server.requests("renew")])
-        self.assertGreater(lock.remaining(), 3.6)
+        self.assertGreater(lock.remaining(), 8)
         self.assertTrue(lock.release())
 
     @heavy
     def test_07_a_renewed_lock_stays_the_same(self):
         server, client = self.both()
-        lock = client.acquire("k", 4, auto_renew=True, wait_timeout=20)
+        lock = client.acquire("k", 6, auto_renew=True, wait_timeout=20)
         before = lock.lock_id, lock.fencing_token
         start = now()
-        until(lambda: now() > start + 10)
+        until(lambda: now() > start + 12)
         lock.check()
         self.assertEqual((lock.lock_id, lock.fencing_token), before)
         self.assertEqual(server.status("k")["lockId"], lock.lock_id)
         renewals = server.requests("renew")
         self.assertGreaterEqual(len(renewals), 3)
-        self.assertEqual({each["body"]["timeout"] for each in renewals}, {4})
+        self.assertEqual({each["body"]["timeout"] for each in renewals}, {6})
         self.assertNotIn("autoRenew", json.dumps(server.requests("acquire")))
         self.assertTrue(lock.release())
 
@@ -264,8 +264,8 @@ class Behaviours:
             client.lock("k", 12, auto_renew=True, wait_timeout=20, on_lost=lambda: told.append(now())) as lock,
         ):
             start = now()
-            until(lambda: now() > start + 2)
-            # The renewal is due in 2 s now, and a third of the lease and 1 s are 5 s.
+            until(lambda: now() > start + 3)
+            # The renewal is due in 1 s now, and a third of the lease and 1 s are 5 s.
             start = now()
             gone = client.force_release("k")
             self.assertEqual(gone, [{"lockId": lock.lock_id, "clientId": lock.client_id}])
