@@ -2,9 +2,7 @@ package dflockd.client;
 
 import java.io.EOFException;
 import java.net.*;
-import java.net.http.*;
 import java.util.*;
-import java.util.concurrent.CompletionException;
 import java.util.stream.Collectors;
 import javax.net.ssl.SSLHandshakeException;
 
@@ -46,7 +44,7 @@ final class Answer {
     }
 
     /** A server, or what stands before it, may say again what it was sent: the secrets are taken out of texts for people. */
-    static Answer of(HttpResponse.ResponseInfo head, String text, long sentNs, Set<String> secrets) {
+    static Answer of(int status, String requestId, String text, long sentNs, Set<String> secrets) {
         Map<String, Object> body = null;
         try {
             body = members(Json.read(text));
@@ -56,14 +54,10 @@ final class Answer {
         } catch (IllegalArgumentException | ClassCastException e) {
             // A page of a proxy, or half of an answer: there is no body.
         }
-        Object id = head.headers().firstValue("X-Request-Id").map(value -> hide(value, secrets)).orElse(null);
-        return new Answer(sentNs, head.statusCode(), body, (String) id, null, null);
+        return new Answer(sentNs, status, body, (String) hide(requestId, secrets), null, null);
     }
 
-    static Answer failed(Throwable failure, long sentNs) { return failed(failure, sentNs, Set.of()); }
-
-    static Answer failed(Throwable failed, long sentNs, Set<String> secrets) {
-        Throwable failure = failed instanceof CompletionException ? failed.getCause() : failed;
+    static Answer failed(Throwable failure, long sentNs, Set<String> secrets) {
         boolean isSecret = false; // What is no HTTP/1.1 is in the text of the exception.
         for (Throwable each = failure; each != null; each = each.getCause())
             isSecret |= secrets.stream().anyMatch(String.valueOf(each.getMessage())::contains);
@@ -121,8 +115,7 @@ final class Answer {
      */
     String code() {
         if (failure instanceof ProtocolException) return "nonsense"; // It does not begin with HTTP/1.
-        if (failure instanceof ConnectException || failure instanceof HttpConnectTimeoutException)
-            return "no-connection";
+        if (failure instanceof ConnectException) return "no-connection";
         // The end of a connection amid the handshake is no refusal, by whoever.
         if (failure instanceof SSLHandshakeException && !(failure.getCause() instanceof EOFException)) return "tls";
         if (failure != null) return "no-answer";

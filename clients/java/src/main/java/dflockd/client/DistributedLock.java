@@ -4,6 +4,7 @@ import java.lang.System.Logger.Level;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
  * A lock that this program holds until it is released or lost. Any thread may use it. It is lost when the server does
@@ -23,7 +24,8 @@ public final class DistributedLock implements AutoCloseable {
     private final CompletableFuture<Void> closed = new CompletableFuture<>();
     private final CompletableFuture<Void> acquired = new CompletableFuture<>();
     private final List<Runnable> callbacks = new ArrayList<>();
-    private CompletableFuture<Boolean> released;
+    private final AtomicBoolean isReleasing = new AtomicBoolean();
+    private final CompletableFuture<Boolean> released = new CompletableFuture<>();
     private String requestId = DistributedLockClient.random(128);
     private int requests;
     private boolean isDoubtful;
@@ -43,9 +45,10 @@ public final class DistributedLock implements AutoCloseable {
         client.keeper.locks.add(this);
         try {
             if (client.isClosed()) throw stopped("closed");
+            requireGoingOn();
             Polls polls = new Polls(BootClock.now(), waitNs, pollNs);
             CompletableFuture<?> before = client.keeper.returns.get(List.of(clientId, name));
-            if (before != null) await(before.copy());
+            if (before != null) await(before);
             boolean isHeld = false;
             while (!isHeld) isHeld = poll(asked, polls);
             client.keeper.wake(lease.wakeNs());
@@ -53,7 +56,7 @@ public final class DistributedLock implements AutoCloseable {
             return this;
         } catch (RuntimeException | Error e) {
             lease.giveUp();
-            if (isDoubtful) abandon().whenComplete((answer, failure) -> forget());
+            if (isDoubtful) abandon().thenRun(this::forget);
             else forget();
             throw e;
         }
@@ -113,7 +116,7 @@ public final class DistributedLock implements AutoCloseable {
         check();
         Lease.Renewal renewal = lease.renewalSent(BootClock.now(), askedNs);
         client.keeper.wake(lease.wakeNs());
-        Answer answer = ask(renewal).join();
+        Answer answer = ask(renewal, null);
         boolean isRenewed = hear(answer, renewal);
         check();
         if (!isRenewed) throw answer.error("renewal of lock " + name, transport.url);
@@ -123,7 +126,16 @@ public final class DistributedLock implements AutoCloseable {
      * Ends the hold. True if the server confirmed it. False if the lock was lost before, or if no answer came within 5
      * s; then it ends by its lease. Never throws; the second and later calls return what the first did.
      */
-    public boolean release() { return startRelease().join(); }
+    public boolean release() {
+        if (!isReleasing.getAndSet(true)) {
+            try {
+                released.complete(sendRelease());
+            } finally {
+                released.complete(false); // Unless it was completed.
+            }
+        }
+        return released.join();
+    }
 
     /**
      * Releases the lock.
@@ -162,7 +174,8 @@ public final class DistributedLock implements AutoCloseable {
         if (lease.beginRenewal(nowNs)) {
             Lease.Renewal renewal = lease.renewalSent(nowNs, lease.timeoutNs());
             long patienceNs = lease.patienceNs(nowNs);
-            transport.exchange("POST", path + "/renew", body(renewal), patienceNs).thenAccept(answer -> {
+            Transport.start(() -> {
+                Answer answer = transport.exchange("POST", path + "/renew", body(renewal), patienceNs, null);
                 if (!hear(answer, renewal)) lease.notRenewed(answer.isUnanswered(), BootClock.now());
                 client.keeper.wake(lease.wakeNs());
             });
@@ -179,28 +192,22 @@ public final class DistributedLock implements AutoCloseable {
     CompletableFuture<?> end() {
         lease.giveUp();
         closed.complete(null);
-        return acquired.thenCompose(done -> startRelease());
+        return acquired.thenRunAsync(this::release, Transport::start);
     }
 
-    synchronized CompletableFuture<Boolean> startRelease() {
-        if (released != null) return released;
+    /** In this thread. An interrupt is kept for later. */
+    private boolean sendRelease() {
         long nowNs = BootClock.now();
         expire(nowNs);
         long patienceNs = Math.min(5 * SECOND_NS, Math.max(SECOND_NS, lease.remainingNs(nowNs)));
-        if (lease.beginRelease()) {
-            Map<String, Object> body =
-                    new HashMap<>(Map.of("clientId", clientId, "renewalToken", grant.text("renewalToken")));
-            if (requests > 1) body.put("requestId", requestId);
-            released = transport.call("POST", path + "/release", body, patienceNs, patienceNs)
-                               .thenApply(this::hearRelease);
-        } else {
+        if (!lease.beginRelease()) {
             if (isLost()) abandon();
-            released = CompletableFuture.completedFuture(false);
+            return false;
         }
-        return released;
-    }
-
-    private boolean hearRelease(Answer answer) {
+        Map<String, Object> body =
+                new HashMap<>(Map.of("clientId", clientId, "renewalToken", grant.text("renewalToken")));
+        if (requests > 1) body.put("requestId", requestId);
+        Answer answer = transport.call("POST", path + "/release", body, patienceNs, patienceNs);
         boolean isGone = answer.code().equals("not-held");
         boolean isConfirmed = answer.isOk() && answer.body.get("released") == Boolean.TRUE || isGone && answer.isRepeat;
         lease.endRelease(isGone && !isConfirmed ? "it had ended before its release" : null);
@@ -223,7 +230,8 @@ public final class DistributedLock implements AutoCloseable {
         boolean wasDoubtful = isDoubtful;
         isDoubtful = true;
         requests++;
-        Answer answer = await(transport.exchange("POST", path + "/acquire", body, polls.patienceNs(sentNs)));
+        Answer answer = transport.exchange("POST", path + "/acquire", body, polls.patienceNs(sentNs), closed);
+        if (answer.failure != null) requireGoingOn();
         long nowNs = BootClock.now();
         if (answer.isGrant(name, clientId)) {
             if (take(answer, nowNs)) return true;
@@ -239,7 +247,7 @@ public final class DistributedLock implements AutoCloseable {
         else if (answer.isMiss() && !isLast && !answer.reason().equals("cancelled"))
             pauseNs = polls.answered(sentNs, nowNs);
         if (pauseNs < 0) throw answer.error("acquire of lock " + name, transport.url);
-        if (pauseNs > 0) await(Transport.pause(pauseNs));
+        if (!Transport.pause(pauseNs, closed)) requireGoingOn();
         return false;
     }
 
@@ -250,7 +258,7 @@ public final class DistributedLock implements AutoCloseable {
         long fromNs = answer.sentNs + waitedNs / 1000 * 999;
         if (Lease.isLate(fromNs, answer.ns("ttl"), nowNs)) {
             Lease.Renewal renewal = lease.renewalSent(nowNs, lease.timeoutNs());
-            answer = await(ask(renewal));
+            answer = ask(renewal, closed);
             nowNs = BootClock.now();
             lease.settle(renewal, isUncertain(answer), nowNs);
             fromNs = answer.sentNs;
@@ -266,20 +274,22 @@ public final class DistributedLock implements AutoCloseable {
         return true;
     }
 
-    /** Waits for an answer; the interrupt of this thread and the end of the client end the wait. */
-    private <T> T await(CompletableFuture<T> answer) {
-        String code = "closed";
+    /** Waits for what is done elsewhere. */
+    private void await(CompletableFuture<?> done) {
         try {
-            CompletableFuture.anyOf(answer, closed).get();
-            if (!closed.isDone()) return answer.join();
+            CompletableFuture.anyOf(done, closed).get();
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
-            code = "";
         } catch (ExecutionException e) {
             throw new AssertionError("an exchange does not fail", e);
         }
-        answer.cancel(true);
-        throw stopped(code);
+        requireGoingOn();
+    }
+
+    /** The interrupt of this thread and the end of the client end an acquire. */
+    private void requireGoingOn() {
+        if (closed.isDone()) throw stopped("closed");
+        if (Thread.currentThread().isInterrupted()) throw stopped("");
     }
 
     private LockError stopped(String code) {
@@ -308,10 +318,10 @@ public final class DistributedLock implements AutoCloseable {
     /** Whether a renewal may be carried out later, though this is the answer to it. */
     private boolean isUncertain(Answer answer) { return answer.isRepeat || answer.isDoubtful() && !isRenewal(answer); }
 
-    private CompletableFuture<Answer> ask(Lease.Renewal renewal) {
+    private Answer ask(Lease.Renewal renewal, CompletableFuture<Void> stop) {
         long patienceNs = lease.patienceNs(BootClock.now());
         return transport.call("POST", path + "/renew", body(renewal), patienceNs, patienceNs,
-                answer -> lease.isRenewable(BootClock.now()));
+                answer -> lease.isRenewable(BootClock.now()), stop);
     }
 
     private Map<String, Object> body(Lease.Renewal renewal) {
@@ -320,12 +330,17 @@ public final class DistributedLock implements AutoCloseable {
     }
 
     /** Ends this attempt in the background, whatever has become of it. */
-    private CompletableFuture<Answer> abandon() {
+    private CompletableFuture<Void> abandon() {
         Map<String, Object> body = Map.of("clientId", clientId, "requestId", requestId);
-        CompletableFuture<Answer> end = transport.call("POST", path + "/release", body, 3 * SECOND_NS, SECOND_NS);
         List<String> whose = List.of(clientId, name);
+        CompletableFuture<Void> end = new CompletableFuture<>();
         client.keeper.returns.put(whose, end);
-        return end.whenComplete((answer, failure) -> client.keeper.returns.remove(whose, end));
+        Transport.start(() -> {
+            transport.call("POST", path + "/release", body, 3 * SECOND_NS, SECOND_NS);
+            client.keeper.returns.remove(whose, end);
+            end.complete(null);
+        });
+        return end;
     }
 
     private void expire(long nowNs) {
@@ -335,7 +350,7 @@ public final class DistributedLock implements AutoCloseable {
     private void tellLoss() {
         client.keeper.locks.remove(this);
         synchronized (callbacks) {
-            for (Runnable callback : callbacks) Transport.WORKERS.execute(() -> run(callback));
+            for (Runnable callback : callbacks) Transport.start(() -> run(callback));
             callbacks.clear();
         }
     }

@@ -182,8 +182,13 @@ public final class DistributedLockClient implements AutoCloseable {
         Transport server = server(name);
         String path = "/locks/" + encode(name) + space(isSemaphore);
         requireOpen();
-        server.leaveIdle();
-        Answer answer = server.exchange("DELETE", path, Map.of(), PATIENCE_NS).join();
+        server.leave(); // The end of a kept connection would be taken for one of the request.
+        // In another thread, since an interrupt would end the request.
+        Answer answer =
+                CompletableFuture
+                        .supplyAsync(
+                                () -> server.exchange("DELETE", path, Map.of(), PATIENCE_NS, null), Transport.WORKERS)
+                        .join();
         return body(answer, "DELETE " + path, server, each -> isOf(each, name));
     }
 
@@ -275,10 +280,8 @@ public final class DistributedLockClient implements AutoCloseable {
     private Answer repeated(Transport server, String method, String path) {
         requireOpen();
         long refusedNs = BootClock.now() + Polls.REFUSED_NS;
-        return server
-                .call(method, path, Map.of(), PATIENCE_NS, PATIENCE_NS,
-                        answer -> !answer.code().equals("no-connection") || BootClock.now() < refusedNs)
-                .join();
+        return server.call(method, path, Map.of(), PATIENCE_NS, PATIENCE_NS,
+                answer -> !answer.code().equals("no-connection") || BootClock.now() < refusedNs, null);
     }
 
     private void requireOpen() {
@@ -301,7 +304,7 @@ public final class DistributedLockClient implements AutoCloseable {
             throw new IllegalArgumentException("the token: want printable ASCII without blanks");
         // The authorities of Java take a while to load, and plain HTTP needs none.
         boolean isPlain = !urls.toLowerCase(Locale.ROOT).contains("https:");
-        SSLContext tls = options.ca != null || isPlain ? trusting(options.ca) : null;
+        SSLContext tls = options.ca != null || !isPlain ? trusting(options.ca) : null;
         List<Transport> servers = new ArrayList<>();
         for (String each : urls.split(",", -1)) {
             String url = each.strip().replaceFirst("/+$", "");
@@ -313,11 +316,12 @@ public final class DistributedLockClient implements AutoCloseable {
         return servers;
     }
 
-    /** A context that trusts the authorities in this file, and no others; without a file, nobody. */
+    /** A context that trusts the authorities in this file, and no others; without a file, those of Java. */
     private static SSLContext trusting(Path ca) {
         try {
+            if (ca == null) return SSLContext.getDefault();
             SSLContext context = SSLContext.getInstance("TLS");
-            context.init(null, ca == null ? new TrustManager[0] : authorities(ca), null);
+            context.init(null, authorities(ca), null);
             return context;
         } catch (IOException | GeneralSecurityException e) {
             throw new IllegalArgumentException("ca " + ca + ": want a readable file of PEM certificates", e);

@@ -1,17 +1,16 @@
 package dflockd.client;
 
-import java.io.ByteArrayOutputStream;
+import java.io.IOException;
 import java.net.*;
-import java.net.http.*;
 import java.nio.charset.StandardCharsets;
-import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
-import java.util.function.Predicate;
+import java.util.function.*;
 import javax.net.ssl.SSLContext;
 
 /**
- * The way to one server: HTTP/1.1 over connections that are kept, and repeats.
+ * The way to one server: connections that are kept, and repeats. A request is sent, and its answer read, by the thread
+ * that asks.
  * Invariant: a request that was not answered is repeated on a connection that was opened later.
  */
 final class Transport {
@@ -21,103 +20,114 @@ final class Transport {
     private static final ScheduledThreadPoolExecutor TIMER = new ScheduledThreadPoolExecutor(1, Transport::daemon);
 
     private static final long IDLE_NS = 60_000_000_000L;
-    private static final int ANSWER_MAX = 32 << 20;
-    private static final Duration CONNECT = Duration.ofSeconds(5);
+    private static final long CONNECT_NS = 5_000_000_000L;
 
     final String url;
+    private final URI address;
     private final String token;
     private final SSLContext tls;
-    private HttpClient connections;
-    private long usedNs;
+    /** The newest first. */
+    private final Deque<Connection> idle = new ArrayDeque<>();
+    private long leftNs = Long.MIN_VALUE;
 
     Transport(String url, String token, SSLContext tls) {
         this.url = url;
+        this.address = URI.create(url);
         this.token = token;
         this.tls = tls;
     }
 
-    /** One request. The future never fails but by cancellation, which ends the connection from Java 16 on. */
-    CompletableFuture<Answer> exchange(String method, String path, Map<String, Object> body, long timeoutNs) {
-        try {
-            return send(method, path, body, timeoutNs);
-        } catch (RuntimeException | Error e) { // No file descriptor, or no thread, was to be had.
-            return CompletableFuture.completedFuture(Answer.failed(e, BootClock.now()));
-        }
-    }
-
-    private CompletableFuture<Answer> send(String method, String path, Map<String, Object> body, long timeoutNs) {
-        HttpClient client = connections();
-        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + path));
-        // Before Java 16 a cancelled request leaves its connection open (JDK-8251312); one that times out does not.
-        if (Runtime.version().feature() < 16) request.timeout(Duration.ofNanos(timeoutNs));
+    /**
+     * One request. It never throws: that there is no answer is one, too. An interrupt of the thread ends it, as `stop`
+     * does, which may be null.
+     */
+    Answer exchange(
+            String method, String path, Map<String, Object> body, long timeoutNs, CompletableFuture<Void> stop) {
         Set<String> secrets = new HashSet<>();
         for (String secret : new String[] {"requestId", "renewalToken"})
             if (body.containsKey(secret)) secrets.add((String) body.get(secret));
-        if (token != null) {
-            request.header("Authorization", "Bearer " + token);
-            secrets.add(token);
-        }
-        if (!body.isEmpty()) request.header("Content-Type", "application/json");
-        request.method(method,
-                body.isEmpty() ? HttpRequest.BodyPublishers.noBody()
-                               : HttpRequest.BodyPublishers.ofString(Json.write(body)));
-        CompletableFuture<Answer> answer = new CompletableFuture<>();
+        if (token != null) secrets.add(token);
         long sentNs = BootClock.now();
-        // The answer is taken with its last byte: the future of sendAsync comes through the common pool, which a program
-        // may keep busy.
-        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
-        HttpResponse.BodyHandler<Void> taken = head -> HttpResponse.BodySubscribers.ofByteArrayConsumer(part -> {
-            if (part.isEmpty())
-                answer.complete(Answer.of(head, bytes.toString(StandardCharsets.UTF_8), sentNs, secrets));
-            else if (bytes.size() + part.get().length <= ANSWER_MAX) bytes.writeBytes(part.get());
-            else answer.complete(Answer.failed(new ProtocolException("an answer of over 32 MB"), sentNs));
-        });
-        CompletableFuture<?> sent = client.sendAsync(request.build(), taken);
-        sent.whenComplete((response, failure) -> {
-            if (failure != null) answer.complete(Answer.failed(failure, sentNs, secrets));
-        });
-        Future<?> timer = later(
-                timeoutNs, () -> answer.complete(Answer.failed(new HttpTimeoutException("no answer in time"), sentNs)));
-        answer.whenComplete((done, cancelled) -> {
-            timer.cancel(false);
-            if (done == null || done.failure != null) sent.cancel(true);
-            if (done != null && done.isUnanswered()) leave(client);
-        });
-        return answer;
+        Connection connection = null;
+        CompletableFuture<Void> stopped = null;
+        try {
+            byte[] request = request(method, path, body);
+            connection = kept(sentNs + timeoutNs);
+            boolean isNew = connection == null;
+            if (isNew) connection = new Connection(sentNs + Math.min(timeoutNs, CONNECT_NS));
+            if (stop != null) stopped = stop.thenRun(connection::close);
+            if (isNew) {
+                connection.connect(address, tls);
+                connection.limit(sentNs + timeoutNs);
+            }
+            Answer answer = connection.exchange(request, sentNs, secrets);
+            keep(connection);
+            return answer;
+        } catch (IOException | RuntimeException | Error e) { // An Error: no thread, or no memory, was to be had.
+            boolean isOver = connection != null && connection.isOver() && !(e instanceof ConnectException);
+            if (connection != null) connection.close();
+            Throwable failure = isOver ? new SocketTimeoutException("no answer in time") : e;
+            Answer answer = Answer.failed(failure, sentNs, secrets);
+            if (answer.isUnanswered()) leave();
+            return answer;
+        } finally {
+            if (stopped != null) stopped.cancel(false);
+        }
+    }
+
+    private byte[] request(String method, String path, Map<String, Object> body) {
+        String json = body.isEmpty() ? "" : Json.write(body);
+        StringBuilder request = new StringBuilder(method + " " + address.getRawPath() + path + " HTTP/1.1\r\nHost: ");
+        request.append(address.getRawAuthority()).append("\r\n");
+        if (token != null) request.append("Authorization: Bearer ").append(token).append("\r\n");
+        if (!body.isEmpty())
+            request.append("Content-Type: application/json\r\nContent-Length: ")
+                    .append(json.getBytes(StandardCharsets.UTF_8).length)
+                    .append("\r\n");
+        return request.append("\r\n").append(json).toString().getBytes(StandardCharsets.UTF_8);
     }
 
     /** A request that is repeated while there is no answer, for so long in all; each try has a limit, too. */
-    CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long patienceNs, long tryNs) {
-        return call(method, path, body, patienceNs, tryNs, answer -> true);
+    Answer call(String method, String path, Map<String, Object> body, long patienceNs, long tryNs) {
+        return call(method, path, body, patienceNs, tryNs, answer -> true, null);
     }
 
-    /** As {@link #call(String, String, Map, long, long)}, if `isRepeated` agrees just before each repeat. */
-    CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long patienceNs, long tryNs,
-            Predicate<Answer> isRepeated) {
-        return call(method, path, body, BootClock.now() + patienceNs, tryNs, isRepeated, 0, false);
-    }
-
-    private CompletableFuture<Answer> call(String method, String path, Map<String, Object> body, long untilNs,
-            long tryNs, Predicate<Answer> isRepeated, int failures, boolean isRepeat) {
-        long leftNs = Math.max(1, untilNs - BootClock.now());
-        return exchange(method, path, body, Math.min(leftNs, tryNs)).thenCompose(answer -> {
+    /**
+     * As {@link #call(String, String, Map, long, long)}, if `isRepeated` agrees just before each repeat. With a `stop`
+     * the interrupt of the thread ends it as well; without one the interrupt waits.
+     */
+    Answer call(String method, String path, Map<String, Object> body, long patienceNs, long tryNs,
+            Predicate<Answer> isRepeated, CompletableFuture<Void> stop) {
+        long untilNs = BootClock.now() + patienceNs;
+        boolean isRepeat = false;
+        boolean isInterrupted = false;
+        for (int failures = 1;; failures++) {
+            isInterrupted |= stop == null && Thread.interrupted();
+            long leftNs = Math.max(1, untilNs - BootClock.now());
+            Answer answer = exchange(method, path, body, Math.min(leftNs, tryNs), stop);
             answer.isRepeat = isRepeat;
-            long pauseNs = Polls.pauseNs(failures + 1);
-            if (!answer.isWorthRepeating() || BootClock.now() + pauseNs >= untilNs)
-                return CompletableFuture.completedFuture(answer);
-            boolean mayBeDone = isRepeat || answer.isDoubtful();
-            return pause(pauseNs).thenCompose(over
-                    -> isRepeated.test(answer)
-                            ? call(method, path, body, untilNs, tryNs, isRepeated, failures + 1, mayBeDone)
-                            : CompletableFuture.completedFuture(answer));
-        });
+            isRepeat |= answer.isDoubtful();
+            long pauseNs = Polls.pauseNs(failures);
+            if (!answer.isWorthRepeating() || BootClock.now() + pauseNs >= untilNs
+                    || !pause(pauseNs, stop) && stop != null || !isRepeated.test(answer)) {
+                if (isInterrupted) Thread.currentThread().interrupt();
+                return answer;
+            }
+        }
     }
 
-    /** A future that is done after so long. */
-    static CompletableFuture<Void> pause(long ns) {
-        CompletableFuture<Void> pause = new CompletableFuture<>();
-        later(ns, () -> pause.complete(null));
-        return pause;
+    /** Waits so long. False if the thread was interrupted, which it stays, or if `stop` came; it may be null. */
+    static boolean pause(long ns, CompletableFuture<Void> stop) {
+        try {
+            (stop == null ? new CompletableFuture<Void>() : stop).get(ns, TimeUnit.NANOSECONDS);
+        } catch (TimeoutException e) {
+            return true;
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        } catch (ExecutionException e) {
+            throw new AssertionError("what stops does not fail", e);
+        }
+        return false;
     }
 
     /** Does the work after so long, in one of the workers. */
@@ -126,7 +136,8 @@ final class Transport {
         return TIMER.schedule(() -> start(work), ns, TimeUnit.NANOSECONDS);
     }
 
-    private static void start(Runnable work) {
+    /** Does the work in one of the workers. */
+    static void start(Runnable work) {
         try {
             WORKERS.execute(work);
         } catch (RuntimeException | Error e) { // No thread was to be had; somebody waits for this work.
@@ -140,32 +151,28 @@ final class Transport {
         return thread;
     }
 
-    /** The connections in use; new ones after an idle minute, when the server or a router may have dropped them. */
-    private synchronized HttpClient connections() {
-        long nowNs = BootClock.now();
-        if (connections != null && nowNs - usedNs > IDLE_NS) leave(connections);
-        usedNs = nowNs;
-        if (connections != null) return connections;
-        HttpClient.Builder builder = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).executor(WORKERS);
-        if (tls != null) builder.sslContext(tls);
-        connections = builder.connectTimeout(CONNECT).proxy(HttpClient.Builder.NO_PROXY).build();
-        return connections;
-    }
-
-    /** Nothing new is sent on connections that were idle so long that they may have ended unnoticed. */
-    synchronized void leaveIdle() {
-        // Not after each request: before Java 21 what is left has its threads until the garbage collector comes.
-        if (connections != null && BootClock.now() - usedNs > 1_000_000_000L) leave(connections);
-    }
-
-    /** Nothing new is sent on these connections; requests that are under way on them go on. */
-    private synchronized void leave(HttpClient left) {
-        if (connections != left) return;
-        connections = null;
-        try {
-            HttpClient.class.getMethod("shutdown").invoke(left);
-        } catch (ReflectiveOperationException e) {
-            // Before Java 21 there is no such method: the garbage collector ends it.
+    /** The connection that was used last, with this limit, or null. */
+    private synchronized Connection kept(long limitNs) {
+        while (!idle.isEmpty()) {
+            Connection connection = idle.pop();
+            if (!connection.isOver() && connection.limit(limitNs) && connection.isAlive()) return connection;
+            connection.close();
         }
+        return null;
+    }
+
+    /** Keeps a connection for an idle minute: the server or a router drops one that is idle for longer. */
+    private synchronized void keep(Connection connection) {
+        while (!idle.isEmpty() && !idle.getLast().isOpen()) idle.removeLast();
+        if (connection.isReusable() && connection.openedNs > leftNs && connection.limit(BootClock.now() + IDLE_NS))
+            idle.push(connection);
+        else connection.close();
+    }
+
+    /** From now on nothing is sent on a connection that is open now: it may have ended unnoticed, as another one did. */
+    synchronized void leave() {
+        leftNs = BootClock.now();
+        idle.forEach(Connection::close);
+        idle.clear();
     }
 }

@@ -4,7 +4,6 @@ import static dflockd.client.Suite.*;
 
 import java.io.*;
 import java.net.*;
-import java.net.http.*;
 import java.nio.charset.StandardCharsets;
 import java.util.*;
 import java.util.concurrent.*;
@@ -30,8 +29,9 @@ final class EngineClaims {
         suite.claim("engine: polls, their length, their last one, and the repeats", this::polls);
         suite.claim("engine: a renewal is not sent past the deadline, or when the lock is released", this::inTime);
         suite.claim("engine: what an error shows of an answer has no secret, and is not misread", this::secrets);
-        suite.claim("engine: an exchange that cannot be begun is one without an answer", this::notBegun);
-        suite.claim("engine: an answer of over 32 MB is refused", this::tooLong);
+        suite.claim("http: an answer is whole or none at each cut, and which connections are kept", this::answers);
+        suite.claim("http: an interrupt, a stop and the end of the time end an exchange", this::ended);
+        suite.claim("http: an answer of over 32 MB is refused", this::tooLong);
         suite.work("engine: one call of many ends a lock", this::endsOnce);
         suite.claim("clock: a sleep of the machine counts, steps of 10 ms do not add up", this::clock);
         suite.claim("json: what is read is what was written", this::json);
@@ -313,28 +313,92 @@ final class EngineClaims {
     }
 
     private static Answer said(int status, String body, Set<String> secrets) {
-        HttpResponse.ResponseInfo head = new HttpResponse.ResponseInfo() {
-            @Override
-            public int statusCode() {
-                return status;
-            }
-            @Override
-            public HttpHeaders headers() {
-                return HttpHeaders.of(Map.of(), (name, value) -> true);
-            }
-            @Override
-            public HttpClient.Version version() {
-                return HttpClient.Version.HTTP_1_1;
-            }
-        };
-        return Answer.of(head, body, 0, secrets);
+        return Answer.of(status, null, body, 0, secrets);
     }
 
-    private void notBegun() {
-        // Stands for a lack of threads and of file descriptors, which are thrown, too.
-        Transport server = new Transport("http://127.0.0.1:1", null, null);
-        check(server.exchange("NO METHOD", "/", Map.of(), S).join().isUnanswered(), "an answer");
-        check(server.call("NO METHOD", "/", Map.of(), S / 5, S).join().isUnanswered(), "an answer");
+    private static final String OK = "HTTP/1.1 200 OK\r\n";
+    private static final String END = "\0";
+
+    private void answers() throws Exception {
+        String body = "{\"acquired\":true}";
+        String plain = OK + "X-Request-Id: 7\r\ncontent-length: 17\r\n\r\n" + body;
+        String chunked = OK + "Transfer-Encoding: chunked\r\n\r\n5\r\n" + body.substring(0, 5) + "\r\nC;x=y\r\n"
+                + body.substring(5) + "\r\n0\r\nTrailer: x\r\n\r\n";
+        for (String whole : List.of(plain, chunked, "HTTP/1.1 100 Continue\r\n\r\n" + plain)) {
+            for (int at = 0; at < whole.length(); at++)
+                equal(said(1, whole.substring(0, at)).get(0).code(), "no-answer", "cut at " + at + " of " + whole);
+            equal(said(1, whole, whole).get(1).body, Map.of("acquired", true), "the second answer");
+        }
+        equal(said(1, plain).get(0).requestId, "7", "requestId");
+        equal(said(1, "HTTP/1.1 204 No Content\r\n\r\n", plain).get(1).status, 200, "after one without a body");
+        // After these the connection is not used again.
+        for (String last : List.of(OK + "\r\n" + body + END, "HTTP/1.0 200 OK\r\nContent-Length: 17\r\n\r\n" + body,
+                     OK + "Connection: Keep-Alive, Close\r\nContent-Length: 17\r\n\r\n" + body, plain + "HTTP"))
+            equal(said(2, last, plain).get(0).body, Map.of("acquired", true), last);
+        for (String bad : List.of("SSH-2.0-OpenSSH_9\r\n", "HTTP/2 200\r\n", "HTTP/1.1 abc\r\n\r\n", "\r\n",
+                     "HTTP/1.1 200 "
+                             + "x".repeat(1 << 17),
+                     OK + "Content-Length: 99999999\r\n\r\n"))
+            equal(said(1, bad).get(0).code(), "nonsense", bad.substring(0, Math.min(bad.length(), 20)));
+        for (String broken : List.of("Transfer-Encoding: chunked\r\n\r\nzz\r\n", "Content-Length: 1, 1\r\n\r\n{}",
+                     "Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n", "Content-Length: -1\r\n\r\n"))
+            check(said(1, OK + broken).get(0).failure != null, broken);
+    }
+
+    /** What exchanges get from a server that says these one after the other, over so many connections. */
+    private static List<Answer> said(int connections, String... texts) throws Exception {
+        try (ServerSocket server = new ServerSocket(0, 9, InetAddress.getLoopbackAddress())) {
+            CompletableFuture<Integer> accepted =
+                    CompletableFuture.supplyAsync(() -> say(server, texts), Transport.WORKERS);
+            Transport client = new Transport("http://127.0.0.1:" + server.getLocalPort(), null, null);
+            List<Answer> answers = new ArrayList<>();
+            for (int i = 0; i < texts.length; i++) answers.add(client.exchange("GET", "/", Map.of(), 30 * S, null));
+            equal(accepted.get(30, TimeUnit.SECONDS), connections, "connections for " + String.join(", ", texts));
+            return answers;
+        }
+    }
+
+    /** Says each text to one request, and ends the connection after the last one and where a text says so. */
+    private static int say(ServerSocket server, String... texts) {
+        int connections = 0;
+        for (int at = 0; at < texts.length; connections++) {
+            try (Socket connection = server.accept()) {
+                boolean isOpen = true;
+                while (isOpen && at < texts.length && connection.getInputStream().read(new byte[4096]) > 0) {
+                    String text = texts[at++];
+                    isOpen = !text.endsWith(END);
+                    connection.getOutputStream().write(text.replace(END, "").getBytes(StandardCharsets.UTF_8));
+                }
+            } catch (IOException e) {
+                // The client has ended the connection.
+            }
+        }
+        return connections;
+    }
+
+    private void ended() throws Exception {
+        try (ServerSocket silent = new ServerSocket(0, 9, InetAddress.getLoopbackAddress())) {
+            Transport client = new Transport("http://127.0.0.1:" + silent.getLocalPort(), null, null);
+            Answer late = client.exchange("GET", "/", Map.of(), 2 * S, null);
+            check(late.failure instanceof SocketTimeoutException && late.isUnanswered(), "ended by " + late.failure);
+            CompletableFuture<Void> stop = new CompletableFuture<>();
+            CompletableFuture<Answer> stopped = CompletableFuture.supplyAsync(
+                    () -> client.exchange("GET", "/", Map.of(), 60 * S, stop), Transport.WORKERS);
+            Thread.sleep(100);
+            stop.complete(null);
+            check(stopped.get(20, TimeUnit.SECONDS).failure != null, "an answer");
+            check(client.exchange("GET", "/", Map.of(), 60 * S, stop).failure != null, "an answer after the stop");
+            AtomicReference<Boolean> isInterrupted = new AtomicReference<>();
+            Thread waits = new Thread(() -> {
+                client.exchange("GET", "/", Map.of(), 60 * S, null);
+                isInterrupted.set(Thread.currentThread().isInterrupted());
+            });
+            waits.start();
+            Thread.sleep(100);
+            waits.interrupt();
+            waits.join(20_000);
+            equal(isInterrupted.get(), true, "whether the thread stays interrupted");
+        }
     }
 
     private void tooLong() throws Exception {
@@ -343,7 +407,7 @@ final class EngineClaims {
                 CompletableFuture<Void> said =
                         CompletableFuture.runAsync(() -> sayBlanks(server, length), Transport.WORKERS);
                 Transport client = new Transport("http://127.0.0.1:" + server.getLocalPort(), null, null);
-                Answer answer = client.exchange("GET", "/", Map.of(), 30 * S).join();
+                Answer answer = client.exchange("GET", "/", Map.of(), 30 * S, null);
                 check(answer.failure == null == (length == 32 << 20), length + " bytes: " + answer.failure);
                 equal(answer.code(), "nonsense", "code");
                 said.get(30, TimeUnit.SECONDS);
