@@ -48,7 +48,7 @@ func Test12AnswerCutAtEachByte(t *testing.T) {
 			for at := range work {
 				name := fmt.Sprintf("k%03d", at+1)
 				s.order(object{"do": "cut", "at": at, "match": "/" + name + "/acquire"})
-				lock, err := client.Acquire(name, 30*time.Second)
+				lock, err := client.Acquire(name, 30*time.Second, Options{WaitTimeout: 20 * time.Second})
 				if err != nil {
 					t.Errorf("cut at %d: %v", at, err)
 				} else if err := lock.Release(); err != nil {
@@ -162,7 +162,7 @@ func TestTriesAndQueriesOutliveABadGateway(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	client := s.client()
-	bad := object{"do": "say", "times": 4, "answer": "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"}
+	bad := object{"do": "say", "times": 3, "answer": "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"}
 	s.order(bad)
 	lock, ok, err := client.TryAcquire("k", 30*time.Second)
 	if err != nil || !ok {

@@ -106,7 +106,7 @@ class Proxy:
         self.listen()
 
     def listen(self):
-        self.listener = socket.create_server((HOST, self.port))
+        self.listener = socket.create_server((HOST, self.port), backlog=1024)
         self.accepting = threading.Thread(target=self.accept, args=(self.listener,), daemon=True)
         self.accepting.start()
 

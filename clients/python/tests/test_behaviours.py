@@ -314,7 +314,7 @@ class Behaviours:
         for at in itertools.count(0, self.stride):
             name = f"k{at}"
             server.order("cut", f"/{name}/acquire", at=at)
-            lock = client.acquire(name, 30)
+            lock = client.acquire(name, 30, wait_timeout=20)
             if whole is None:
                 whole = True
                 grant = server.status(name)["holders"]
