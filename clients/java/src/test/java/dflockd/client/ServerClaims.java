@@ -239,6 +239,17 @@ final class ServerClaims {
             server.closeIdle();
         }
         check(server.isIdle(), "something is left");
+        // If one connection was cut, the others may be dead, too: the repeat has a new one.
+        server.order(".*acquire", 3, "hold", "seconds", 1);
+        List<DistributedLock> locks = Collections.synchronizedList(new ArrayList<>());
+        together(Collections.nCopies(3, () -> locks.add(client.acquire("k" + UUID.randomUUID(), 30))));
+        Set<Object> before =
+                server.requests(".*").stream().map(each -> each.get("connection")).collect(Collectors.toSet());
+        server.order(".*renew", 1, "cut", "at", 0);
+        locks.get(0).renew(30);
+        List<Map<String, Object>> renewals = server.requests(".*renew");
+        check(renewals.size() >= 2 && !before.contains(renewals.get(1).get("connection")),
+                "a repeat on an old connection");
     }
 
     private void lists() throws Exception {
