@@ -256,8 +256,8 @@ func heavy(t *testing.T) {
 	t.Cleanup(func() { <-heavyTests })
 }
 
-// atBest fails the test if something takes longer each time, five times and for half a minute. A busy machine only makes
-// it longer.
+// atBest fails the test if something takes longer each time, five times and for half a minute. A busy machine only
+// makes it longer.
 func atBest(t *testing.T, most time.Duration, do func() (took time.Duration)) {
 	t.Helper()
 	var all []time.Duration

@@ -77,8 +77,8 @@ async function timed(promise) {
 }
 
 /**
- * Fails if it takes longer each time, five times and for half a minute: a machine that stands still makes it longer, and
- * never shorter.
+ * Fails if it takes longer each time, five times and for half a minute: a machine that stands still makes it longer,
+ * and never shorter.
  */
 async function atBest(most, take) {
   const all = [];

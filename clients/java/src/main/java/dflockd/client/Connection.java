@@ -10,8 +10,8 @@ import java.util.regex.*;
 import javax.net.ssl.*;
 
 /**
- * A connection to a server, and HTTP/1.1 (RFC 9112) on it: one exchange after the other, in the thread of the caller. An
- * interrupt of that thread, close(), and the time limit each end an exchange that is under way.
+ * A connection to a server, and HTTP/1.1 (RFC 9112) on it: one exchange after the other, in the thread of the caller.
+ * An interrupt of that thread, close(), and the time limit each end an exchange that is under way.
  * Invariant: a connection whose last exchange was not answered to its end is never used again.
  */
 final class Connection {

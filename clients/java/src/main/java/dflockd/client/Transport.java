@@ -169,7 +169,7 @@ final class Transport {
         else connection.close();
     }
 
-    /** From now on nothing is sent on a connection that is open now: it may have ended unnoticed, as another one did. */
+    /** From now on nothing is sent on a connection that is open now: like another one it may have ended unnoticed. */
     synchronized void leave() {
         leftNs = BootClock.now();
         idle.forEach(Connection::close);

@@ -162,8 +162,8 @@ public final class Suite {
     }
 
     /**
-     * Fails if it takes longer each time, five times and for half a minute: a machine that stands still makes it longer,
-     * and never shorter.
+     * Fails if it takes longer each time, five times and for half a minute: a machine that stands still makes it
+     * longer, and never shorter.
      */
     static void atBest(double mostS, Timed body) throws Exception {
         List<Double> all = new ArrayList<>();
