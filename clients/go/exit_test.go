@@ -52,7 +52,7 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 		if count := len(s.requests("/release")); count != 0 {
 			t.Fatal(count)
 		}
-		eventually(t, 20*time.Second, "the lease ends", func() bool { return !s.status("k").Locked })
+		eventually(t, 60*time.Second, "the lease ends", func() bool { return !s.status("k").Locked })
 	})
 	// Go has no fork without exec. A program that is started has no connection of its parent, so none stays open by it.
 	t.Run("fork", func(t *testing.T) {
@@ -107,7 +107,7 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 			_, err := client.Acquire("b", 30*time.Second, Options{WaitTimeout: Forever})
 			waited <- err
 		}()
-		eventually(t, 10*time.Second, "it waits", func() bool { return s.status("b").Waiters == 1 })
+		eventually(t, 30*time.Second, "it waits", func() bool { return s.status("b").Waiters == 1 })
 		s.check(client.Close())
 		if stats := s.stats(); stats.ActiveLocks != 0 || stats.WaitingRequests != 0 {
 			t.Fatal(stats)
@@ -135,7 +135,7 @@ func Test29ExitWithARenewedLock(t *testing.T) {
 			_, err := other.Acquire("a", 30*time.Second, Options{WaitTimeout: Forever})
 			served <- err
 		}()
-		eventually(t, 10*time.Second, "it waits", func() bool { return s.status("a").Waiters == 1 })
+		eventually(t, 30*time.Second, "it waits", func() bool { return s.status("a").Waiters == 1 })
 		s.check(actor.Close())
 		if s.status("b").Locked || !errors.Is(ended.Err(), ErrLockNotHeld) || kept.Err() != nil {
 			t.Fatal(ended.Err(), kept.Err())

@@ -116,7 +116,7 @@ func Test08SilentServerLosesTheLockInTime(t *testing.T) {
 func lossUnder(t *testing.T, how string) time.Duration {
 	s := startServer(t)
 	lock := s.acquire(s.client(), "k", 10*time.Second, Options{AutoRenew: true})
-	eventually(t, 20*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
+	eventually(t, 60*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
 	if how == "stop" {
 		s.signal("STOP")
 	} else {
@@ -241,13 +241,13 @@ func Test11RenewalSurvivesFailures(t *testing.T) {
 	s.order(object{"do": "cut", "at": 0, "match": "/renew", "times": 2})
 	s.order(object{"do": "say", "match": "/renew", "answer": "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 5\r\n\r\nsorry"})
 	lock := s.acquire(s.client(), "k", 8*time.Second, Options{AutoRenew: true})
-	eventually(t, 20*time.Second, "a renewal after the failures", func() bool { return good() > 0 })
+	eventually(t, 60*time.Second, "a renewal after the failures", func() bool { return good() > 0 })
 	if tries := len(s.requests("/renew")); tries < 4 {
 		t.Fatal(tries)
 	}
 	before := good()
 	s.refuse(4)
-	eventually(t, 20*time.Second, "a renewal after the refusals", func() bool { return good() > before })
+	eventually(t, 60*time.Second, "a renewal after the refusals", func() bool { return good() > before })
 	s.check(lock.Err())
 	if holders := s.status("k").Holders; len(holders) != 1 || holders[0].LockID != lock.ID {
 		t.Fatal(holders)
@@ -311,7 +311,7 @@ func Test16NoRenewalFollowsTheEnd(t *testing.T) {
 		// The release comes while a renewal is on its way.
 		s.order(object{"do": "delay", "seconds": 0.3, "match": "/renew", "times": nil})
 		lock := s.acquire(s.client(), "k", 6*time.Second, Options{AutoRenew: true})
-		eventually(t, 20*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
+		eventually(t, 60*time.Second, "a renewal", func() bool { return len(s.requests("/renew")) > 0 })
 		s.check(lock.Release())
 		time.Sleep(3 * time.Second)
 		if late := lastRenewal(s) - s.requests("/release")[0].at(); late > 0 {

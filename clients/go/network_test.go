@@ -196,7 +196,7 @@ func Test22DrainingServer(t *testing.T) {
 		}
 		served <- err
 	}()
-	eventually(t, 10*time.Second, "it waits", func() bool { return s.status("k").Waiters == 1 })
+	eventually(t, 30*time.Second, "it waits", func() bool { return s.status("k").Waiters == 1 })
 	drained := s.drain()
 	if _, err := s.directly().Acquire("new", time.Second); !errors.Is(err, ErrLockDraining) || !errors.Is(err, ErrLockUnavailable) {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func Test24BrokenAnswersAreErrors(t *testing.T) {
 	lock := s.acquire(client, "k", 30*time.Second)
 	s.check(lock.Renew(20 * time.Second))
 	s.check(lock.Release())
-	eventually(t, 10*time.Second, "nothing is held", func() bool { return s.stats().ActiveLocks == 0 })
+	eventually(t, 30*time.Second, "nothing is held", func() bool { return s.stats().ActiveLocks == 0 })
 }
 
 func Test25ClosedIdleConnectionIsNoError(t *testing.T) {

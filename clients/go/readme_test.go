@@ -121,7 +121,7 @@ func (s *server) elects(file string) {
 	one, oneSays := start()
 	leads(oneSays)
 	two, twoSays := start()
-	eventually(s.t, 10*time.Second, "the second one waits", func() bool { return s.status("leader").Waiters == 1 })
+	eventually(s.t, 30*time.Second, "the second one waits", func() bool { return s.status("leader").Waiters == 1 })
 	s.check(one.Process.Signal(os.Interrupt))
 	leads(twoSays)
 	s.check(two.Process.Signal(os.Interrupt))

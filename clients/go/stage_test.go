@@ -147,7 +147,7 @@ func (s *server) drain() (end func()) {
 		s.t.Fatal(line, err)
 	}
 	s.signal("TERM")
-	eventually(s.t, 10*time.Second, "it drains", func() bool {
+	eventually(s.t, 30*time.Second, "it drains", func() bool {
 		response, err := http.Get(s.Direct + "/ready")
 		if err != nil {
 			return false
@@ -157,7 +157,7 @@ func (s *server) drain() (end func()) {
 	})
 	return func() {
 		anchor.Close()
-		eventually(s.t, 10*time.Second, "the server has ended", func() bool {
+		eventually(s.t, 30*time.Second, "the server has ended", func() bool {
 			_, err := s.directly().Health(context.Background())
 			return err != nil
 		})

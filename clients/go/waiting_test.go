@@ -70,10 +70,10 @@ func Test03WaitersKeepTheirOrderOverFivePolls(t *testing.T) {
 				t.Error(i)
 			}
 		}(i)
-		eventually(t, 10*time.Second, "it waits", func() bool { return s.status("k").Waiters == i+1 })
+		eventually(t, 30*time.Second, "it waits", func() bool { return s.status("k").Waiters == i+1 })
 	}
 	for _, id := range ids {
-		eventually(t, 20*time.Second, "five polls", func() bool { return polls(id) > 5 })
+		eventually(t, 60*time.Second, "five polls", func() bool { return polls(id) > 5 })
 	}
 	s.check(lock.Release())
 	for want := range ids {
@@ -166,13 +166,13 @@ func Test13CancelledWaitLeavesNoWaiter(t *testing.T) {
 					_, err := client.AcquireContext(ctx, "k", 30*time.Second, Options{WaitTimeout: Forever})
 					result <- err
 				}()
-				eventually(t, 10*time.Second, "it waits", func() bool { return s.status("k").Waiters == 1 })
+				eventually(t, 30*time.Second, "it waits", func() bool { return s.status("k").Waiters == 1 })
 				cancel()
 				began := Now()
 				if err := <-result; !errors.Is(err, context.Canceled) || errors.Is(err, ErrLockTimeout) || codeOf(err) != "" {
 					t.Fatal(err)
 				}
-				eventually(t, 10*time.Second, "nobody waits", func() bool { return s.status("k").Waiters == 0 })
+				eventually(t, 30*time.Second, "nobody waits", func() bool { return s.status("k").Waiters == 0 })
 				return Now() - began
 			})
 		})
@@ -187,7 +187,7 @@ func Test13CancelledWaitLeavesNoWaiter(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrLockTimeout) {
 			t.Fatal(err)
 		}
-		eventually(t, 10*time.Second, "nobody waits", func() bool { return s.status("k").Waiters == 0 })
+		eventually(t, 30*time.Second, "nobody waits", func() bool { return s.status("k").Waiters == 0 })
 	})
 	t.Run("deadline without a server", func(t *testing.T) {
 		t.Parallel()
@@ -325,7 +325,7 @@ func Test20DeadlockOfTwoActors(t *testing.T) {
 		_, err := one.Acquire("y", 30*time.Second, Options{WaitTimeout: 20 * time.Second})
 		served <- err
 	}()
-	eventually(t, 10*time.Second, "it waits", func() bool { return s.status("y").Waiters == 1 })
+	eventually(t, 30*time.Second, "it waits", func() bool { return s.status("y").Waiters == 1 })
 	_, err := two.Acquire("x", 30*time.Second, Options{WaitTimeout: 20 * time.Second})
 	var detail *LockError
 	if !errors.Is(err, ErrLockDeadlock) || !errors.As(err, &detail) || len(detail.Cycle) != 2 || detail.Code != "deadlock" {
@@ -355,7 +355,7 @@ func Test20ActorDoesNotWaitForWhatItGivesBack(t *testing.T) {
 		_, err := actor.AcquireContext(ctx, "k", 30*time.Second, wait)
 		given <- err
 	}()
-	eventually(t, 10*time.Second, "it is held", func() bool { return s.status("k").Locked })
+	eventually(t, 30*time.Second, "it is held", func() bool { return s.status("k").Locked })
 	cancel()
 	if err := <-given; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)

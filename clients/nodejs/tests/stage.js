@@ -8,7 +8,7 @@ const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
 
 const PROGRAM = path.join(__dirname, '../../tests/stage.py');
-const PATIENCE = 20_000;
+const PATIENCE = 60_000;
 
 class Stage {
   #process;

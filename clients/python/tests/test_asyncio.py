@@ -25,7 +25,7 @@ class Asyncio(Play):
 
         async def main():
             async with AsyncDistributedLockClient(server.url) as client:
-                return await asyncio.wait_for(scene(server, client), 40)
+                return await asyncio.wait_for(scene(server, client), 120)
 
         return asyncio.run(main())
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(PACKAGE))
 
 from distributed_lock_client import AsyncDistributedLockClient, DistributedLockClient  # noqa: E402
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 def now():
@@ -286,7 +286,7 @@ class Play(unittest.TestCase):
         thread.start()
 
         def result():
-            thread.join(PATIENCE_S * 2)
+            thread.join(PATIENCE_S)
             self.assertTrue(results, "it does not end")
             value, error = results[0]
             if error:

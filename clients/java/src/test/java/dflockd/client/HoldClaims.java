@@ -81,12 +81,12 @@ final class HoldClaims {
         Stage.Server server = stage.server();
         AtomicLong lostNs = new AtomicLong();
         DistributedLock lock = server.client().acquire("k", 10, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
-        await("a renewal", 20,
+        await("a renewal", 60,
                 ()
                         -> server.requests(".*renew").stream().anyMatch(
                                 each -> Long.valueOf(200).equals(each.get("status"))));
         fault.strike(server);
-        await("the loss", 20, () -> lostNs.get() != 0);
+        await("the loss", 60, () -> lostNs.get() != 0);
         List<Map<String, Object>> confirmed = server.requests(".*renew");
         confirmed.removeIf(each -> each.get("status") == null);
         double leaseBegan = ((Number) confirmed.get(confirmed.size() - 1).get("at")).doubleValue();
@@ -110,7 +110,7 @@ final class HoldClaims {
             AtomicLong lostNs = new AtomicLong();
             DistributedLock lock = client.acquire("k", Duration.ofSeconds(10),
                     new LockOptions().waitTimeout(30).onLost(() -> lostNs.set(BootClock.now())));
-            await("the loss", 20, () -> lostNs.get() != 0);
+            await("the loss", 60, () -> lostNs.get() != 0);
             double late = lostNs.get() / 1e9 - server.last(".*acquire") - 10;
             equal(server.requests(".*renew").size(), 0, "renewals");
             thrown(LockLostError.class, lock::close);
@@ -123,7 +123,7 @@ final class HoldClaims {
         AtomicLong lostNs = new AtomicLong();
         DistributedLock lock = server.client().acquire("k", 9, RENEWED.onLost(() -> lostNs.set(BootClock.now())));
         server.restart();
-        await("the loss", 20, () -> lostNs.get() != 0);
+        await("the loss", 60, () -> lostNs.get() != 0);
         List<Map<String, Object>> renewals = server.requests(".*renew");
         renewals.removeIf(each -> each.get("status") == null);
         for (Map<String, Object> each : renewals) equal(each.get("status"), 409L, "status");
@@ -163,7 +163,7 @@ final class HoldClaims {
         equal(thrown(LockUnavailableError.class, () -> client.forceRelease("k")).getCode(), "no-answer", "code");
         equal(server.requests("DELETE.*").size(), 1, "requests");
         DistributedLock next = client.acquire("k", 30);
-        await("an idle connection", 10, () -> server.closeIdle() > 0);
+        await("an idle connection", 30, () -> server.closeIdle() > 0);
         equal(client.forceRelease("k").get("released"), true, "released, though a kept connection had ended");
         DistributedLock named = client.acquire("k", 30);
         thrown(LockNotHeldError.class, () -> client.forceRelease("k", next.getLockId()));
@@ -185,17 +185,17 @@ final class HoldClaims {
         server.order(".*renew", 2, "cut", "at", 0);
         server.order(".*renew", 1, "say", "answer",
                 "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<h1>502</h1>\r\n");
-        DistributedLock lock = server.client().acquire("k", 10, RENEWED);
-        await("four renewals", 20, () -> server.requests(".*renew").size() >= 4);
-        await("a good one", 10,
+        DistributedLock lock = server.client().acquire("k", 12, RENEWED);
+        await("four renewals", 60, () -> server.requests(".*renew").size() >= 4);
+        await("a good one", 30,
                 ()
                         -> server.requests(".*renew").stream().anyMatch(
                                 each -> Long.valueOf(200).equals(each.get("status"))));
-        server.refuse(5);
+        server.refuse(6);
         check(!lock.isLost(), "lost by refusals");
         double refusedS = BootClock.now() / 1e9;
-        await("a renewal after the refusals", 10,
-                () -> server.last(".*renew") > refusedS && lock.remaining().toMillis() > 5000);
+        await("a renewal after the refusals", 30,
+                () -> server.last(".*renew") > refusedS && lock.remaining().toMillis() > 6000);
         check(lock.release(), "the release failed");
     }
 
@@ -238,7 +238,7 @@ final class HoldClaims {
             int renewals = server.requests(".*renew").size();
             // The second time the release overtakes a renewal.
             server.order(".*renew", 1, i == 0 ? "pass" : "delay", "seconds", 0.1);
-            await("a renewal", 10, () -> server.requests(".*renew").size() > renewals);
+            await("a renewal", 30, () -> server.requests(".*renew").size() > renewals);
             check(lock.release(), "the release failed");
             check(!lock.isLost(), "a renewal that came after the release made it a loss");
         }
@@ -251,7 +251,7 @@ final class HoldClaims {
         Stage.Server server = stage.server();
         DistributedLock lock = server.client().acquire("k", 6, RENEWED);
         server.order(".*renew", null, "swallow");
-        await("the loss", 20, lock::isLost);
+        await("the loss", 60, lock::isLost);
         check(server.requests(".*renew").size() >= 2, "not repeated");
         // What was sent before the deadline may come to the stage a little later.
         Thread.sleep(1500);
@@ -280,7 +280,7 @@ final class HoldClaims {
         DistributedLock lock = server.client().acquire("k", 30, RENEWED);
         lock.renew(Duration.ofMillis(4500));
         check(lock.remaining().toMillis() <= 4060, "a shorter lease is not taken");
-        await("a renewal", 20, () -> server.requests(".*renew").size() >= 2);
+        await("a renewal", 60, () -> server.requests(".*renew").size() >= 2);
         Object body = server.requests(".*renew").get(1).get("body");
         equal(Answer.members(body).get("timeout"), 4.5, "timeout");
         lock.renew(60);
@@ -303,7 +303,7 @@ final class HoldClaims {
         long sentNs = BootClock.now();
         thrown(LockError.class, () -> lock.renew(10));
         check(lock.remaining().toSeconds() < 9, "without an answer it is held on");
-        await("the loss", 20, lock::isLost);
+        await("the loss", 60, lock::isLost);
         double lostS = (BootClock.now() - sentNs) / 1e9;
         check(lostS > 8 && lostS < 20, "lost " + lostS + " s after the send");
         server.forgetOrders();
@@ -330,7 +330,7 @@ final class HoldClaims {
         DistributedLock released = client.acquire("l", 30);
         server.order(".*l/renew", null, "say", "answer", ServerClaims.page(502, ""));
         CompletableFuture<Void> renewal = CompletableFuture.runAsync(() -> released.renew(60), Transport.WORKERS);
-        await("a repeat", 10, () -> server.requests(".*l/renew").size() >= 3);
+        await("a repeat", 30, () -> server.requests(".*l/renew").size() >= 3);
         check(released.release(), "the release failed");
         double releasedS = server.last(".*l/release");
         thrown(ExecutionException.class, () -> renewal.get(10, TimeUnit.SECONDS));
@@ -371,12 +371,12 @@ final class HoldClaims {
         DistributedLock other = client.acquire("l", 4, RENEWED);
         lock.onLost(calls::incrementAndGet);
         client.forceRelease("k");
-        await("both calls", 20, () -> calls.get() == 2);
+        await("both calls", 60, () -> calls.get() == 2);
         lock.onLost(calls::incrementAndGet);
-        await("a call at once", 20, () -> calls.get() == 3);
+        await("a call at once", 60, () -> calls.get() == 3);
         check(!lock.release() && !lock.release(), "a lost lock was released");
         int renewals = server.requests(".*/l/renew").size();
-        await("renewals of the other", 20, () -> server.requests(".*/l/renew").size() >= renewals + 3);
+        await("renewals of the other", 60, () -> server.requests(".*/l/renew").size() >= renewals + 3);
         other.check();
         equal(calls.get(), 3, "calls");
         check(other.release(), "the release failed");

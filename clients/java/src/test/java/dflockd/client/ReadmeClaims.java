@@ -115,7 +115,7 @@ final class ReadmeClaims {
             check(says.readLine().startsWith("I lead no more: "), "the loss is not told");
             check(says.readLine().startsWith("I lead, with fence "), "the first does not lead again");
             second = start(folder, "sh", "-c", command);
-            await("the second waits", 20, () -> server.waiters("leader") == 1);
+            await("the second waits", 60, () -> server.waiters("leader") == 1);
             first.destroyForcibly();
             BufferedReader next = lines(second);
             double took =

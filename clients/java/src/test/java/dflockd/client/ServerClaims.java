@@ -121,9 +121,9 @@ final class ServerClaims {
             line.getOutputStream().write("l\nline\n0 60\n".getBytes(StandardCharsets.UTF_8));
             equal((char) line.getInputStream().read(), 'o', "the line protocol's answer");
             var waits = CompletableFuture.supplyAsync(() -> client.acquire("k", 30, WAIT), Transport.WORKERS);
-            await("a waiter", 10, () -> server.waiters("k") == 1);
+            await("a waiter", 30, () -> server.waiters("k") == 1);
             server.signal("TERM");
-            await("a waiter that is sent away", 10,
+            await("a waiter that is sent away", 30,
                     ()
                             -> server.requests(".*acquire")
                                     .stream()
@@ -234,7 +234,7 @@ final class ServerClaims {
         for (int i = 0; i < 20; i++) {
             DistributedLock lock = client.acquire("k", 30);
             equal(lock.requests(), 1, "requests of an acquire after the end of a connection");
-            await("an idle connection", 10, () -> server.closeIdle() > 0);
+            await("an idle connection", 30, () -> server.closeIdle() > 0);
             check(lock.release(), "the release failed");
             server.closeIdle();
         }

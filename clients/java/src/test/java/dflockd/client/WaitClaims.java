@@ -70,7 +70,7 @@ final class WaitClaims {
             int number = i;
             ClientOptions options = new ClientOptions().pollNs(200_000_000L).clientId("waiter-" + number);
             waiters.add(() -> {
-                await("the waiters before are queued", 10, () -> server.waiters("k") == number);
+                await("the waiters before are queued", 30, () -> server.waiters("k") == number);
                 try (DistributedLock lock = new DistributedLockClient(server.url, options).acquire("k", 30, WAIT)) {
                     lock.check();
                     served.add(number);
@@ -80,7 +80,7 @@ final class WaitClaims {
         waiters.add(() -> {
             for (int i = 0; i < 3; i++) {
                 String id = "waiter-" + i;
-                await("five polls", 20,
+                await("five polls", 60,
                         ()
                                 -> server.requests(".*acquire")
                                            .stream()
@@ -131,7 +131,7 @@ final class WaitClaims {
         try (DistributedLockClient client = server.client()) {
             server.order(".*acquire", 1, "delay", "seconds", 3.5);
             equal(thrown(LockTimeoutError.class, () -> client.acquire("k", 3)).getReason(), "late", "reason");
-            await("nothing is held", 10, server::isIdle);
+            await("nothing is held", 30, server::isIdle);
             server.forgetRequests();
             server.order(".*acquire", 1, "delay", "seconds", 3.5);
             DistributedLock lock = client.acquire("k", 3, WAIT);
@@ -174,7 +174,7 @@ final class WaitClaims {
         DistributedLockClient client = new DistributedLockClient(server.url, new ClientOptions().pollNs(200_000_000L));
         CompletableFuture<DistributedLock> waits =
                 CompletableFuture.supplyAsync(() -> client.acquire("k", 30, WAIT), Transport.WORKERS);
-        await("two polls", 10, () -> server.requests(".*acquire").size() >= 2);
+        await("two polls", 30, () -> server.requests(".*acquire").size() >= 2);
         server.order(".*acquire", 1, "say", "answer", ServerClaims.page(401, "{\"code\":\"unauthorized\"}"));
         check(thrown(ExecutionException.class, waits::get).getCause() instanceof LockDeniedError, "not denied");
         await("no waiter", 4, () -> server.waiters("k") == 0); // A place is kept for 5 s.
@@ -187,7 +187,7 @@ final class WaitClaims {
         server.order(".*release", 1, "hold", "seconds", 0.5);
         AtomicReference<Throwable> ended = new AtomicReference<>();
         Thread waiter = waiting(actor, "k", ended);
-        await("a hold", 10, () -> server.observer().status("k").get("locked").equals(true));
+        await("a hold", 30, () -> server.observer().status("k").get("locked").equals(true));
         waiter.interrupt();
         waiter.join();
         check(actor.acquire("k", 30, WAIT).release(), "the release failed");
@@ -228,9 +228,9 @@ final class WaitClaims {
                 server.order(".*acquire", 1, order);
                 AtomicReference<Throwable> ended = new AtomicReference<>();
                 Thread waiter = waiting(client, "k", ended);
-                await("a waiter", 10, () -> server.waiters("k") == 1);
+                await("a waiter", 30, () -> server.waiters("k") == 1);
                 waiter.interrupt();
-                double took = await("no waiter", 10, () -> server.waiters("k") == 0);
+                double took = await("no waiter", 30, () -> server.waiters("k") == 0);
                 waiter.join();
                 equal(((LockError) ended.get()).getCode(), null, "code");
                 return took;
@@ -246,9 +246,9 @@ final class WaitClaims {
         server.order(".*acquire", 1, "hold", "seconds", 3);
         AtomicReference<Throwable> ended = new AtomicReference<>();
         Thread waiter = waiting(client, "k", ended);
-        await("the acquire", 10, () -> server.requests(".*acquire").size() == 1);
+        await("the acquire", 30, () -> server.requests(".*acquire").size() == 1);
         waiter.interrupt();
-        await("the release", 10,
+        await("the release", 30,
                 ()
                         -> server.requests(".*release")
                                 .stream()
@@ -306,7 +306,7 @@ final class WaitClaims {
                         }
                     });
                     waiter.start();
-                    await("a waiter", 10, () -> server.waiters(name) == 1);
+                    await("a waiter", 30, () -> server.waiters(name) == 1);
                     CompletableFuture<Boolean> released =
                             CompletableFuture.supplyAsync(held::release, Transport.WORKERS);
                     TimeUnit.MICROSECONDS.sleep(afterUs);
@@ -341,7 +341,7 @@ final class WaitClaims {
         DistributedLock others = server.observer().acquire("w", 60);
         server.order(".*acquire", 1, "hide");
         Thread waiter = waiting(client, "w", ended);
-        await("a waiter", 10, () -> server.waiters("w") == 1);
+        await("a waiter", 30, () -> server.waiters("w") == 1);
         server.order(".*w/release", 1, "hold", "seconds", 0.5);
         client.close();
         equal(server.waiters("w"), 0L, "waiters");
@@ -391,7 +391,7 @@ final class WaitClaims {
                         try (DistributedLock lock = client.acquire("pool", 30, WAIT.limit(3))) {
                             most.accumulateAndGet(inside.incrementAndGet(), Math::max);
                             // Each stays until all slots were taken once, so that three at a time are seen.
-                            await("three at a time", 20, () -> most.get() >= 3);
+                            await("three at a time", 60, () -> most.get() >= 3);
                             served.incrementAndGet();
                             inside.decrementAndGet();
                             lock.check();
@@ -423,7 +423,7 @@ final class WaitClaims {
         DistributedLock b = bob.acquire("b", 60);
         CompletableFuture<DistributedLock> served =
                 CompletableFuture.supplyAsync(() -> ada.acquire("b", 60, WAIT), Transport.WORKERS);
-        await("ada waits", 10, () -> server.waiters("b") == 1);
+        await("ada waits", 30, () -> server.waiters("b") == 1);
         LockDeadlockError refused = thrown(LockDeadlockError.class, () -> bob.acquire("a", 60, WAIT));
         Set<Object> cycle = new HashSet<>();
         refused.getCycle().forEach(
