@@ -3,11 +3,11 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::dial::{race, resolve_within};
-use super::{Client, Connector, Error, GOODBYE, Key, Options, Owner, Refusal, Token, Us, micros};
+use super::dial::race;
+use super::sites::Sites;
+use super::{Client, Error, GOODBYE, Key, Options, Owner, Refusal, Token, Us, micros};
 use crate::sys;
 use crate::wire::ask;
 use crate::wire::text::SECRET_MAX;
@@ -25,34 +25,40 @@ impl fmt::Debug for Secret {
 /// What it takes to connect to a server again.
 #[derive(Clone, Debug)]
 pub(super) struct Home {
-    /// The address that has answered.
-    pub(super) addr: SocketAddr,
-    /// If it is reached over TLS.
-    pub(super) connector: Option<Connector>,
+    /// All addresses of it. The one that has answered has its turn.
+    pub(super) sites: Sites,
     pub(super) secret: Option<Secret>,
 }
 
 impl Home {
-    /// Another connection, without an owner.
+    /// Another connection, without an owner, to the address that has answered.
     pub(super) fn connect(&self, patience: Us, until: Us) -> Result<Client, Error> {
-        Client::open(&[self.addr], self.clone(), None, patience, until)
+        let alone = Home {
+            sites: Sites::alone(self.sites.site()?),
+            secret: self.secret.clone(),
+        };
+        let mut client = Client::open(alone, None, patience, until)?;
+        client.home = self.clone();
+        Ok(client)
     }
 
     /// Releases over a connection of its own, for a second at most. If that fails, the lease ends by itself.
     pub(super) fn release(&self, key: &Key<'_>, token: Token, patience: Us) {
         let patience = patience.min(GOODBYE);
         let until = sys::now().saturating_add(patience);
-        if let Ok(mut client) = self.connect(patience, until) {
+        if let Ok(mut client) = Client::open(self.clone(), None, patience, until) {
             let _ = client.release(key, token);
         }
     }
 }
 
 impl Client {
-    /// Connects to `HOST:PORT`, and sends the secret and the owner if you gave them. If the host has several addresses,
-    /// the first that answers is taken: an address that refuses is passed over at once, and one that says nothing has
-    /// a quarter of a second before the next is tried beside it. Over TLS the handshake belongs to it. A name is looked
-    /// up by a thread, which may outlive this call if the system finds no answer within the patience.
+    /// Connects to `HOST:PORT`, or to one of several with `|` between them, and sends the secret and the owner if you
+    /// gave them. `a.example:6388|b.example:6388` are two servers that share their locks, because one of them leads and
+    /// the other stands by. All addresses of all hosts are tried, and the first that answers is taken: an address that
+    /// refuses is passed over at once, and one that says nothing has a quarter of a second before the next is tried
+    /// beside it. Over TLS the handshake belongs to it. A name is looked up by a thread, which may outlive this call if
+    /// the system finds no answer within the patience. A name that is not found does no harm if another host answers.
     ///
     /// A server that knows no owners answers `error` to one; then this connects again, without.
     ///
@@ -69,41 +75,40 @@ impl Client {
         if let Some(Secret(secret)) = &secret {
             check_secret(secret)?;
         }
-        let connector = options.tls.as_ref().map(|tls| tls.to(server));
-        let connector = connector.transpose()?;
-        let addrs = resolve_within(server, until)?;
-        let home = Home {
-            addr: *addrs.first().ok_or(io::Error::from(ErrorKind::NotFound))?,
-            connector,
-            secret,
-        };
-        Client::open(&addrs, home, options.id.clone(), patience, until)
+        let mut sites = Sites::new(server, options.tls.as_ref())?;
+        sites.look_up()?;
+        if !sites.has_alternatives() {
+            sites.wait(until)?;
+        }
+        let home = Home { sites, secret };
+        Client::open(home, options.id.clone(), patience, until)
     }
 
-    /// Connects to the first of the addresses that answers, before `until`; it becomes the one of `home`.
+    /// Connects to the first of the addresses that answers, before `until`. Of those of `home` it has its turn then.
     fn open(
-        addrs: &[SocketAddr],
-        home: Home,
+        mut home: Home,
         owner: Option<Owner>,
         patience: Us,
         until: Us,
     ) -> Result<Client, Error> {
+        let is_one_of_several = home.sites.has_alternatives() || home.sites.list().len() > 1;
         let mut first = Vec::new();
         match (&home.secret, &owner) {
             (Some(Secret(secret)), _) => ask::auth(secret, &mut first),
             (None, Some(owner)) => owner.declare(&mut first),
             // Of several addresses the answer says which are alive. One needs no question.
-            (None, None) if addrs.len() > 1 => ask::ping(&mut first),
+            (None, None) if is_one_of_several => ask::ping(&mut first),
             (None, None) => {}
         }
-        let (addr, link) = race(addrs, home.connector.as_ref(), &first, until)?;
+        let (site, link) = race(&home.sites, &first, until)?;
+        home.sites.settle(site.addr);
         let (stream, input) = link.into_blocking()?;
         stream
             .socket()
             .set_write_timeout(Some(Duration::from_micros(patience)))?;
         let mut client = Client {
             stream,
-            home: Home { addr, ..home },
+            home,
             input,
             patience,
             is_broken: false,
@@ -147,7 +152,7 @@ mod tests {
     use super::*;
     use crate::command::SECOND;
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use std::thread;
 
     const LONG: Us = 60 * SECOND;
@@ -171,12 +176,10 @@ mod tests {
 
     fn open(addrs: &[SocketAddr], secret: Option<Secret>, owner: Option<Owner>) -> Client {
         let until = sys::now() + LONG;
-        let home = Home {
-            addr: addrs[0],
-            connector: None,
-            secret,
-        };
-        Client::open(addrs, home, owner, LONG, until).unwrap()
+        let places: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
+        let sites = Sites::new(&places.join("|"), None).unwrap();
+        let home = Home { sites, secret };
+        Client::open(home, owner, LONG, until).unwrap()
     }
 
     #[test]
@@ -197,7 +200,7 @@ mod tests {
                 let server = scope.spawn(|| plays(&good, &answers));
                 let client = open(&addrs, secret, owner.clone());
                 assert_eq!(client.owner(), owner.as_ref());
-                assert_eq!(client.home.addr, addrs[1]);
+                assert_eq!(client.home.sites.site().unwrap().addr, addrs[1]);
                 assert_eq!(server.join().unwrap(), heard.concat());
             });
         }

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use mio::{Events, Poll, Registry, Token as Source, Waker};
 use super::connect::{Home, Secret};
 use super::lease::{Lease, Step};
 use super::link::Link;
+use super::sites::Site;
 use super::{Client, Error, Grant, Key, NAP, Owner, Refusal, Token};
 use super::{Us, answered, micros};
 use crate::command::{Bound, Command, Reply, SECOND, Space};
@@ -82,6 +84,7 @@ enum Asked {
 /// A connection, and the questions under way on it, the eldest first.
 struct Path {
     link: Link,
+    addr: SocketAddr,
     asked: VecDeque<Asked>,
     /// Nothing was said here yet.
     is_fresh: bool,
@@ -99,6 +102,8 @@ pub(super) struct Keeper {
     path: Option<Path>,
     /// Connections on which a renewal was not answered; see [`Step::Overdue`].
     mute: Vec<Path>,
+    /// When another address is tried unless the new connection has answered; None if there is none.
+    trial: Option<Us>,
     home: Home,
     owner: Option<Owner>,
     /// Signals may come between the answers: the connection has listened.
@@ -126,9 +131,11 @@ impl Keeper {
     ) -> io::Result<Keeper> {
         let wish = micros(grant.lease);
         let lease = Lease::new(grant.until.saturating_sub(wish), wish);
+        let addr = client.home.sites.site()?.addr;
         let link = Link::resume(client.stream, client.input, poll.registry(), LINK)?;
         let path = Path {
             link,
+            addr,
             asked: VecDeque::new(),
             is_fresh: false,
             sent: 0,
@@ -140,6 +147,7 @@ impl Keeper {
             events,
             path: Some(path),
             mute: Vec::new(),
+            trial: None,
             home: client.home,
             owner: client.owner,
             hears: client.heard.is_some(),
@@ -163,7 +171,12 @@ impl Keeper {
             let now = sys::now();
             let step = self.shared.lease().step(now);
             match step {
-                Step::Wait(until) => self.sleep(until),
+                Step::Wait(_) if now >= self.trial_end() => {
+                    self.set_aside();
+                    self.home.sites.slowed();
+                    self.connect(now);
+                }
+                Step::Wait(until) => self.sleep(until.min(self.trial_end())),
                 Step::Renew => self.renew(now),
                 Step::Connect => self.connect(now),
                 Step::Overdue if self.mute.len() < MUTE_MAX || self.makes_room(now) => {
@@ -281,6 +294,10 @@ impl Keeper {
         self.mute
             .retain(|path| is_bound || path.heard.is_none_or(|heard| heard > sent));
         let is_taken = |path: &Path| path.heard.is_some_and(|heard| heard > sent);
+        self.trial = None;
+        if let Some(path) = &self.path {
+            self.home.sites.settle(path.addr);
+        }
         let mut lease = self.shared.lease();
         lease.renewed(now, span);
         if self.mute.iter().any(is_taken) {
@@ -338,14 +355,42 @@ impl Keeper {
         }
     }
 
-    /// Begins another connection.
+    /// Begins another connection, at the next address.
     fn connect(&mut self, now: Us) {
+        let mute = self.mute_addrs(now);
+        let is_mute = |addr| mute.contains(&addr);
+        let sites = &mut self.home.sites;
+        // A lookup that is over now counts.
+        sites.is_looking();
+        let is_last = sites.pass(now, is_mute);
+        if is_last {
+            sites.look_up_again(now);
+        }
+        let head_start = sites.head_start(is_mute);
+        self.trial = head_start.map(|time| now.saturating_add(time));
         self.path = Path::open(&self.home, self.poll.registry()).ok();
         let mut lease = self.shared.lease();
         lease.reconnecting(now);
+        if !is_last {
+            lease.at_once();
+        }
         if self.path.is_none() {
             lease.disconnected();
         }
+    }
+
+    /// When another address is tried beside a new connection that is silent.
+    fn trial_end(&self) -> Us {
+        let has_room = self.path.is_some() && self.mute.len() < MUTE_MAX;
+        self.trial.filter(|_| has_room).unwrap_or(Us::MAX)
+    }
+
+    /// Addresses at which a connection is mute that is not old yet. Its answer may still come.
+    fn mute_addrs(&self, now: Us) -> Vec<SocketAddr> {
+        let age = self.shared.lease().span() / 8;
+        let is_young = |path: &&Path| path.heard.is_none() && now < path.sent.saturating_add(age);
+        let mute = self.mute.iter().filter(is_young);
+        mute.map(|path| path.addr).collect()
     }
 
     /// Releases: on the connection in use, and over new ones while it is gone or mute, for as long as the patience.
@@ -355,19 +400,26 @@ impl Keeper {
         loop {
             // A mute connection leaves time for another one.
             let now = sys::now();
-            let part = until.min(now.saturating_add(self.patience / 4));
+            let is_new = self.path.as_ref().is_some_and(|path| path.is_fresh);
+            let head_start = self.home.sites.head_start(|_| false).filter(|_| is_new);
+            let quarter = self.patience / 4;
+            let part = head_start.map_or(quarter, |time| time.min(quarter));
+            let part = until.min(now.saturating_add(part));
             if let Some(answer) = self.ask_back(part, &mut attempt) {
                 return answer;
             }
             // What was sent there may still arrive; the server reads the release last.
             self.path = None;
+            if attempt.why.is_none() {
+                self.home.sites.slowed();
+            }
             let now = sys::now();
             // A server that refuses connections may come back and know the hold, unless that has ended by then.
             let end = self.shared.lease().until();
             if now >= until || (attempt.is_refused() && now >= end) {
                 return Err(attempt.why.unwrap_or(ErrorKind::TimedOut.into()).into());
             }
-            if attempt.tries > 1 {
+            if self.home.sites.pass(now, |_| false) && attempt.tries > 1 {
                 self.sleep(until.min(now.saturating_add(RETRY)));
             }
             match Path::open(&self.home, self.poll.registry()) {
@@ -445,8 +497,10 @@ impl Attempt {
 
 impl Path {
     fn open(home: &Home, registry: &Registry) -> io::Result<Path> {
+        let Site { addr, connector } = home.sites.site()?;
         Ok(Path {
-            link: Link::open(home.addr, home.connector.as_ref(), registry, LINK)?,
+            link: Link::open(addr, connector.as_ref(), registry, LINK)?,
+            addr,
             asked: VecDeque::new(),
             is_fresh: true,
             sent: 0,

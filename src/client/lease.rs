@@ -307,6 +307,11 @@ impl Lease {
         self.fresh = true;
     }
 
+    /// Another address of the server is left: if the connection that is being begun fails, the next one needs no pause.
+    pub fn at_once(&mut self) {
+        self.retry = 0;
+    }
+
     /// The hold is about to be given back. False if it is lost, so that there is nothing to give back.
     pub fn release(&mut self, now: Us) -> bool {
         self.phase = match self.is_lost(now) {

@@ -58,9 +58,11 @@ impl Lock {
     /// As [`Lock::acquire`]; `on_lost` runs if the lock is lost before it is released, once, on the thread that renews.
     /// The connection is closed after it.
     ///
-    /// When the connection ends, the thread connects to the same address again, at once and then every 100 ms until the
-    /// deadline. It says secret and owner, and renews there. The same when a renewal has no answer for a while; the mute
-    /// connection stays open until the lock has moved. So a lock outlives its connection:
+    /// When the connection ends, the thread connects again, at once and then every 100 ms until the deadline. If the
+    /// server has several addresses or alternatives, the next one has its turn each time, with no pause within a round.
+    /// One that is silent has a quarter of a second, and longer later, before the next is tried beside it; names are
+    /// looked up again. The thread says secret and owner, and renews there. The same when a renewal has no answer for a
+    /// while; the mute connection stays open until the lock has moved. So a lock outlives its connection:
     ///
     /// - With an owner it moves to the new connection, unless the server has noticed the end of the old one first. A
     ///   server that releases at the end of a connection has then given it to the next in line.
@@ -70,6 +72,8 @@ impl Lock {
     /// It outlives its server too, if that was killed and is started again before the deadline, and knows its holds then:
     /// the hold is there with the same token and the same end, and the renewal binds it to the new connection. A server
     /// that knows nothing of its former life refuses the renewal.
+    ///
+    /// In the same way it outlives a server that another one stands in for.
     ///
     /// The lock is lost when the server refuses a renewal: it was released, has expired, or the server was restarted
     /// and does not know it. `on_lost` then runs as soon as the answer is here. It is lost at its deadline if no renewal

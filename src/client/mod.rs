@@ -42,6 +42,14 @@
 //! - A place in a queue is lost: acquire again.
 //! - A hold whose grant was on its way when the server crashed is nobody's, because nobody has its token. It ends with
 //!   its lease.
+//!
+//! # When another server stands by
+//!
+//! Two servers may share their locks: one leads, and the other stands by and refuses connections until it leads. To a
+//! client they are alternatives of one server, `a.example:6388|b.example:6388`. A connect takes the one that answers. A
+//! [`Lock`] whose leader is cut off or silent goes on at the next address, with the same token, if one of them leads
+//! before its deadline. A [`Client`] answers [`Error::Io`]; connect again until one leads. Servers that share nothing are
+//! no alternatives: they are a list, see [`Servers`].
 
 mod admin;
 mod connect;
@@ -56,6 +64,7 @@ mod no_tls;
 mod owner;
 pub mod shard;
 pub mod signals;
+pub mod sites;
 pub mod stream;
 #[cfg(feature = "tls")]
 mod tls;

@@ -2,6 +2,9 @@
 //! not look whether a server is up: a key has one home. Invariant: every program that has the same list in the same
 //! order, and takes the CRC-32 modulo its length, finds the same server.
 //!
+//! A server that another one stands in for is one entry of the list, `a.example:6388|b.example:6388`; see
+//! [`Client::connect`](super::Client::connect). Alternatives do not count.
+//!
 //! ```no_run
 //! use std::time::Duration;
 //! use dflockd::client::{Client, Error, Key, Lock, Options, Servers};
@@ -38,7 +41,7 @@ pub struct Servers<S = fn(&[u8], usize) -> usize> {
 }
 
 impl Servers {
-    /// Servers by `HOST:PORT`. A key belongs to the server at its CRC-32/IEEE modulo their number. None if the list is
+    /// Servers by `HOST:PORT`, each perhaps with alternatives. A key belongs to the server at its CRC-32/IEEE modulo their number. None if the list is
     /// empty.
     pub fn new(addresses: impl IntoIterator<Item = impl Into<String>>) -> Option<Servers> {
         Servers::by(addresses, by_sum)
@@ -97,6 +100,9 @@ mod tests {
         assert_eq!(servers.pick(b"my-key"), "b:2");
         assert_eq!(servers.pick(b"deploy-job"), "a:1");
         assert_eq!(Servers::new(["a:1"]).unwrap().pick(b"any"), "a:1");
+        let servers = Servers::new(["a:1|b:1", "c:1|d:1|e:1"]).unwrap();
+        assert_eq!(servers.pick(b"my-key"), "c:1|d:1|e:1");
+        assert_eq!(servers.pick(b"deploy-job"), "a:1|b:1");
     }
 
     #[test]

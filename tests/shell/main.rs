@@ -15,6 +15,7 @@ mod proxy;
 mod stage;
 mod terminal;
 
+mod alternatives;
 mod bench;
 mod completions;
 mod descent;

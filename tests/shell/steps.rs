@@ -416,7 +416,8 @@ fn a_bad_value_is_named_with_what_is_wanted() {
         ),
         (
             &["--server", "http://h:1", "ping"],
-            "--server: want HOST:PORT[,HOST:PORT...], IPv6 in brackets, not \"http://h:1\"",
+            "--server: want HOST:PORT[,HOST:PORT...], IPv6 in brackets, | between alternatives of one server, \
+             not \"http://h:1\"",
         ),
         (&["-w"], "-w: want a value behind it"),
         (

@@ -9,7 +9,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use lexopt::Arg;
 
 use dflockd::client::signals::checked;
-use dflockd::client::{Connector, Error, Key, Owner, Servers, Signal, Tls};
+use dflockd::client::sites::Sites;
+use dflockd::client::{Error, Key, Owner, Servers, Signal, Tls};
 use dflockd::command::{SECOND, SECONDS_MAX, Us};
 use dflockd::wire::text::{LIMIT_MAX, LINE_MAX};
 
@@ -136,10 +137,9 @@ impl Options {
         servers.pick(key).to_string()
     }
 
-    /// TLS with one of the servers, if it is to be.
-    pub fn connector(&self, server: &str) -> Option<Connector> {
-        let connector = self.tls.as_ref().map(|tls| tls.to(server));
-        connector.map(|connector| connector.expect("each server was tried"))
+    /// The addresses of one of the servers, names not looked up yet.
+    pub fn sites(&self, server: &str) -> Sites {
+        Sites::new(server, self.tls.as_ref()).expect("each server was tried")
     }
 }
 
@@ -378,11 +378,8 @@ impl<'a> Said<'a> {
         let secret = self.token_file.map(|(name, path)| secret(name, &path));
         options.secret = secret.transpose()?;
         options.tls = self.tls.read()?;
-        if let Some(tls) = &options.tls {
-            let mut tried = options.servers.iter().map(|server| tls.to(server));
-            tried
-                .try_for_each(|tried| tried.map(drop))
-                .map_err(|e| format!("{name}: {e}"))?;
+        for server in &options.servers {
+            Sites::new(server, options.tls.as_ref()).map_err(|e| format!("{name}: {e}"))?;
         }
         Ok(options)
     }

@@ -16,13 +16,26 @@ pub const PORT: u16 = 6388;
 const FENCE_DIGITS: usize = 16;
 const TOKEN_DIGITS: usize = 32;
 
-/// Splits a list of servers; a missing port is dflockd's.
+/// Splits a list of servers, each perhaps with `|` between its alternatives; a missing port is dflockd's.
 pub fn addresses(name: &str, list: &OsStr) -> Result<Vec<String>, String> {
-    let forms = "HOST:PORT[,HOST:PORT...], IPv6 in brackets";
+    let forms = "HOST:PORT[,HOST:PORT...], IPv6 in brackets, | between alternatives of one server";
     let wanted = || want(name, list.as_bytes(), forms);
     let list = list.to_str().ok_or_else(wanted)?;
-    let addresses = list.split(',').map(|one| address(one.trim(), Some(PORT)));
-    addresses.collect::<Option<_>>().ok_or_else(wanted)
+    list.split(',')
+        .map(|server| alternatives(name, server).unwrap_or_else(|| Err(wanted())))
+        .collect()
+}
+
+/// A server with a port at each of its alternatives. None if one is no address.
+pub fn alternatives(name: &str, server: &str) -> Option<Result<String, String>> {
+    let places: Vec<&str> = server.split('|').map(str::trim).collect();
+    if places.len() > 1 && places.contains(&"") {
+        let wanted = "HOST:PORT on both sides of each |";
+        return Some(Err(want(name, server.as_bytes(), wanted)));
+    }
+    let places = places.into_iter().map(|place| address(place, Some(PORT)));
+    let places: Vec<String> = places.collect::<Option<_>>()?;
+    Some(Ok(places.join("|")))
 }
 
 /// A host and its port; `port` if it has none. Only an IPv6 address has colons, and it has brackets around them.

@@ -111,6 +111,17 @@ fn work_that_takes_long_to_end_has_its_answers_in_time() {
 }
 
 #[test]
+fn another_address_is_tried_without_a_pause() {
+    let mut lease = Lease::new(0, 8 * SECOND);
+    lease.disconnected();
+    lease.reconnecting(100);
+    lease.disconnected();
+    assert_eq!(lease.step(101), Step::Wait(100 + RETRY));
+    lease.at_once();
+    assert_eq!(lease.step(101), Step::Connect);
+}
+
+#[test]
 fn a_connection_that_is_gone_is_begun_again_at_once_and_then_at_a_pace() {
     let mut lease = Lease::new(0, 80 * SECOND);
     lease.disconnected();

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,10 @@ use rustls::version::{TLS12, TLS13};
 use super::peer::{LONG, Peer, config, file, serve, shake};
 use crate::client::dial::race;
 use crate::client::link::Link;
-use crate::client::{Client, Error, Key, Lock, Options, Tls, TlsError, TlsFiles, TlsPart};
+use crate::client::sites::Sites;
+use crate::client::{
+    Client, Connector, Error, Key, Lock, Options, Tls, TlsError, TlsFiles, TlsPart,
+};
 use crate::command::SECOND;
 use crate::sys;
 use crate::tls::VERSIONS;
@@ -237,8 +240,8 @@ fn in_the_race_an_address_counts_when_its_handshake_is_done() {
         });
         let addrs = [mute.local_addr().unwrap(), addr.parse().unwrap()];
         let until = sys::now() + 60 * SECOND;
-        let (won, link) = race(&addrs, Some(&connector), question, until).unwrap();
-        assert_eq!(won, addrs[1]);
+        let (won, link) = race(&sites(addrs, &connector), question, until).unwrap();
+        assert_eq!(won.addr, addrs[1]);
         let (mut stream, input) = link.into_blocking().unwrap();
         match question {
             b"" => stream.write_all(b"ping\n_\n_\n").unwrap(),
@@ -254,8 +257,36 @@ fn in_the_race_an_address_counts_when_its_handshake_is_done() {
         .unwrap();
     let addrs = [addr.parse().unwrap(), gone];
     let until = sys::now() + 60 * SECOND;
-    let lost = race(&addrs, Some(&connector), b"", until).unwrap_err();
+    let lost = race(&sites(addrs, &connector), b"", until).unwrap_err();
     assert!(TlsError::within(&lost).is_some(), "{lost}");
+}
+
+/// Both with one name in their certificates.
+fn sites(addrs: [SocketAddr; 2], connector: &Connector) -> Sites {
+    let places = addrs.map(|addr| addr.to_string()).join("|");
+    Sites::new(&places, Some(&connector.clone().into())).unwrap()
+}
+
+#[test]
+fn each_alternative_is_verified_by_its_own_host_unless_a_name_is_given() {
+    let files = trusting("ca.pem");
+    let named = TlsFiles {
+        server_name: Some("locks.example".to_string()),
+        ..files.clone()
+    };
+    for (files, names) in [
+        (files, ["a.example", "b.example"]),
+        (named, ["locks.example"; 2]),
+    ] {
+        let tls = Tls::new(&files).unwrap();
+        let sites = Sites::new("a.example:1|b.example:1", Some(&tls)).unwrap();
+        let shown = format!("{sites:?}");
+        let at = names.map(|name| shown.find(&format!("DnsName({name:?})")));
+        assert!(at[0].is_some() && at[1].is_some(), "{shown}");
+    }
+    let tls = Tls::new(&trusting("ca.pem")).unwrap();
+    let bad = Sites::new("a.example:1|a b:1", Some(&tls)).unwrap_err();
+    assert!(bad.to_string().starts_with("\"a b\" is no name"), "{bad}");
 }
 
 /// Goes on until there is a line or an end; no event is missed that does not come.

@@ -191,7 +191,7 @@ fn a_guard_of_a_frozen_server_is_dropped_within_the_patience() {
 // A guard and its connection. The server is played, or a way to the real one that can be cut.
 
 /// What a played server does with a connection of a guard.
-enum Part {
+pub(super) enum Part {
     /// Grants, and then ends the connection.
     GrantAndEnd,
     /// Grants, and answers nothing more.
@@ -212,8 +212,15 @@ enum Part {
 
 /// A server that plays a part on each connection, one after the other and then the last again; where to find it, and
 /// all that it hears: the number of the connection, and the frame, empty at its end.
-fn stage(parts: Vec<Part>) -> (String, mpsc::Receiver<(usize, String)>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+pub(super) fn stage(parts: Vec<Part>) -> (String, mpsc::Receiver<(usize, String)>) {
+    stage_on(TcpListener::bind("127.0.0.1:0").unwrap(), parts)
+}
+
+/// The same, where clients look for it already.
+pub(super) fn stage_on(
+    listener: TcpListener,
+    parts: Vec<Part>,
+) -> (String, mpsc::Receiver<(usize, String)>) {
     let addr = listener.local_addr().unwrap().to_string();
     let (heard, hears) = mpsc::channel();
     thread::spawn(move || {

@@ -3,6 +3,7 @@
 //! something took.
 
 mod admin;
+mod alternatives;
 mod guard;
 mod network;
 mod owners;

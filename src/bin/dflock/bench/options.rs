@@ -13,7 +13,7 @@ use super::plan::{Clocked, Habit, Keys, Plan};
 use super::proto::{Protocol, Security, split};
 use crate::options::Options;
 use crate::tls::Said;
-use crate::values::{PORT, address, number, secret, span, unread, want};
+use crate::values::{address, alternatives, number, secret, span, unread, want};
 
 pub const HELP: &str = "\
 Usage: dflock [--server HOST:PORT] [--token-file FILE] bench [options]
@@ -381,8 +381,10 @@ fn server(name: &str, value: &OsString) -> Result<String, String> {
     };
     let server = value.to_str().ok_or_else(wanted)?;
     let (protocol, _, place) = split(server);
-    let port = (protocol == Protocol::Dflockd).then_some(PORT);
-    let address = address(place, port).ok_or_else(wanted)?;
+    let address = match protocol {
+        Protocol::Dflockd => alternatives(name, place).unwrap_or_else(|| Err(wanted()))?,
+        _ => address(place, None).ok_or_else(wanted)?,
+    };
     // The scheme stays in front of it.
     Ok(match server.find("://") {
         Some(at) => format!("{}{address}", &server[..at + 3]),

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use dflockd::client::dial::dial;
+use dflockd::client::sites::Sites;
 use dflockd::client::stream::{Got, Stream};
 use dflockd::command::{SECOND, Us};
 use dflockd::sys;
@@ -55,8 +56,8 @@ impl Peer {
 
     /// Hangs up and begins to connect anew.
     pub fn reopen(&mut self, target: &Target, registry: &Registry, token: Token) -> io::Result<()> {
-        let socket = TcpStream::connect(target.addr)?;
-        self.stream = Stream::new(socket, target.connector.as_ref())?;
+        let socket = TcpStream::connect(target.site.addr)?;
+        self.stream = Stream::new(socket, target.site.connector.as_ref())?;
         self.output.clear();
         (self.head, self.tail, self.ended) = (0, 0, false);
         self.register(registry, token)
@@ -127,17 +128,14 @@ impl Peer {
 
 /// A connection to the server that is established, over TLS if that is wanted, and what the server has said unasked.
 pub fn connect(target: &Target) -> io::Result<(Stream<net::TcpStream>, Vec<u8>)> {
-    match &target.connector {
-        Some(connector) => {
-            let until = sys::now().saturating_add(PATIENCE);
-            dial(&target.addr.to_string(), Some(connector), until)
-        }
-        None => {
-            let patience = Duration::from_micros(PATIENCE);
-            let socket = net::TcpStream::connect_timeout(&target.addr, patience)?;
-            Ok((Stream::new(socket, None)?, Vec::new()))
-        }
+    if target.site.connector.is_some() {
+        let until = sys::now().saturating_add(PATIENCE);
+        let (_, stream, unasked) = dial(&mut Sites::alone(target.site.clone()), until)?;
+        return Ok((stream, unasked));
     }
+    let patience = Duration::from_micros(PATIENCE);
+    let socket = net::TcpStream::connect_timeout(&target.site.addr, patience)?;
+    Ok((Stream::new(socket, None)?, Vec::new()))
 }
 
 /// Whether to try later: the socket is not ready, or not connected yet.

@@ -3,12 +3,13 @@
 //! that finds out whether a server is there. Invariant: nothing is allocated to write a request or to read an answer.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
+use dflockd::client::Tls;
 use dflockd::client::dial::dial;
+use dflockd::client::sites::{Site, Sites};
 use dflockd::client::stream::Stream;
-use dflockd::client::{Connector, Tls};
 use dflockd::command::{Bound, Command, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::{ask, text};
@@ -36,9 +37,8 @@ pub struct Target {
     /// As it was named on the command line.
     pub name: String,
     pub protocol: Protocol,
-    pub addr: SocketAddr,
-    /// If it is measured over TLS.
-    pub connector: Option<Connector>,
+    /// The address that has answered.
+    pub site: Site,
     /// The greeting of each connection, if there is one; the answer to it is `ok`.
     pub hello: Vec<u8>,
     /// The words of a redis release up to the key; the lines that all requests of HTTP have.
@@ -114,17 +114,13 @@ impl Target {
         tls: Option<&Tls>,
     ) -> Result<Target, Failure> {
         let (protocol, _, address) = split(server);
-        let connector = tls.map(|tls| tls.to(address)).transpose();
-        let reached = connector.and_then(|connector| {
-            let (stream, addr) = connect(address, connector.as_ref())?;
-            Ok((stream, addr, connector))
-        });
-        let (stream, addr, connector) = reached.map_err(|e| Failure::unreachable(server, &e))?;
+        let sites = Sites::new(address, tls);
+        let reached = sites.and_then(|mut sites| connect(&mut sites));
+        let (stream, site) = reached.map_err(|e| Failure::unreachable(server, &e))?;
         let mut target = Target {
             name: server.to_string(),
             protocol,
-            addr,
-            connector,
+            site,
             hello: Vec::new(),
             common: Vec::new(),
         };
@@ -315,20 +311,16 @@ impl Target {
     }
 }
 
-fn connect(
-    address: &str,
-    connector: Option<&Connector>,
-) -> io::Result<(Stream<TcpStream>, SocketAddr)> {
+fn connect(sites: &mut Sites) -> io::Result<(Stream<TcpStream>, Site)> {
     let until = sys::now().saturating_add(PATIENCE);
-    let (stream, unasked) = dial(address, connector, until)?;
+    let (site, stream, unasked) = dial(sites, until)?;
     if !unasked.is_empty() {
         let text = String::from_utf8_lossy(&unasked);
         return Err(io::Error::other(format!("it says {:?}", text.trim_end())));
     }
     let socket = stream.socket();
     socket.set_read_timeout(Some(Duration::from_micros(PATIENCE)))?;
-    let addr = socket.peer_addr()?;
-    Ok((stream, addr))
+    Ok((stream, site))
 }
 
 fn line(stream: &mut BufReader<Stream<TcpStream>>) -> io::Result<String> {

@@ -3,6 +3,7 @@
 //! given back what was granted at that moment.
 
 use dflockd::client::link::Link;
+use dflockd::client::sites::Glance;
 use dflockd::client::{Owner, answered};
 use dflockd::command::{Bound, Command, Refusal, Reply, SECOND, Us};
 use dflockd::sys;
@@ -33,7 +34,11 @@ pub fn acquire(world: &mut World, options: &Options, key: &[u8]) -> Result<Keepe
     loop {
         match wait.ask() {
             Ok(keeper) => {
-                if let Some(mut keeper) = wait.confirm(keeper)? {
+                let kept = match wait.confirm(keeper)? {
+                    Some(keeper) => wait.end_lookups(keeper)?,
+                    None => None,
+                };
+                if let Some(mut keeper) = kept {
                     keeper.tell_at_once();
                     return Ok(keeper);
                 }
@@ -94,17 +99,16 @@ impl<'a> Wait<'a> {
     /// Finds the server and waits in its queue.
     fn ask(&mut self) -> Result<Keeper, Unheard> {
         let until = self.end().min(sys::now().saturating_add(PATIENCE));
-        let addresses = self.search.addresses(until)?;
+        let is_only = self.search.look_up(until)?;
         // A new name for each attempt: a grant to the one before may have been lost on its way, and an owner that waits
         // for its own hold would be refused.
         let owner = self.search.options.owner.clone();
         let owner = owner.unwrap_or_else(Owner::unique);
-        let is_only = addresses.len() == 1;
         let mut request = Vec::new();
         if is_only {
             self.request(&mut request);
         }
-        let met = self.search.handshake(addresses, &owner, &request, until);
+        let met = self.search.handshake(&owner, &request, until);
         match &met {
             Ok(_) | Err(Unheard::Miss(Miss::Drains | Miss::Full)) => self.answered = true,
             // The request may have arrived.
@@ -140,6 +144,8 @@ impl<'a> Wait<'a> {
             Err(unheard) => {
                 self.expect_stray();
                 self.search.leave(Some((peer, link)))?;
+                // It was cut or fell silent: the next address has its turn.
+                self.search.sites.pass(sys::now(), |_| false);
                 Err(unheard)
             }
         }
@@ -217,9 +223,7 @@ impl<'a> Wait<'a> {
                 let owner = peer.owner.as_ref().map(Owner::name);
                 Failure::deadlock(self.search.key.1, owner).into()
             }
-            Some(Reply::Refused(Refusal::LimitMismatch)) => {
-                self.search.other_limit(peer.addr).into()
-            }
+            Some(Reply::Refused(Refusal::LimitMismatch)) => self.search.other_limit().into(),
             Some(Reply::Refused(refusal)) => self.search.refused(refusal),
             _ => self.search.not_dflockd(&answered(line)).into(),
         })
@@ -297,5 +301,25 @@ impl<'a> Wait<'a> {
         self.expect_stray();
         keeper.give_back(self.search.world)?;
         Ok(None)
+    }
+
+    /// A process that forks has one thread. So this waits for lookups that go on, of other alternatives of the server,
+    /// and renews meanwhile. None if the lock is lost.
+    fn end_lookups(&mut self, mut keeper: Keeper) -> Result<Option<Keeper>, Failure> {
+        let mut glance = Glance::default();
+        while self.search.sites.is_looking() {
+            let now = sys::now();
+            if keeper.lease.is_lost(now) {
+                keeper.give_back(self.search.world)?;
+                return Ok(None);
+            }
+            keeper.move_on(self.search.world);
+            if let Err(failure) = self.search.sleep(glance.next(now)) {
+                keeper.give_back(self.search.world)?;
+                return Err(failure);
+            }
+        }
+        self.search.tell_missing();
+        Ok(Some(keeper))
     }
 }

@@ -2,31 +2,25 @@
 //! wait. Invariant: a request for the lock is sent to one address at most, and no thread is left once there is an
 //! address.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use dflockd::client::dial::resolve;
 use dflockd::client::link::Link;
-use dflockd::client::{self, Client, Connector, Key, Owner, Tls, answered};
-use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Us};
+use dflockd::client::sites::{Glance, HEAD_START, Site, Sites};
+use dflockd::client::{self, Client, Key, Owner, Tls, answered};
+use dflockd::command::{Command, Refusal, Reply, Space, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
 
 use super::news::News;
 use super::release::{Peer, leave};
 use super::world::World;
-use crate::failure::{ENDED, Failure, is_own, reason};
+use crate::failure::{ENDED, Failure, is_own, reason, tell};
 use crate::options::Options;
 
-/// How often the end of a lookup is checked: the first pause, and the longest.
-const LOOKUP_PAUSES: (Us, Us) = (SECOND / 5000, SECOND / 50);
-/// How long an address may be silent before the next one is tried beside it.
-const HEAD_START: Us = SECOND / 4;
 /// How long a question for a better message may take.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -67,11 +61,12 @@ impl Unheard {
         Unheard::Miss(Miss::Unreached(why.into()))
     }
 
-    /// A miss of one address, after which another one is tried.
-    fn missed(self) -> Result<Unheard, Unheard> {
-        match self {
-            Unheard::Miss(_) => Ok(self),
-            Unheard::Failure(_) => Err(self),
+    /// A miss of one address, after which another one is tried. Of this and the last one, the one that says more.
+    fn missed(self, last: Option<Miss>) -> Result<Option<Miss>, Unheard> {
+        match (self, last) {
+            (Unheard::Miss(_), Some(last @ (Miss::Drains | Miss::Full))) => Ok(Some(last)),
+            (Unheard::Miss(miss), _) => Ok(Some(miss)),
+            (failure, _) => Err(failure),
         }
     }
 }
@@ -94,10 +89,9 @@ pub struct Search<'a> {
     pub options: &'a Options,
     pub key: (Space, &'a [u8]),
     pub server: String,
-    connector: Option<Connector>,
+    /// All its addresses. A lookup that was not over in time goes on for the next attempt.
+    pub sites: Sites,
     pub news: News,
-    /// A lookup that was not over in time goes on for the next attempt.
-    lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
 }
 
 impl<'a> Search<'a> {
@@ -111,97 +105,80 @@ impl<'a> Search<'a> {
             world,
             options,
             key: (space, key),
-            connector: options.connector(&server),
+            sites: options.sites(&server),
             server,
             news: News::new(options.verbose),
-            lookup: None,
         }
     }
 
-    /// Every address of the server, looked up anew. A thread of its own does that, because it may take long.
-    pub fn addresses(&mut self, until: Us) -> Result<VecDeque<SocketAddr>, Unheard> {
-        if let Ok(address) = self.server.parse() {
-            return Ok(VecDeque::from([address]));
-        }
-        let name = self.server.clone();
-        let lookup = match self.lookup.take() {
-            Some(lookup) => lookup,
-            None => thread::Builder::new().spawn(move || resolve(&name))?,
-        };
-        let mut glance = LOOKUP_PAUSES.0;
-        while !lookup.is_finished() {
+    /// Looks the names of the server up anew, and waits until there is an address. Returns whether there is one alone.
+    pub fn look_up(&mut self, until: Us) -> Result<bool, Unheard> {
+        self.sites.look_up()?;
+        let mut glance = Glance::default();
+        let can_begin = |sites: &Sites| sites.has_alternatives() && !sites.list().is_empty();
+        while self.sites.is_looking() && !can_begin(&self.sites) {
             let now = sys::now();
             if now >= until {
-                self.lookup = Some(lookup);
                 return Err(Unheard::unreached("its name was not found in time"));
             }
-            self.sleep(until.min(now.saturating_add(glance)))?;
-            glance = LOOKUP_PAUSES.1.min(glance * 2);
+            self.sleep(until.min(glance.next(now)))?;
         }
-        let found = lookup.join().expect("a lookup does not panic");
-        found
-            .map(VecDeque::from)
-            .map_err(|e| Unheard::unreached(reason(&e)))
+        let count = self.sites.list().len();
+        if count == 0 {
+            return Err(Unheard::unreached(reason(&self.sites.failure())));
+        }
+        Ok(count == 1 && !self.sites.has_alternatives())
+    }
+
+    /// Tells of alternatives that have no address: they would be missed when the leader fails.
+    pub fn tell_missing(&self) {
+        for (place, error) in self.sites.missing() {
+            let text = format!("{place} is not found: {}", reason(&error));
+            tell(self.options.verbose, &text);
+        }
     }
 
     /// Greets the addresses, the next one when the one before has said nothing for a while, until one of them has
-    /// answered. `more` follows the greeting at once: requests that may go to this address alone.
+    /// answered. It has its turn from then on. `more` follows the greeting at once: requests that may go to this address
+    /// alone.
     pub fn handshake(
         &mut self,
-        mut left: VecDeque<SocketAddr>,
         owner: &Owner,
         more: &[u8],
         until: Us,
     ) -> Result<Handshake, Unheard> {
-        let mut open: Vec<Handshake> = Vec::new();
-        let mut last = Unheard::unreached("it has no address");
-        let mut next = 0;
+        let (mut meeting, mut glance) = (Meeting::default(), Glance::default());
         loop {
+            let is_looking = self.sites.is_looking();
+            let is_left = meeting.begin(self, owner, more, until)?;
+            if let Some(first) = meeting.first(self, more)? {
+                self.sites = first.peer.sites.clone();
+                return Ok(first);
+            }
             let now = sys::now();
-            while (now >= next || open.is_empty())
-                && let Some(addr) = left.pop_front()
-            {
-                match self.greet(addr, owner, more) {
-                    Ok(handshake) => {
-                        open.push(handshake);
-                        next = now.saturating_add(HEAD_START.min(until.saturating_sub(now) / 2));
-                    }
-                    Err(unheard) => last = unheard.missed()?,
+            let end = match (meeting.open.is_empty(), is_left) {
+                (true, false) if !is_looking => return Err(meeting.why(&self.sites)),
+                _ if now >= until => Err(Unheard::unreached(silence(&meeting.open))),
+                (true, true) => continue,
+                (_, is_left) => {
+                    let next = if is_left { meeting.next } else { until };
+                    let look = if is_looking { glance.next(now) } else { until };
+                    self.sleep(until.min(next).min(look)).map_err(Unheard::from)
                 }
-            }
-            let mut at = 0;
-            while at < open.len() {
-                match open[at].move_on(self, more) {
-                    Ok(true) => return Ok(open.swap_remove(at)),
-                    Ok(false) => at += 1,
-                    Err(unheard) => {
-                        last = unheard.missed()?;
-                        open.remove(at);
-                        next = now;
-                    }
-                }
-            }
-            if left.is_empty() {
-                next = until;
-            }
-            let end = match (open.is_empty(), left.is_empty()) {
-                (true, true) => return Err(last),
-                _ if now >= until => Err(Unheard::unreached(silence(&open))),
-                (true, false) => continue,
-                _ => self.sleep(until.min(next)).map_err(Unheard::from),
             };
             if end.is_err() && !more.is_empty() {
-                let link = open.pop().map(|handshake| (handshake.peer, handshake.link));
-                self.leave(link)?;
+                let link = meeting.open.pop();
+                self.leave(link.map(|handshake| (handshake.peer, handshake.link)))?;
             }
             end?;
         }
     }
 
     fn greet(&self, addr: SocketAddr, owner: &Owner, more: &[u8]) -> Result<Handshake, Unheard> {
+        let mut sites = self.sites.clone();
+        sites.settle(addr);
         let peer = Peer {
-            addr,
-            connector: self.connector.clone(),
+            sites,
             secret: self.options.secret.clone(),
             owner: Some(owner.clone()),
         };
@@ -243,12 +220,13 @@ impl<'a> Search<'a> {
     }
 
     /// Others use the semaphore with another limit, which this address may tell if it is asked.
-    pub fn other_limit(&self, addr: SocketAddr) -> Failure {
+    pub fn other_limit(&self) -> Failure {
         let limit = || {
+            let Site { addr, connector } = self.sites.site().ok()?;
             let settings = client::Options {
                 secret: self.options.secret.clone(),
                 // The address is not the name that the certificate is for.
-                tls: self.connector.clone().map(Tls::from),
+                tls: connector.map(Tls::from),
                 patience: SOON,
                 ..client::Options::default()
             };
@@ -288,6 +266,70 @@ pub struct Handshake {
     left: usize,
     /// The server knows no owners, and may close the connection that declared one.
     is_older: bool,
+}
+
+/// Addresses that are greeted side by side.
+#[derive(Default)]
+struct Meeting {
+    tried: Vec<SocketAddr>,
+    open: Vec<Handshake>,
+    /// When the next one is greeted.
+    next: Us,
+    /// Why an address gave no answer.
+    last: Option<Miss>,
+}
+
+impl Meeting {
+    /// Greets the next address if it is time. Returns whether one is left.
+    fn begin(
+        &mut self,
+        search: &Search,
+        owner: &Owner,
+        more: &[u8],
+        until: Us,
+    ) -> Result<bool, Unheard> {
+        for Site { addr, .. } in search.sites.list() {
+            if self.tried.contains(&addr) {
+                continue;
+            }
+            let now = sys::now();
+            if now < self.next && !self.open.is_empty() {
+                return Ok(true);
+            }
+            self.tried.push(addr);
+            match search.greet(addr, owner, more) {
+                Ok(handshake) => {
+                    self.open.push(handshake);
+                    self.next = now.saturating_add(HEAD_START.min(until.saturating_sub(now) / 2));
+                }
+                Err(unheard) => self.last = unheard.missed(self.last.take())?,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the first that has answered. After one that gives no answer the next one need not wait.
+    fn first(&mut self, search: &Search, more: &[u8]) -> Result<Option<Handshake>, Unheard> {
+        let mut at = 0;
+        while at < self.open.len() {
+            match self.open[at].move_on(search, more) {
+                Ok(true) => return Ok(Some(self.open.swap_remove(at))),
+                Ok(false) => at += 1,
+                Err(unheard) => {
+                    self.last = unheard.missed(self.last.take())?;
+                    self.open.remove(at);
+                    self.next = 0;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why none has answered.
+    fn why(self, sites: &Sites) -> Unheard {
+        let none = || Miss::Unreached(reason(&sites.failure()));
+        Unheard::Miss(self.last.unwrap_or_else(none))
+    }
 }
 
 /// What is said when the time is over for these.

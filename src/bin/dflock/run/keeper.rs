@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process;
@@ -36,6 +37,8 @@ pub struct Keeper {
     /// None while there is no connection.
     link: Option<Link>,
     mute: Vec<Mute>,
+    /// When another address is tried unless the new connection has answered; None if there is none.
+    trial: Option<Us>,
     peer: Peer,
     /// The server as messages call it.
     server: String,
@@ -59,6 +62,7 @@ pub struct Keeper {
 /// A connection on which a renewal was not answered in time; see [`Step::Overdue`].
 struct Mute {
     link: Link,
+    addr: Option<SocketAddr>,
     greetings: usize,
     /// When the renewal was sent.
     sent: Us,
@@ -87,6 +91,7 @@ impl Keeper {
         Keeper {
             link: Some(link),
             mute: Vec::new(),
+            trial: None,
             peer,
             server: search.server.clone(),
             news: News::new(search.options.verbose),
@@ -150,7 +155,7 @@ impl Keeper {
     /// When [`Keeper::move_on`] has something to do even if nothing arrives.
     pub fn next(&self, now: Us) -> Us {
         match self.lease.step(now) {
-            Step::Wait(until) => until.min(self.news.due()),
+            Step::Wait(until) => until.min(self.news.due()).min(self.trial_end()),
             Step::Lost | Step::Released => Us::MAX,
             Step::Renew | Step::Connect | Step::Overdue => now,
         }
@@ -160,7 +165,14 @@ impl Keeper {
     pub fn move_on(&mut self, world: &World) {
         self.listen();
         self.news.tell_kept();
-        match self.lease.step(sys::now()) {
+        let now = sys::now();
+        match self.lease.step(now) {
+            Step::Wait(_) if now >= self.trial_end() => {
+                self.peer.sites.slowed();
+                self.tell_lost("no answer");
+                self.set_aside();
+                return self.connect(world);
+            }
             Step::Wait(_) | Step::Lost | Step::Released => return,
             Step::Connect => return self.connect(world),
             Step::Overdue => {
@@ -178,8 +190,10 @@ impl Keeper {
     /// arrives there moves the hold back.
     fn set_aside(&mut self) {
         let (greetings, sent) = (self.greetings, self.sent);
+        let addr = self.peer.sites.site().ok().map(|site| site.addr);
         let mute = self.link.take().map(|link| Mute {
             link,
+            addr,
             greetings,
             sent,
             heard: None,
@@ -252,10 +266,19 @@ impl Keeper {
         link.move_on();
     }
 
-    /// Begins another connection; the next [`Keeper::move_on`] speaks on it.
+    /// Begins another connection, at the next address; the next [`Keeper::move_on`] speaks on it.
     fn connect(&mut self, world: &World) {
+        let now = sys::now();
+        let mute = self.mute_addrs(now);
+        let is_mute = |addr| mute.contains(&addr);
+        let is_last = self.peer.sites.pass(now, is_mute);
+        let head_start = self.peer.sites.head_start(is_mute);
+        self.trial = head_start.map(|time| now.saturating_add(time));
         let link = self.peer.connect(world);
-        self.lease.reconnecting(sys::now());
+        self.lease.reconnecting(now);
+        if !is_last {
+            self.lease.at_once();
+        }
         self.fresh = link.is_ok();
         match link {
             Ok(link) => self.link = Some(link),
@@ -264,6 +287,20 @@ impl Keeper {
                 self.tell_lost(&reason(&e));
             }
         }
+    }
+
+    /// When another address is tried beside a new connection that is silent.
+    fn trial_end(&self) -> Us {
+        let is_open = self.link.is_some();
+        self.trial.filter(|_| is_open).unwrap_or(Us::MAX)
+    }
+
+    /// Addresses at which a connection is mute that is not old yet. Its answer may still come.
+    fn mute_addrs(&self, now: Us) -> Vec<SocketAddr> {
+        let age = self.lease.span() / 8;
+        let is_young = |mute: &&Mute| mute.heard.is_none() && now < mute.sent.saturating_add(age);
+        let mute = self.mute.iter().filter(is_young);
+        mute.filter_map(|mute| mute.addr).collect()
     }
 
     fn tell_lost(&mut self, why: &str) {
@@ -309,6 +346,10 @@ impl Keeper {
     /// The renewal on the connection in use was answered, so the hold is here.
     fn renewed(&mut self, lease: Us) {
         let now = sys::now();
+        self.trial = None;
+        if let Ok(site) = self.peer.sites.site() {
+            self.peer.sites.settle(site.addr);
+        }
         self.lease.renewed(now, lease);
         let text = format!("the connection to {} is back", self.server);
         self.news.over(&text);

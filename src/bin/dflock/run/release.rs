@@ -4,10 +4,10 @@
 //! giving back takes no longer than [`AWAY`], and leaving no longer than [`GOODBYE`] before that.
 
 use std::io;
-use std::net::SocketAddr;
 
+use dflockd::client::Owner;
 use dflockd::client::link::Link;
-use dflockd::client::{Connector, Owner};
+use dflockd::client::sites::Sites;
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
 use dflockd::sys;
 use dflockd::wire::ask;
@@ -29,9 +29,8 @@ const RETRY: Us = SECOND / 10;
 /// A server as a new connection finds it and greets it.
 #[derive(Clone)]
 pub struct Peer {
-    pub addr: SocketAddr,
-    /// If it is reached over TLS.
-    pub connector: Option<Connector>,
+    /// All addresses of it. The one in use has its turn.
+    pub sites: Sites,
     pub secret: Option<Vec<u8>>,
     /// None if the server knows no owners.
     pub owner: Option<Owner>,
@@ -40,7 +39,8 @@ pub struct Peer {
 impl Peer {
     /// Begins another connection.
     pub fn connect(&self, world: &World) -> io::Result<Link> {
-        Link::open(self.addr, self.connector.as_ref(), world.registry(), LINK)
+        let site = self.sites.site()?;
+        Link::open(site.addr, site.connector.as_ref(), world.registry(), LINK)
     }
 
     /// Appends the secret and the owner. Returns how many answers that makes.
@@ -90,6 +90,7 @@ pub fn say_last(
     here_only: bool,
 ) -> Result<Option<Vec<u8>>, Failure> {
     let mut links: Vec<(Link, usize)> = link.into_iter().collect();
+    let mut peer = peer.clone();
     for (link, _) in &mut links {
         ask::command(command, link.output());
     }
@@ -120,15 +121,19 @@ pub fn say_last(
             return Ok(None);
         }
         if now < due || here_only {
-            let wake = if here_only { over } else { over.min(due) };
-            world.sleep(wake)?;
+            world.sleep(if here_only { over } else { over.min(due) })?;
             continue;
         }
         if links.is_empty() {
             // The server may be there again. It has as long as at first.
             until = end.min(now.saturating_add(within));
         }
-        (next, mute_at) = (now.saturating_add(RETRY), now.saturating_add(MUTE));
+        let pause = if peer.sites.pass(now, |_| false) {
+            RETRY
+        } else {
+            0
+        };
+        (next, mute_at) = (now.saturating_add(pause), now.saturating_add(MUTE));
         // If it cannot be opened, the next attempt may.
         if let Ok(mut link) = peer.connect(world) {
             let before = peer.greet(link.output());
