@@ -27,7 +27,8 @@ Runs a command while holding a lock that spans hosts. hold runs nothing: it keep
       --id OWNER               the owner of the lock, for deadlocks and lost connections (unique)
       --group GROUP            with listen: listeners of one group take turns
       --server HOST[:PORT][,HOST[:PORT]...]
-                               the server; the key picks one of several (127.0.0.1:6388)
+                               the server; the key picks one of several (127.0.0.1:6388); 'A|B' is one server: B stands
+                               by for A
       --token-file FILE        the token for a server that wants one
       --tls                    over TLS; each of the next four says that too
       --tls-ca FILE            the authority of the server's certificate (those that the system trusts)
