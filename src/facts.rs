@@ -20,6 +20,8 @@ pub enum Protection {
     Ledger,
     /// A server that starts again has the same holds, unless the machine was started again: then it waits.
     Journal,
+    /// Another server has the same holds, whatever becomes of this one and its machine.
+    Etcd,
 }
 
 impl Protection {
@@ -29,6 +31,7 @@ impl Protection {
             Protection::Nothing => "none",
             Protection::Ledger => "ledger",
             Protection::Journal => "journal",
+            Protection::Etcd => "etcd",
         }
     }
 }

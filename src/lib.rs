@@ -48,6 +48,7 @@
 //!   `budget.rs` is what waits of signals for all readers together; `life.rs` is how a session ends; `session.rs` is
 //!   its record; `access.rs` says who may do what; `listing.rs` gives long answers in slices, of which `stats.rs`,
 //!   `show.rs` and `status.rs` write one each from what `view.rs` lets them look at; `rest` carries HTTP requests out;
+//!   `standing.rs` says whether this server leads, and who does if not;
 //!   `post.rs` is signals on their way; `keep.rs` gives facts to the server, holds back the outputs that wait for them,
 //!   and takes holds of a former life; `counts.rs` is the snapshot of all counts, `metrics.rs` gives it to a scraper,
 //!   `answer_counts.rs` counts answers to HTTP requests, `refusals.rs` and `event.rs` are what the log is to be told.
@@ -57,16 +58,18 @@
 //!   [`wire::json`] is what listings write, [`wire::metrics`] what a scraper reads, [`wire::ask`] is the client's end
 //!   of the line protocol.
 //! - **[`server`]** is the loop. `settings.rs` gives the inner rings what options say, `keep.rs` keeps facts before any
-//!   byte that follows from them leaves, and begins with what was kept. `doors.rs` listens and accepts with what
-//!   `world.rs` has of the rest; `limits.rs` counts connections, `socket.rs` reads and writes when an edge says so,
-//!   over the plain or TLS `stream.rs`. `tls.rs` is the certificate in force, `clients.rs` says which certificates of
-//!   clients are good, `handshakes.rs` and `handshake_queue.rs` let clients agree on them without holding up others.
-//!   `turns.rs` notices a turn that comes too late, `reload.rs` reads token files again, `manager.rs` tells a service
-//!   manager how the server is; `refusals.rs` and `trail.rs` log what was refused and what happened to locks.
+//!   byte that follows from them leaves, and begins with what was kept. Where several servers share a store, `cluster.rs`
+//!   does that, and `lead.rs` stands by, takes the lead and hands it over; `no_etcd.rs` is for a build without etcd.
+//!   `ending.rs` is how the server ends. `doors.rs` listens and accepts with what `world.rs` has of the rest; `limits.rs`
+//!   counts connections, `socket.rs` reads and writes when an edge says so, over the plain or TLS `stream.rs`. `tls.rs` is
+//!   the certificate in force, `clients.rs` says which certificates of clients are good, `handshakes.rs` and
+//!   `handshake_queue.rs` let clients agree on them without holding up others. `turns.rs` notices a turn that comes too
+//!   late, `reload.rs` reads token files again, `manager.rs` tells a service manager how the server is; `lines.rs`,
+//!   `refusals.rs` and `trail.rs` log what the server was told, what was refused and what happened to locks.
 //! - **[`store`]** is what outlives the process: `ledger.rs` survives a loss of power, `journal/` carries the holds over a
 //!   restart. There `segment.rs` and `disk.rs` are its bytes and its steps, `read.rs` says whether it is whole, and
-//!   `recovered.rs` which holds it leaves. For several servers on one store, which no option has yet, `leadership.rs` says
-//!   who leads, `log.rs` has batches of facts as bytes, and `etcd/` asks etcd, in a thread of its own. `history.rs` makes
+//!   `recovered.rs` which holds it leaves. For several servers on one store, as with `--etcd`, `leadership.rs` says who
+//!   leads, `log.rs` has batches of facts as bytes, and `etcd/` asks etcd, in a thread of its own. `history.rs` makes
 //!   holds of facts for both.
 //! - **`tls`**, in a build that has it, is TLS over any socket, for both ends: `secure.rs` one session, `pem.rs` the files,
 //!   `certificate.rs` what a certificate says.
@@ -74,8 +77,9 @@
 //!   hold bytes, `histogram` counts, `date` is the calendar, `got` is what a read brings.
 //! - **[`sys`]** is what Linux has and std has not; only there may code be unchecked by the compiler. **[`config`]** is
 //!   the one table of options; `config/given.rs` takes what a service manager hands over, `config/file.rs` reads files,
-//!   `config/tls.rs` knows which files of TLS belong together, `config/state.rs` where ledger and journal are, and
-//!   `config/leases.rs` which leases are too long. **[`log`]** writes lines, and waits for nobody.
+//!   `config/tls.rs` knows which files of TLS belong together, `config/state.rs` where ledger and journal are,
+//!   `config/etcd.rs` which etcd the servers share, `config/leases.rs` which leases are too long, and
+//!   `config/exposure.rs` which addresses other hosts can reach. **[`log`]** writes lines, and waits for nobody.
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
 //!   that does not block. `connect.rs` begins a connection, `sites.rs` knows the addresses of a server and its alternatives,

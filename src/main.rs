@@ -1,12 +1,13 @@
 //! dflockd(8): flags and environment to a configuration, a configuration to a server, errors to an exit status:
-//! 0 after a clean stop, 1 if it cannot start or run, 2 for a mistake in flags or environment.
+//! 0 after a clean stop, 1 if it cannot start or run, 2 for a mistake in flags or environment, 75 if another server may
+//! lead in its place.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use dflockd::config::{self, Config, Parsed, Secrets, Settings};
 use dflockd::log::Log;
-use dflockd::server::{self, Given};
+use dflockd::server::{self, End, Given};
 use dflockd::sys;
 use dflockd::sys::activation::Inherited;
 use dflockd::wire::Face;
@@ -48,7 +49,9 @@ fn main() -> ExitCode {
     };
     let log = Log::new(config.debug);
     match server::run(&config, given, &settings, &warnings, log) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Stopped) => ExitCode::SUCCESS,
+        // EX_TEMPFAIL of sysexits(3): started again, it stands by.
+        Ok(End::LostLead) => ExitCode::from(75),
         Err(e) => fail(1, &e.to_string()),
     }
 }
@@ -97,6 +100,14 @@ fn given(
         mistakes.push(Mistake { status: 2, text });
         None
     });
+    let store = server::Store::read(&config.etcd, warnings).unwrap_or_else(|e| {
+        let (status, text) = match e.is_unread() {
+            true => (1, e.to_string()),
+            false => (2, hinted(&e.to_string())),
+        };
+        mistakes.push(Mistake { status, text });
+        None
+    });
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
@@ -104,6 +115,7 @@ fn given(
         secrets,
         sockets,
         tls,
+        store,
     })
 }
 

@@ -6,7 +6,7 @@ _dflockd() {
     # Bash splits words at =, which then stands between an option and its value.
     [[ $word == = ]] && word=${COMP_WORDS[COMP_CWORD - 2]}
     case $word in
-    --*-file | --tls-cert | --tls-key | --tls-client-ca | --*-dir)
+    --*-file | --tls-cert | --tls-key | --tls-client-ca | --etcd-ca | --etcd-cert | --etcd-key | --*-dir)
         compopt -o filenames 2>/dev/null
         # A quote or a backslash that was typed is no part of the name.
         case $cur in
@@ -23,6 +23,8 @@ _dflockd() {
         set -- compgen -W '--host --port --distlockd-port --distlockd-host --default-lease-ttl --distlockd-lease
         --max-lease --state-dir --run-dir --fence-state-file --restart-grace --reset-state --no-reset-state
         --handover --no-handover
+        --etcd --etcd-prefix --node --failover-after --etcd-user --etcd-password-file --etcd-ca --etcd-cert --etcd-key
+        --etcd-compact --no-etcd-compact
         --http-port --http-host --http-default-timeout --http-max-timeout --http-renewal-interval --http-max-wait
         --http-cors-allowed-origins --metrics-public --no-metrics-public
         --tls-cert --tls-key --tls-client-ca --http-tls --no-http-tls --distlockd-tls --no-distlockd-tls

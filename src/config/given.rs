@@ -58,14 +58,27 @@ pub(super) fn credentials(
         return Ok(());
     };
     let Config {
-        auth, admin, tls, ..
+        auth,
+        admin,
+        tls,
+        etcd,
+        ..
     } = &reading.config;
+    let has_etcd = etcd.is_there();
     for (name, option, is_wanted) in [
         ("auth-token", "auth-token-file", *auth == Auth::default()),
         ("admin-token", "admin-token-file", *admin == Auth::default()),
         ("tls-cert", "tls-cert", tls.cert.is_none()),
         ("tls-key", "tls-key", tls.key.is_none()),
         ("tls-client-ca", "tls-client-ca", tls.client_ca.is_none()),
+        (
+            "etcd-password",
+            "etcd-password-file",
+            has_etcd && etcd.password.is_none(),
+        ),
+        ("etcd-ca", "etcd-ca", has_etcd && etcd.ca.is_none()),
+        ("etcd-cert", "etcd-cert", has_etcd && etcd.cert.is_none()),
+        ("etcd-key", "etcd-key", has_etcd && etcd.key.is_none()),
     ] {
         let path = folder.join(format!("dflockd.{name}"));
         // A file that is there and cannot be read must not make a server without a token.

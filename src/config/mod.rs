@@ -6,6 +6,8 @@
 //! (`file.rs`).
 //! Invariant: a `Config` from `parse` has every value in its range, and so has every default.
 
+mod etcd;
+mod exposure;
 mod file;
 mod given;
 mod leases;
@@ -21,6 +23,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::command::Us;
 use crate::wire::Face;
+pub use etcd::Etcd;
+use exposure::exposure;
 pub use file::{File, content};
 pub use given::face_of;
 pub use leases::LONG_LEASE;
@@ -53,6 +57,8 @@ pub struct Config {
     pub max_lease: Option<Us>,
     /// What outlives the process.
     pub state: State,
+    /// The store that several servers share.
+    pub etcd: Etcd,
     /// Whether a wait that could never end is refused.
     pub deadlock_detection: bool,
     /// How many keys may be held or waited for at once; at least 1.
@@ -126,6 +132,20 @@ pub struct Http {
 }
 
 impl Config {
+    /// Where the line protocol is, as clients write it.
+    pub fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// The same, if it names one server and no other.
+    pub fn place(&self) -> Option<String> {
+        let is_any = matches!(self.host.parse::<IpAddr>(), Ok(address) if address.is_unspecified());
+        (!is_any && self.port != 0).then(|| self.address())
+    }
+
     /// Whether clients must send a secret.
     pub fn has_auth(&self) -> bool {
         self.auth != Auth::default()
@@ -144,6 +164,7 @@ impl Default for Config {
             default_lease: 0,
             max_lease: None,
             state: State::default(),
+            etcd: Etcd::default(),
             max_locks: 0,
             deadlock_detection: true,
             max_waiters: 0,
@@ -225,8 +246,10 @@ pub fn parse(
     reading.folders(&env)?;
     reading.check_leases()?;
     reading.check_tls()?;
+    reading.check_etcd(!given.is_empty())?;
     reading.check_state()?;
     warnings.extend(reading.long_leases());
+    warnings.extend(reading.plain_etcd());
     let Reading {
         config,
         mut settings,
@@ -473,6 +496,22 @@ impl Reading {
         [&mut self.config.auth, &mut self.config.admin]
     }
 
+    /// The file of an option that is to know what has named it.
+    fn file(&mut self, option: &str) -> Option<&mut File> {
+        let Config { tls, etcd, .. } = &mut self.config;
+        let file = match option {
+            "tls-cert" => &mut tls.cert,
+            "tls-key" => &mut tls.key,
+            "tls-client-ca" => &mut tls.client_ca,
+            "etcd-password-file" => &mut etcd.password,
+            "etcd-ca" => &mut etcd.ca,
+            "etcd-cert" => &mut etcd.cert,
+            "etcd-key" => &mut etcd.key,
+            _ => return None,
+        };
+        file.as_mut()
+    }
+
     /// Hands a value to its option; `source` is the flag or variable that an error names. The value is
     /// shown as Rust's Debug shows it, which keeps any bytes on one line.
     fn apply(&mut self, option: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
@@ -490,7 +529,7 @@ impl Reading {
                     "admin-token-file" => self.config.admin.file_from = source.to_string(),
                     _ => {}
                 }
-                if let Some(file) = self.tls_file(option.name) {
+                if let Some(file) = self.file(option.name) {
                     file.from = source.to_string();
                 }
                 self.settings.note(option, text, source);
@@ -504,66 +543,6 @@ impl Reading {
             return Err(format!("{source}: bad value: {why}"));
         }
         Err(format!("{source}: bad value {value:?}: {why}"))
-    }
-}
-
-/// The warning about an address that other hosts can reach: which protections are off.
-fn exposure(config: &Config) -> Option<String> {
-    let Config {
-        distlockd, http, ..
-    } = config;
-    let host = |port: Option<u16>, own: &'_ Option<String>| {
-        let host = own.as_ref().unwrap_or(&config.host);
-        port.map(|_| host.clone()).filter(|host| !is_loopback(host))
-    };
-    let distlockd = host(distlockd.port, &distlockd.host);
-    let http_host = host(http.port, &http.host);
-    let lines = host(Some(config.port), &None);
-    let is_distlockd = distlockd.is_some();
-    let host = lines.or(distlockd).or(http_host.clone())?;
-    let mut open = Vec::new();
-    let is_plain = config.tls.cert.is_some() && !config.tls.http && http_host.is_some();
-    if is_plain {
-        open.push(
-            "HTTP is without TLS there: --http-host=127.0.0.1 lets only a proxy in".to_string(),
-        );
-    }
-    // Nobody comes in without a certificate.
-    let are_known =
-        config.tls.client_ca.is_some() && !is_plain && (!is_distlockd || config.tls.distlockd);
-    if !config.has_auth() && !are_known {
-        open.push("without --auth-token-file any client can take any lock".to_string());
-    } else if config.has_auth() && is_distlockd {
-        open.push("with --distlockd-no-auth any distlockd client can take any lock".to_string());
-    }
-    let limits = [
-        ("--max-connections", config.max_connections == 0),
-        (
-            "--max-connections-per-ip",
-            config.max_connections_per_ip == 0,
-        ),
-        ("--max-waiters", config.max_waiters == 0),
-        ("--max-holds", config.max_holds == 0),
-        ("--max-subscriptions", config.max_subscriptions == 0),
-        ("--max-backlog", config.max_backlog == 0),
-    ];
-    let unlimited: Vec<&str> = limits
-        .iter()
-        .filter(|limit| limit.1)
-        .map(|limit| limit.0)
-        .collect();
-    if !unlimited.is_empty() {
-        open.push(format!("without a limit: {}", unlimited.join(", ")));
-    }
-    let open = (!open.is_empty()).then(|| open.join("; "))?;
-    Some(format!("host {host} is not a loopback address; {open}"))
-}
-
-/// Names are not resolved here: only "localhost" counts, because it always means loopback.
-fn is_loopback(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

@@ -3,9 +3,11 @@
 
 use super::secret::secret;
 use super::values::{
-    boolean, bytes, count, file, folder, host, integer, origins, seconds, secret_file,
+    boolean, bytes, count, endpoints, file, folder, host, integer, node, origins, prefix, seconds,
+    secret_file,
 };
 use super::{Config, State};
+use crate::command::{SECOND, Us};
 
 /// One option: everything that is known about it.
 pub struct Flag {
@@ -39,6 +41,8 @@ pub enum Group {
     Locks,
     /// What outlives the process.
     Restart,
+    /// The store that several servers share. A build without it lists none of these and refuses them.
+    Etcd,
     /// How much of the server clients may use.
     Limits,
     /// Which clients are let in.
@@ -61,6 +65,8 @@ impl Group {
         Group::Tls,
         Group::Locks,
         Group::Restart,
+        #[cfg(feature = "etcd")]
+        Group::Etcd,
         Group::Limits,
         Group::Security,
         Group::Logging,
@@ -76,6 +82,7 @@ impl Group {
             Group::Tls => "TLS",
             Group::Locks => "Locks and leases",
             Group::Restart => "Restart safety",
+            Group::Etcd => "High availability",
             Group::Limits => "Limits",
             Group::Security => "Security",
             Group::Logging => "Logging",
@@ -383,7 +390,8 @@ pub static OPTIONS: &[Flag] = &[
         default: "0",
         group: Group::Restart,
         help: "Without a ledger, how long the server grants nothing after its start,\n\
-               so that leases from before can end, in whole seconds, 0 to 9223372036.",
+               or after it has taken the lead, so that leases from before can end, in\n\
+               whole seconds, 0 to 9223372036.",
         set: |config, text| seconds(text, 0).map(|value| config.state.restart_grace = value),
     },
     Flag {
@@ -405,6 +413,109 @@ pub static OPTIONS: &[Flag] = &[
         help: "At SIGTERM, stop at once instead of waiting for those who hold locks:\n\
                the next server finds their locks in the journal.",
         set: |config, text| boolean(text).map(|value| config.state.handover = value),
+    },
+    Flag {
+        name: "etcd",
+        env: &["DFLOCKD_ETCD"],
+        value: "URLS",
+        default: "",
+        group: Group::Etcd,
+        help: "Keep all locks in this etcd, which several servers share: one of them\n\
+               leads, the others stand by. One or more of http://HOST:PORT or\n\
+               https://HOST:PORT, with commas between. Without this option the server\n\
+               is alone.",
+        set: |config, text| endpoints(text).map(|value| config.etcd.endpoints = value),
+    },
+    Flag {
+        name: "etcd-prefix",
+        env: &["DFLOCKD_ETCD_PREFIX"],
+        value: "PREFIX",
+        default: "/dflockd",
+        group: Group::Etcd,
+        help: "What the keys in etcd begin with, 1 to 256 bytes, without a slash at the\n\
+               end. Servers with the same prefix share their locks.",
+        set: |config, text| prefix(text).map(|value| config.etcd.prefix = value),
+    },
+    Flag {
+        name: "node",
+        env: &["DFLOCKD_NODE"],
+        value: "NAME",
+        default: "",
+        group: Group::Etcd,
+        help: "The name of this server among those that share an etcd, 1 to 256 bytes:\n\
+               the same in each of its lives, and no other's. Without it the name is\n\
+               --host and --port.",
+        set: |config, text| node(text).map(|value| config.etcd.node = value),
+    },
+    Flag {
+        name: "failover-after",
+        env: &["DFLOCKD_FAILOVER_AFTER_S"],
+        value: "SECONDS",
+        default: "5",
+        group: Group::Etcd,
+        help: "How long the leader may be silent before another server takes its\n\
+               place, in whole seconds, 1 to 3600. The same for all of them.",
+        set: |config, text| {
+            integer(text, 1..=3600, "whole seconds")
+                .map(|value| config.etcd.failover_after = value as Us * SECOND)
+        },
+    },
+    Flag {
+        name: "etcd-user",
+        env: &["DFLOCKD_ETCD_USER"],
+        value: "NAME",
+        default: "",
+        group: Group::Etcd,
+        help: "The user of etcd that this server is, with --etcd-password-file.",
+        set: |config, text| node(text).map(|value| config.etcd.user = Some(value)),
+    },
+    Flag {
+        name: "etcd-password-file",
+        env: &["DFLOCKD_ETCD_PASSWORD_FILE"],
+        value: "FILE",
+        default: "",
+        group: Group::Etcd,
+        help: "Read the password of --etcd-user from this file, at start.",
+        set: |config, text| file(text).map(|value| config.etcd.password = Some(value)),
+    },
+    Flag {
+        name: "etcd-ca",
+        env: &["DFLOCKD_ETCD_CA"],
+        value: "FILE",
+        default: "",
+        group: Group::Etcd,
+        help: "Trust an etcd that shows a certificate of the authorities in this PEM\n\
+               file, read at start. Without it, those that the machine trusts.",
+        set: |config, text| file(text).map(|value| config.etcd.ca = Some(value)),
+    },
+    Flag {
+        name: "etcd-cert",
+        env: &["DFLOCKD_ETCD_CERT"],
+        value: "FILE",
+        default: "",
+        group: Group::Etcd,
+        help: "Show etcd the certificate in this PEM file, read at start. It should\n\
+               have no common name, which etcd takes for a user.",
+        set: |config, text| file(text).map(|value| config.etcd.cert = Some(value)),
+    },
+    Flag {
+        name: "etcd-key",
+        env: &["DFLOCKD_ETCD_KEY"],
+        value: "FILE",
+        default: "",
+        group: Group::Etcd,
+        help: "The private key of --etcd-cert, in PEM, read at start.",
+        set: |config, text| file(text).map(|value| config.etcd.key = Some(value)),
+    },
+    Flag {
+        name: "etcd-compact",
+        env: &["DFLOCKD_ETCD_COMPACT"],
+        value: "",
+        default: "true",
+        group: Group::Etcd,
+        help: "Have etcd forget what was replaced, every 10 s. With --no-etcd-compact\n\
+               somebody else must: for an etcd that others use too.",
+        set: |config, text| boolean(text).map(|value| config.etcd.compact = value),
     },
     Flag {
         name: "max-locks",

@@ -125,7 +125,7 @@ fn read(source: &str, path: &OsStr, at_once: bool) -> Result<Vec<u8>, NoSecret> 
         is_unread,
     };
     let text = content(path, FILE_MAX, at_once)
-        .map_err(|e| not(format!("{e}; want a file with the token"), true))?;
+        .map_err(|e| not(format!("{e}; want a file with the secret"), true))?;
     secret(&text).map_err(|why| not(why, false))
 }
 
@@ -179,7 +179,7 @@ mod tests {
             ("/", "Is a directory (os error 21)"),
         ] {
             let wanted =
-                format!("--token-file: cannot read {path:?}: {why}; want a file with the token");
+                format!("--token-file: cannot read {path:?}: {why}; want a file with the secret");
             assert_eq!(of(path).to_string(), wanted);
             assert!(of(path).is_unread);
         }

@@ -34,8 +34,11 @@ impl State {
 
 impl Reading {
     /// Uses the folders that a service manager hands over (`StateDirectory=` and `RuntimeDirectory=` in systemd.exec(5)),
-    /// where no setting names one. A journal without a ledger would be of no use.
+    /// where no setting names one. A journal without a ledger would be of no use, and with etcd both would.
     pub(super) fn folders(&mut self, env: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
+        if self.config.etcd.is_there() {
+            return Ok(());
+        }
         if self.config.state.ledger.is_none() {
             self.folder("state-dir", "STATE_DIRECTORY", &env)?;
         }
@@ -83,6 +86,11 @@ impl Reading {
         let handover = is_on("handover", state.handover);
         if state.ledger.is_none() {
             let reset = is_on("reset-state", state.reset);
+            if let Some(from) = handover.or(reset).filter(|_| self.config.etcd.is_there()) {
+                return Err(format!(
+                    "{from}: with --etcd there is no ledger to begin anew, and each stop hands over: leave it out"
+                ));
+            }
             return match said("run-dir").or(handover).or(reset) {
                 Some(from) => Err(format!("{from} needs --state-dir")),
                 None => Ok(()),

@@ -33,17 +33,6 @@ impl Tls {
 }
 
 impl Reading {
-    /// A file of TLS, by the name of its option.
-    pub(super) fn tls_file(&mut self, name: &str) -> Option<&mut File> {
-        let tls = &mut self.config.tls;
-        match name {
-            "tls-cert" => tls.cert.as_mut(),
-            "tls-key" => tls.key.as_mut(),
-            "tls-client-ca" => tls.client_ca.as_mut(),
-            _ => None,
-        }
-    }
-
     /// A certificate is of no use without its key, and the rest is of no use without a certificate.
     pub(super) fn check_tls(&self) -> Result<(), String> {
         let Tls {

@@ -10,6 +10,8 @@ use crate::command::{SECOND, SECONDS_MAX, Us};
 
 /// Records are linked by 32-bit indices. This leaves room for them, and no host has the memory for so many.
 const COUNT_MAX: i64 = 1_000_000_000;
+/// The longest name in etcd, in bytes.
+const NAME_MAX: usize = 256;
 /// The largest budget of memory, in bytes.
 const BYTES_MAX: i64 = 1_000_000_000_000;
 
@@ -109,7 +111,39 @@ fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-/// A file of TLS. Which option has named it is noted later.
+/// The addresses of etcd, with commas between.
+pub(super) fn endpoints(text: &str) -> Result<Vec<String>, String> {
+    let want = |_| {
+        "want the addresses of etcd, each http://HOST:PORT or https://HOST:PORT, with commas between"
+            .to_string()
+    };
+    let each = text.split(',').map(|endpoint| endpoint.trim());
+    each.map(|endpoint| origin(endpoint.strip_suffix('/').unwrap_or(endpoint)).map_err(want))
+        .collect()
+}
+
+/// What keys begin with.
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    let want =
+        || format!("want 1 to {NAME_MAX} bytes, without blanks and without a slash at the end");
+    node(text)
+        .ok()
+        .filter(|text| !text.ends_with('/'))
+        .ok_or_else(want)
+}
+
+/// The name of a server, or of a user of etcd.
+pub(super) fn node(text: &str) -> Result<String, String> {
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    match text.len() {
+        1..=NAME_MAX if !text.contains(odd) => Ok(text.to_string()),
+        _ => Err(format!(
+            "want a name of 1 to {NAME_MAX} bytes, without blanks"
+        )),
+    }
+}
+
+/// A file. Which option has named it is noted later.
 pub(super) fn file(text: &str) -> Result<File, String> {
     secret_file(text).map(|path| File {
         path,

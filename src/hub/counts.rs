@@ -2,6 +2,7 @@
 //! table, here, and in the server, which hands its own in when they are asked for. Nothing is counted twice.
 
 use super::Hub;
+use super::Standing;
 #[cfg(feature = "http")]
 use super::answer_counts::AnswerCounts;
 use crate::base::histogram::Histogram;
@@ -96,6 +97,8 @@ pub struct Snapshot {
     pub protection: Protection,
     /// For how long nothing is granted yet.
     pub opens_in: Us,
+    /// The server's part among others, if it is not alone, and for how long its store has not been heard.
+    pub standing: Option<(Standing, Us)>,
     /// The server's.
     pub server: Vitals,
 }
@@ -137,6 +140,9 @@ impl Hub {
             signals: self.signals.emitted(),
             protection: self.protection,
             opens_in: self.locks.opens_in(self.now),
+            standing: self
+                .standing
+                .map(|standing| (standing, self.now.saturating_sub(standing.answered))),
             server: self.tally.vitals,
         }
     }

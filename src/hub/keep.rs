@@ -10,7 +10,7 @@ use crate::facts::{Facts, Held, Protection, Unfit};
 #[derive(Default)]
 pub(super) struct HeldBack {
     /// A batch is in flight.
-    has_batch: bool,
+    pub has_batch: bool,
     /// Sessions whose marked output goes when that is kept.
     marked: Vec<SessionId>,
     /// Sessions with output behind facts that no batch has yet.

@@ -244,6 +244,13 @@ impl Hub {
             }
             // The server owes the peer an answer, or the peer must read first: either sets a new deadline.
             Phase::Open if session.is_blocked() => {}
+            // Its answer is on the way, or its request has to wait, because the store is slow.
+            Phase::Open
+                if self.held_back.has_batch && session.outlet.is_held_back()
+                    || session.share.queued && self.outbox.facts.is_full() =>
+            {
+                self.extend_deadline(slot);
+            }
             // Its bytes came in time, and the session is queued to be served.
             Phase::Open if session.share.queued => {
                 self.sessions[slot].due = self.now.saturating_add(1)

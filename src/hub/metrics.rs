@@ -65,6 +65,8 @@ impl Hub {
             certificate_end_s: server.certificate_end_s,
             quarantine_s: counts.opens_in.div_ceil(SECOND),
             protection: counts.protection as u64,
+            leads: counts.standing.is_none_or(|(standing, _)| standing.leads),
+            silence_s: counts.standing.map_or(0, |(_, silence)| silence / SECOND),
             memory: server.memory,
             files: server.files,
             started_unix_us: server.started_unix_us,

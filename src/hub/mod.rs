@@ -26,6 +26,7 @@ mod refusals;
 mod rest;
 mod session;
 mod show;
+mod standing;
 mod stats;
 #[cfg(feature = "http")]
 mod status;
@@ -56,6 +57,7 @@ use post::Posts;
 use refusals::Tallies;
 pub use refusals::{Refusals, Refused};
 use session::{Phase, Session};
+pub use standing::Standing;
 
 /// Bytes of a session's input that are kept while it cannot go on; then its socket is not read.
 pub const INPUT_MAX: usize = 16 * 1024;
@@ -138,6 +140,9 @@ pub struct Hub {
     drain: Option<Drain>,
     protection: Protection,
     held_back: HeldBack,
+    /// Its part among others, if it is not alone; and who leads, if it does not.
+    standing: Option<Standing>,
+    leader: Option<Box<str>>,
     secrets: Secrets,
     /// Sessions whose breaks are not over, and where they are.
     breakers: Vec<(SessionId, Somebody)>,
@@ -189,6 +194,8 @@ impl Hub {
             drain: None,
             protection: settings.protection,
             held_back: HeldBack::default(),
+            standing: None,
+            leader: None,
             secrets: Secrets {
                 client: settings.secret,
                 admin: settings.admin,

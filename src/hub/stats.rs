@@ -98,7 +98,15 @@ impl Stats {
         );
         out.extend_from_slice(tail.as_bytes());
         json::write_seconds("opens_in_s", counts.opens_in, out);
-        out.extend_from_slice(b"}}\n");
+        out.push(b'}');
+        if let Some((standing, silence)) = counts.standing {
+            let (role, revision) = (standing.role(), standing.revision);
+            let ha = format!(",\"ha\":{{\"role\":\"{role}\",\"revision\":{revision}");
+            out.extend_from_slice(ha.as_bytes());
+            json::write_seconds("heard_s", silence, out);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"}\n");
         cost
     }
 

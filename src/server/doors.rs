@@ -21,10 +21,10 @@ use crate::hub::Vitals;
 use crate::log::{Fields, Log, Pace};
 use crate::sys;
 use crate::sys::activation::Inherited;
-use crate::wire::Face;
+use crate::wire::{Face, Rules};
 
 /// The token of the first door; those of the others go down from it. It is above every slot.
-const FIRST: Token = Token(usize::MAX - 2);
+const FIRST: Token = Token(usize::MAX - 3);
 /// Connections that one door takes in a turn: some 20 us each.
 const ACCEPTS_A_TURN: usize = 32;
 /// How often a free port is looked for that is free on all addresses of a host.
@@ -69,7 +69,7 @@ struct Door {
 }
 
 impl Doors {
-    /// Listens for every face that is configured, unless sockets for it are inherited. The texts are warnings: addresses of
+    /// Listens for every face that is configured and wanted, unless sockets for it are inherited. The texts are warnings: addresses of
     /// a host that this machine lacks.
     ///
     /// # Errors
@@ -77,6 +77,7 @@ impl Doors {
     pub fn open(
         config: &Config,
         sockets: Vec<(Face, Inherited)>,
+        is_wanted: impl Fn(&Rules) -> bool,
     ) -> io::Result<(Doors, Vec<String>)> {
         let (mut doors, mut warnings) = (Vec::new(), Vec::new());
         for (face, socket) in sockets {
@@ -84,7 +85,7 @@ impl Doors {
         }
         let given: Vec<Face> = doors.iter().map(|door| door.face).collect();
         for wanted in faces(config) {
-            if given.contains(&wanted.face) {
+            if given.contains(&wanted.face) || !is_wanted(wanted.face.rules()) {
                 continue;
             }
             let opened = wanted.open(&mut warnings);
@@ -110,13 +111,25 @@ impl Doors {
         Ok((doors, warnings))
     }
 
+    /// Takes in the doors of other faces. All connections so far are gone.
+    pub fn join(&mut self, others: Doors, registry: &Registry) -> io::Result<()> {
+        self.limits = others.limits;
+        let first = self.doors.len();
+        self.doors.extend(others.doors);
+        self.watch_from(first, registry)
+    }
+
     /// Lets poll tell of clients, and copies a descriptor for the reserve.
     pub fn watch(&mut self, registry: &Registry, spare: BorrowedFd) -> io::Result<()> {
-        for (at, door) in self.doors.iter_mut().enumerate() {
+        self.reserve = Some(spare.try_clone_to_owned()?);
+        self.watch_from(0, registry)
+    }
+
+    fn watch_from(&mut self, first: usize, registry: &Registry) -> io::Result<()> {
+        for (at, door) in self.doors.iter_mut().enumerate().skip(first) {
             let listener = door.listener.as_mut().expect("it was just opened");
             registry.register(listener, Token(FIRST.0 - at), Interest::READABLE)?;
         }
-        self.reserve = Some(spare.try_clone_to_owned()?);
         Ok(())
     }
 
@@ -194,6 +207,11 @@ impl Doors {
     /// Newcomers wait for the next process where there will be one: at the sockets of the service manager.
     pub fn leave_to_others(&mut self, registry: &Registry) {
         self.close(registry, |door| door.is_inherited);
+    }
+
+    /// Newcomers find another server.
+    pub fn close_all(&mut self, registry: &Registry) {
+        self.close(registry, |_| true);
     }
 
     /// Newcomers of the line protocol are sent away from now on. Other faces stay: a client that holds without a

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use super::settings::Life;
-use super::unix_us;
+use super::{later, unix_us};
 use crate::command::{SECOND, Us};
 use crate::config::{Config, LONG_LEASE};
 use crate::facts::{Facts, Protection};
@@ -50,6 +50,19 @@ pub(super) struct Keep {
 }
 
 impl Keep {
+    /// Keeps nothing in files: a store that servers share does.
+    pub fn nothing() -> Keep {
+        Keep {
+            ledger: None,
+            journal: None,
+            floor: 0,
+            falls: Us::MAX,
+            sweep: None,
+            restated: Facts::kept(),
+            has_warned: false,
+        }
+    }
+
     /// Opens the files, and makes the hub with the holds of the former life. `hub` makes one that has none. `clock` is read
     /// when the files are ours: until then another server may still promise something.
     ///
@@ -62,13 +75,9 @@ impl Keep {
         log: &mut Log,
     ) -> io::Result<(Keep, Hub)> {
         let mut keep = Keep {
-            ledger: None,
-            journal: None,
             floor: rounded(config.longest_lease()),
             falls: clock().saturating_add(FALL),
-            sweep: None,
-            restated: Facts::kept(),
-            has_warned: false,
+            ..Keep::nothing()
         };
         let Some(path) = &config.state.ledger else {
             let hub = hub(Life {
@@ -187,6 +196,9 @@ impl Keep {
     // Apart, because `keep` stands before each write, and most writes have no facts before them.
     #[inline(never)]
     fn keep_facts(&mut self, now: Us, hub: &mut Hub, log: &mut Log) -> io::Result<()> {
+        if self.ledger.is_none() {
+            return Ok(());
+        }
         let facts = hub.facts();
         let record = self.record();
         if facts.longest() > record.longest || facts.last_fence() >= record.ceiling {
@@ -422,14 +434,6 @@ fn lost(ledger: &Path, folder: &Path) -> io::Error {
          it back; or, if no lease from before can still run, begin anew with --reset-state"
     );
     io::Error::other(text)
-}
-
-/// The time in so long, 0 if that is no time: then there is nothing to wait for.
-fn later(now: Us, span: Us) -> Us {
-    match span {
-        0 => 0,
-        span => now.saturating_add(span),
-    }
 }
 
 /// A power of two seconds, at least as long.

@@ -47,6 +47,8 @@ pub(super) struct Load {
     pub holds: u64,
     pub waiters: u64,
     pub connections: u32,
+    /// It stands by for the server that leads.
+    pub stands_by: bool,
 }
 
 impl Manager {
@@ -80,9 +82,10 @@ impl Manager {
     }
 
     /// The server serves from now on.
-    pub fn ready(&mut self, now: Us) {
-        let text = self.told.text();
+    pub fn ready(&mut self, now: Us, load: Load) {
+        let text = load.text();
         self.send(now, format!("READY=1\nSTATUS={text}\n"));
+        (self.load, self.told) = (load, load);
         self.status = now.saturating_add(STATUS_EVERY);
     }
 
@@ -189,8 +192,10 @@ impl Load {
             holds,
             waiters,
             connections,
+            stands_by,
         } = self;
-        format!("{holds} holds, {waiters} waiters, {connections} connections")
+        let part = if *stands_by { "standby: " } else { "" };
+        format!("{part}{holds} holds, {waiters} waiters, {connections} connections")
     }
 }
 

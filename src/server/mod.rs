@@ -6,12 +6,19 @@
 
 #[cfg(feature = "tls")]
 mod clients;
+#[cfg(feature = "etcd")]
+mod cluster;
 mod doors;
+mod ending;
 mod handshake_queue;
 mod handshakes;
 mod keep;
+mod lead;
 mod limits;
+mod lines;
 mod manager;
+#[cfg(not(feature = "etcd"))]
+mod no_etcd;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod refusals;
@@ -25,31 +32,35 @@ mod trail;
 mod turns;
 mod world;
 
-use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 
-use crate::command::{SECOND, Us, WaitEdge, earlier};
+use crate::command::{Us, earlier};
 use crate::config::{self, Config, Secrets};
-use crate::facts::Protection;
 use crate::hub::{Hub, Vitals};
-use crate::log::{Fields, Log};
+use crate::log::Log;
 use crate::sys::activation::Inherited;
 use crate::sys::{self, Signals, Timer};
-use crate::wire::Face;
+use crate::wire::{Face, Rules};
+use cluster::Cluster;
+pub use cluster::{NoStore, Store};
 use doors::Doors;
 use keep::Keep;
+pub use lead::End;
+use lines::{Waits, log_restart, log_settings, log_standby};
 use manager::{Load, Manager};
+#[cfg(not(feature = "etcd"))]
+use no_etcd as cluster;
 #[cfg(not(feature = "tls"))]
 use no_tls as tls;
 use refusals::Refusals;
 use reload::{Files, Tokens};
-use settings::settings;
+use settings::{Life, settings};
 use socket::Sockets;
 pub use tls::{NoTls, Tls};
 use turns::Turns;
@@ -57,17 +68,12 @@ use world::World;
 
 /// Events of one turn, each a read and perhaps a write: some 10 us.
 const EVENTS_A_TURN: usize = 64;
-/// How often the doors accept what they can before they close: more than a backlog of connections (listen(2)).
-const LAST_ACCEPTS: usize = 16;
 /// How long leases may wait for events and requests that came before their end: late is safe, but not for ever.
 const BEHIND_MAX: Us = 15_000;
-/// Signals within this of the first are the same one: timeout(1) sends it to the process and to its group, and a
-/// wrapper hands on what the terminal has sent already.
-const SAME_SIGNAL: Us = 100_000;
-
 // Above every slot, and every door.
 const TIMER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
+const STORE: Token = Token(usize::MAX - 2);
 
 /// The events that name a hold for which a drain waits, and a hold that the end of the drain cuts.
 const STILL_HELD: &str = "still-held";
@@ -81,21 +87,27 @@ pub struct Given {
     pub sockets: Vec<(Face, Inherited)>,
     /// The certificate, if clients come over TLS.
     pub tls: Option<Tls>,
+    /// The store, if several servers share one.
+    pub store: Option<Store>,
 }
 
 /// Listens and serves until a signal ends it. The warnings about the configuration, and `shown`, which is the
 /// configuration as people see it, are logged once the address is known to be good.
 ///
 /// # Errors
-/// The address cannot be listened on, or the system refuses what the loop itself needs.
+/// The address cannot be listened on, or the system refuses what the loop itself needs, or the store of several servers
+/// cannot be used.
 pub fn run(
     config: &Config,
     mut given: Given,
     shown: &config::Settings,
     warnings: &[String],
     mut log: Log,
-) -> io::Result<()> {
-    let (doors, absent) = Doors::open(config, std::mem::take(&mut given.sockets))?;
+) -> io::Result<End> {
+    // One of several servers does not listen for clients of locks before it leads.
+    let is_alone = given.store.is_none();
+    let wanted = |rules: &Rules| is_alone || rules.stands_by;
+    let (doors, absent) = Doors::open(config, std::mem::take(&mut given.sockets), wanted)?;
     let manager = Manager::new(|name| std::env::var_os(name))?;
     for warning in warnings.iter().chain(&absent) {
         log.warn(unix_us(), "warning", &[("text", warning)]);
@@ -103,15 +115,21 @@ pub fn run(
     // The process ends with it: to free its memory piece by piece would only take time.
     let mut server = ManuallyDrop::new(Server::start(config, given, doors, manager, log)?);
     log_settings(shown, &mut server.log);
-    let now = server.now;
-    server.manager.ready(now);
+    let (now, load) = (server.now, server.load());
+    server.manager.ready(now, load);
     let mut events = Events::with_capacity(EVENTS_A_TURN);
     while !server.is_over() {
         server.sleep(&mut events)?;
         server.turn(&events)?;
     }
-    server.last_turn(&mut events)?;
-    server.stop()
+    if server.end == Some(End::LostLead) {
+        return Ok(End::LostLead);
+    }
+    if server.cluster.is_none() {
+        server.last_turn(&mut events)?;
+    }
+    server.stop()?;
+    Ok(End::Stopped)
 }
 
 /// A message for each configured host whose name has no address.
@@ -123,6 +141,13 @@ struct Server {
     log: Log,
     hub: Hub,
     keep: Keep,
+    /// This server among others, and what it makes a hub with, if it is not alone.
+    cluster: Option<Cluster>,
+    config: Option<Box<Config>>,
+    /// The doors of clients of locks, until it leads.
+    newcomers: Option<Doors>,
+    /// How it has come to its end.
+    end: Option<End>,
     /// A signal stops the server at once, because the next one goes on with its holds.
     hands_over: bool,
     tokens: Tokens,
@@ -161,32 +186,35 @@ impl Server {
         manager: Manager,
         mut log: Log,
     ) -> io::Result<Server> {
-        if let Err(e) = sys::raise_file_limit() {
-            // Fewer clients fit, that is all.
-            log.warn(unix_us(), "file-limit", &[("error", &e)]);
-        }
-        sys::give_memory_back();
-        sys::adopt_quietly();
-        sys::output::write_from_background();
+        prepare_process(&mut log);
         let (poll, timer) = (Poll::new()?, Timer::new()?);
         let signals = Signals::new(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
         doors.watch(poll.registry(), timer.as_fd())?;
-        for (fd, token) in [(timer.as_raw_fd(), TIMER), (signals.as_raw_fd(), SIGNALS)] {
-            let mut source = SourceFd(&fd);
-            poll.registry()
-                .register(&mut source, token, Interest::READABLE)?;
-        }
+        watch(poll.registry(), timer.as_raw_fd(), TIMER)?;
+        watch(poll.registry(), signals.as_raw_fd(), SIGNALS)?;
         // The clock costs something, so turns are only timed for somebody who may look.
         let is_timed = log.is_debug() || config.http.port.is_some();
-        let hub = |life| Ok(Hub::new(settings(config, &given.secrets, &life)?));
-        let (keep, hub) = Keep::start(config, sys::now, hub, &mut log)?;
+        let (keep, hub, cluster) = begin(
+            config,
+            &given.secrets,
+            given.store,
+            poll.registry(),
+            &mut log,
+        )?;
         let now = sys::now();
-        log_restart(&keep, &hub, now, &mut log);
+        match cluster {
+            None => log_restart(&keep, &hub, now, &mut log),
+            Some(_) => log_standby(config, &mut log),
+        }
         doors.announce(&config.tls, &mut log);
         Ok(Server {
             log,
             hub,
             keep,
+            config: cluster.is_some().then(|| Box::new(config.clone())),
+            cluster,
+            newcomers: None,
+            end: None,
             hands_over: config.state.handover,
             tokens: Tokens::new(config, given.secrets),
             tls: given.tls,
@@ -211,7 +239,7 @@ impl Server {
     }
 
     fn is_over(&self) -> bool {
-        self.cut || self.hub.is_drained()
+        self.cut || self.end.is_some() || self.hub.is_drained()
     }
 
     /// Waits for an event or for the hub's deadline, unless there is work already.
@@ -225,9 +253,10 @@ impl Server {
             ),
             None => told,
         };
+        let told = earlier(told, self.lead_deadline());
         let deadline = earlier(self.hub.deadline(), told);
         let busy = self.doors.may_accept()
-            || self.sockets.have_work()
+            || self.sockets.have_work() && !self.is_leaving()
             || deadline.is_some_and(|due| due <= self.now);
         if let Some(due) = deadline
             && !busy
@@ -254,38 +283,6 @@ impl Server {
         }
     }
 
-    /// Says what is left, to people and to the next server.
-    fn stop(&mut self) -> io::Result<()> {
-        let Server {
-            doors,
-            refusals,
-            log,
-            hub,
-            keep,
-            ..
-        } = self;
-        doors.report(Us::MAX, log);
-        refusals.report(Us::MAX, log);
-        let (cut, holds) = (hub.lines(), hub.locks().held_by_sessions());
-        // The next server has the others.
-        if keep.protection() != Protection::Journal {
-            hub.note_kept();
-            trail::log_events(hub, CUT_HOLD, log);
-        }
-        let detached = hub.locks().held_without_session();
-        let fields: Fields = &[("cut", &cut), ("holds", &holds), ("detached", &detached)];
-        log.info(unix_us(), "stopped", fields);
-        keep.stop(self.now, hub)
-    }
-
-    /// Answers the requests that have come by now: their clients cannot know that the server has ended. Newcomers at the
-    /// sockets of a service manager are left to the next process.
-    fn last_turn(&mut self, events: &mut Events) -> io::Result<()> {
-        self.doors.leave_to_others(self.poll.registry());
-        self.poll(events, Some(Duration::ZERO))?;
-        self.turn(events)
-    }
-
     /// Reads first, then the clock's work: a renewal that is already here comes before the end of its lease.
     fn turn(&mut self, events: &Events) -> io::Result<()> {
         // Everything that had arrived when poll was asked is among the events. The process may have stood still since.
@@ -295,22 +292,29 @@ impl Server {
             self.armed = Us::MAX;
         }
         self.hub.begin_turn(self.now, unix_us());
+        let is_leaving = self.is_leaving();
         let to_read = self.sockets.to_read().min(EVENTS_A_TURN);
         for event in events {
             match event.token() {
-                TIMER => {}
+                TIMER | STORE => {}
                 SIGNALS => self.signalled(),
                 token if self.doors.event(token) => {}
+                Token(slot) if is_leaving => self.sockets.has_room(slot, event, &mut self.hub),
                 Token(slot) => self.sockets.event(slot, event, &mut self.hub),
             }
         }
-        self.sockets.read_again(to_read, &mut self.hub);
+        if !is_leaving {
+            self.sockets.read_again(to_read, &mut self.hub);
+        }
         if let Some(tls) = &mut self.tls {
             self.sockets
                 .shake_hands(self.now, &mut self.hub, &mut self.refusals);
             tls.report(self.now, &mut self.log);
         }
         self.advance_heard(asked, events.iter().count());
+        if !self.confer()? {
+            return Ok(());
+        }
         if self.hub.wants_vitals() {
             self.hub.set_vitals(self.vitals());
         }
@@ -332,6 +336,7 @@ impl Server {
             self.manager.turned(self.now, self.load());
         }
         self.keep.end_turn(self.now, &mut self.hub, &mut self.log)?;
+        self.ask()?;
         let took = self.is_timed.then(|| self.measure());
         self.hub.end_turn(took);
         Ok(())
@@ -413,24 +418,6 @@ impl Server {
         self.doors.accept(self.now, &mut world);
     }
 
-    fn signalled(&mut self) {
-        while let Some(signal) = self.signals.take() {
-            match self.draining {
-                _ if signal == libc::SIGHUP => {
-                    self.manager.reloading(self.now);
-                    self.reload();
-                    self.manager.reloaded(self.now);
-                }
-                None if self.hands_over && self.keep.protection() == Protection::Journal => {
-                    self.hand_over();
-                }
-                None => self.drain(),
-                Some(since) if self.now <= since.saturating_add(SAME_SIGNAL) => {}
-                Some(_) => self.cut = true,
-            }
-        }
-    }
-
     /// Reads the files again.
     fn reload(&mut self) {
         let mut files = Files::default();
@@ -451,44 +438,6 @@ impl Server {
         files.report(&mut self.log);
     }
 
-    /// The next server goes on with what is held, so nobody has to finish.
-    fn hand_over(&mut self) {
-        self.draining = Some(self.now);
-        self.log.info(unix_us(), "handing-over", &[]);
-        self.manager.stopping(self.now, self.load());
-        self.cut = true;
-    }
-
-    fn drain(&mut self) {
-        self.draining = Some(self.now);
-        let (connections, holds) = (self.hub.lines(), self.hub.locks().held_by_sessions());
-        let detached = self.hub.locks().held_without_session();
-        let fields: Fields = &[
-            ("connections", &connections),
-            ("holds", &holds),
-            ("detached", &detached),
-        ];
-        self.log.info(unix_us(), "draining", fields);
-        self.manager.stopping(self.now, self.load());
-        self.hub.drain();
-    }
-
-    /// Nothing is held any more: newcomers of the line protocol are not awaited. A client that has connected already is
-    /// turned away like the others, not reset. At a socket that is the manager's it waits for the next process.
-    fn close_doors(&mut self) -> io::Result<()> {
-        self.doors.leave_to_others(self.poll.registry());
-        for _ in 0..LAST_ACCEPTS {
-            self.doors.accept_again();
-            self.accept();
-            if !self.doors.may_accept() {
-                break;
-            }
-        }
-        self.doors.close_lines(self.poll.registry());
-        self.sockets.handshakes.hurry();
-        self.settle()
-    }
-
     /// How much there is to do, for the service manager.
     fn load(&self) -> Load {
         let locks = self.hub.locks();
@@ -496,6 +445,7 @@ impl Server {
             holds: locks.held_by_sessions() + locks.held_without_session(),
             waiters: locks.counts().waiting,
             connections: self.doors.connections(),
+            stands_by: self.stands_by(),
         }
     }
 
@@ -532,51 +482,50 @@ impl Server {
     }
 }
 
-/// Logs what the former life of the server has left.
-fn log_restart(keep: &Keep, hub: &Hub, now: Us, log: &mut Log) {
-    let protection = keep.protection();
-    let (holds, opens_in) = (hub.locks().counts().adopted, hub.locks().opens_in(now));
-    let (name, seconds) = (protection.name(), opens_in.div_ceil(SECOND));
-    let fields: Fields = &[
-        ("protection", &name),
-        ("holds", &holds),
-        ("opens_in_s", &seconds),
-    ];
-    match opens_in {
-        0 => log.info(unix_us(), "restart", fields),
-        _ => log.warn(unix_us(), "restart", fields),
-    }
-}
-
-/// Logs the settings that are not as by default, if there are any.
-fn log_settings(shown: &config::Settings, log: &mut Log) {
-    let changed = shown.changed().map(|setting| {
-        let value: &dyn Display = &setting.value;
-        (setting.name, value)
-    });
-    let fields: Vec<(&str, &dyn Display)> = changed.collect();
-    if !fields.is_empty() {
-        log.info(unix_us(), "settings", &fields);
-    }
-}
-
-/// A deadlock as the log shows it: `owner:key` or `owner:semaphore key`, with commas between. The log escapes what is
-/// not plain, so nothing is escaped here.
-struct Waits<'a>(&'a [WaitEdge]);
-
-impl Display for Waits<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        for (at, edge) in self.0.iter().enumerate() {
-            let comma = if at > 0 { "," } else { "" };
-            write!(f, "{comma}{edge}")?;
-        }
-        Ok(())
-    }
-}
-
 /// Fills it with bytes that nobody can guess.
 fn fill(bytes: &mut [u8]) -> io::Result<()> {
     getrandom::fill(bytes).map_err(|e| io::Error::other(format!("no random numbers: {e}")))
+}
+
+/// Asks the system for what a server needs of it.
+fn prepare_process(log: &mut Log) {
+    if let Err(e) = sys::raise_file_limit() {
+        // Fewer clients fit, that is all.
+        log.warn(unix_us(), "file-limit", &[("error", &e)]);
+    }
+    sys::give_memory_back();
+    sys::adopt_quietly();
+    sys::output::write_from_background();
+}
+
+/// Lets poll tell of a descriptor that can be read.
+fn watch(registry: &Registry, fd: RawFd, token: Token) -> io::Result<()> {
+    registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+}
+
+/// The lock table as it begins, and what keeps it: files of this machine, or a store that several servers share.
+fn begin(
+    config: &Config,
+    secrets: &Secrets,
+    store: Option<Store>,
+    registry: &Registry,
+    log: &mut Log,
+) -> io::Result<(Keep, Hub, Option<Cluster>)> {
+    let hub = |life| Ok(Hub::new(settings(config, secrets, &life)?));
+    if let Some(store) = store {
+        let cluster = Cluster::start(config, store, registry, STORE)?;
+        return Ok((Keep::nothing(), hub(Life::standby())?, Some(cluster)));
+    }
+    let (keep, hub) = Keep::start(config, sys::now, hub, log)?;
+    Ok((keep, hub, None))
+}
+
+/// The time in so long, 0 if that is no time: then there is nothing to wait for.
+fn later(now: Us, span: Us) -> Us {
+    match span {
+        0 => 0,
+        span => now.saturating_add(span),
+    }
 }
 
 fn unix_us() -> u64 {

@@ -23,6 +23,11 @@ impl Tokens {
         }
     }
 
+    /// The tokens that are in force.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// Reads the files again, and tells the hub, and of each that fails the log.
     pub fn reload(&mut self, files: &mut Files, hub: &mut Hub, log: &mut Log) {
         let mut fresh = self.secrets.clone();

@@ -26,6 +26,18 @@ pub(super) struct Life {
     pub protection: Protection,
 }
 
+impl Life {
+    /// Before it leads, a server has no locks.
+    pub fn standby() -> Life {
+        Life {
+            opens: 0,
+            first_fence: 1,
+            attempt_secret: [0; 16],
+            protection: Protection::Etcd,
+        }
+    }
+}
+
 /// The settings of a hub that begins with this life.
 pub(super) fn settings(config: &Config, secrets: &Secrets, life: &Life) -> io::Result<Settings> {
     let mut secret = [0; 32];

@@ -202,6 +202,16 @@ impl Sockets {
         }
     }
 
+    /// As [`Sockets::event`], but nothing is read any more.
+    pub fn has_room(&mut self, slot: usize, event: &Event, hub: &mut Hub) {
+        if let Some(Some(socket)) = self.sockets.get_mut(slot)
+            && event.is_writable()
+            && socket.full
+        {
+            hub.writable(socket.id);
+        }
+    }
+
     /// The socket of a session, if there still is one.
     pub fn of(&mut self, id: SessionId) -> Option<&mut Socket> {
         let at = self.sockets.get_mut(id.slot() as usize);

@@ -6,7 +6,7 @@
 //!
 //! The head says who leads. A leader changes it with each batch, and when it has been silent for a fifth of its
 //! patience. A server that stands by takes the lead, which is such a change as well, when the head has not changed for as
-//! long as it has patience, when its leader has left, or when it names this very node: then that was a former life.
+//! long as it has patience, when its leader has left, or when this very node led: then that was a former life.
 //!
 //! A request without an answer may have been carried out. It is asked again, word for word, until there is an answer: if
 //! the head is not what it names any more but has the life and the number of the change, it was made.
@@ -19,6 +19,9 @@ use crate::command::Us;
 const LOOK: Us = 250_000;
 /// How long after a request that had no answer the next one goes out.
 const PAUSE: Us = 50_000;
+/// How long a page of batches may take, if that is longer than the patience: else a server that cannot read them would keep
+/// the others from trying.
+const PAGE: Us = 5_000_000;
 /// How often the store may forget what has been replaced, and how old that is then.
 const COMPACT: Us = 10_000_000;
 
@@ -35,6 +38,9 @@ pub struct Head {
     pub address: String,
     /// How many changes were made. A batch has the number of the change that it came with.
     pub number: u64,
+    /// Its server has read what those before had kept, and leads. One that ends before it does so is followed like any
+    /// other: else it could take the lead and fail for ever, and keep the others from it.
+    pub leads: bool,
     /// Its server has stopped, and whoever stands by may lead at once.
     pub left: bool,
 }
@@ -145,8 +151,9 @@ enum Phase {
 /// One server's part in it.
 pub struct Leadership {
     phase: Phase,
-    /// The head, as this server makes it with its next change.
+    /// The head, as this server makes it with its next change, and as it was seen last while another one led.
     next: Head,
+    seen: Option<Head>,
     patience: Us,
     /// The revision of the head that was seen last.
     revision: u64,
@@ -161,8 +168,10 @@ pub struct Leadership {
     /// When the last request went out that had an answer, and when the last change did.
     answered: Us,
     changed: Us,
-    /// When this server took the lead.
+    /// When this server took the lead, and when it has read the last of what those before had kept.
     took: Us,
+    read: Us,
+    has_led: bool,
     batch: Batch,
     /// Whether a batch was given whose end is not known.
     has_batch: bool,
@@ -181,6 +190,7 @@ impl Leadership {
         Leadership {
             phase: Phase::StandingBy,
             next: head,
+            seen: None,
             patience,
             revision: 0,
             unchanged: None,
@@ -190,6 +200,8 @@ impl Leadership {
             answered: now,
             changed: now,
             took: 0,
+            read: 0,
+            has_led: false,
             batch: Batch::default(),
             has_batch: false,
             swept: 0,
@@ -208,9 +220,24 @@ impl Leadership {
         self.leads() && !self.has_batch
     }
 
-    /// Who leads, as far as this server knows, and the number of the last change.
+    /// Whether this server has not asked for the lead.
+    pub fn stands_by(&self) -> bool {
+        self.phase == Phase::StandingBy
+    }
+
+    /// Whether this server asks for the lead.
+    pub fn is_taking(&self) -> bool {
+        self.phase == Phase::Taking
+    }
+
+    /// The head as this server would have it, with the number of the last change.
     pub fn head(&self) -> &Head {
         &self.next
+    }
+
+    /// Who led when this server looked last.
+    pub fn leader(&self) -> Option<&Head> {
+        self.seen.as_ref().filter(|head| !head.left)
     }
 
     /// The revision of the head that was seen last.
@@ -240,11 +267,21 @@ impl Leadership {
                 self.phase = Phase::Leaving;
                 Event::Nothing
             }
+            // It may be made.
+            Phase::Taking if self.change.is_some() => {
+                self.phase = Phase::Leaving;
+                Event::Nothing
+            }
             Phase::StandingBy | Phase::Taking | Phase::Over => {
                 self.phase = Phase::Over;
                 Event::Left
             }
         }
+    }
+
+    /// The store may not be asked to forget anything.
+    pub fn stop_compacting(&mut self) {
+        self.compacts = false;
     }
 
     /// What to ask now. The answer goes to [`Leadership::told`].
@@ -258,6 +295,11 @@ impl Leadership {
                 Ask::Load { from }
             }
             Phase::Over => return None,
+            // Not only when there is nothing else to ask: then a store under load would forget nothing.
+            Phase::Leading if self.change.is_none() => match self.compact(now) {
+                Some(ask) => ask,
+                None => self.change(now)?,
+            },
             _ => self.change(now)?,
         };
         self.asked = Some(now);
@@ -271,9 +313,10 @@ impl Leadership {
             let part = self.batch.parts.pop_front();
             let leaves = self.phase == Phase::Leaving && part.is_none();
             if part.is_none() && !leaves && !is_late && self.phase != Phase::Taking {
-                return self.compact(now);
+                return None;
             }
             self.next.number += 1;
+            self.next.leads = self.phase == Phase::Leading;
             self.next.left = leaves;
             if part.is_some() && std::mem::take(&mut self.batch.begins_sweep) {
                 self.swept = self.next.number;
@@ -296,12 +339,16 @@ impl Leadership {
             return None;
         }
         self.compacted = (now, self.revision);
-        (revision > 0).then_some(Ask::Compact { revision })
+        // What is forgotten already cannot be forgotten again.
+        let has_risen = revision < self.revision;
+        (revision > 0 && has_risen).then_some(Ask::Compact { revision })
     }
 
-    /// When a leader that has nothing to keep says that it is there.
+    /// When a leader that has nothing to keep says that it is there: first as soon as it leads.
     fn beat(&self) -> Us {
-        self.changed.saturating_add(self.patience / 5)
+        let is_known = self.next.leads || self.phase != Phase::Leading;
+        let pause = if is_known { self.patience / 5 } else { 0 };
+        self.changed.saturating_add(pause)
     }
 
     /// The answer to what was asked. `now` is when it came.
@@ -322,10 +369,12 @@ impl Leadership {
                 self.look(asked, now, head)
             }
             (Phase::Loading(_), Told::Batches(batches, has_more)) => {
+                self.read = now;
                 self.phase = match batches.last() {
-                    Some((last, _)) if has_more => Phase::Loading(last + 1),
+                    Some((last, _)) if has_more => Phase::Loading(last.saturating_add(1)),
                     _ => Phase::Leading,
                 };
+                self.has_led |= self.leads();
                 Event::Read(batches, self.leads())
             }
             (_, Told::Changed(revision)) => self.changed(now, revision),
@@ -337,24 +386,30 @@ impl Leadership {
 
     /// Time has passed.
     pub fn silence(&mut self, now: Us) -> Event {
-        let leads = matches!(
-            self.phase,
-            Phase::Loading(_) | Phase::Leading | Phase::Leaving
-        );
-        match leads && now >= self.answered.saturating_add(self.patience) {
+        match self.gives_up().is_some_and(|due| due <= now) {
             true => self.lost(Loss::Silence),
             false => Event::Nothing,
         }
     }
 
+    /// When a server that has the lead gives it up, unless the store says something before.
+    fn gives_up(&self) -> Option<Us> {
+        let silence = self.answered.saturating_add(self.patience);
+        match self.phase {
+            Phase::Leading | Phase::Leaving => Some(silence),
+            Phase::Loading(_) => {
+                let page = self.read.saturating_add(self.patience.max(PAGE));
+                Some(silence.min(page))
+            }
+            Phase::StandingBy | Phase::Taking | Phase::Over => None,
+        }
+    }
+
     /// When [`Leadership::ask`] or [`Leadership::silence`] is to be called, if nothing happens before.
     pub fn deadline(&self) -> Option<Us> {
-        let silence = self.answered.saturating_add(self.patience);
         let next = match self.phase {
             Phase::Over => return None,
-            _ if self.asked.is_some() => {
-                return (self.phase != Phase::StandingBy).then_some(silence);
-            }
+            _ if self.asked.is_some() => return self.gives_up(),
             Phase::Leading if self.change.is_none() && self.batch.parts.is_empty() => self.beat(),
             _ => self.pause,
         };
@@ -366,9 +421,10 @@ impl Leadership {
         let Some((revision, head)) = head else {
             return self.take(0);
         };
-        let is_free = head.left || head.node == self.next.node;
+        let is_free = head.left || head.leads && head.node == self.next.node;
         self.next.cluster = head.cluster;
         self.next.number = head.number;
+        self.seen = Some(head);
         let is_same = std::mem::replace(&mut self.revision, revision) == revision;
         match self.unchanged {
             _ if is_free => return self.take(revision),
@@ -396,7 +452,7 @@ impl Leadership {
         match self.phase {
             Phase::Taking => {
                 self.phase = Phase::Loading(0);
-                self.took = now;
+                (self.took, self.read) = (now, now);
                 self.compacted = (now, 0);
                 Event::Took
             }
@@ -438,8 +494,12 @@ impl Leadership {
     }
 
     fn lost(&mut self, loss: Loss) -> Event {
+        let leaves = self.phase == Phase::Leaving && !self.has_led;
         self.phase = Phase::Over;
-        Event::Lost(loss)
+        match leaves {
+            true => Event::Left,
+            false => Event::Lost(loss),
+        }
     }
 }
 

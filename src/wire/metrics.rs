@@ -107,6 +107,10 @@ pub struct Metrics<'a> {
     pub quarantine_s: u64,
     /// What outlives a restart: 0 nothing, 1 the knowledge of how long to wait, 2 the locks.
     pub protection: u64,
+    /// Whether the server grants locks, or another one does in its place.
+    pub leads: bool,
+    /// For how long etcd has said nothing, in seconds; 0 without etcd.
+    pub silence_s: u64,
     /// Bytes of memory that the process uses, if the system says so.
     pub memory: Option<u64>,
     /// Files that the process has open, if the system says so.
@@ -136,6 +140,7 @@ pub fn write(metrics: &Metrics, out: &mut Vec<u8>) {
     write_locks(metrics, &mut page);
     write_connections(metrics, &mut page);
     write_requests(metrics, &mut page);
+    write_safety(metrics, &mut page);
     write_process(metrics, &mut page);
 }
 
@@ -253,6 +258,29 @@ fn write_requests(metrics: &Metrics, page: &mut Page) {
     );
 }
 
+fn write_safety(metrics: &Metrics, page: &mut Page) {
+    page.gauge(
+        "dflockd_restart_quarantine_seconds",
+        "Seconds after a restart before the first grant that are left, 0 if there are none.",
+        metrics.quarantine_s,
+    );
+    page.gauge(
+        "dflockd_restart_protection",
+        "What a restart of the server leaves: 0 nothing, 1 locks are waited for, 2 locks go on, 3 locks go on elsewhere.",
+        metrics.protection,
+    );
+    page.gauge(
+        "dflockd_leads",
+        "1 if this server grants locks, 0 if it stands by for another one.",
+        u64::from(metrics.leads),
+    );
+    page.gauge(
+        "dflockd_etcd_silence_seconds",
+        "Whole seconds since the last request to etcd that was answered, 0 without etcd.",
+        metrics.silence_s,
+    );
+}
+
 fn write_process(metrics: &Metrics, page: &mut Page) {
     page.spans(
         "dflockd_loop_tick_seconds",
@@ -268,16 +296,6 @@ fn write_process(metrics: &Metrics, page: &mut Page) {
         "dflockd_tls_certificate_expiry_timestamp_seconds",
         "End of the certificate in seconds since 1970, 0 if there is none.",
         metrics.certificate_end_s,
-    );
-    page.gauge(
-        "dflockd_restart_quarantine_seconds",
-        "Seconds after a restart before the first grant that are left, 0 if there are none.",
-        metrics.quarantine_s,
-    );
-    page.gauge(
-        "dflockd_restart_protection",
-        "What a restart of the server leaves: 0 nothing, 1 locks are waited for, 2 locks go on.",
-        metrics.protection,
     );
     let name = "dflockd_build_info";
     page.begin((name, "gauge"), "1, with the version as a label.");

@@ -39,6 +39,8 @@ pub enum Face {
 pub struct Rules {
     /// A drain waits for the sessions of this face, and closes those that hold nothing.
     pub drains: bool,
+    /// A server that does not lead answers on this face, because others ask how it is.
+    pub stands_by: bool,
     /// A session may be silent between frames without limit, because clients of this face keep pools of connections.
     pub may_idle: bool,
     /// How long a session may be silent between frames; 0: the read timeout, unless it holds or listens.
@@ -64,6 +66,7 @@ impl Face {
         match self {
             Face::Text => &Rules {
                 drains: true,
+                stands_by: false,
                 may_idle: false,
                 keep_alive: 0,
                 needs_secret: true,
@@ -75,6 +78,7 @@ impl Face {
             },
             Face::Distlockd => &Rules {
                 drains: false,
+                stands_by: false,
                 may_idle: true,
                 keep_alive: 0,
                 needs_secret: false,
@@ -87,6 +91,7 @@ impl Face {
             #[cfg(feature = "http")]
             Face::Http => &Rules {
                 drains: false,
+                stands_by: true,
                 may_idle: false,
                 keep_alive: http::KEEP_ALIVE,
                 needs_secret: false,

@@ -25,6 +25,8 @@ mod reload;
 #[cfg(feature = "http")]
 mod rest;
 mod restart;
+#[cfg(all(feature = "etcd", feature = "http"))]
+mod several;
 mod tidy;
 #[cfg(feature = "tls")]
 mod tls;

@@ -14,14 +14,14 @@ use std::time::Duration;
 use crate::daemon::{Client, Daemon, End, PATIENCE, Talk, at_once, dflockd, shell};
 
 /// The manager's end of the socket.
-struct Manager {
+pub struct Manager {
     socket: UnixDatagram,
-    path: String,
+    pub path: String,
 }
 
 impl Manager {
     /// With a path, or with a name that is in no folder.
-    fn new(is_abstract: bool) -> Manager {
+    pub fn new(is_abstract: bool) -> Manager {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let own = format!("manager-{}-{count}", std::process::id());
@@ -40,7 +40,7 @@ impl Manager {
 
     /// The next message, without those about the watchdog.
     #[track_caller]
-    fn hears(&self) -> String {
+    pub fn hears(&self) -> String {
         loop {
             let text = self.next().expect("a message");
             let text = text.replace("WATCHDOG=1\n", "");

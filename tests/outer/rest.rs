@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use crate::daemon::{Daemon, LONG, PATIENCE, dflockd};
 
 /// What the server answers to one request with these headers and this body.
-fn ask(addr: SocketAddr, what: &str, headers: &[&str], body: &str) -> String {
+pub fn ask(addr: SocketAddr, what: &str, headers: &[&str], body: &str) -> String {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let first = format!("{what} HTTP/1.1");
@@ -27,13 +27,13 @@ fn local(daemon: &Daemon, what: &str, body: &str) -> String {
 }
 
 #[track_caller]
-fn is(answer: &str, status: u16) {
+pub fn is(answer: &str, status: u16) {
     let wanted = format!("HTTP/1.1 {status} ");
     assert!(answer.starts_with(&wanted), "{answer}");
 }
 
 #[track_caller]
-fn has(answer: &str, text: &str) {
+pub fn has(answer: &str, text: &str) {
     assert!(answer.contains(text), "{text} in {answer}");
 }
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from browser import Browser
-from server import Server, prove
+from server import Etcd, Server, prove
 
 ROWS = "return [...document.querySelectorAll('#body > tr:not(.more)')].map(tr => tr.querySelector('.open .mono').textContent)"
 # The row of a lock, by what it is shown as.
@@ -458,6 +458,19 @@ def says_what_the_server_is_up_to(browser, binary):
             browser.until("return !document.getElementById('facts').textContent.includes('restart')")
 
 
+def says_that_the_server_stands_by_and_who_leads(browser, binary):
+    with Etcd("m1", "10.0.0.5:6388") as etcd, Server(binary, "--etcd", etcd.url, "--node", "m2") as server:
+        desk = Desk(browser, server)
+        desk.says("state", "Standby")
+        desk.says("banner", "m1 at 10.0.0.5:6388 leads")
+        assert browser.run("return document.getElementById('all').hidden && document.title === 'Standby · dflockd'")
+        etcd.leave()
+        desk.says("state", "Live")
+        desk.says("facts", "locks go on elsewhere")
+        desk.says("empty", "No lock is held")
+        assert browser.run("return document.getElementById('banner').hidden && document.title.startsWith('0 held')")
+
+
 def asks_nobody_else_and_breaks_no_rule(browser, server):
     browser.log("browser"), browser.log("performance")
     holder = server.line("l", SCRIPT, "10 60")
@@ -536,6 +549,7 @@ def main(binary):
         with Server(binary, "--auth-token", "s3crét", "--admin-token", "adm1n") as server:
             prove(asks_for_a_token_and_keeps_it_in_the_tab, browser, server)
         prove(says_what_the_server_is_up_to, browser, binary)
+        prove(says_that_the_server_stands_by_and_who_leads, browser, binary)
 
 
 if __name__ == "__main__":

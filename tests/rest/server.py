@@ -1,8 +1,10 @@
-"""The real binary with the REST face, for the tests beside this file, and a connection of the line protocol. Invariant:
-no wait is without a deadline, and the first claim that is not true ends the program with status 1.
+"""The real binary with the REST face, for the tests beside this file, a connection of the line protocol, and a played
+etcd. Invariant: no wait is without a deadline, and the first claim that is not true ends the program with status 1.
 """
 
+import base64
 import http.client
+import http.server
 import json
 import os
 import queue
@@ -33,11 +35,14 @@ class Server:
             self.log.append(line)
             if match := re.search(r" dflockd listening-http addr=.*:(\d+)$", line):
                 self.http_port = int(match[1])
+                self.url = f"http://{HOST}:{self.http_port}"
+                # The ports of locks come later, when it leads.
+                if any(" dflockd standby " in line for line in self.log):
+                    return
             if match := re.search(r" dflockd listening-distlockd addr=.*:(\d+)$", line):
                 self.distlockd_port = int(match[1])
             if match := re.search(r" dflockd listening addr=.*:(\d+)$", line):
                 self.port = int(match[1])
-                self.url = f"http://{HOST}:{self.http_port}"
                 return
         raise AssertionError(f"it does not start: {self.log}")
 
@@ -95,6 +100,58 @@ class Line:
     def close(self):
         self.answers.close()
         self.socket.close()
+
+
+class Etcd:
+    """An etcd in which another server leads, until it is told to leave. Every write is carried out, and none is kept."""
+
+    def __init__(self, node, address):
+        ids = {"cluster": "0" * 32, "life": "1" * 32}
+        self.head = {"version": 1, **ids, "node": node, "address": address, "number": 1, "leads": True, "left": False}
+        self.revision = 1
+        self.server = http.server.ThreadingHTTPServer((HOST, 0), Gateway)
+        self.server.etcd = self
+        self.url = f"http://{HOST}:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+
+    def leave(self):
+        self.head["left"] = True
+
+    def answer(self, path, ask):
+        # The head of a leader changes all the time.
+        self.revision += 1
+        answer = {"header": {"revision": str(self.revision)}}
+        if path == "/v3/kv/txn":
+            answer["succeeded"] = True
+        # A range of the log has an end, and the log is empty.
+        elif path == "/v3/kv/range" and "range_end" not in ask:
+            head = base64.b64encode(json.dumps(self.head).encode()).decode()
+            answer["kvs"] = [{"mod_revision": str(self.revision), "value": head}]
+        return answer
+
+
+class Gateway(http.server.BaseHTTPRequestHandler):
+    """The JSON gateway of that etcd."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        ask = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = json.dumps(self.server.etcd.answer(self.path, ask)).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
 
 
 def read_all(stream, lines):

@@ -1,4 +1,4 @@
-//! Tests of the options in a build that lacks the REST face or TLS.
+//! Tests of the options in a build that lacks the REST face, TLS or etcd.
 
 use super::*;
 
@@ -26,4 +26,10 @@ fn a_build_without_http_refuses_its_options_and_does_not_list_them() {
 #[test]
 fn a_build_without_tls_refuses_its_options_and_does_not_list_them() {
     is_absent(Group::Tls);
+}
+
+#[cfg(not(feature = "etcd"))]
+#[test]
+fn a_build_without_etcd_refuses_its_options_and_does_not_list_them() {
+    is_absent(Group::Etcd);
 }

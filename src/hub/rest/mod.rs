@@ -183,7 +183,12 @@ impl Hub {
             Access::Admin => self.may_administer(slot, knows, is_admin),
         };
         if may {
-            return Ok(());
+            return match self.refers_to() {
+                Some(why) if route::needs_leader(exchange.route) => {
+                    Err(Problem::new("standby", why))
+                }
+                _ => Ok(()),
+            };
         }
         let peer = self.sessions[slot].peer;
         if knows || !has_secret && self.secrets.admin.is_none() {

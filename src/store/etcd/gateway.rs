@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 
 use crate::store::leadership::{Ask, Change, Head, Told};
 
-/// Batches in one answer, of half a megabyte each.
-const PAGE: usize = 16;
-
 /// A request: the path and the body.
 pub struct Request {
     pub path: &'static str,
@@ -47,12 +44,12 @@ impl Keys {
         }
     }
 
-    /// What to send to etcd.
-    pub fn request(&self, ask: &Ask) -> Request {
+    /// What to send to etcd. An answer is to have at most `page` batches.
+    pub fn request(&self, ask: &Ask, page: usize) -> Request {
         let (path, body) = match ask {
             Ask::Look => ("/v3/kv/range", json!({"key": base64(&self.head)})),
             Ask::Change(change) => ("/v3/kv/txn", self.change(change)),
-            Ask::Load { from } => ("/v3/kv/range", self.load(*from)),
+            Ask::Load { from } => ("/v3/kv/range", self.load(*from, page)),
             Ask::Compact { revision } => (
                 "/v3/kv/compaction",
                 json!({"revision": revision.to_string()}),
@@ -80,12 +77,12 @@ impl Keys {
         json!({"compare": [compare], "success": success, "failure": failure})
     }
 
-    fn load(&self, from: u64) -> Value {
+    fn load(&self, from: u64, page: usize) -> Value {
         // The byte behind the slash ends the range of all that begins with it.
         let end = format!("{}0", &self.log[..self.log.len() - 1]);
         json!({
             "key": base64(&self.batch(from)), "range_end": base64(end.as_bytes()),
-            "limit": PAGE.to_string(), "sort_order": "ASCEND", "sort_target": "KEY",
+            "limit": page.to_string(), "sort_order": "ASCEND", "sort_target": "KEY",
         })
     }
 
@@ -100,7 +97,15 @@ impl Keys {
     pub fn told(&self, ask: &Ask, status: u16, body: &[u8]) -> Result<Told, Failure> {
         let answer: Value = serde_json::from_slice(body).map_err(|_| strange(status, body))?;
         if status != 200 {
-            return Err(failure(status, &answer, body));
+            let failure = failure(status, &answer, body);
+            // Somebody else was faster.
+            let is_done = matches!(ask, Ask::Compact { .. })
+                && matches!(&failure, Failure::Failed(what) if what.contains("has been compacted"));
+            return if is_done {
+                Ok(Told::Compacted)
+            } else {
+                Err(failure)
+            };
         }
         let header = |answer: &Value| number(&answer["header"]["revision"]);
         let revision = header(&answer).ok_or_else(|| strange(status, body))?;
@@ -136,7 +141,18 @@ impl Keys {
 
     fn batches(&self, range: &Value) -> Result<Told, Failure> {
         let mut batches = Vec::new();
-        for entry in range["kvs"].as_array().into_iter().flatten() {
+        let entries = match &range["kvs"] {
+            Value::Null => &[][..],
+            Value::Array(entries) => entries,
+            _ => return Err(Failure::Failed("not an answer of etcd: kvs".into())),
+        };
+        let has_more = range["more"] == true;
+        if has_more && entries.is_empty() {
+            return Err(Failure::Failed(
+                "not an answer of etcd: more of nothing".into(),
+            ));
+        }
+        for entry in entries {
             let key = bytes(&entry["key"]).and_then(|key| String::from_utf8(key).ok());
             let number = key.as_deref().and_then(|key| {
                 let digits = key
@@ -152,7 +168,7 @@ impl Keys {
             let unfit = || Failure::Unfit(format!("a key below the log is no batch: {key:?}"));
             batches.push(number.zip(value).ok_or_else(unfit)?);
         }
-        Ok(Told::Batches(batches, range["more"] == true))
+        Ok(Told::Batches(batches, has_more))
     }
 }
 
@@ -181,7 +197,15 @@ fn failure(status: u16, answer: &Value, body: &[u8]) -> Failure {
     let said = answer["error"].as_str().or(answer["message"].as_str());
     match said {
         Some(said)
-            if said.contains("invalid auth token") || said.contains("user name is empty") =>
+            if [
+                "invalid auth token",
+                "user name is empty",
+                // Somebody has changed a user or a role since the token was given.
+                "revision of auth store is old",
+                "revision in header is old",
+            ]
+            .iter()
+            .any(|known| said.contains(known)) =>
         {
             Failure::Token
         }
@@ -212,7 +236,7 @@ fn head_to_json(head: &Head) -> Vec<u8> {
     let hex = |id: [u8; 16]| format!("{:032x}", u128::from_be_bytes(id));
     let value = json!({
         "version": 1, "cluster": hex(head.cluster), "life": hex(head.life), "node": head.node,
-        "address": head.address, "number": head.number, "left": head.left,
+        "address": head.address, "number": head.number, "leads": head.leads, "left": head.left,
     });
     value.to_string().into_bytes()
 }
@@ -230,7 +254,11 @@ fn head_from_json(bytes: &[u8]) -> Option<Head> {
         life: id("life")?,
         node: text("node")?,
         address: text("address")?,
-        number: value["number"].as_u64()?,
+        // More than this is no count of changes.
+        number: value["number"]
+            .as_u64()
+            .filter(|&number| number < u64::MAX / 2)?,
+        leads: value["leads"].as_bool()?,
         left: value["left"].as_bool()?,
     })
 }

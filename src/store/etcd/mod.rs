@@ -4,6 +4,7 @@
 
 mod gateway;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
@@ -20,8 +21,16 @@ use gateway::{Failure, Keys, Request};
 
 /// How long etcd has for an answer. Without a quorum it would say so after 7 s.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The longest answer: a page of batches, in base64.
+/// The longest answer: the least page of batches, of half a megabyte each, in base64.
 const ANSWER_MAX: u64 = 32 << 20;
+/// How many batches an answer has at least and at most, if there are so many. Small ones come by thousands, and each answer
+/// takes a millisecond.
+const PAGES: RangeInclusive<usize> = 1..=4096;
+/// How many the first answer has.
+const PAGE: usize = 16;
+/// After an answer with less than this, in bytes, the next one has more batches; after one with more than that, fewer.
+const SHORT: usize = 1 << 20;
+const LONG: usize = 8 << 20;
 
 /// Where the store is and who may use it.
 pub struct Settings {
@@ -44,6 +53,8 @@ pub enum Answer {
     Told(Told),
     /// It says nothing that can be relied on, at this address and for this reason.
     Failed(String, String),
+    /// Nobody may have it forget anything.
+    NoCompaction(String),
     /// No answer will ever be better.
     Hopeless(String),
 }
@@ -58,11 +69,10 @@ impl Etcd {
     /// Starts the thread. It calls `wake` after each answer.
     ///
     /// # Errors
-    /// A certificate or a key cannot be used, or the system has no thread.
-    pub fn start(settings: Settings, wake: impl Fn() + Send + 'static) -> io::Result<Etcd> {
+    /// The system has no thread.
+    pub fn start(mut client: Client, wake: impl Fn() + Send + 'static) -> io::Result<Etcd> {
         let (asks, to_do) = channel();
         let (done, answers) = channel();
-        let mut client = Client::new(settings).map_err(io::Error::other)?;
         let work = move || {
             for ask in to_do {
                 if done.send(client.ask(&ask)).is_err() {
@@ -93,18 +103,26 @@ impl Etcd {
 }
 
 /// The thread's end.
-struct Client {
+pub struct Client {
     agent: Agent,
     keys: Keys,
     endpoints: Vec<String>,
     /// Which of them is asked.
     at: usize,
+    /// How many batches the next answer has at most.
+    page: usize,
+    /// Whether it was ever answered: then a right that is missing may come back.
+    is_known: bool,
     user: Option<(String, String)>,
     token: Option<String>,
 }
 
 impl Client {
-    fn new(settings: Settings) -> Result<Client, String> {
+    /// A client that has asked nothing.
+    ///
+    /// # Errors
+    /// A certificate or a key cannot be used.
+    pub fn new(settings: Settings) -> Result<Client, String> {
         let tls = tls(settings.ca.as_deref(), settings.identity.as_ref())?;
         let config = Agent::config_builder()
             .timeout_global(Some(PATIENCE))
@@ -119,6 +137,8 @@ impl Client {
             keys: Keys::new(&settings.prefix),
             endpoints: settings.endpoints,
             at: 0,
+            page: PAGE,
+            is_known: false,
             user: settings.user,
             token: None,
         })
@@ -133,11 +153,21 @@ impl Client {
         }
         let endpoint = &self.endpoints[self.at];
         match told {
-            Ok(told) => Answer::Told(told),
-            Err(Failure::Denied(what)) => Answer::Hopeless(format!("etcd at {endpoint}: {what}")),
+            Ok(told) => {
+                self.is_known = true;
+                Answer::Told(told)
+            }
+            Err(Failure::Denied(what)) if matches!(ask, Ask::Compact { .. }) => {
+                Answer::NoCompaction(what)
+            }
+            Err(Failure::Denied(what)) if !self.is_known => {
+                Answer::Hopeless(format!("etcd at {endpoint}: {what}"))
+            }
             Err(Failure::Unfit(what)) => Answer::Hopeless(what),
             Err(failure) => {
                 let answer = Answer::Failed(endpoint.clone(), failure.to_string());
+                // It may have been too long.
+                self.page = (self.page / 4).max(*PAGES.start());
                 self.at = (self.at + 1) % self.endpoints.len();
                 answer
             }
@@ -149,8 +179,16 @@ impl Client {
             let (status, body) = self.post(&gateway::authenticate(user, password))?;
             self.token = Some(gateway::token(status, &body)?);
         }
-        let (status, body) = self.post(&self.keys.request(ask))?;
-        self.keys.told(ask, status, &body)
+        let (status, body) = self.post(&self.keys.request(ask, self.page))?;
+        let told = self.keys.told(ask, status, &body)?;
+        if matches!(ask, Ask::Load { .. }) {
+            self.page = match body.len() {
+                ..SHORT => (self.page * 4).min(*PAGES.end()),
+                LONG.. => (self.page / 2).max(*PAGES.start()),
+                _ => self.page,
+            };
+        }
+        Ok(told)
     }
 
     fn post(&self, request: &Request) -> Result<(u16, Vec<u8>), Failure> {

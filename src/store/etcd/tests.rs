@@ -94,7 +94,7 @@ impl Woken {
     fn new(settings: Settings) -> Woken {
         let (wake, woken) = mpsc::channel();
         let wake = move || wake.send(()).expect("it waits to be woken");
-        let etcd = Etcd::start(settings, wake).unwrap();
+        let etcd = Etcd::start(Client::new(settings).unwrap(), wake).unwrap();
         Woken { etcd, woken }
     }
 
@@ -245,6 +245,22 @@ fn a_file_that_is_no_certificate_is_refused_at_the_start() {
         ca: Some(b"x".to_vec()),
         ..settings(&[])
     };
-    let error = Etcd::start(settings, || {}).err().expect("it is refused");
-    assert!(error.to_string().starts_with("the authority: "), "{error}");
+    let error = Client::new(settings).err().expect("it is refused");
+    assert!(error.starts_with("the authority: "), "{error}");
+}
+
+#[test]
+fn an_answer_has_more_batches_after_a_short_one_and_few_after_a_failure() {
+    let busy = said("503 Service Unavailable", r#"{"error":"busy"}"#);
+    let short = || said("200 OK", NOBODY);
+    let member = Member::new(vec![short(), short(), busy, short()]);
+    let etcd = Woken::new(settings(&[&member]));
+    for limit in [16, 64, 256, 64] {
+        etcd.etcd.ask(Ask::Load { from: 0 });
+        let wanted = format!(r#""limit":"{limit}""#);
+        let asked = member.was_asked();
+        assert!(asked.contains(&wanted), "{wanted} in {asked}");
+        etcd.woken.recv_timeout(Duration::from_secs(10)).unwrap();
+        etcd.etcd.answer().expect("it was woken for an answer");
+    }
 }

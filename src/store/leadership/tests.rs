@@ -12,6 +12,7 @@ fn head(node: &str, life: u8, number: u64) -> Head {
         node: node.into(),
         address: format!("{node}:6388"),
         number,
+        leads: false,
         left: false,
     }
 }
@@ -138,9 +139,10 @@ fn a_head_that_changes_or_is_out_of_sight_is_left_alone() {
 
 #[test]
 fn a_leader_that_has_left_is_followed_at_once_and_so_is_a_former_life() {
-    for (node, left) in [("there", true), ("here", false)] {
+    for (node, leads, left) in [("there", true, true), ("here", true, false)] {
         let mut played = Played::new();
         let other = Head {
+            leads,
             left,
             ..head(node, 2, 30)
         };
@@ -149,6 +151,21 @@ fn a_leader_that_has_left_is_followed_at_once_and_so_is_a_former_life() {
         assert_eq!((change.revision, change.head.number), (7, 31));
         assert!(!change.head.left);
     }
+}
+
+/// A node that fails each time that it reads what there is keeps the others waiting no longer than any other leader.
+#[test]
+fn a_former_life_that_has_not_led_is_waited_for_as_others_are() {
+    let mut played = Played::new();
+    let former = || Some((7, head("here", 2, 30)));
+    played.looks(former());
+    for look in 1..=20 {
+        played.at(look * 250_000).looks(former());
+    }
+    played.at(5 * SECOND + 250_000).looks(former());
+    let change = played.changes();
+    assert_eq!(change.revision, 7);
+    assert!(!change.head.leads);
 }
 
 #[test]
@@ -193,13 +210,16 @@ fn whoever_finds_another_head_leads_no_more() {
 #[test]
 fn a_silent_leader_beats_and_one_that_hears_nothing_gives_up() {
     let (mut played, _) = Played::leading();
+    let change = played.changes();
+    assert!(change.head.leads, "that it leads is said at once");
+    played.told(Told::Changed(11));
     played.is_silent();
     let beat = played.leadership.deadline().unwrap();
     assert!(beat < played.now + SECOND, "a fifth of its patience");
     let change = played.at(beat).changes();
-    assert_eq!((change.head.number, change.batch), (2, None));
+    assert_eq!((change.head.number, change.batch), (3, None));
     let asked = played.now;
-    played.told(Told::Changed(11));
+    played.told(Told::Changed(12));
     let mut silent = played.leadership.deadline().unwrap();
     while silent < asked + PATIENCE {
         played.at(silent);
@@ -259,19 +279,16 @@ fn what_was_replaced_ten_seconds_ago_is_forgotten() {
     let (mut played, _) = Played::leading();
     let mut compacted = Vec::new();
     for beat in 1..=30 {
-        let ask = played.at(beat * (SECOND + 5_000)).asks();
-        let told = match ask {
-            Ask::Change(_) => Told::Changed(10 + beat),
-            Ask::Compact { revision } => {
-                compacted.push((beat, revision));
-                Told::Compacted
-            }
-            ask => panic!("{ask:?}"),
-        };
-        played.told(told);
-        if let Some(Ask::Compact { revision }) = played.leadership.ask(played.now) {
-            compacted.push((beat, revision));
-            played.told(Told::Compacted);
+        played.at(beat * (SECOND + 5_000));
+        while let Some(ask) = played.leadership.ask(played.now) {
+            match ask {
+                Ask::Change(_) => played.told(Told::Changed(10 + beat)),
+                Ask::Compact { revision } => {
+                    compacted.push((beat, revision));
+                    played.told(Told::Compacted)
+                }
+                ask => panic!("{ask:?}"),
+            };
         }
     }
     let [(first, one), (second, two)] = compacted[..] else {
@@ -281,7 +298,7 @@ fn what_was_replaced_ten_seconds_ago_is_forgotten() {
         (19..=22).contains(&first) && (29..=32).contains(&second),
         "{compacted:?}"
     );
-    assert_eq!((one, two), (20, 30), "as it was at the time before");
+    assert_eq!((one, two), (19, 29), "as it was at the time before");
 }
 
 #[test]
@@ -293,4 +310,109 @@ fn a_server_that_was_faster_is_left_to_lead() {
     assert_eq!(played.told(Told::Refused(other.clone())), Event::Nothing);
     played.looks(other);
     played.is_silent();
+}
+
+#[test]
+fn whoever_asks_for_the_lead_and_hears_nothing_has_no_deadline_but_the_answer() {
+    let mut played = Played::new();
+    played.looks(None);
+    let change = played.changes();
+    assert_eq!(played.leadership.deadline(), None);
+    played.at(100 * SECOND).told(Told::Nothing);
+    // It asks again, which is all that it can do.
+    let again = played.leadership.deadline().expect("it asks again");
+    assert!(again > played.now);
+    assert_eq!(played.at(again).changes(), change);
+    assert_eq!(played.leadership.deadline(), None);
+}
+
+#[test]
+fn a_server_that_cannot_read_what_was_kept_lets_others_try() {
+    let mut played = Played::new();
+    played.looks(None);
+    played.changes();
+    played.told(Told::Changed(10));
+    let took = played.now;
+    let mut lost = None;
+    let mut revision = 10;
+    while lost.is_none() && played.now < took + 2 * PATIENCE {
+        let event = match played.leadership.ask(played.now) {
+            Some(Ask::Load { .. }) => played.told(Told::Nothing),
+            Some(Ask::Change(_)) => {
+                revision += 1;
+                played.told(Told::Changed(revision))
+            }
+            Some(ask) => panic!("{ask:?}"),
+            None => {
+                played.now = played.leadership.deadline().expect("it goes on");
+                played.leadership.silence(played.now)
+            }
+        };
+        lost = (event != Event::Nothing).then_some(event);
+    }
+    assert_eq!(lost, Some(Event::Lost(Loss::Silence)));
+    assert!(played.now >= took + PATIENCE);
+}
+
+#[test]
+fn whoever_stops_before_it_has_led_says_that_it_leaves_if_it_has_the_lead() {
+    for is_made in [true, false] {
+        let mut played = Played::new();
+        played.looks(Some((7, head("there", 2, 30))));
+        played.at(6 * SECOND).looks(Some((7, head("there", 2, 30))));
+        let taking = played.changes();
+        assert_eq!(played.leadership.leave(), Event::Nothing);
+        if is_made {
+            assert_eq!(played.told(Told::Changed(8)), Event::Nothing);
+            assert!(played.changes().head.left);
+            assert_eq!(played.told(Told::Changed(9)), Event::Left);
+        } else {
+            let other = Some((8, head("there", 2, 31)));
+            assert_eq!(played.told(Told::Refused(other)), Event::Left);
+        }
+        assert_eq!(taking.head.number, 31);
+    }
+}
+
+#[test]
+fn what_is_forgotten_already_is_not_asked_to_be_forgotten_again() {
+    let (mut played, _) = Played::leading();
+    played.leadership = Leadership::new(head("here", 1, 0), 3600 * SECOND, true, 0);
+    played.now = 0;
+    played.looks(None);
+    played.changes();
+    played.told(Told::Changed(10));
+    played.asks();
+    played.told(Told::Batches(vec![], false));
+    assert!(played.changes().head.leads);
+    played.told(Told::Changed(11));
+    for asked in 1..10 {
+        played.at(asked * 11 * SECOND);
+        assert_eq!(played.leadership.ask(played.now), None);
+    }
+}
+
+#[test]
+fn a_leader_that_always_has_something_to_keep_has_the_store_forget_too() {
+    let (mut played, _) = Played::leading();
+    let mut revision = 10;
+    let mut compacted = 0;
+    for at in 0..600 {
+        played.at(at * 100_000);
+        if played.leadership.wants_batch() {
+            played.gives(b"x");
+        }
+        match played.leadership.ask(played.now) {
+            Some(Ask::Compact { .. }) => {
+                compacted += 1;
+                played.told(Told::Compacted);
+            }
+            Some(_) => {
+                revision += 1;
+                played.told(Told::Changed(revision));
+            }
+            None => {}
+        }
+    }
+    assert_eq!(compacted, 4, "in a minute, after the first 20 s");
 }

@@ -129,6 +129,14 @@ pub fn access(route: Route, method: Method) -> Access {
     }
 }
 
+/// Whether only the server that leads can answer.
+pub fn needs_leader(route: Route) -> bool {
+    !matches!(
+        route,
+        Route::Health | Route::Metrics | Route::Page | Route::OpenApi | Route::Unknown
+    )
+}
+
 /// What a path and a method ask for, and the name in the path, decoded. The route is there even with a problem, if the
 /// path has one.
 pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, Problem>) {

@@ -273,6 +273,7 @@ impl Life {
             node: format!("node-{node}"),
             address: format!("host-{node}:6388"),
             number: 0,
+            leads: false,
             left: false,
         };
         Life {

@@ -23,7 +23,7 @@ use words::{ADMIN, NONSENSE, PING, SECRET, STATS, Topics, keys};
 
 #[test]
 fn every_client_is_told_the_truth_in_order() {
-    simulate("hub_sim", 1000, 130_000, |seed, trace| {
+    simulate("hub_sim", 700, 130_000, |seed, trace| {
         World::new(seed, trace).run();
     });
 }

@@ -9,6 +9,7 @@ fn head(number: u64) -> Head {
         node: "a \"b\"".into(),
         address: "a:6388".into(),
         number,
+        leads: false,
         left: false,
     }
 }
@@ -45,7 +46,7 @@ fn entry(revision: u64, value: &[u8]) -> String {
 
 #[test]
 fn a_change_is_one_transaction_that_compares_the_revision_of_the_head() {
-    let request = keys().request(&Ask::Change(change()));
+    let request = keys().request(&Ask::Change(change()), 16);
     assert_eq!(request.path, "/v3/kv/txn");
     let body: Value = serde_json::from_str(&request.body).unwrap();
     // An unknown member would be ignored, so that there are others is as bad as that one lacks.
@@ -89,7 +90,7 @@ fn a_change_is_one_transaction_that_compares_the_revision_of_the_head() {
         keep_from: None,
         ..change()
     };
-    let body: Value = serde_json::from_str(&keys().request(&Ask::Change(beat)).body).unwrap();
+    let body: Value = serde_json::from_str(&keys().request(&Ask::Change(beat), 16).body).unwrap();
     assert_eq!(body["success"].as_array().unwrap().len(), 1);
 }
 
@@ -148,7 +149,7 @@ fn a_look_finds_the_head_or_none() {
 #[test]
 fn batches_come_in_pages() {
     let ask = Ask::Load { from: 0x1f };
-    let request = keys().request(&ask);
+    let request = keys().request(&ask, 16);
     let body: Value = serde_json::from_str(&request.body).unwrap();
     assert_eq!(request.path, "/v3/kv/range");
     assert_eq!(text(&body["key"]), "dflockd/x/log/000000000000001f");

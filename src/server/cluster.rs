@@ -1,0 +1,403 @@
+//! This server among those that share a store: it asks etcd what `leadership.rs` wants to know, cuts the facts of the hub
+//! into batches, and reads what the leaders before have left. Not here: what the server does when it leads, which is in
+//! `lead.rs`. Invariant: there is one batch at a time, and the hub is told that it is kept only when etcd has said so.
+
+use std::ffi::OsStr;
+use std::fmt::{self, Display};
+use std::io;
+use std::sync::Arc;
+
+use mio::{Registry, Token, Waker};
+
+use super::lead::Step;
+use super::{fill, unix_us};
+use crate::command::{SECOND, Us};
+use crate::config::{self, Config, File, content, secret_in};
+use crate::facts::Facts;
+use crate::hub::{Hub, Standing};
+use crate::log::{Fields, Log};
+use crate::store::etcd::{Answer, Client, Etcd, Settings};
+use crate::store::leadership::{Batch, Event, Head, Leadership, Loss, Told};
+use crate::store::log;
+use crate::sys;
+
+/// How much of a file is read: hundreds of certificates.
+const FILE_MAX: u64 = 1024 * 1024;
+/// While etcd does not answer, the log is told so often.
+const TELL: Us = 10 * SECOND;
+/// All holds are stated again when more than this and twice as much as the last time was kept since then, in bytes; or
+/// so many batches, each of which a new leader has to read.
+const SWEEP_BYTES: u64 = 4 << 20;
+const SWEEP_BATCHES: u32 = 10_000;
+/// Places that a batch states again beside two for each of its facts, so that a sweep ends soon where there is little to do.
+const SWEEP_STEP: u32 = 64;
+
+/// The etcd that servers share, as the options name it.
+pub struct Store(Client);
+
+/// Why etcd cannot be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NoStore {
+    why: String,
+    is_unread: bool,
+}
+
+impl NoStore {
+    fn new(why: String, is_unread: bool) -> NoStore {
+        NoStore { why, is_unread }
+    }
+
+    /// Whether a file could not be read, so that nothing is known of what is in it.
+    pub fn is_unread(&self) -> bool {
+        self.is_unread
+    }
+}
+
+impl Display for NoStore {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl Store {
+    /// The store, if there is to be one; its files are read now. The texts are warnings: a file that every user may read.
+    ///
+    /// # Errors
+    /// A file cannot be read or used.
+    pub fn read(
+        config: &config::Etcd,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Store>, NoStore> {
+        if !config.is_there() {
+            return Ok(None);
+        }
+        let password = config.password.as_ref().map(|file| {
+            let password = secret_in(&file.from, OsStr::new(&file.path));
+            password.map_err(|e| NoStore::new(e.to_string(), e.is_unread))
+        });
+        for file in [&config.password, &config.key].into_iter().flatten() {
+            warnings.extend(file.exposure());
+        }
+        let password = password.transpose()?;
+        let password = password.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let of = |file: &Option<File>| file.as_ref().map(read).transpose();
+        let client = Client::new(Settings {
+            endpoints: config.endpoints.clone(),
+            prefix: config.prefix.clone(),
+            user: config.user.clone().zip(password),
+            ca: of(&config.ca)?,
+            identity: of(&config.cert)?.zip(of(&config.key)?),
+        });
+        client
+            .map(|client| Some(Store(client)))
+            .map_err(|what| NoStore::new(format!("--etcd: cannot use {what}"), false))
+    }
+}
+
+fn read(file: &File) -> Result<Vec<u8>, NoStore> {
+    let text = content(OsStr::new(&file.path), FILE_MAX, false);
+    text.map_err(|e| {
+        let why = format!("{}: cannot read {:?}: {e}", file.from, file.path);
+        NoStore::new(why, true)
+    })
+}
+
+/// One server's part, and its store.
+pub(super) struct Cluster {
+    leadership: Leadership,
+    etcd: Etcd,
+    /// What the leaders before have left, while it is read.
+    log: log::Log,
+    sweep: Sweep,
+    /// When this server took the lead, and the number of the change that gave it.
+    took: Us,
+    first: u64,
+    /// It is about to leave, and what it keeps now is the last.
+    has_last: bool,
+    /// When the log may be told next that etcd does not answer.
+    tell: Us,
+    bytes: Vec<u8>,
+}
+
+/// All holds are stated again, from time to time.
+struct Sweep {
+    /// What was kept since the last one began: bytes and batches.
+    bytes: u64,
+    batches: u32,
+    /// How many bytes the last one had.
+    last: u64,
+    /// The next place, and how many bytes were stated, while one goes on.
+    at: Option<(u32, u64)>,
+    restated: Facts,
+}
+
+impl Cluster {
+    /// A server that stands by. Each answer of the store wakes the loop by this token.
+    ///
+    /// # Errors
+    /// The system refuses a thread or a waker, or has no random numbers.
+    pub fn start(
+        config: &Config,
+        store: Store,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Cluster> {
+        let now = sys::now();
+        let waker = Arc::new(Waker::new(registry, token)?);
+        let etcd = Etcd::start(store.0, move || {
+            // It fails only if its descriptor is bad, which no later call could mend.
+            let _ = waker.wake();
+        })?;
+        let (mut cluster, mut life) = ([0; 16], [0; 16]);
+        fill(&mut cluster)?;
+        fill(&mut life)?;
+        let head = Head {
+            cluster,
+            life,
+            node: config.etcd.node.clone(),
+            address: config.place().unwrap_or_default(),
+            number: 0,
+            leads: false,
+            left: false,
+        };
+        let config::Etcd {
+            failover_after,
+            compact,
+            ..
+        } = config.etcd;
+        Ok(Cluster {
+            leadership: Leadership::new(head, failover_after, compact, now),
+            etcd,
+            log: log::Log::default(),
+            sweep: Sweep::new(),
+            took: now,
+            first: 0,
+            has_last: false,
+            tell: 0,
+            bytes: Vec::new(),
+        })
+    }
+
+    /// The next answer of the store, if there is one, and what it leads to.
+    ///
+    /// # Errors
+    /// The store has something that this server cannot use, or lets nobody in: no later answer will be better.
+    pub fn hear(&mut self, now: Us, log: &mut Log) -> io::Result<Option<Step>> {
+        let told = match self.etcd.answer() {
+            None => return Ok(None),
+            Some(Answer::Told(told)) => told,
+            Some(Answer::Failed(endpoint, error)) => {
+                self.tell_silence(now, &endpoint, &error, log);
+                Told::Nothing
+            }
+            Some(Answer::NoCompaction(error)) => {
+                log.warn(unix_us(), "compaction-denied", &[("error", &error)]);
+                self.leadership.stop_compacting();
+                Told::Compacted
+            }
+            Some(Answer::Hopeless(why)) => return Err(io::Error::other(why)),
+        };
+        let event = self.leadership.told(now, told);
+        self.act(event, now, log).map(Some)
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// As for [`Cluster::hear`].
+    pub fn wait(&mut self, now: Us, log: &mut Log) -> io::Result<Step> {
+        let event = self.leadership.silence(now);
+        self.act(event, now, log)
+    }
+
+    fn act(&mut self, event: Event, now: Us, log: &mut Log) -> io::Result<Step> {
+        Ok(match event {
+            Event::Nothing => Step::Nothing,
+            Event::Took => {
+                self.took = now;
+                self.first = self.leadership.head().number;
+                Step::Nothing
+            }
+            Event::Read(batches, is_all) => {
+                for (number, batch) in batches {
+                    if number >= self.first {
+                        return Err(self.removed(number));
+                    }
+                    self.sweep.add(batch.len());
+                    self.log.add(number, batch).map_err(unfit)?;
+                }
+                if !is_all {
+                    return Ok(Step::Nothing);
+                }
+                // To make the holds takes time, and the others may hear meanwhile that somebody leads.
+                self.ask(now);
+                let read = std::mem::take(&mut self.log);
+                Step::Lead(read.end().map_err(unfit)?)
+            }
+            Event::Kept => Step::Kept,
+            Event::Left => Step::Left,
+            Event::Lost(loss) => {
+                let own = &self.leadership.head().node;
+                let why = match loss {
+                    Loss::Taken(node) => format!("{node} leads"),
+                    Loss::Silence => "etcd does not answer".to_string(),
+                    Loss::Removed => "somebody has removed the keys from etcd".to_string(),
+                    Loss::SameName => {
+                        return Err(io::Error::other(format!(
+                            "another server has the name {own} and has taken the lead: give each its own --node"
+                        )));
+                    }
+                };
+                log.error(unix_us(), "lost", &[("why", &why)]);
+                Step::Lost
+            }
+        })
+    }
+
+    /// There is a batch that no leader before can have made.
+    fn removed(&self, number: u64) -> io::Error {
+        io::Error::other(format!(
+            "the log in etcd cannot be used: batch {number:016x} is newer than the head, so somebody has removed or changed \
+             that: if no lease can still run, remove all keys below the prefix from etcd"
+        ))
+    }
+
+    fn tell_silence(&mut self, now: Us, endpoint: &str, error: &str, log: &mut Log) {
+        if now < self.tell {
+            return;
+        }
+        self.tell = now.saturating_add(TELL);
+        let silent = now.saturating_sub(self.leadership.answered()) / SECOND;
+        let fields: Fields = &[
+            ("endpoint", &endpoint),
+            ("error", &error),
+            ("silent_s", &silent),
+        ];
+        log.warn(unix_us(), "etcd-silent", fields);
+    }
+
+    /// Whether another server may lead, and this one has not asked for the lead.
+    pub fn stands_by(&self) -> bool {
+        self.leadership.stands_by()
+    }
+
+    /// Whether this server has asked for the lead, or is about to.
+    pub fn is_taking(&self) -> bool {
+        self.leadership.is_taking()
+    }
+
+    /// Asks the store what is to be asked now.
+    pub fn ask(&mut self, now: Us) {
+        if let Some(ask) = self.leadership.ask(now) {
+            self.etcd.ask(ask);
+        }
+    }
+
+    /// Gives the facts of the hub to the store, unless others are on their way.
+    pub fn keep(&mut self, now: Us, hub: &mut Hub) {
+        let facts = hub.facts();
+        if facts.is_empty() || !self.leadership.wants_batch() {
+            return;
+        }
+        let count = facts.count();
+        self.bytes.clear();
+        hub.cut(&mut self.bytes);
+        let next_fence = hub.locks().fence().saturating_add(1);
+        let mut batch = Batch::default();
+        self.sweep.go_on(count, hub, &mut self.bytes, &mut batch);
+        batch.parts = log::parts(&self.bytes, next_fence, now);
+        self.leadership.give(batch);
+    }
+
+    /// This server stops. What has happened until now is kept; what happens later, such as the end of a lease, is left to
+    /// the next leader. Whether the server may end now, because the others need not be told that it does.
+    pub fn leave(&mut self, now: Us, hub: &mut Hub) -> bool {
+        if !hub.has_batch() && !std::mem::replace(&mut self.has_last, true) {
+            self.keep(now, hub);
+        }
+        !hub.has_batch() && self.leadership.leave() == Event::Left
+    }
+
+    /// When something is to be done although nothing happens.
+    pub fn deadline(&self) -> Option<Us> {
+        self.leadership.deadline()
+    }
+
+    /// How long the server has taken until now to lead.
+    pub fn taken(&self, now: Us) -> Us {
+        now - self.took
+    }
+
+    /// The secret that all servers share.
+    pub fn secret(&self) -> [u8; 16] {
+        self.leadership.head().cluster
+    }
+
+    /// Who leads, as people see it; nothing if nobody is known.
+    pub fn leader(&self) -> String {
+        let leader = self.leadership.leader();
+        leader.map_or(String::new(), |Head { node, address, .. }| {
+            match address.is_empty() || address == node {
+                true => node.clone(),
+                false => format!("{node} at {address}"),
+            }
+        })
+    }
+
+    /// What is told of it to those who ask.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            leads: self.leadership.leads(),
+            revision: self.leadership.revision(),
+            answered: self.leadership.answered(),
+        }
+    }
+}
+
+impl Sweep {
+    fn new() -> Sweep {
+        Sweep {
+            bytes: 0,
+            batches: 0,
+            last: 0,
+            at: None,
+            restated: Facts::kept(),
+        }
+    }
+
+    /// A batch is there.
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.batches += 1;
+    }
+
+    /// Appends some holds to a batch of so many facts, if it is time for that.
+    fn go_on(&mut self, facts: u32, hub: &Hub, bytes: &mut Vec<u8>, batch: &mut Batch) {
+        self.add(bytes.len());
+        let is_due = self.bytes > 2 * self.last + SWEEP_BYTES || self.batches > SWEEP_BATCHES;
+        if self.at.is_none() && is_due {
+            (self.bytes, self.batches) = (0, 0);
+            self.at = Some((0, 0));
+            batch.begins_sweep = true;
+        }
+        let Some((from, stated)) = self.at.take() else {
+            return;
+        };
+        let count = facts.saturating_mul(2).saturating_add(SWEEP_STEP);
+        let next = hub.locks().restate(from, count, &mut self.restated);
+        bytes.extend_from_slice(self.restated.bytes());
+        let stated = stated + self.restated.bytes().len() as u64;
+        self.restated.clear();
+        match next {
+            Some(next) => self.at = Some((next, stated)),
+            None => {
+                self.last = stated;
+                batch.ends_sweep = true;
+            }
+        }
+    }
+}
+
+fn unfit(fault: log::Fault) -> io::Error {
+    io::Error::other(format!("the log in etcd cannot be used: {fault}"))
+}
