@@ -38,7 +38,7 @@ simulate() { timeout 120 cargo test --quiet "${features[@]}" --test inner "$1" -
 
 # Who is likely to find a bug comes first.
 order() {
-    case $(sed -n 's/^--- a.src.\([a-z_/]*\).*/\1/p' "$1") in
+    case $(sed -n 's/^--- a.[a-z]*.\([a-z_/]*\).*/\1/p' "$1") in
         *hub/keep* | *store*) echo ha_sim hub_sim ;;
         *signals*) echo signals_sim hub_sim locks_sim ;;
         *hub* | *wire* | *buffer*) echo hub_sim locks_sim signals_sim ;;

@@ -540,7 +540,10 @@ impl<'a> Actor<'a> {
 
     fn exchange(&mut self, request: &[u8]) -> Result<(Ns, Vec<u8>), Gone> {
         let link = self.link.as_mut().expect("it is connected");
-        link.exchange(request)
+        let told = link.exchange(request)?;
+        // A server that has lost the lead and started again knows nothing of locks.
+        let stands_by = self.face == Face::Rest && rest::stands_by(&told.1);
+        if stands_by { Err(Gone) } else { Ok(told) }
     }
 }
 

@@ -267,6 +267,11 @@ pub mod rest {
         status(answer) == 503 && field(answer, "code") == "draining"
     }
 
+    /// Another server leads, or will.
+    pub fn stands_by(answer: &[u8]) -> bool {
+        status(answer) == 503 && field(answer, "code") == "standby"
+    }
+
     /// For how long a hold was renewed, if it was.
     pub fn renewed(answer: &[u8]) -> Option<Ns> {
         is_done(answer).then(|| seconds(answer, "ttl"))

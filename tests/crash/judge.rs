@@ -11,7 +11,8 @@ use std::fmt;
 
 use crate::record::{By, Event, Grant, Ms, Ns, SECOND, Space, What};
 
-/// How long a hold that is over is remembered. No grant and no renewal is on its way for as long.
+/// How long a hold that is over is remembered, unless a run has longer pauses. No grant and no renewal is on its way for as
+/// long.
 const MEMORY: Ns = 15 * SECOND;
 /// How many events of a key's history are shown.
 const SHOWN: usize = 60;
@@ -69,8 +70,9 @@ struct Link {
     open: usize,
 }
 
-#[derive(Default)]
 pub struct Judge {
+    /// How long a hold that is over is remembered.
+    pub memory: Ns,
     holds: BTreeMap<u64, Hold>,
     links: BTreeMap<u64, Link>,
     /// When each server was told to stop.
@@ -83,6 +85,22 @@ pub struct Judge {
     found: Vec<Finding>,
     /// How many holds it has judged.
     pub heard: usize,
+}
+
+impl Default for Judge {
+    fn default() -> Judge {
+        Judge {
+            memory: MEMORY,
+            holds: BTreeMap::new(),
+            links: BTreeMap::new(),
+            downs: BTreeMap::new(),
+            forgot: Vec::new(),
+            floor: (0, 0),
+            history: Vec::new(),
+            found: Vec::new(),
+            heard: 0,
+        }
+    }
 }
 
 impl Judge {
@@ -105,7 +123,7 @@ impl Judge {
         }
         self.count_holders();
         self.compare_fences();
-        self.forget(now.saturating_sub(MEMORY));
+        self.forget(now.saturating_sub(self.memory));
         std::mem::take(&mut self.found)
     }
 
@@ -307,4 +325,5 @@ fn told(hold: &Hold) -> String {
 }
 
 #[cfg(test)]
+#[path = "judge/tests.rs"]
 mod tests;
