@@ -196,19 +196,24 @@ class Behaviours:
 
     @heavy
     def test_07_a_renewed_lock_stays_the_same(self):
+        at_best(1, self.missing_of_a_short_lease)
+
+    def missing_of_a_short_lease(self):
+        """How many of 5 seconds it was lost: none, unless the machine stands still for more than half of one."""
         server, client = self.both()
-        lock = client.acquire("k", 6, auto_renew=True, wait_timeout=20)
+        lock = client.acquire("k", 1, auto_renew=True, wait_timeout=20)
         before = lock.lock_id, lock.fencing_token
         start = now()
-        until(lambda: now() > start + 12)
-        lock.check()
-        self.assertEqual((lock.lock_id, lock.fencing_token), before)
-        self.assertEqual(server.status("k")["lockId"], lock.lock_id)
+        until(lambda: now() > start + 5 or lock.lost.is_set())
+        held = server.status("k")["lockId"]
+        if not lock.release():
+            return 5
+        self.assertEqual(((lock.lock_id, lock.fencing_token), held), (before, lock.lock_id))
         renewals = server.requests("renew")
-        self.assertGreaterEqual(len(renewals), 3)
-        self.assertEqual({each["body"]["timeout"] for each in renewals}, {6})
+        self.assertGreaterEqual(len(renewals), 5)
+        self.assertEqual({each["body"]["timeout"] for each in renewals}, {1})
         self.assertNotIn("autoRenew", json.dumps(server.requests("acquire")))
-        self.assertTrue(lock.release())
+        return 0
 
     def lost_in_time(self, trouble, end):
         """The margin of a lease of 10 s is 1 s, so a machine that stands still may be that late."""
