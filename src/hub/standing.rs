@@ -26,7 +26,7 @@ impl Standing {
 }
 
 impl Hub {
-    /// The server has this part from now on, and the store was heard so long ago.
+    /// The server has this part, as it was told last.
     pub fn set_standing(&mut self, standing: Standing) {
         self.standing = Some(standing);
     }

@@ -26,7 +26,7 @@ pub enum Fault {
     Newer(u64, u8),
     /// This batch is damaged.
     Damaged(u64),
-    /// No fence is left.
+    /// A batch tells of a fence that is not below the next one of any batch.
     LastFence,
 }
 
@@ -115,7 +115,7 @@ impl Log {
     /// What all batches leave.
     ///
     /// # Errors
-    /// No fence is left.
+    /// The log has a fence that is not below its next one.
     pub fn end(self) -> Result<Left, Fault> {
         let holds = self.history.end();
         if holds.last_fence() >= self.next_fence.max(1) {
