@@ -25,7 +25,7 @@ pub(super) fn exposure(config: &Config) -> Option<String> {
             "HTTP is without TLS there: --http-host=127.0.0.1 lets only a proxy in".to_string(),
         );
     }
-    // Nobody comes in without a certificate.
+    // A client without a certificate is not let in.
     let are_known =
         config.tls.client_ca.is_some() && !is_plain && (!is_distlockd || config.tls.distlockd);
     if !config.has_auth() && !are_known {

@@ -18,7 +18,7 @@ pub struct File {
 }
 
 impl File {
-    /// What has named it, for somebody who looks for it: a credential has no option.
+    /// The option, variable or credential that has named it, for somebody who looks for it.
     pub(super) fn name(&self) -> String {
         match self.from.as_str() {
             "CREDENTIALS_DIRECTORY" => format!("the credential {:?}", self.path),

@@ -10,7 +10,7 @@ use crate::command::Us;
 /// The name of the ledger in the folder of `--state-dir`.
 const LEDGER: &str = "ledger";
 
-/// What outlives the process, and where. Without a ledger nothing does.
+/// The files that outlive the process. Without a ledger there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The file that survives a loss of power.

@@ -122,7 +122,7 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
-/// What keys begin with.
+/// The beginning of all keys in etcd.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let want =
         || format!("want 1 to {NAME_MAX} bytes, without blanks and without a slash at the end");

@@ -106,7 +106,7 @@ fn read(file: &File) -> Result<Vec<u8>, NoStore> {
 pub(super) struct Cluster {
     leadership: Leadership,
     etcd: Etcd,
-    /// What the leaders before have left, while it is read.
+    /// The log of the leaders before, while it is read.
     log: log::Log,
     sweep: Sweep,
     /// When this server took the lead, and the number of the change that gave it.
@@ -121,7 +121,7 @@ pub(super) struct Cluster {
 
 /// All holds are stated again, from time to time.
 struct Sweep {
-    /// What was kept since the last one began: bytes and batches.
+    /// Bytes and batches that were kept since the last one began.
     bytes: u64,
     batches: u32,
     /// How many bytes the last one had.
@@ -333,7 +333,7 @@ impl Cluster {
         self.leadership.head().cluster
     }
 
-    /// Who leads, as people see it; nothing if nobody is known.
+    /// The name of the leader, and its address if that says more; empty if nobody is known.
     pub fn leader(&self) -> String {
         let leader = self.leadership.leader();
         leader.map_or(String::new(), |Head { node, address, .. }| {
@@ -344,7 +344,7 @@ impl Cluster {
         })
     }
 
-    /// What is told of it to those who ask.
+    /// The part of this server, for `stats` and the metrics.
     pub fn standing(&self) -> Standing {
         Standing {
             leads: self.leadership.leads(),

@@ -364,6 +364,7 @@ impl Fate<'_> {
     }
 }
 
+/// A fault lasts so long, or clients work for so long: that time passes is the matter itself.
 fn sleep(ms: u64) {
     thread::sleep(Duration::from_millis(ms));
 }

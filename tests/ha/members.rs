@@ -74,6 +74,7 @@ impl Members {
         let start = Instant::now();
         while members.leader().is_none() {
             assert!(start.elapsed() < PATIENCE, "etcd has a leader, in time");
+            // Nothing tells of an election; the pause leaves the processors to it.
             thread::sleep(Duration::from_millis(20));
         }
         members

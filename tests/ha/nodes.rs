@@ -91,6 +91,7 @@ impl<'a> Nodes<'a> {
                 .stderr(Stdio::piped())
                 .spawn();
             self.live(at, child.expect("it can be run"));
+            // A service manager pauses before it starts a service again, and a fault may make that longer.
             thread::sleep(Duration::from_millis(node.pause.swap(0, Ordering::SeqCst)));
         }
     }
@@ -176,6 +177,7 @@ impl<'a> Nodes<'a> {
                 "somebody leads, in time\n{}",
                 self.told(40)
             );
+            // The pause leaves the processors to those that are waited for.
             thread::sleep(Duration::from_millis(5));
         }
     }

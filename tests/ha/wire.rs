@@ -113,6 +113,7 @@ fn relay(mut from: TcpStream, mut to: TcpStream, loses: u64, net: &AtomicU64) {
             continue;
         };
         if let Some(ms) = now.checked_sub(Net::Late(0).code()) {
+            // To be late is what this way is for.
             thread::sleep(Duration::from_millis(ms));
         }
         if to.write_all(&buffer[..read]).is_err() {

@@ -387,6 +387,7 @@ fn a_request_that_came_before_the_signal_is_carried_out_and_a_second_signal_ends
     store.set(Mood::HoldsChanges);
     first.connect().send("l\nx\n0\n");
     first.signal("TERM");
+    // Two signals within a tenth of a second count as one.
     std::thread::sleep(Duration::from_millis(200));
     first.signal("TERM");
     ends(first.end(), 0);
