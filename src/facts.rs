@@ -74,9 +74,7 @@ pub enum Fact<'a> {
     Renewed {
         /// The fence of the hold.
         fence: u64,
-        /// How long the lease lasts.
-        lease: Us,
-        /// When it ends.
+        /// When the lease ends.
         end: Us,
     },
     /// It ended.
@@ -291,13 +289,12 @@ impl Facts {
     }
 
     /// The lease of a hold was renewed.
-    pub fn renewed(&mut self, fence: u64, lease: Us, end: Us) {
-        let mut record = [0; LEN + 25];
-        record[..4].copy_from_slice(&25_u32.to_le_bytes());
+    pub fn renewed(&mut self, fence: u64, end: Us) {
+        let mut record = [0; LEN + 17];
+        record[..4].copy_from_slice(&17_u32.to_le_bytes());
         record[4] = RENEWED;
         record[5..13].copy_from_slice(&fence.to_le_bytes());
-        record[13..21].copy_from_slice(&lease.to_le_bytes());
-        record[21..29].copy_from_slice(&end.to_le_bytes());
+        record[13..21].copy_from_slice(&end.to_le_bytes());
         self.bytes.extend_from_slice(&record);
         self.count += 1;
     }
@@ -343,7 +340,6 @@ impl Fact<'_> {
             HELD => Fact::Held(rest.held()?),
             RENEWED => Fact::Renewed {
                 fence: rest.fence()?,
-                lease: rest.word()?,
                 end: rest.word()?,
             },
             ENDED => Fact::Ended {

@@ -50,7 +50,7 @@ fn all() -> Facts {
         note: Some(b""),
         ..PLAIN
     });
-    facts.renewed(7, 50, 60);
+    facts.renewed(7, 60);
     facts.ended(7);
     facts
 }
@@ -74,11 +74,7 @@ fn a_fact_is_read_as_it_was_written() {
         note: Some(b""),
         ..PLAIN
     };
-    let renewed = Fact::Renewed {
-        fence: 7,
-        lease: 50,
-        end: 60,
-    };
+    let renewed = Fact::Renewed { fence: 7, end: 60 };
     let wanted = [
         Fact::Held(HOLD),
         Fact::Held(PLAIN),
@@ -122,7 +118,7 @@ fn written(fact: Fact) -> Facts {
     let mut facts = Facts::kept();
     match fact {
         Fact::Held(held) => facts.held(&held),
-        Fact::Renewed { fence, lease, end } => facts.renewed(fence, lease, end),
+        Fact::Renewed { fence, end } => facts.renewed(fence, end),
         Fact::Ended { fence } => facts.ended(fence),
     }
     facts

@@ -242,7 +242,7 @@ impl Locks {
         let attempt = self.attempt_of(member);
         self.attempts.slab[attempt].repeated = true;
         self.attempts.slab[attempt].untold = false;
-        self.set_due(place, due.max(self.now.saturating_add(lease)), lease, out);
+        self.set_due(place, due.max(self.now.saturating_add(lease)), out);
         if !self.begin_renewal(place, lease, out) {
             // A renewal that names no lease has this one from now on.
             self.state_hold(place, out);

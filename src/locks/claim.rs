@@ -30,7 +30,7 @@ impl Locks {
                     }
                     return Reply::Timeout;
                 };
-                self.set_due(place, self.now.saturating_add(lease), lease, out);
+                self.set_due(place, self.now.saturating_add(lease), out);
                 let Ticket { token, .. } = self.tickets[place];
                 return Reply::Granted { token, lease };
             }

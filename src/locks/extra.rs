@@ -68,7 +68,7 @@ impl Locks {
         extra.until = extra.end.max(now.saturating_add(renewal.within));
         extra.step = lease;
         let due = extra.next_step(now);
-        self.set_due(place, due, lease, out);
+        self.set_due(place, due, out);
         self.state_hold(place, out);
         true
     }
@@ -91,7 +91,7 @@ impl Locks {
                 extra.end = end;
                 self.begin_renewal(place, lease, out);
             }
-            _ => self.set_due(place, end, lease, out),
+            _ => self.set_due(place, end, out),
         }
     }
 
@@ -109,9 +109,9 @@ impl Locks {
         extra.end = extra
             .end
             .max(now.saturating_add(extra.step).min(extra.until));
-        let (due, step) = (extra.next_step(now), extra.step);
+        let due = extra.next_step(now);
         self.counts.renewals += 1;
-        self.set_due(place, due, step, out);
+        self.set_due(place, due, out);
         true
     }
 

@@ -265,8 +265,8 @@ impl Locks {
         self.serve(key, out);
     }
 
-    /// Moves the end of a hold, by a lease of this length.
-    pub(super) fn set_due(&mut self, place: u32, due: Us, lease: Us, out: &mut Outbox) {
+    /// Moves the end of a hold.
+    pub(super) fn set_due(&mut self, place: u32, due: Us, out: &mut Outbox) {
         let Ticket {
             key, due: before, ..
         } = self.tickets[place];
@@ -280,7 +280,7 @@ impl Locks {
             self.wheel.insert(&mut self.tickets, place);
         }
         if out.facts.is_on() {
-            self.state_renewal(place, lease, out);
+            self.state_renewal(place, out);
         }
     }
 

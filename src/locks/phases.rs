@@ -113,7 +113,7 @@ impl Locks {
         } = self.tickets[place];
         if !self.tickets[place].waits() {
             self.forget_record(record, hash);
-            self.set_due(place, self.now.saturating_add(lease), lease, out);
+            self.set_due(place, self.now.saturating_add(lease), out);
             return Some(Reply::Granted { token, lease });
         }
         if wait == 0 {

@@ -115,18 +115,18 @@ impl Locks {
         }
     }
 
-    /// The lease of the hold was renewed, for so long.
-    pub(super) fn state_renewal(&mut self, place: u32, lease: Us, out: &mut Outbox) {
+    /// The lease of the hold was renewed.
+    pub(super) fn state_renewal(&mut self, place: u32, out: &mut Outbox) {
         let Ticket {
             token, due, member, ..
         } = self.tickets[place];
         if self.attempt_of(member) == NIL {
             self.note_promise(place, due, &mut out.facts);
-            return out.facts.renewed(token.fence, lease, due);
+            return out.facts.renewed(token.fence, due);
         }
         self.note_promise(place, self.promised(place), &mut out.facts);
         let (end, ..) = self.terms_of(place);
-        out.facts.renewed(token.fence, lease, end.max(due));
+        out.facts.renewed(token.fence, end.max(due));
     }
 
     /// The hold ends.

@@ -59,7 +59,7 @@ fn a_hold_has_as_much_left_as_when_that_was_said_last() {
         facts.held(&held(3, b"c"));
     });
     let later = batch(NOW + 10 * SECOND, |facts| {
-        facts.renewed(2, 5 * SECOND, NOW + 15 * SECOND);
+        facts.renewed(2, NOW + 15 * SECOND);
         facts.ended(3);
     });
     let left = read(first.into_iter().chain(later)).unwrap();

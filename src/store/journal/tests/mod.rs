@@ -180,7 +180,7 @@ impl Model {
     }
 
     fn renewed(&mut self, fence: u64, end: Us, facts: &mut Facts) {
-        facts.renewed(fence, 1_000, end);
+        facts.renewed(fence, end);
         let held = self.holds.get_mut(&fence).unwrap();
         (held.end, held.told) = (end, true);
     }
@@ -292,7 +292,7 @@ fn holds_are_found_as_they_were_stated_last() {
     (bound.bound, bound.end) = (Bound::Lease, 99);
     model.held(bound, &mut facts);
     // Of holds that are not there.
-    facts.renewed(900, 1, 2);
+    facts.renewed(900, 2);
     facts.ended(901);
     facts.ended(5_000);
     journal.append(facts.bytes(), 5_000).unwrap();
