@@ -13,24 +13,17 @@ use super::lead::Step;
 use super::{fill, unix_us};
 use crate::command::{SECOND, Us};
 use crate::config::{self, Config, File, content, secret_in};
-use crate::facts::Facts;
 use crate::hub::{Hub, Standing};
 use crate::log::{Fields, Log};
 use crate::store::etcd::{Answer, Client, Etcd, Settings};
-use crate::store::leadership::{Batch, Event, Head, Leadership, Loss, Told};
-use crate::store::log;
+use crate::store::leadership::{Event, Head, Leadership, Loss, Told};
+use crate::store::log::{self, Room, Writer};
 use crate::sys;
 
 /// How much of a file is read: hundreds of certificates.
 const FILE_MAX: u64 = 1024 * 1024;
 /// While etcd does not answer, the log is told so often.
 const TELL: Us = 10 * SECOND;
-/// All holds are stated again when more than this and twice as much as the last time was kept since then, in bytes; or
-/// so many batches, each of which a new leader has to read.
-const SWEEP_BYTES: u64 = 4 << 20;
-const SWEEP_BATCHES: u32 = 10_000;
-/// Places that a batch states again beside two for each of its facts, so that a sweep ends soon where there is little to do.
-const SWEEP_STEP: u32 = 64;
 
 /// The etcd that servers share, as the options name it.
 pub struct Store(Client);
@@ -106,9 +99,9 @@ fn read(file: &File) -> Result<Vec<u8>, NoStore> {
 pub(super) struct Cluster {
     leadership: Leadership,
     etcd: Etcd,
-    /// The log of the leaders before, while it is read.
+    /// The log of the leaders before, while it is read, and what goes on with it.
     log: log::Log,
-    sweep: Sweep,
+    writer: Writer,
     /// When this server took the lead, and the number of the change that gave it.
     took: Us,
     first: u64,
@@ -117,18 +110,6 @@ pub(super) struct Cluster {
     /// When the log may be told next that etcd does not answer.
     tell: Us,
     bytes: Vec<u8>,
-}
-
-/// All holds are stated again, from time to time.
-struct Sweep {
-    /// Bytes and batches that were kept since the last one began.
-    bytes: u64,
-    batches: u32,
-    /// How many bytes the last one had.
-    last: u64,
-    /// The next place, and how many bytes were stated, while one goes on.
-    at: Option<(u32, u64)>,
-    restated: Facts,
 }
 
 impl Cluster {
@@ -169,7 +150,7 @@ impl Cluster {
             leadership: Leadership::new(head, failover_after, compact, now),
             etcd,
             log: log::Log::default(),
-            sweep: Sweep::new(),
+            writer: Writer::new(Room::ETCD),
             took: now,
             first: 0,
             has_last: false,
@@ -223,7 +204,7 @@ impl Cluster {
                     if number >= self.first {
                         return Err(self.removed(number));
                     }
-                    self.sweep.add(batch.len());
+                    self.writer.found(batch.len());
                     self.log.add(number, batch).map_err(unfit)?;
                 }
                 if !is_all {
@@ -302,10 +283,8 @@ impl Cluster {
         let count = facts.count();
         self.bytes.clear();
         hub.cut(&mut self.bytes);
-        let next_fence = hub.locks().fence().saturating_add(1);
-        let mut batch = Batch::default();
-        self.sweep.go_on(count, hub, &mut self.bytes, &mut batch);
-        batch.parts = log::parts(&self.bytes, next_fence, now);
+        let writer = &mut self.writer;
+        let batch = writer.batch(&mut self.bytes, count, hub.locks(), now);
         self.leadership.give(batch);
     }
 
@@ -350,50 +329,6 @@ impl Cluster {
             leads: self.leadership.leads(),
             revision: self.leadership.revision(),
             answered: self.leadership.answered(),
-        }
-    }
-}
-
-impl Sweep {
-    fn new() -> Sweep {
-        Sweep {
-            bytes: 0,
-            batches: 0,
-            last: 0,
-            at: None,
-            restated: Facts::kept(),
-        }
-    }
-
-    /// A batch is there.
-    fn add(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        self.batches += 1;
-    }
-
-    /// Appends some holds to a batch of so many facts, if it is time for that.
-    fn go_on(&mut self, facts: u32, hub: &Hub, bytes: &mut Vec<u8>, batch: &mut Batch) {
-        self.add(bytes.len());
-        let is_due = self.bytes > 2 * self.last + SWEEP_BYTES || self.batches > SWEEP_BATCHES;
-        if self.at.is_none() && is_due {
-            (self.bytes, self.batches) = (0, 0);
-            self.at = Some((0, 0));
-            batch.begins_sweep = true;
-        }
-        let Some((from, stated)) = self.at.take() else {
-            return;
-        };
-        let count = facts.saturating_mul(2).saturating_add(SWEEP_STEP);
-        let next = hub.locks().restate(from, count, &mut self.restated);
-        bytes.extend_from_slice(self.restated.bytes());
-        let stated = stated + self.restated.bytes().len() as u64;
-        self.restated.clear();
-        match next {
-            Some(next) => self.at = Some((next, stated)),
-            None => {
-                self.last = stated;
-                batch.ends_sweep = true;
-            }
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::log::Log;
 use crate::store::journal::Fault;
 use crate::store::journal::{self, Identity, Journal, Recovered};
 use crate::store::ledger::{self, Ledger, Record};
+use crate::store::sweep::Sweep;
 use crate::sys;
 
 /// Fences that are reserved at once: 2^32 grants are hours, so the disk is left alone between two starts.
@@ -43,9 +44,7 @@ pub(super) struct Keep {
     floor: Us,
     /// When the longest lease on record may fall.
     falls: Us,
-    /// The sweep under way: the next place to state, and how many bytes were stated.
-    sweep: Option<(u32, u64)>,
-    restated: Facts,
+    sweep: Sweep,
     has_warned: bool,
 }
 
@@ -57,8 +56,7 @@ impl Keep {
             journal: None,
             floor: 0,
             falls: Us::MAX,
-            sweep: None,
-            restated: Facts::kept(),
+            sweep: Sweep::default(),
             has_warned: false,
         }
     }
@@ -207,7 +205,7 @@ impl Keep {
         if let Some(journal) = &mut self.journal {
             let last = hub.locks().fence();
             let appended = journal.append(hub.facts().bytes(), last);
-            let sweeps = self.sweep.is_some() || journal.wants_sweep();
+            let sweeps = self.sweep.is_under_way() || journal.wants_sweep();
             let swept = appended.and_then(|()| match sweeps {
                 true => self.sweep_on(hub),
                 false => Ok(()),
@@ -378,27 +376,24 @@ impl Keep {
     #[cold]
     fn sweep_on(&mut self, hub: &Hub) -> Result<(), Fault> {
         let journal = self.journal.as_mut().expect("it was just appended to");
-        let (from, stated) = self.sweep.take().unwrap_or_else(|| {
+        if !self.sweep.is_under_way() {
             journal.begin_sweep();
-            (0, 0)
-        });
-        let count = hub.facts().count().saturating_mul(2);
-        let next = hub.locks().restate(from, count, &mut self.restated);
-        journal.append(self.restated.bytes(), hub.locks().fence())?;
-        let stated = stated + self.restated.bytes().len() as u64;
-        self.restated.clear();
-        match next {
-            Some(next) => self.sweep = Some((next, stated)),
-            None => journal.end_sweep(stated)?,
+            self.sweep.begin();
         }
-        Ok(())
+        let places = hub.facts().count().saturating_mul(2);
+        let (restated, end) = self.sweep.go_on(places, hub.locks());
+        journal.append(restated, hub.locks().fence())?;
+        match end {
+            Some(stated) => journal.end_sweep(stated),
+            None => Ok(()),
+        }
     }
 
     /// The journal lacks a fact: it is put aside, so that nobody uses it, and the server goes on under the ledger alone.
     #[cold]
     fn abandon(&mut self, fault: Fault, log: &mut Log) -> io::Result<()> {
         let journal = self.journal.take().expect("it has just failed");
-        self.sweep = None;
+        self.sweep = Sweep::default();
         log.error(unix_us(), "journal-lost", &[("error", &fault)]);
         journal.abandon().map_err(failed)
     }

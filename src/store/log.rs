@@ -6,6 +6,8 @@
 //! A batch is a byte for the version, the next fence, the time of the leader in microseconds, and records of facts. Numbers
 //! are little-endian.
 
+mod writer;
+
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -13,11 +15,11 @@ use super::history::{History, Holds};
 use crate::command::Us;
 use crate::facts::{self, Held, Renews, Unfit};
 
+pub use writer::{Room, Writer};
+
 const VERSION: u8 = 1;
 /// The bytes before the records.
 const HEADER: usize = 17;
-/// The bytes of a part, unless one record alone has more: etcd takes requests of up to 1.5 MiB.
-const PART: usize = 512 * 1024;
 
 /// Why a log cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,11 +32,12 @@ pub enum Fault {
     LastFence,
 }
 
-/// Facts as parts of a batch, one at least. All fences so far are below `next_fence`, and the leader's clock shows `clock`.
-pub fn parts(mut facts: &[u8], next_fence: u64, clock: Us) -> VecDeque<Vec<u8>> {
+/// Facts as parts of a batch, one at least, each of `room` bytes unless one record alone has more. All fences so far are
+/// below `next_fence`, and the leader's clock shows `clock`.
+fn parts(mut facts: &[u8], next_fence: u64, clock: Us, room: usize) -> VecDeque<Vec<u8>> {
     let mut parts = VecDeque::new();
     while parts.is_empty() || !facts.is_empty() {
-        let (records, rest) = facts.split_at(room(facts));
+        let (records, rest) = facts.split_at(whole(facts, room));
         let mut part = Vec::with_capacity(HEADER + records.len());
         part.push(VERSION);
         part.extend_from_slice(&next_fence.to_le_bytes());
@@ -46,12 +49,12 @@ pub fn parts(mut facts: &[u8], next_fence: u64, clock: Us) -> VecDeque<Vec<u8>> 
     parts
 }
 
-/// How many bytes of whole records fit into a part.
-fn room(facts: &[u8]) -> usize {
+/// How many bytes of whole records fit into a part of `room` bytes.
+fn whole(facts: &[u8], room: usize) -> usize {
     let mut at = 0;
     while at < facts.len() {
         let length = facts::record_len(&facts[at..]).expect("facts are whole records");
-        if at > 0 && HEADER + at + length > PART {
+        if at > 0 && HEADER + at + length > room {
             break;
         }
         at += length;

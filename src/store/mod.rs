@@ -10,3 +10,4 @@ pub mod leadership;
 pub mod ledger;
 pub mod log;
 mod owner;
+pub mod sweep;

@@ -5,6 +5,7 @@ use crate::command::{Bound, Renewal, SECOND, Space, Token};
 use crate::facts::Facts;
 
 const NOW: Us = 1_000 * SECOND;
+const PART: usize = Room::ETCD.part;
 
 fn held(fence: u64, key: &[u8]) -> Held<'_> {
     Held {
@@ -28,7 +29,7 @@ fn held(fence: u64, key: &[u8]) -> Held<'_> {
 fn batch(clock: Us, facts: impl FnOnce(&mut Facts)) -> VecDeque<Vec<u8>> {
     let mut all = Facts::kept();
     facts(&mut all);
-    parts(all.bytes(), 100, clock)
+    parts(all.bytes(), 100, clock, PART)
 }
 
 fn read(batches: impl IntoIterator<Item = Vec<u8>>) -> Result<Left, Fault> {
@@ -106,7 +107,7 @@ fn a_large_batch_is_cut_between_records_and_an_empty_one_is_a_part_as_well() {
         });
     });
     assert_eq!(huge.len(), 1);
-    let none = parts(&[], 5, NOW);
+    let none = parts(&[], 5, NOW, PART);
     assert_eq!(none.len(), 1);
     assert_eq!(read(none).unwrap().next_fence, 5);
     assert_eq!(read([]).unwrap().next_fence, 0);
@@ -136,6 +137,6 @@ fn a_batch_that_cannot_be_understood_is_refused_and_named() {
         text.starts_with("batch 000000000000001f has version 2"),
         "{text}"
     );
-    let old = parts(sound[0].get(HEADER..).unwrap(), 1, NOW);
+    let old = parts(sound[0].get(HEADER..).unwrap(), 1, NOW, PART);
     assert_eq!(read(old).unwrap_err(), Fault::LastFence);
 }

@@ -6,9 +6,9 @@ mod clients;
 mod store;
 
 use dflockd::command::{SECOND, Us};
-use dflockd::facts::{Facts, Protection};
-use dflockd::store::leadership::{Batch, Event, Head, Leadership, Loss};
-use dflockd::store::log::{self, Log};
+use dflockd::facts::Protection;
+use dflockd::store::leadership::{Event, Head, Leadership, Loss};
+use dflockd::store::log::{Log, Room, Writer};
 
 use crate::harness::{Dice, Net, Trace, settings, simulate};
 use clients::{Client, Judge};
@@ -18,6 +18,13 @@ const NODES: usize = 3;
 const CLIENTS: usize = 12;
 /// How long a leader may be silent.
 const FAILOVER: Us = SECOND;
+/// So little that most batches have several parts, and most runs several sweeps.
+const ROOM: Room = Room {
+    part: 150,
+    bytes: 4_000,
+    batches: 40,
+    places: 1,
+};
 
 /// A server, in one of its lives.
 struct Node {
@@ -34,10 +41,9 @@ struct Life {
     leadership: Leadership,
     /// What it reads while it takes over.
     log: Log,
+    writer: Writer,
     /// What it has, once it leads.
     net: Option<Net>,
-    /// The place that comes next while all holds are stated again.
-    sweep: Option<u32>,
     has_given: bool,
     /// What clients have sent and the server has not read yet, by the place of the client.
     inbox: Vec<(usize, String)>,
@@ -161,7 +167,7 @@ impl World<'_> {
             return;
         };
         let event = life.leadership.silence(now);
-        life.turn(now, &mut self.dice);
+        life.turn(now);
         if let Some(ask) = life.leadership.ask(now) {
             self.store
                 .ask(self.now, at, ask, self.faults, &mut self.dice);
@@ -196,6 +202,7 @@ impl World<'_> {
             }
             Event::Read(batches, is_all) => {
                 for (number, batch) in batches {
+                    life.writer.found(batch.len());
                     life.log.add(number, batch).expect("a sound log");
                 }
                 if is_all {
@@ -280,8 +287,8 @@ impl Life {
             serial,
             leadership: Leadership::new(head, FAILOVER, true, now),
             log: Log::default(),
+            writer: Writer::new(ROOM),
             net: None,
-            sweep: None,
             has_given: false,
             inbox: Vec::new(),
         }
@@ -298,7 +305,7 @@ impl Life {
     }
 
     /// A turn of its hub, whose facts go to the store when that has kept those before.
-    fn turn(&mut self, now: Us, dice: &mut Dice) {
+    fn turn(&mut self, now: Us) {
         let Some(net) = &mut self.net else { return };
         net.now = net.now.max(now);
         for (place, text) in self.inbox.drain(..) {
@@ -308,28 +315,12 @@ impl Life {
         if self.has_given || !self.leadership.wants_batch() {
             return;
         }
-        let Some(mut facts) = net.take_batch() else {
+        let Some((mut facts, count)) = net.take_batch() else {
             return;
         };
         self.has_given = true;
-        let begins_sweep = self.sweep.is_none() && dice.chance(20);
-        if begins_sweep {
-            self.sweep = Some(0);
-        }
-        let mut ends_sweep = false;
-        if let Some(from) = self.sweep {
-            let mut restated = Facts::kept();
-            self.sweep = net
-                .locks()
-                .restate(from, 1 + dice.below(8) as u32, &mut restated);
-            ends_sweep = self.sweep.is_none();
-            facts.extend_from_slice(restated.bytes());
-        }
-        self.leadership.give(Batch {
-            parts: log::parts(&facts, net.locks().fence() + 1, now),
-            begins_sweep,
-            ends_sweep,
-        });
+        let batch = self.writer.batch(&mut facts, count, net.locks(), now);
+        self.leadership.give(batch);
     }
 
     fn kept(&mut self, now: Us) {

@@ -272,7 +272,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("server/clients", "tls"),
     (
         "server/cluster",
-        "command config facts hub log store super::lead sys",
+        "command config hub log store super::lead sys",
     ),
     (
         "server/doors",
@@ -354,8 +354,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("store/ledger/tests/plan", "store"),
     ("store/log", "command facts super::history"),
     ("store/log/tests", "command facts"),
+    ("store/log/writer", "command locks store"),
     ("store/mod", ""),
     ("store/owner", "sys"),
+    ("store/sweep", "facts locks"),
     ("sys/activation", ""),
     ("sys/boot", ""),
     ("sys/figures", ""),

@@ -15,7 +15,7 @@ use crate::harness::Store;
 pub(super) struct Slow {
     /// The store with the batch that is in flight.
     next: Option<Store>,
-    batch: Option<Vec<u8>>,
+    batch: Option<(Vec<u8>, u32)>,
     /// How many facts were in all batches, and in those that are kept.
     given: u64,
     kept: u64,
@@ -71,8 +71,8 @@ impl Net {
         }
     }
 
-    /// Takes the batch that is on its way to the slow store.
-    pub fn take_batch(&mut self) -> Option<Vec<u8>> {
+    /// Takes the batch that is on its way to the slow store, and how many facts it has.
+    pub fn take_batch(&mut self) -> Option<(Vec<u8>, u32)> {
         let slow = self.slow.as_mut().expect("it needs time");
         slow.batch.take()
     }
@@ -93,10 +93,10 @@ impl Net {
             let mut store = self.store.clone();
             store.keep(facts);
             (slow.next, slow.given) = (Some(store), emitted);
-            let (bytes, mut batch) = (facts.bytes().to_vec(), Vec::new());
+            let (bytes, count, mut batch) = (facts.bytes().to_vec(), facts.count(), Vec::new());
             self.hub.cut(&mut batch);
             assert_eq!(batch, bytes);
-            slow.batch = Some(batch);
+            slow.batch = Some((batch, count));
         }
     }
 }
