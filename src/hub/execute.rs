@@ -172,7 +172,7 @@ impl Hub {
         match request {
             Request::Auth(secret) => self.authenticate(slot, secret),
             _ if !session.trusted => self.reject(slot),
-            Request::Ping => self.answer(slot, Reply::Done),
+            Request::Ping => self.answer_at_once(slot, Reply::Done),
             Request::Command(command) => return self.command(slot, command),
             #[cfg(feature = "http")]
             Request::Exchange => return self.exchange(slot),
@@ -192,7 +192,7 @@ impl Hub {
             Request::Health if self.locks.opens_in(self.now) > 0 => {
                 self.answer(slot, Reply::Refused(Refusal::Quarantine));
             }
-            Request::Health => self.answer(slot, Reply::Done),
+            Request::Health => self.answer_at_once(slot, Reply::Done),
             Request::Stats => {
                 let out = self.sessions[slot].outlet.tail(&mut self.pool);
                 let stats = Stats::start(self.connections.all(), out);
@@ -306,6 +306,16 @@ impl Hub {
         let out = session.outlet.tail(&mut self.pool);
         session.face.write(reply, out);
         self.answered(slot);
+    }
+
+    /// Appends an answer that says nothing of any hold, so that it waits for no store unless others before it do.
+    #[inline(always)]
+    fn answer_at_once(&mut self, slot: u32, reply: Reply) {
+        let waits = self.sessions[slot].outlet.is_held_back();
+        self.answer(slot, reply);
+        if !waits {
+            self.sessions[slot].outlet.free_all();
+        }
     }
 
     /// The answer to the session's request is in its output: it may go on.

@@ -1,6 +1,6 @@
 //! The facts on their way to a store, and holds on their way back. A store that needs time takes the facts in batches, one
-//! at a time; meanwhile the tables run ahead of it, and outputs are held back. Invariant: no byte of an answer is handed
-//! out before the facts that were there when it was written are kept.
+//! at a time; meanwhile the tables run ahead of it, and outputs are held back. Invariant: no byte of an answer that
+//! tells of a hold is handed out before the facts that were there when it was written are kept.
 
 use super::Hub;
 use crate::command::{SessionId, Us};

@@ -6,7 +6,7 @@ use crate::command::{Command, Owner, Refusal, Reply, SECOND, SessionId, Space, S
 use crate::hub::session::{Busy, Grant};
 use crate::hub::status::Status;
 use crate::wire::http::{
-    self, Acquire, Answer, Asked, Clock, Exchange, Granted, JSON, Problem, lock,
+    self, Acquire, Answer, Asked, Clock, Exchange, Granted, JSON, Problem, lock, route,
 };
 use crate::wire::metrics;
 
@@ -187,6 +187,7 @@ impl Hub {
     ) {
         let clock = self.clock();
         let session = &mut self.sessions[slot];
+        let waits = session.outlet.is_held_back() || route::tells_of_holds(exchange.route);
         let out = session.outlet.tail(&mut self.pool);
         let begin = out.len();
         write(exchange, clock, out);
@@ -198,6 +199,9 @@ impl Hub {
         self.count_answer(exchange.route, exchange.method, status, waited);
         self.answered(slot);
         let session = &mut self.sessions[slot];
+        if !waits {
+            session.outlet.free_all();
+        }
         if !session.phase.is_open() {
             return;
         }

@@ -137,6 +137,12 @@ pub fn needs_leader(route: Route) -> bool {
     )
 }
 
+/// Whether an answer says what is held, so that it waits until a store has that. The numbers of the metrics are no promise,
+/// and are looked at when the store is away.
+pub fn tells_of_holds(route: Route) -> bool {
+    needs_leader(route) && route != Route::Ready
+}
+
 /// What a path and a method ask for, and the name in the path, decoded. The route is there even with a problem, if the
 /// path has one.
 pub fn find(method: Method, word: &str, path: &str) -> (Route, Result<Vec<u8>, Problem>) {

@@ -3,7 +3,8 @@
 use super::*;
 use dflockd::facts::Protection;
 
-const PING: &str = "ping\n_\n_\n";
+/// The answer is `error`: no such hold is there.
+const GUESS: &str = "r\nnone\n0123456789abcdef0123456789abcdef\n";
 
 fn slow() -> Dialogue {
     slow_with(|_| {})
@@ -51,12 +52,7 @@ fn a_grant_is_told_when_it_is_kept() {
 fn where_nothing_happens_nothing_waits() {
     let mut d = slow();
     let a = d.connect();
-    d.says(a, PING, "ok\n");
-    d.says(
-        a,
-        release("k", "0123456789abcdef0123456789abcdef"),
-        "error\n",
-    );
+    d.says(a, GUESS, "error\n");
 }
 
 #[test]
@@ -64,9 +60,44 @@ fn what_is_written_while_a_batch_is_in_flight_waits_for_that_one_alone() {
     let mut d = slow();
     let a = d.connect();
     d.stir();
-    d.says(a, PING, "");
+    d.says(a, GUESS, "");
     d.kept();
-    d.hears(a, "ok\n");
+    d.hears(a, "error\n");
+}
+
+#[test]
+fn what_tells_of_no_hold_waits_for_no_store() {
+    let mut d = slow();
+    let a = d.connect();
+    d.stir();
+    d.says(a, "ping\n_\n_\nping\n_\n_\n", "ok\nok\n");
+    // Behind an answer that waits it waits as well.
+    d.says(a, format!("{GUESS}ping\n_\n_\n"), "");
+    d.kept();
+    d.hears(a, "error\nok\n");
+}
+
+/// A load balancer asks so whether the server is well, and an administrator why it is slow.
+#[cfg(feature = "http")]
+#[test]
+fn over_http_health_and_metrics_wait_for_no_store_and_holds_do() {
+    use dflockd::wire::Face;
+    let mut d = slow();
+    d.stir();
+    for path in ["/health", "/ready", "/metrics"] {
+        let client = d.0.connect_to(Face::Http);
+        d.send(
+            client,
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        );
+        let heard = d.heard(client);
+        assert!(heard.starts_with("HTTP/1.1 200 OK"), "{path}: {heard}");
+    }
+    let client = d.0.connect_to(Face::Http);
+    let list = "GET /locks HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    d.says(client, list, "");
+    d.kept();
+    assert!(d.heard(client).contains("stirred"));
 }
 
 #[test]
@@ -74,25 +105,26 @@ fn what_is_written_behind_newer_facts_waits_for_the_next_batch() {
     let mut d = slow();
     let (a, b) = (d.connect(), d.connect());
     d.stir();
-    d.says(a, PING, "");
+    d.says(a, GUESS, "");
     d.says(b, "l\nk\n0\n", "");
-    d.says(a, PING, "");
+    d.says(a, GUESS, "");
     d.kept();
     // The first of them did not wait for more, but in one turn with the second.
     d.hears(b, "");
     d.kept();
     d.is_granted(b, 33);
-    assert_eq!(d.heard(a), "ok\nok\n");
+    assert_eq!(d.heard(a), "error\nerror\n");
 }
 
 #[test]
 fn answers_keep_their_order_over_batches() {
     let mut d = slow();
     let a = d.connect();
-    d.says(a, format!("{PING}l\nk\n0\n{PING}l\nk\n0\n{PING}"), "");
+    let ping = "ping\n_\n_\n";
+    d.says(a, format!("{GUESS}l\nk\n0\n{ping}l\nk\n0\n{GUESS}"), "");
     d.kept();
     let heard = d.heard(a);
-    assert_eq!(masked(&heard), "ok\nok T 33\nok\ntimeout\nok\n");
+    assert_eq!(masked(&heard), "error\nok T 33\nok\ntimeout\nerror\n");
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Client {
     pub appetite: usize,
     /// The next write to it fails.
     pub breaks: bool,
+    /// Whatever it has asked for since it had all answers tells of no hold.
+    is_plain: bool,
     told_hung_up: bool,
 }
 
@@ -170,6 +172,10 @@ impl Net {
 
     /// The client sends these bytes; the server reads what it has room for. No turn is made.
     pub fn send_only(&mut self, client: usize, bytes: &[u8]) {
+        let is_plain = slow::is_plain(bytes);
+        let has_heard = self.hub.output(self.clients[client].id).is_empty();
+        let c = &mut self.clients[client];
+        c.is_plain = is_plain && (has_heard || c.is_plain);
         self.clients[client].sent += bytes.len();
         self.clients[client].unread.extend_from_slice(bytes);
         self.read(client);
@@ -319,7 +325,9 @@ impl Net {
         c.heard.extend_from_slice(&output[..n]);
         c.taken += n;
         if let Some(slow) = &mut self.slow {
-            slow.offered(client, c.taken - n, output.len());
+            if !c.is_plain {
+                slow.offered(client, c.taken - n, output.len());
+            }
             slow.pieces[client].retain(|&(end, _)| end > c.taken);
         }
         c.appetite -= if c.appetite == usize::MAX { 0 } else { n };

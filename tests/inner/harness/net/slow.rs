@@ -25,7 +25,8 @@ pub(super) struct Slow {
 }
 
 impl Slow {
-    /// Panics unless all facts are kept behind which these bytes of an output were written.
+    /// Panics unless all facts are kept behind which these bytes of an output were written. Those of a client that asked for
+    /// nothing that tells of a hold wait for none.
     pub(super) fn offered(&self, client: usize, from: usize, count: usize) {
         let mut begins = from;
         for &(end, facts) in &self.pieces[client] {
@@ -33,6 +34,18 @@ impl Slow {
             begins = end;
         }
     }
+}
+
+/// Whether no answer to this says what is held.
+pub(super) fn is_plain(mut bytes: &[u8]) -> bool {
+    while let Some(rest) = bytes.strip_prefix(b"ping\n_\n_\n") {
+        bytes = rest;
+    }
+    let paths = ["/health", "/ready", "/metrics"];
+    bytes.is_empty()
+        || paths
+            .iter()
+            .any(|path| bytes.starts_with(format!("GET {path} HTTP/1.1\r\n").as_bytes()))
 }
 
 impl Net {
