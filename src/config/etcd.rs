@@ -8,7 +8,7 @@ use crate::command::Us;
 /// The store that several servers share, and this one's part in it. Without endpoints there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Etcd {
-    /// The addresses of the members of etcd: `http://` or `https://`, a host, perhaps a port.
+    /// The addresses of the members of etcd: `http://` or `https://`, a host and a port.
     pub endpoints: Vec<String>,
     /// What all keys begin with.
     pub prefix: String,

@@ -250,6 +250,7 @@ pub fn parse(
     reading.check_state()?;
     warnings.extend(reading.long_leases());
     warnings.extend(reading.plain_etcd());
+    warnings.extend(reading.idle_ledger(&env));
     let Reading {
         config,
         mut settings,

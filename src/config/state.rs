@@ -48,7 +48,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Gives an option the first of the folders in a variable, which have colons between.
+    /// Gives an option the first of the folders in a variable.
     fn folder(
         &mut self,
         option: &str,
@@ -60,11 +60,22 @@ impl Reading {
         };
         let option = OPTIONS.iter().find(|known| known.name == option);
         let option = option.expect("each folder is an option");
-        let first = match folders.to_str().and_then(|text| text.split_once(':')) {
-            Some((first, _)) => first.into(),
-            None => folders,
-        };
-        self.apply(option, variable, &first)
+        self.apply(option, variable, &first_of(folders))
+    }
+
+    /// The warning about a ledger that another life of this server has left, of which etcd knows nothing.
+    pub(super) fn idle_ledger(&self, env: impl Fn(&str) -> Option<OsString>) -> Option<String> {
+        if !self.config.etcd.is_there() || self.config.state.restart_grace > 0 {
+            return None;
+        }
+        let folder = env("STATE_DIRECTORY").filter(|value| !value.is_empty())?;
+        let ledger = State::ledger_in(Path::new(&first_of(folder)));
+        ledger.exists().then(|| {
+            format!(
+                "the ledger {ledger:?} is of a server without --etcd, and its locks are not known here: if they may still \
+                 be held, start once with --restart-grace SECONDS, as long as the longest lease"
+            )
+        })
     }
 
     /// Finds a place for the journal, and what does not fit together.
@@ -88,7 +99,7 @@ impl Reading {
             let reset = is_on("reset-state", state.reset);
             if let Some(from) = handover.or(reset).filter(|_| self.config.etcd.is_there()) {
                 return Err(format!(
-                    "{from}: with --etcd there is no ledger to begin anew, and each stop hands over: leave it out"
+                    "{from}: with --etcd no file keeps the locks, and each stop hands over: leave it out"
                 ));
             }
             return match said("run-dir").or(handover).or(reset) {
@@ -104,5 +115,13 @@ impl Reading {
             return Err(format!("{from} needs --run-dir"));
         }
         Ok(())
+    }
+}
+
+/// The first of the folders in a variable, which have colons between.
+fn first_of(folders: OsString) -> OsString {
+    match folders.to_str().and_then(|text| text.split_once(':')) {
+        Some((first, _)) => first.into(),
+        None => folders,
     }
 }

@@ -118,8 +118,24 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<String>, String> {
             .to_string()
     };
     let each = text.split(',').map(|endpoint| endpoint.trim());
-    each.map(|endpoint| origin(endpoint.strip_suffix('/').unwrap_or(endpoint)).map_err(want))
-        .collect()
+    let with_port = |endpoint: &str| {
+        let endpoint = endpoint.strip_suffix('/').unwrap_or(endpoint);
+        let origin = origin(endpoint).map_err(want)?;
+        match has_port(endpoint) {
+            true => Ok(origin),
+            false => Err(format!(
+                "want a port in {endpoint}, which is {endpoint}:2379 unless etcd was told otherwise"
+            )),
+        }
+    };
+    each.map(with_port).collect()
+}
+
+/// Whether an origin names its port. In brackets a colon belongs to an IPv6 address.
+fn has_port(origin: &str) -> bool {
+    let (_, place) = origin.split_once("://").unwrap_or_default();
+    let port = place.rsplit_once(':');
+    port.is_some_and(|(_, port)| !port.ends_with(']'))
 }
 
 /// The beginning of all keys in etcd.

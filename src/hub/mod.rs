@@ -142,7 +142,7 @@ pub struct Hub {
     held_back: HeldBack,
     /// Its part among others, if it is not alone; and who leads, if it does not.
     standing: Option<Standing>,
-    leader: Option<Box<str>>,
+    known: Option<Box<str>>,
     secrets: Secrets,
     /// Sessions whose breaks are not over, and where they are.
     breakers: Vec<(SessionId, Somebody)>,
@@ -195,7 +195,7 @@ impl Hub {
             protection: settings.protection,
             held_back: HeldBack::default(),
             standing: None,
-            leader: None,
+            known: None,
             secrets: Secrets {
                 client: settings.secret,
                 admin: settings.admin,

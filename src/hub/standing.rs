@@ -31,18 +31,17 @@ impl Hub {
         self.standing = Some(standing);
     }
 
-    /// The server does not lead. `leader` is who does, as far as that is known.
-    pub fn stand_by(&mut self, leader: &str) {
-        self.leader = Some(leader.into());
+    /// The server does not lead. `known` is what it knows of who does, as people are told.
+    pub fn stand_by(&mut self, known: &str) {
+        if self.known.as_deref() != Some(known) {
+            self.known = Some(known.into());
+        }
     }
 
     /// What a client is told that wants something of a server that does not lead.
     #[cfg(feature = "http")]
     pub(super) fn refers_to(&self) -> Option<String> {
-        let leader = self.leader.as_deref()?;
-        Some(match leader {
-            "" => "this server stands by, and nobody leads".to_string(),
-            leader => format!("this server stands by; {leader} leads"),
-        })
+        let known = self.known.as_deref()?;
+        Some(format!("this server stands by; {known}"))
     }
 }

@@ -10,18 +10,22 @@ use std::sync::Arc;
 use mio::{Registry, Token, Waker};
 
 use super::lead::Step;
-use super::{fill, unix_us};
+use super::{fill, tls, unix_us};
 use crate::command::{SECOND, Us};
 use crate::config::{self, Config, File, content, secret_in};
 use crate::hub::{Hub, Standing};
 use crate::log::{Fields, Log};
-use crate::store::etcd::{Answer, Client, Etcd, Settings};
+use crate::store::etcd::{Answer, Client, Etcd, Settings, Unusable};
 use crate::store::leadership::{Event, Head, Leadership, Loss, Told};
 use crate::store::log::{self, Room, Writer};
 use crate::sys;
+use crate::tls::certificate;
+use crate::tls::pem::{self, Mismatch};
 
 /// How much of a file is read: hundreds of certificates.
 const FILE_MAX: u64 = 1024 * 1024;
+/// An etcd that has not answered for so long is away.
+const SILENT: Us = 3 * SECOND;
 /// While etcd does not answer, the log is told so often.
 const TELL: Us = 10 * SECOND;
 
@@ -74,17 +78,47 @@ impl Store {
         let password = password.transpose()?;
         let password = password.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let of = |file: &Option<File>| file.as_ref().map(read).transpose();
+        let cert = of(&config.cert)?;
+        if let (Some(file), Some(text)) = (&config.cert, &cert) {
+            warnings.extend(out_of_time(file, text));
+        }
         let client = Client::new(Settings {
             endpoints: config.endpoints.clone(),
             prefix: config.prefix.clone(),
             user: config.user.clone().zip(password),
             ca: of(&config.ca)?,
-            identity: of(&config.cert)?.zip(of(&config.key)?),
+            identity: cert.zip(of(&config.key)?),
         });
         client
             .map(|client| Some(Store(client)))
-            .map_err(|what| NoStore::new(format!("--etcd: cannot use {what}"), false))
+            .map_err(|what| unusable(config, what))
     }
+}
+
+/// A warning if the certificate of this server is out of its time, or soon will be.
+fn out_of_time(file: &File, text: &[u8]) -> Option<String> {
+    let chain = pem::certificates(text).ok()?;
+    let span = certificate::span_s(chain.first()?)?;
+    tls::out_of_time(file, span, unix_us() / SECOND, "etcd refuses")
+}
+
+/// What cannot be used, told of the file that somebody has to mend.
+fn unusable(config: &config::Etcd, what: Unusable) -> NoStore {
+    let file = |file: &Option<File>| file.clone().expect("its text was read");
+    let (file, why) = match what {
+        Unusable::Ca(why) => (file(&config.ca), why),
+        Unusable::Cert(why) => (file(&config.cert), why),
+        Unusable::Key(why) => (file(&config.key), why),
+        Unusable::Pair(error) => {
+            let cert = file(&config.cert);
+            match pem::mismatch(&error, &cert.path) {
+                Mismatch::Certificate(why) => (cert, why),
+                Mismatch::Key(why) => (file(&config.key), why),
+            }
+        }
+    };
+    let File { from, path, .. } = file;
+    NoStore::new(format!("{from}: cannot use {path:?}: {why}"), false)
 }
 
 fn read(file: &File) -> Result<Vec<u8>, NoStore> {
@@ -107,8 +141,9 @@ pub(super) struct Cluster {
     first: u64,
     /// It is about to leave, and what it keeps now is the last.
     has_last: bool,
-    /// When the log may be told next that etcd does not answer.
+    /// When the log may be told next that etcd does not answer, and why it did not the last time.
     tell: Us,
+    trouble: String,
     bytes: Vec<u8>,
 }
 
@@ -138,6 +173,7 @@ impl Cluster {
             node: config.etcd.node.clone(),
             address: config.place().unwrap_or_default(),
             number: 0,
+            largest: 0,
             leads: false,
             left: false,
         };
@@ -155,6 +191,7 @@ impl Cluster {
             first: 0,
             has_last: false,
             tell: 0,
+            trouble: String::new(),
             bytes: Vec::new(),
         })
     }
@@ -169,6 +206,7 @@ impl Cluster {
             Some(Answer::Told(told)) => told,
             Some(Answer::Failed(endpoint, error)) => {
                 self.tell_silence(now, &endpoint, &error, log);
+                self.trouble = error;
                 Told::Nothing
             }
             Some(Answer::NoCompaction(error)) => {
@@ -220,8 +258,14 @@ impl Cluster {
             Event::Lost(loss) => {
                 let own = &self.leadership.head().node;
                 let why = match loss {
+                    Loss::Taken(node) if node == *own => {
+                        format!(
+                            "another server has the name {own} and leads: give each its own --node"
+                        )
+                    }
                     Loss::Taken(node) => format!("{node} leads"),
-                    Loss::Silence => "etcd does not answer".to_string(),
+                    Loss::Silence if self.trouble.is_empty() => "etcd does not answer".to_string(),
+                    Loss::Silence => format!("etcd does not answer: {}", self.trouble),
                     Loss::Removed => "somebody has removed the keys from etcd".to_string(),
                     Loss::SameName => {
                         return Err(io::Error::other(format!(
@@ -257,14 +301,9 @@ impl Cluster {
         log.warn(unix_us(), "etcd-silent", fields);
     }
 
-    /// Whether another server may lead, and this one has not asked for the lead.
-    pub fn stands_by(&self) -> bool {
-        self.leadership.stands_by()
-    }
-
-    /// Whether this server has asked for the lead, or is about to.
-    pub fn is_taking(&self) -> bool {
-        self.leadership.is_taking()
+    /// Whether this server should have a place for clients, because it leads or is about to.
+    pub fn is_to_lead(&self, now: Us) -> bool {
+        self.leadership.is_to_lead(now)
     }
 
     /// Asks the store what is to be asked now.
@@ -312,15 +351,24 @@ impl Cluster {
         self.leadership.head().cluster
     }
 
-    /// The name of the leader, and its address if that says more; empty if nobody is known.
-    pub fn leader(&self) -> String {
-        let leader = self.leadership.leader();
-        leader.map_or(String::new(), |Head { node, address, .. }| {
-            match address.is_empty() || address == node {
-                true => node.clone(),
-                false => format!("{node} at {address}"),
+    /// What a server that does not lead knows of who does: the name, and the address if that says more.
+    pub fn known(&self, now: Us) -> String {
+        if self.is_silent(now) {
+            return "etcd does not answer".to_string();
+        }
+        match self.leadership.leader() {
+            _ if !self.leadership.stands_by() => "it is about to lead".to_string(),
+            None => "nobody leads".to_string(),
+            Some(Head { node, address, .. }) if address.is_empty() || address == node => {
+                format!("{node} leads")
             }
-        })
+            Some(Head { node, address, .. }) => format!("{node} at {address} leads"),
+        }
+    }
+
+    /// Whether etcd has not answered for longer than it may take.
+    pub fn is_silent(&self, now: Us) -> bool {
+        now >= self.leadership.answered().saturating_add(SILENT)
     }
 
     /// The part of this server, for `stats` and the metrics.

@@ -5,18 +5,19 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use super::limits::{Limits, Over};
+use super::places::{Place, Places};
 use super::refusals::Kind;
 use super::unix_us;
 use super::world::World;
 use crate::command::{Refusal, Reply, SessionId, Us, earlier};
-use crate::config::{self, Config, Distlockd};
+use crate::config;
 use crate::hub::Vitals;
 use crate::log::{Fields, Log, Pace};
 use crate::sys;
@@ -69,13 +70,13 @@ struct Door {
 }
 
 impl Doors {
-    /// Listens for every face that is configured and wanted, unless sockets for it are inherited. The texts are warnings: addresses of
-    /// a host that this machine lacks.
+    /// Listens for every face that has a place and is wanted, unless sockets for it are inherited. The texts are warnings:
+    /// addresses of a host that this machine lacks.
     ///
     /// # Errors
     /// An address cannot be listened on.
     pub fn open(
-        config: &Config,
+        places: &Places,
         sockets: Vec<(Face, Inherited)>,
         is_wanted: impl Fn(&Rules) -> bool,
     ) -> io::Result<(Doors, Vec<String>)> {
@@ -84,7 +85,7 @@ impl Doors {
             doors.push(Door::new(face, socket.listener, true)?);
         }
         let given: Vec<Face> = doors.iter().map(|door| door.face).collect();
-        for wanted in faces(config) {
+        for wanted in &places.all {
             if given.contains(&wanted.face) || !is_wanted(wanted.face.rules()) {
                 continue;
             }
@@ -97,7 +98,7 @@ impl Doors {
         let doors = Doors {
             may_accept: doors.iter().any(|door| door.accept),
             doors,
-            limits: Limits::new(config.max_connections, config.max_connections_per_ip),
+            limits: Limits::new(places.max_connections, places.max_connections_per_ip),
             retry: None,
             reserve: None,
             exhausted: Pace::default(),
@@ -343,33 +344,6 @@ impl Doors {
     }
 }
 
-/// A message for each configured host whose name has no address.
-pub(super) fn unknown_hosts(config: &Config) -> Vec<String> {
-    let faces = faces(config);
-    let error = |wanted: &Wanted| {
-        let error = resolve(wanted.host, wanted.port).err()?;
-        Some(format!(
-            "{}: no address for {:?}: {error}",
-            wanted.host_flag, wanted.host
-        ))
-    };
-    let mut texts: Vec<String> = faces.iter().filter_map(error).collect();
-    // Two faces may share a host.
-    texts.dedup();
-    texts
-}
-
-/// The addresses of a host, each once.
-fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let mut addrs = Vec::new();
-    for addr in (host, port).to_socket_addrs()? {
-        if !addrs.contains(&addr) {
-            addrs.push(addr);
-        }
-    }
-    Ok(addrs)
-}
-
 /// Listens on each address of a host, on the same port of each: a client may take any of them first. If the port is 0
 /// the kernel chooses one at the first address, and another one if that is not free at all of them.
 fn open_each(
@@ -433,26 +407,20 @@ impl Door {
     }
 }
 
-/// Where clients of one face are to come in, and the options that say so.
-struct Wanted<'a> {
-    face: Face,
-    host: &'a str,
-    port: u16,
-    host_flag: &'static str,
-}
-
-impl Wanted<'_> {
+impl Place {
     fn open(&self, warnings: &mut Vec<String>) -> io::Result<Vec<Door>> {
-        let addrs = resolve(self.host, self.port)?;
-        open_each(self.face, self.host, addrs, warnings)
+        match &self.addrs {
+            Ok(addrs) => open_each(self.face, &self.host, addrs.clone(), warnings),
+            Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
+        }
     }
 
     /// An error that says what was wanted and by which option. The address may be that of another face.
     fn refusal(&self, error: &io::Error, doors: &[Door]) -> io::Error {
-        let Wanted { host, port, .. } = self;
+        let Place { host, port, .. } = self;
         let is_own = |door: &Door| {
-            let addrs = resolve(self.host, self.port).unwrap_or_default();
-            addrs.iter().any(|&addr| is_same(addr, door.addr))
+            let mut addrs = self.addrs.iter().flatten();
+            addrs.any(|&addr| is_same(addr, door.addr))
         };
         let own = doors.iter().find(|door| is_own(door));
         let why = match own.filter(|_| error.kind() == ErrorKind::AddrInUse) {
@@ -476,37 +444,6 @@ impl Wanted<'_> {
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && (is_any || one.ip() == other.ip())
-}
-
-/// The faces that there are to be, and where; the line protocol comes last.
-fn faces(config: &Config) -> Vec<Wanted<'_>> {
-    let Distlockd { port, host, .. } = &config.distlockd;
-    let mut faces = Vec::new();
-    if let Some(port) = *port {
-        faces.push(Wanted {
-            face: Face::Distlockd,
-            host: host.as_ref().unwrap_or(&config.host),
-            port,
-            host_flag: host.as_ref().map_or("--host", |_| "--distlockd-host"),
-        });
-    }
-    #[cfg(feature = "http")]
-    if let Some(port) = config.http.port {
-        let host = config.http.host.as_ref();
-        faces.push(Wanted {
-            face: Face::Http,
-            host: host.unwrap_or(&config.host),
-            port,
-            host_flag: host.map_or("--host", |_| "--http-host"),
-        });
-    }
-    faces.push(Wanted {
-        face: Face::Text,
-        host: &config.host,
-        port: config.port,
-        host_flag: "--host",
-    });
-    faces
 }
 
 /// Closes a connection that is over a limit, and tells its client why where that cannot be taken for an answer. Nothing

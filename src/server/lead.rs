@@ -15,6 +15,7 @@ use crate::facts::Protection;
 use crate::hub::Hub;
 use crate::store::log::Left;
 use crate::sys;
+use crate::wire::Rules;
 
 /// How long requests are read after the signal: those that had come before it.
 const LAST_READS: Us = 10_000;
@@ -91,21 +92,32 @@ impl Server {
         } else if cluster.leave(self.now, &mut self.hub) {
             self.end = Some(End::Stopped);
         }
-        if cluster.is_taking() && self.newcomers.is_none() {
-            let config = self.config.as_ref().expect("it is one of several");
-            let (doors, absent) = Doors::open(config, Vec::new(), |rules| !rules.stands_by)?;
+        let standing = cluster.standing();
+        if !standing.leads && self.draining.is_none() {
+            let is_to_lead = cluster.is_to_lead(self.now);
+            self.hub.stand_by(&cluster.known(self.now));
+            self.receive(is_to_lead)?;
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.ask(self.now);
+        }
+        self.hub.set_standing(standing);
+        Ok(())
+    }
+
+    /// Clients of locks find a place here from now on, or none.
+    fn receive(&mut self, is_to_lead: bool) -> io::Result<()> {
+        if !is_to_lead {
+            // Another one was faster, or the store gives no lead.
+            self.newcomers = None;
+        } else if self.newcomers.is_none() {
+            let wanted = |rules: &Rules| !rules.stands_by;
+            let (doors, absent) = Doors::open(&self.places, Vec::new(), wanted)?;
             for text in absent {
                 self.log.warn(unix_us(), "warning", &[("text", &text)]);
             }
             self.newcomers = Some(doors);
         }
-        if cluster.stands_by() {
-            // Another one was faster.
-            self.newcomers = None;
-            self.hub.stand_by(&cluster.leader());
-        }
-        cluster.ask(self.now);
-        self.hub.set_standing(cluster.standing());
         Ok(())
     }
 
@@ -184,6 +196,12 @@ impl Server {
     pub(super) fn stands_by(&self) -> bool {
         let cluster = self.cluster.as_ref();
         cluster.is_some_and(|cluster| !cluster.standing().leads)
+    }
+
+    /// Whether the store has not answered for longer than it may take.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.is_silent(self.now))
     }
 
     /// When the store wants something, or the server leaves.

@@ -47,8 +47,9 @@ pub(super) struct Load {
     pub holds: u64,
     pub waiters: u64,
     pub connections: u32,
-    /// It stands by for the server that leads.
+    /// It stands by for the server that leads; and the store that says who does is away.
     pub stands_by: bool,
+    pub is_cut_off: bool,
 }
 
 impl Manager {
@@ -193,8 +194,13 @@ impl Load {
             waiters,
             connections,
             stands_by,
+            is_cut_off,
         } = self;
-        let part = if *stands_by { "standby: " } else { "" };
+        let part = match (*stands_by, *is_cut_off) {
+            (false, _) => "",
+            (true, false) => "standby: ",
+            (true, true) => "standby, etcd does not answer: ",
+        };
         format!("{part}{holds} holds, {waiters} waiters, {connections} connections")
     }
 }

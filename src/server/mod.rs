@@ -21,6 +21,7 @@ mod manager;
 mod no_etcd;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
+mod places;
 mod refusals;
 mod reload;
 mod settings;
@@ -58,6 +59,7 @@ use manager::{Load, Manager};
 use no_etcd as cluster;
 #[cfg(not(feature = "tls"))]
 use no_tls as tls;
+use places::Places;
 use refusals::Refusals;
 use reload::{Files, Tokens};
 use settings::{Life, settings};
@@ -107,13 +109,15 @@ pub fn run(
     // One of several servers does not listen for clients of locks before it leads.
     let is_alone = given.store.is_none();
     let wanted = |rules: &Rules| is_alone || rules.stands_by;
-    let (doors, absent) = Doors::open(config, std::mem::take(&mut given.sockets), wanted)?;
+    let places = Places::find(config);
+    let (doors, absent) = Doors::open(&places, std::mem::take(&mut given.sockets), wanted)?;
     let manager = Manager::new(|name| std::env::var_os(name))?;
     for warning in warnings.iter().chain(&absent) {
         log.warn(unix_us(), "warning", &[("text", warning)]);
     }
     // The process ends with it: to free its memory piece by piece would only take time.
-    let mut server = ManuallyDrop::new(Server::start(config, given, doors, manager, log)?);
+    let mut server =
+        ManuallyDrop::new(Server::start(config, given, (places, doors), manager, log)?);
     log_settings(shown, &mut server.log);
     let (now, load) = (server.now, server.load());
     server.manager.ready(now, load);
@@ -134,7 +138,7 @@ pub fn run(
 
 /// A message for each configured host whose name has no address.
 pub fn unknown_hosts(config: &Config) -> Vec<String> {
-    doors::unknown_hosts(config)
+    Places::find(config).unknown()
 }
 
 struct Server {
@@ -144,7 +148,8 @@ struct Server {
     /// This server among others, and what it makes a hub with, if it is not alone.
     cluster: Option<Cluster>,
     config: Option<Box<Config>>,
-    /// The doors of clients of locks, until it leads.
+    /// Where clients come in, and the doors of clients of locks, until it leads.
+    places: Places,
     newcomers: Option<Doors>,
     /// How it has come to its end.
     end: Option<End>,
@@ -182,7 +187,7 @@ impl Server {
     fn start(
         config: &Config,
         given: Given,
-        mut doors: Doors,
+        (places, mut doors): (Places, Doors),
         manager: Manager,
         mut log: Log,
     ) -> io::Result<Server> {
@@ -213,6 +218,7 @@ impl Server {
             keep,
             config: cluster.is_some().then(|| Box::new(config.clone())),
             cluster,
+            places,
             newcomers: None,
             end: None,
             hands_over: config.state.handover,
@@ -446,6 +452,7 @@ impl Server {
             waiters: locks.counts().waiting,
             connections: self.doors.connections(),
             stands_by: self.stands_by(),
+            is_cut_off: self.is_cut_off(),
         }
     }
 

@@ -58,11 +58,11 @@ impl Cluster {
         match *self {}
     }
 
-    pub fn stands_by(&self) -> bool {
+    pub fn is_to_lead(&self, _: Us) -> bool {
         match *self {}
     }
 
-    pub fn is_taking(&self) -> bool {
+    pub fn is_silent(&self, _: Us) -> bool {
         match *self {}
     }
 
@@ -90,7 +90,7 @@ impl Cluster {
         match *self {}
     }
 
-    pub fn leader(&self) -> String {
+    pub fn known(&self, _: Us) -> String {
         match *self {}
     }
 

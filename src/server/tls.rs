@@ -212,27 +212,42 @@ impl Tls {
 
     /// A warning if the certificate is out of its time by this wall clock, or soon will be.
     fn warning(&self, now_s: u64) -> Option<String> {
-        let (begin, end) = self.span?;
-        let (file, day) = (self.files.cert.as_ref()?, |s: u64| {
-            let Date {
-                year, month, day, ..
-            } = Date::of_unix_ms(s * 1000);
-            format!("{year:04}-{month:02}-{day:02}")
-        });
-        let what = if now_s < begin {
-            format!("is not valid before {}: clients refuse it", day(begin))
-        } else if now_s >= end {
-            format!("has expired on {}: clients refuse it", day(end))
-        } else if end - now_s <= WARN_S {
-            let days = (end - now_s).div_ceil(DAY_S);
-            let word = if days == 1 { "day" } else { "days" };
-            format!("expires on {}, in {days} {word}", day(end))
-        } else {
-            return None;
-        };
-        let File { path, from } = file;
-        Some(format!("{from}: the certificate in {path:?} {what}"))
+        out_of_time(
+            self.files.cert.as_ref()?,
+            self.span?,
+            now_s,
+            "clients refuse",
+        )
     }
+}
+
+/// A warning if the certificate in this file, which is valid for this span, is out of its time or soon will be. `refuse` is
+/// who refuses it then.
+pub(super) fn out_of_time(
+    file: &File,
+    (begin, end): (u64, u64),
+    now_s: u64,
+    refuse: &str,
+) -> Option<String> {
+    let day = |s: u64| {
+        let Date {
+            year, month, day, ..
+        } = Date::of_unix_ms(s * 1000);
+        format!("{year:04}-{month:02}-{day:02}")
+    };
+    let what = if now_s < begin {
+        format!("is not valid before {}: {refuse} it", day(begin))
+    } else if now_s >= end {
+        format!("has expired on {}: {refuse} it", day(end))
+    } else if end - now_s <= WARN_S {
+        let days = (end - now_s).div_ceil(DAY_S);
+        let word = if days == 1 { "day" } else { "days" };
+        format!("expires on {}, in {days} {word}", day(end))
+    } else {
+        return None;
+    };
+    let File { path, from } = file;
+    Some(format!("{from}: the certificate in {path:?} {what}"))
 }
 
 /// The fault of a pair, told of the file that somebody has to mend.

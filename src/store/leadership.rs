@@ -22,6 +22,12 @@ const PAUSE: Us = 50_000;
 /// How long a page of batches may take, if that is longer than the patience: else a server that cannot read them would keep
 /// the others from trying.
 const PAGE: Us = 5_000_000;
+/// How many bytes of batches an answer has at most, unless one alone has more: etcd reads and sends them in a fraction of
+/// the time that it has for an answer. And how many batches, however small they are.
+const PAGE_BYTES: u64 = 8 << 20;
+const PAGE_BATCHES: u64 = 4096;
+/// How long the store may take to give the lead.
+const HOPE: Us = 1_000_000;
 /// How often the store may forget what has been replaced, and how old that is then.
 const COMPACT: Us = 10_000_000;
 
@@ -38,6 +44,8 @@ pub struct Head {
     pub address: String,
     /// How many changes were made. A batch has the number of the change that it came with.
     pub number: u64,
+    /// The bytes of the largest batch that is kept: so a new leader knows how many of them are not too much for an answer.
+    pub largest: u64,
     /// Its server has read what those before had kept, and leads. One that ends before it does so is followed like any
     /// other: else it could take the lead and fail for ever, and keep the others from it.
     pub leads: bool,
@@ -69,6 +77,8 @@ pub enum Ask {
     Load {
         /// The lowest number.
         from: u64,
+        /// How many at most.
+        count: u64,
     },
     /// To forget all that was replaced before this revision.
     Compact {
@@ -168,15 +178,19 @@ pub struct Leadership {
     /// When the last request went out that had an answer, and when the last change did.
     answered: Us,
     changed: Us,
-    /// When this server took the lead, and when it has read the last of what those before had kept.
+    /// When this server asked for the lead or took it, and when it has read the last of what those before had kept.
     took: Us,
     read: Us,
     has_led: bool,
     batch: Batch,
     /// Whether a batch was given whose end is not known.
     has_batch: bool,
-    /// The number of the batch with which the sweep began that goes on, or is over last.
+    /// The number of the batch with which the sweep began that goes on, or is over last, and the bytes of the largest one
+    /// since then.
     swept: u64,
+    largest: u64,
+    /// How many batches are asked for at once.
+    page: u64,
     compacts: bool,
     /// When the store was last asked to forget, and the revision at that time.
     compacted: (Us, u64),
@@ -205,6 +219,8 @@ impl Leadership {
             batch: Batch::default(),
             has_batch: false,
             swept: 0,
+            largest: 0,
+            page: 1,
             compacts,
             compacted: (now, 0),
         }
@@ -225,9 +241,14 @@ impl Leadership {
         self.phase == Phase::StandingBy
     }
 
-    /// Whether this server asks for the lead.
-    pub fn is_taking(&self) -> bool {
-        self.phase == Phase::Taking
+    /// Whether this server should have a place for clients: it leads, or is about to. A store that it can read and not
+    /// change does not answer in time, and clients that wait here would not look for another server.
+    pub fn is_to_lead(&self, now: Us) -> bool {
+        match self.phase {
+            Phase::Taking => now < self.took.saturating_add(HOPE),
+            Phase::Loading(_) | Phase::Leading => true,
+            Phase::StandingBy | Phase::Leaving | Phase::Over => false,
+        }
     }
 
     /// The head as this server would have it, with the number of the last change.
@@ -292,7 +313,8 @@ impl Leadership {
         let ask = match self.phase {
             Phase::StandingBy => Ask::Look,
             Phase::Loading(from) if self.change.is_none() && now < self.beat() => {
-                Ask::Load { from }
+                let count = self.page;
+                Ask::Load { from, count }
             }
             Phase::Over => return None,
             // Not only when there is nothing else to ask: then a store under load would forget nothing.
@@ -318,11 +340,9 @@ impl Leadership {
             self.next.number += 1;
             self.next.leads = self.phase == Phase::Leading;
             self.next.left = leaves;
-            if part.is_some() && std::mem::take(&mut self.batch.begins_sweep) {
-                self.swept = self.next.number;
-            }
-            let is_last = part.is_some() && self.batch.parts.is_empty();
-            let ends_sweep = is_last && std::mem::take(&mut self.batch.ends_sweep);
+            let ends_sweep = part
+                .as_ref()
+                .is_some_and(|part| self.count(part.len() as u64));
             self.change = Some(Change {
                 revision: self.revision,
                 head: self.next.clone(),
@@ -331,6 +351,22 @@ impl Leadership {
             });
         }
         self.change.clone().map(Ask::Change)
+    }
+
+    /// The next change has a part of so many bytes. Whether that is the end of a sweep.
+    fn count(&mut self, bytes: u64) -> bool {
+        if std::mem::take(&mut self.batch.begins_sweep) {
+            (self.swept, self.largest) = (self.next.number, 0);
+        }
+        self.largest = self.largest.max(bytes);
+        self.next.largest = self.next.largest.max(bytes);
+        let is_last = self.batch.parts.is_empty();
+        let ends_sweep = is_last && std::mem::take(&mut self.batch.ends_sweep);
+        if ends_sweep {
+            // Those before it go with this change.
+            self.next.largest = self.largest;
+        }
+        ends_sweep
     }
 
     fn compact(&mut self, now: Us) -> Option<Ask> {
@@ -358,6 +394,8 @@ impl Leadership {
             self.pause = now.saturating_add(PAUSE);
             // Somebody may have led meanwhile.
             self.unchanged = None;
+            // It may have been too much.
+            self.page = (self.page / 4).max(1);
             return self.silence(now);
         }
         self.answered = asked;
@@ -419,18 +457,18 @@ impl Leadership {
     /// The head, as it was at some moment since `asked`.
     fn look(&mut self, asked: Us, now: Us, head: Option<(u64, Head)>) -> Event {
         let Some((revision, head)) = head else {
-            return self.take(0);
+            return self.take(now, 0);
         };
         let is_free = head.left || head.leads && head.node == self.next.node;
         self.next.cluster = head.cluster;
-        self.next.number = head.number;
+        (self.next.number, self.next.largest) = (head.number, head.largest);
         self.seen = Some(head);
         let is_same = std::mem::replace(&mut self.revision, revision) == revision;
         match self.unchanged {
-            _ if is_free => return self.take(revision),
+            _ if is_free => return self.take(now, revision),
             Some(since) if is_same => {
                 if asked >= since.saturating_add(self.patience) {
-                    return self.take(revision);
+                    return self.take(now, revision);
                 }
             }
             _ => self.unchanged = Some(now),
@@ -438,7 +476,8 @@ impl Leadership {
         Event::Nothing
     }
 
-    fn take(&mut self, revision: u64) -> Event {
+    fn take(&mut self, now: Us, revision: u64) -> Event {
+        self.took = now;
         self.revision = revision;
         self.unchanged = None;
         self.pause = 0;
@@ -454,6 +493,7 @@ impl Leadership {
                 self.phase = Phase::Loading(0);
                 (self.took, self.read) = (now, now);
                 self.compacted = (now, 0);
+                self.page = (PAGE_BYTES / change.head.largest.max(1)).clamp(1, PAGE_BATCHES);
                 Event::Took
             }
             Phase::Leaving if change.head.left => {

@@ -21,6 +21,9 @@ const VERSION: u8 = 1;
 /// The bytes before the records.
 const HEADER: usize = 17;
 
+/// No server comes to a greater next fence: they begin with the nanoseconds since 1970.
+const FENCE_MAX: u64 = u64::MAX / 2;
+
 /// Why a log cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -99,6 +102,9 @@ impl Log {
                 .map(|&bytes| u64::from_le_bytes(bytes))
         };
         let (next_fence, clock) = word(1).zip(word(9)).ok_or(damaged)?;
+        if next_fence > FENCE_MAX {
+            return Err(damaged);
+        }
         let mut at = HEADER;
         while at < batch.len() {
             at += self.add_record(&batch[at..], at).map_err(|Unfit| damaged)?;

@@ -49,7 +49,7 @@ pub fn authorities(text: &[u8]) -> Result<RootCertStore, String> {
 }
 
 /// Without the mark that some editors put in front of a text; RFC 3629, 6.
-fn plain(text: &[u8]) -> &[u8] {
+pub fn plain(text: &[u8]) -> &[u8] {
     text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
 }
 

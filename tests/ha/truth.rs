@@ -35,6 +35,7 @@ fn head(number: u64) -> Head {
         node: "n".into(),
         address: String::new(),
         number,
+        largest: 0,
         leads: false,
         left: false,
     }
@@ -47,6 +48,10 @@ fn change(revision: u64, number: u64, keep_from: Option<u64>) -> Ask {
         batch: Some(vec![number as u8]),
         keep_from,
     })
+}
+
+fn load() -> Ask {
+    Ask::Load { from: 0, count: 9 }
 }
 
 #[test]
@@ -85,11 +90,11 @@ fn a_change_is_made_at_its_revision_alone_and_what_it_says_can_be_read() {
         let all = all.iter().map(|&number| (number, vec![number as u8]));
         Told::Batches(all.collect(), false)
     };
-    assert_eq!(asked.told(Ask::Load { from: 0 }), batches(&[1, 2]));
+    assert_eq!(asked.told(load()), batches(&[1, 2]));
     let Told::Changed(third) = asked.told(change(second, 3, Some(3))) else {
         panic!("it was the revision");
     };
-    assert_eq!(asked.told(Ask::Load { from: 0 }), batches(&[3]));
+    assert_eq!(asked.told(load()), batches(&[3]));
     assert_eq!(asked.told(Ask::Look), Told::Head(Some((third, head(3)))));
     for _ in 0..2 {
         assert_eq!(

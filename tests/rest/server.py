@@ -107,7 +107,7 @@ class Etcd:
 
     def __init__(self, node, address):
         ids = {"cluster": "0" * 32, "life": "1" * 32}
-        self.head = {"version": 1, **ids, "node": node, "address": address, "number": 1, "leads": True, "left": False}
+        self.head = {"version": 1, **ids, "node": node, "address": address, "number": 1, "largest": 0, "leads": True, "left": False}
         self.revision = 1
         self.server = http.server.ThreadingHTTPServer((HOST, 0), Gateway)
         self.server.etcd = self

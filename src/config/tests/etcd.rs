@@ -37,15 +37,20 @@ fn endpoints_are_urls_without_paths() {
         "a:2379",
         "http://",
         "http://a:2379/v3",
-        "http://u:p@a",
+        "http://u:p@a:1",
         "",
-        "http://a,",
+        "http://a:1,",
     ] {
         let error = refusal(&[&format!("--etcd={text}")], &[]);
         assert!(
         error.ends_with("want the addresses of etcd, each http://HOST:PORT or https://HOST:PORT, with commas between"),
         "{error}"
     );
+    }
+    for text in ["http://a", "https://[::1]/", "http://a:1,http://a"] {
+        let error = refusal(&[&format!("--etcd={text}")], &[]);
+        assert!(error.contains("want a port in http"), "{error}");
+        assert!(error.contains(":2379 unless"), "{error}");
     }
 }
 
@@ -101,6 +106,24 @@ fn locks_are_kept_in_files_or_in_etcd() {
     let (config, _) = run(&[ETCD, "--restart-grace=9"], &env);
     assert_eq!(config.state.ledger, None);
     assert_eq!(config.state.restart_grace, 9 * SECOND);
+}
+
+#[test]
+fn a_ledger_that_nobody_asks_any_more_is_warned_of() {
+    let folder = std::env::temp_dir().join(format!("dflockd-idle-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let folders = format!("{}:/other", folder.display());
+    let env = [("STATE_DIRECTORY", &folders[..])];
+    let warned = |args: &[&str]| run(&[&[ETCD], args].concat(), &env).1.join(" ");
+    assert_eq!(warned(&[]), "");
+    std::fs::write(folder.join("ledger"), "").unwrap();
+    let text = warned(&[]);
+    assert!(
+        text.contains("start once with --restart-grace SECONDS"),
+        "{text}"
+    );
+    assert_eq!(warned(&["--restart-grace=33"]), "");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

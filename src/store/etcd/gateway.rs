@@ -10,6 +10,11 @@ use serde_json::{Value, json};
 
 use crate::store::leadership::{Ask, Change, Head, Told};
 
+/// The longest name of a server and its address, in bytes.
+const NAME_MAX: usize = 1024;
+/// How much of what etcd says is told to people, in bytes.
+const SAID_MAX: usize = 200;
+
 /// A request: the path and the body.
 pub struct Request {
     pub path: &'static str,
@@ -44,12 +49,17 @@ impl Keys {
         }
     }
 
-    /// What to send to etcd. An answer is to have at most `page` batches.
-    pub fn request(&self, ask: &Ask, page: usize) -> Request {
+    /// What they begin with.
+    pub fn prefix(&self) -> &str {
+        self.log.strip_suffix("log/").unwrap_or_default()
+    }
+
+    /// What to send to etcd.
+    pub fn request(&self, ask: &Ask) -> Request {
         let (path, body) = match ask {
             Ask::Look => ("/v3/kv/range", json!({"key": base64(&self.head)})),
             Ask::Change(change) => ("/v3/kv/txn", self.change(change)),
-            Ask::Load { from } => ("/v3/kv/range", self.load(*from, page)),
+            Ask::Load { from, count } => ("/v3/kv/range", self.load(*from, *count)),
             Ask::Compact { revision } => (
                 "/v3/kv/compaction",
                 json!({"revision": revision.to_string()}),
@@ -77,12 +87,12 @@ impl Keys {
         json!({"compare": [compare], "success": success, "failure": failure})
     }
 
-    fn load(&self, from: u64, page: usize) -> Value {
+    fn load(&self, from: u64, count: u64) -> Value {
         // The byte behind the slash ends the range of all that begins with it.
         let end = format!("{}0", &self.log[..self.log.len() - 1]);
         json!({
             "key": base64(&self.batch(from)), "range_end": base64(end.as_bytes()),
-            "limit": page.to_string(), "sort_order": "ASCEND", "sort_target": "KEY",
+            "limit": count.to_string(), "sort_order": "ASCEND", "sort_target": "KEY",
         })
     }
 
@@ -119,7 +129,7 @@ impl Keys {
                 }
                 Ok(Told::Refused(self.head(range)?))
             }
-            Ask::Load { .. } => self.batches(&answer),
+            Ask::Load { from, .. } => self.batches(*from, &answer),
             Ask::Compact { .. } => Ok(Told::Compacted),
         }
     }
@@ -139,8 +149,8 @@ impl Keys {
         Ok(Some((revision, head.ok_or_else(unfit)?)))
     }
 
-    fn batches(&self, range: &Value) -> Result<Told, Failure> {
-        let mut batches = Vec::new();
+    fn batches(&self, from: u64, range: &Value) -> Result<Told, Failure> {
+        let mut batches: Vec<(u64, Vec<u8>)> = Vec::new();
         let entries = match &range["kvs"] {
             Value::Null => &[][..],
             Value::Array(entries) => entries,
@@ -155,10 +165,9 @@ impl Keys {
         for entry in entries {
             let key = bytes(&entry["key"]).and_then(|key| String::from_utf8(key).ok());
             let number = key.as_deref().and_then(|key| {
-                let digits = key
-                    .strip_prefix(&self.log)
-                    .filter(|digits| digits.len() == 16)?;
-                u64::from_str_radix(digits, 16).ok()
+                let digits = key.strip_prefix(&self.log)?;
+                let number = u64::from_str_radix(digits, 16).ok()?;
+                (digits == format!("{number:016x}")).then_some(number)
             });
             // An empty value is left out.
             let value = match &entry["value"] {
@@ -166,7 +175,16 @@ impl Keys {
                 value => bytes(value),
             };
             let unfit = || Failure::Unfit(format!("a key below the log is no batch: {key:?}"));
-            batches.push(number.zip(value).ok_or_else(unfit)?);
+            let (number, value) = number.zip(value).ok_or_else(unfit)?;
+            let least = batches
+                .last()
+                .map_or(from, |(last, _)| last.saturating_add(1));
+            if number < least {
+                return Err(Failure::Failed(
+                    "not an answer of etcd: batches out of order".into(),
+                ));
+            }
+            batches.push((number, value));
         }
         Ok(Told::Batches(batches, has_more))
     }
@@ -187,7 +205,10 @@ pub fn authenticate(user: &str, password: &str) -> Request {
 pub fn token(status: u16, body: &[u8]) -> Result<String, Failure> {
     let answer: Value = serde_json::from_slice(body).map_err(|_| strange(status, body))?;
     match answer["token"].as_str() {
-        Some(token) if status == 200 => Ok(token.to_string()),
+        Some(token) if status == 200 && token.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(token.to_string())
+        }
+        Some(_) if status == 200 => Err(strange(status, b"a token that is no header")),
         _ => Err(failure(status, &answer, body)),
     }
 }
@@ -212,11 +233,16 @@ fn failure(status: u16, answer: &Value, body: &[u8]) -> Failure {
         Some(said)
             if said.contains("permission denied") || said.contains("authentication failed") =>
         {
-            Failure::Denied(said.into())
+            Failure::Denied(beginning(said))
         }
-        Some(said) => Failure::Failed(said.into()),
+        Some(said) => Failure::Failed(beginning(said)),
         None => strange(status, body),
     }
+}
+
+/// As much of a text as people are told.
+fn beginning(said: &str) -> String {
+    said[..said.floor_char_boundary(SAID_MAX)].to_string()
 }
 
 /// Not an answer of etcd.
@@ -236,7 +262,8 @@ fn head_to_json(head: &Head) -> Vec<u8> {
     let hex = |id: [u8; 16]| format!("{:032x}", u128::from_be_bytes(id));
     let value = json!({
         "version": 1, "cluster": hex(head.cluster), "life": hex(head.life), "node": head.node,
-        "address": head.address, "number": head.number, "leads": head.leads, "left": head.left,
+        "address": head.address, "number": head.number, "largest": head.largest, "leads": head.leads,
+        "left": head.left,
     });
     value.to_string().into_bytes()
 }
@@ -247,7 +274,10 @@ fn head_from_json(bytes: &[u8]) -> Option<Head> {
         let digits = value[name].as_str().filter(|digits| digits.len() == 32)?;
         Some(u128::from_str_radix(digits, 16).ok()?.to_be_bytes())
     };
-    let text = |name: &str| value[name].as_str().map(str::to_string);
+    let text = |name: &str| {
+        let text = value[name].as_str().filter(|text| text.len() <= NAME_MAX)?;
+        Some(text.to_string())
+    };
     (value["version"] == 1).then_some(())?;
     Some(Head {
         cluster: id("cluster")?,
@@ -258,6 +288,7 @@ fn head_from_json(bytes: &[u8]) -> Option<Head> {
         number: value["number"]
             .as_u64()
             .filter(|&number| number < u64::MAX / 2)?,
+        largest: value["largest"].as_u64()?,
         leads: value["leads"].as_bool()?,
         left: value["left"].as_bool()?,
     })

@@ -4,33 +4,24 @@
 
 mod gateway;
 
-use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 use std::{fmt, io};
 
-use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::leadership::{Ask, Told};
-use crate::tls::pem;
+use crate::tls::{pem, provider};
 use gateway::{Failure, Keys, Request};
 
 /// How long etcd has for an answer. Without a quorum it would say so after 7 s.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The longest answer: the least page of batches, of half a megabyte each, in base64.
+/// The longest answer, in bytes: more than a page of batches in base64.
 const ANSWER_MAX: u64 = 32 << 20;
-/// How many batches an answer has at least and at most, if there are so many. Small ones come by thousands, and each answer
-/// takes a millisecond.
-const PAGES: RangeInclusive<usize> = 1..=4096;
-/// How many the first answer has.
-const PAGE: usize = 16;
-/// After an answer with less than this, in bytes, the next one has more batches; after one with more than that, fewer.
-const SHORT: usize = 1 << 20;
-const LONG: usize = 8 << 20;
 
 /// Where the store is and who may use it.
 pub struct Settings {
@@ -44,6 +35,19 @@ pub struct Settings {
     pub ca: Option<Vec<u8>>,
     /// The own certificate and its key, in PEM.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What of the settings cannot be used, and why.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The authorities.
+    Ca(String),
+    /// The own certificate.
+    Cert(String),
+    /// Its key.
+    Key(String),
+    /// One of both, or both together.
+    Pair(rustls::Error),
 }
 
 /// An answer, and what to tell people of it.
@@ -109,8 +113,6 @@ pub struct Client {
     endpoints: Vec<String>,
     /// Which of them is asked.
     at: usize,
-    /// How many batches the next answer has at most.
-    page: usize,
     /// Whether it was ever answered: then a right that is missing may come back.
     is_known: bool,
     user: Option<(String, String)>,
@@ -122,7 +124,7 @@ impl Client {
     ///
     /// # Errors
     /// A certificate or a key cannot be used.
-    pub fn new(settings: Settings) -> Result<Client, String> {
+    pub fn new(settings: Settings) -> Result<Client, Unusable> {
         let tls = tls(settings.ca.as_deref(), settings.identity.as_ref())?;
         let config = Agent::config_builder()
             .timeout_global(Some(PATIENCE))
@@ -137,7 +139,6 @@ impl Client {
             keys: Keys::new(&settings.prefix),
             endpoints: settings.endpoints,
             at: 0,
-            page: PAGE,
             is_known: false,
             user: settings.user,
             token: None,
@@ -161,13 +162,16 @@ impl Client {
                 Answer::NoCompaction(what)
             }
             Err(Failure::Denied(what)) if !self.is_known => {
-                Answer::Hopeless(format!("etcd at {endpoint}: {what}"))
+                let user = self.user.as_ref().map(|(name, _)| name.as_str());
+                let user = user.unwrap_or("of the certificate, or none");
+                Answer::Hopeless(format!(
+                    "etcd at {endpoint}: {what} (user {user}, keys below {})",
+                    self.keys.prefix()
+                ))
             }
             Err(Failure::Unfit(what)) => Answer::Hopeless(what),
             Err(failure) => {
                 let answer = Answer::Failed(endpoint.clone(), failure.to_string());
-                // It may have been too long.
-                self.page = (self.page / 4).max(*PAGES.start());
                 self.at = (self.at + 1) % self.endpoints.len();
                 answer
             }
@@ -179,16 +183,8 @@ impl Client {
             let (status, body) = self.post(&gateway::authenticate(user, password))?;
             self.token = Some(gateway::token(status, &body)?);
         }
-        let (status, body) = self.post(&self.keys.request(ask, self.page))?;
-        let told = self.keys.told(ask, status, &body)?;
-        if matches!(ask, Ask::Load { .. }) {
-            self.page = match body.len() {
-                ..SHORT => (self.page * 4).min(*PAGES.end()),
-                LONG.. => (self.page / 2).max(*PAGES.start()),
-                _ => self.page,
-            };
-        }
-        Ok(told)
+        let (status, body) = self.post(&self.keys.request(ask))?;
+        self.keys.told(ask, status, &body)
     }
 
     fn post(&self, request: &Request) -> Result<(u16, Vec<u8>), Failure> {
@@ -200,7 +196,12 @@ impl Client {
         if let Some(token) = &self.token {
             message = message.header("Authorization", token);
         }
-        let failed = |error: ureq::Error| Failure::Failed(error.to_string());
+        let failed = |error: ureq::Error| {
+            Failure::Failed(match error {
+                ureq::Error::Timeout(_) => format!("no answer in {} s", PATIENCE.as_secs()),
+                error => error.to_string(),
+            })
+        };
         let mut answer = message.send(request.body.as_bytes()).map_err(failed)?;
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX);
@@ -209,31 +210,36 @@ impl Client {
 }
 
 /// Whom to trust, and who this is.
-fn tls(ca: Option<&[u8]>, identity: Option<&(Vec<u8>, Vec<u8>)>) -> Result<TlsConfig, String> {
-    let known = |text: &[u8]| {
-        let all = pem::certificates(text)?.into_iter();
-        Ok::<Vec<_>, String>(
-            all.map(|each| Certificate::from_der(&each).to_owned())
-                .collect(),
-        )
+fn tls(ca: Option<&[u8]>, identity: Option<&(Vec<u8>, Vec<u8>)>) -> Result<TlsConfig, Unusable> {
+    let passed = |all: Vec<CertificateDer>| {
+        let all = all
+            .iter()
+            .map(|each| Certificate::from_der(each).to_owned());
+        all.collect::<Vec<_>>()
     };
     let roots = match ca {
-        Some(text) => known(text).map_err(|what| format!("the authority: {what}"))?,
-        None => {
-            let found = rustls_native_certs::load_native_certs().certs.into_iter();
-            found
-                .map(|each| Certificate::from_der(&each).to_owned())
-                .collect()
+        Some(text) => {
+            pem::authorities(text).map_err(Unusable::Ca)?;
+            pem::certificates(text).map_err(Unusable::Ca)?
         }
+        None => rustls_native_certs::load_native_certs().certs,
     };
     let mut config = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
-        .root_certs(RootCerts::new_with_certs(&roots));
+        .unversioned_rustls_crypto_provider(provider())
+        .root_certs(RootCerts::new_with_certs(&passed(roots)));
     if let Some((certificate, key)) = identity {
-        let chain = known(certificate).map_err(|what| format!("the certificate: {what}"))?;
-        pem::key(key).map_err(|what| format!("the key: {what}"))?;
-        let key = PrivateKey::from_pem(key).map_err(|e| format!("the key: {e}"))?;
-        config = config.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+        let chain = pem::certificates(certificate).map_err(Unusable::Cert)?;
+        let secret = pem::key(key).map_err(Unusable::Key)?;
+        let key =
+            PrivateKey::from_pem(pem::plain(key)).map_err(|e| Unusable::Key(e.to_string()))?;
+        // ureq takes any pair, and panics with one that does not fit.
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has ciphers for both versions")
+            .with_root_certificates(RootCertStore::empty())
+            .with_client_auth_cert(chain.clone(), secret)
+            .map_err(Unusable::Pair)?;
+        config = config.client_cert(Some(ClientCert::new_with_certs(&passed(chain), key)));
     }
     Ok(config.build())
 }

@@ -12,6 +12,7 @@ fn head(node: &str, life: u8, number: u64) -> Head {
         node: node.into(),
         address: format!("{node}:6388"),
         number,
+        largest: 0,
         leads: false,
         left: false,
     }
@@ -37,7 +38,8 @@ impl Played {
         played.looks(None);
         let change = played.changes();
         assert_eq!(played.told(Told::Changed(10)), Event::Took);
-        assert_eq!(played.asks(), Ask::Load { from: 0 });
+        let (from, count) = (0, PAGE_BATCHES);
+        assert_eq!(played.asks(), Ask::Load { from, count });
         let read = played.told(Told::Batches(vec![], false));
         assert_eq!(read, Event::Read(vec![], true));
         assert!(played.leadership.leads());
@@ -415,4 +417,58 @@ fn a_leader_that_always_has_something_to_keep_has_the_store_forget_too() {
         }
     }
     assert_eq!(compacted, 4, "in a minute, after the first 20 s");
+}
+
+/// What an answer has is never more than etcd can send in time, whatever the order in which large and small ones were kept.
+#[test]
+fn an_answer_has_as_many_batches_as_are_not_too_much_if_all_are_as_large_as_the_largest() {
+    let megabyte = 1 << 20;
+    for (largest, counts) in [
+        (0, [4096, 1024]),
+        (2_000, [4096, 1024]),
+        (megabyte / 2, [16, 4]),
+        (3 * megabyte, [2, 1]),
+        (100 * megabyte, [1, 1]),
+    ] {
+        let mut played = Played::new();
+        let left = Head {
+            largest,
+            left: true,
+            ..head("other", 2, 5)
+        };
+        played.looks(Some((7, left)));
+        assert_eq!(played.changes().head.largest, largest);
+        assert_eq!(played.told(Told::Changed(10)), Event::Took);
+        for count in counts {
+            assert_eq!(played.asks(), Ask::Load { from: 0, count });
+            // It was too much all the same.
+            played.told(Told::Nothing);
+            played.now += PAUSE;
+        }
+    }
+}
+
+#[test]
+fn the_head_has_the_size_of_the_largest_batch_until_a_sweep_has_made_that_useless() {
+    let (mut played, _) = Played::leading();
+    let mut revision = 10;
+    let mut keeps = |sizes: &[usize], begins_sweep, ends_sweep| {
+        played.leadership.give(Batch {
+            parts: sizes.iter().map(|&size| vec![0; size]).collect(),
+            begins_sweep,
+            ends_sweep,
+        });
+        let mut largest = Vec::new();
+        for _ in sizes {
+            largest.push(played.changes().head.largest);
+            revision += 1;
+            played.told(Told::Changed(revision));
+        }
+        largest
+    };
+    assert_eq!(keeps(&[50, 900, 20], false, false), [50, 900, 900]);
+    assert_eq!(keeps(&[30, 70], true, false), [900, 900]);
+    assert_eq!(keeps(&[60], false, true), [70]);
+    assert_eq!(keeps(&[10], false, false), [70]);
+    assert_eq!(keeps(&[5, 8], true, true), [70, 8]);
 }

@@ -137,6 +137,8 @@ fn a_batch_that_cannot_be_understood_is_refused_and_named() {
         text.starts_with("batch 000000000000001f has version 2"),
         "{text}"
     );
+    let endless = parts(&[], u64::MAX / 2 + 1, NOW, PART);
+    assert_eq!(read(endless).unwrap_err(), Fault::Damaged(1));
     let old = parts(sound[0].get(HEADER..).unwrap(), 1, NOW, PART);
     assert_eq!(read(old).unwrap_err(), Fault::LastFence);
 }

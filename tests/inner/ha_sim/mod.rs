@@ -280,6 +280,7 @@ impl Life {
             node: format!("node-{node}"),
             address: format!("host-{node}:6388"),
             number: 0,
+            largest: 0,
             leads: false,
             left: false,
         };

@@ -84,12 +84,12 @@ impl Store {
         match ask {
             Ask::Look => Told::Head(self.head.clone()),
             Ask::Change(change) => self.change(change),
-            Ask::Load { from } => {
+            Ask::Load { from, count } => {
                 let mut rest = self
                     .log
                     .range(from..)
                     .map(|(&at, batch)| (at, batch.clone()));
-                let page = rest.by_ref().take(PAGE).collect();
+                let page = rest.by_ref().take(PAGE.min(count as usize)).collect();
                 Told::Batches(page, rest.next().is_some())
             }
             Ask::Compact { revision } => {
@@ -111,6 +111,11 @@ impl Store {
             let former = self.log.insert(change.head.number, batch);
             assert_eq!(former, None, "a number is used once");
         }
+        let largest = change.head.largest;
+        assert!(
+            self.log.values().all(|batch| batch.len() as u64 <= largest),
+            "an answer could be too long"
+        );
         self.head = Some((self.revision, change.head));
         Told::Changed(self.revision)
     }

@@ -7,14 +7,15 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::daemon::pki::pki;
 use crate::daemon::{Client, Daemon, End, LONG, dflockd, eventually, free_port};
 use crate::manager::Manager;
 use crate::rest::{ask, has, is};
 use store::{Mood, Store};
 
 /// A head that a server of another name has made, and one of a server that has stopped.
-const THIRD: &str = r#"{"version":1,"cluster":"00000000000000000000000000000001","life":"00000000000000000000000000000002","node":"third","address":"a:1","number":9,"leads":true,"left":false}"#;
-const LEFT: &str = r#"{"version":1,"cluster":"00000000000000000000000000000001","life":"00000000000000000000000000000002","node":"third","address":"a:1","number":9,"leads":true,"left":true}"#;
+const THIRD: &str = r#"{"version":1,"cluster":"00000000000000000000000000000001","life":"00000000000000000000000000000002","node":"third","address":"a:1","number":9,"largest":99,"leads":true,"left":false}"#;
+const LEFT: &str = r#"{"version":1,"cluster":"00000000000000000000000000000001","life":"00000000000000000000000000000002","node":"third","address":"a:1","number":9,"largest":99,"leads":true,"left":true}"#;
 
 /// A node with this name; the leader may be silent for a second.
 fn command(store: &Store, node: &str, args: &[&str]) -> Command {
@@ -165,13 +166,14 @@ fn no_answer_leaves_before_the_facts_before_it_are_kept() {
     assert!(other.is_served(), "nothing has to be kept");
     holder.send(format!("l\nk\n{LONG}\n"));
     holder.is_silent_for(Duration::from_millis(100));
+    assert!(other.is_served(), "that tells of no hold");
     other.send("ping\n_\n_\nl\nk\n0\n");
+    other.hears("ok");
     // It would tell of the grant.
     other.is_silent_for(Duration::from_millis(300));
     holder.is_silent_for(Duration::from_millis(1));
     store.set(Mood::Answers);
     holder.is_granted(33);
-    other.hears("ok");
     other.hears("timeout");
 }
 
@@ -183,10 +185,8 @@ fn a_leader_that_etcd_does_not_answer_ends_and_says_nothing_more() {
     store.set(Mood::Silent);
     client.send("l\nk\n0\n");
     let lost = first.event("lost");
-    assert!(
-        lost.contains(r#" error dflockd lost why="etcd does not answer""#),
-        "{lost}"
-    );
+    let why = r#" error dflockd lost why="etcd does not answer"#;
+    assert!(lost.contains(why), "{lost}");
     assert_eq!(client.rest(), "");
     ends(first.end(), 75);
 }
@@ -236,7 +236,7 @@ fn what_cannot_be_used_ends_the_server() {
     store.set(Mood::Denies);
     let last = ends(Daemon::spawn(command(&store, "a", &[])).end(), 1);
     let denied = format!(
-        "dflockd: etcd at http://{}: etcdserver: permission denied",
+        "dflockd: etcd at http://{}: etcdserver: permission denied (user of the certificate, or none, keys below /dflockd/)",
         store.addr
     );
     assert_eq!(last, denied);
@@ -315,6 +315,67 @@ fn a_manager_is_told_whether_the_server_leads() {
     let ready = "READY=1\nSTATUS=standby: 0 holds, 0 waiters, 0 connections\n";
     assert_eq!(manager.hears(), ready);
     while manager.hears() != "STATUS=0 holds, 0 waiters, 0 connections\n" {}
+}
+
+/// A client that is refused at once looks for another server.
+#[test]
+fn a_server_to_which_etcd_gives_no_lead_refuses_clients_until_it_does() {
+    let store = Store::new();
+    store.set(Mood::Full);
+    let port = free_port();
+    let (mut second, http) = standby(&store, "second", &[&format!("--port={port}")]);
+    let space = r#"error="etcdserver: mvcc: database space exceeded""#;
+    assert!(second.event("etcd-silent").contains(space));
+    eventually("it gives up hope", || {
+        TcpStream::connect(("127.0.0.1", port)).is_err()
+    });
+    is(&get(http, "/ready"), 503);
+    store.set(Mood::Answers);
+    takes_over(&mut second).takes("k");
+}
+
+#[test]
+fn a_server_that_etcd_does_not_answer_says_so() {
+    let (store, manager) = (Store::new(), Manager::new(true));
+    store.set(Mood::Silent);
+    let mut command = command(&store, "second", &["--http-port=0"]);
+    command.env("NOTIFY_SOCKET", &manager.path);
+    let mut second = Daemon::spawn(command);
+    let line = second.event("listening-http");
+    let (_, addr) = line.trim_end().split_once("addr=").expect("an address");
+    let http = addr.parse().expect("an address");
+    let silent = "this server stands by; etcd does not answer";
+    eventually("it knows", || get(http, "/ready").contains(silent));
+    is(&get(http, "/health"), 200);
+    let status = "STATUS=standby, etcd does not answer: 0 holds, 0 waiters, 0 connections\n";
+    while manager.hears() != status {}
+}
+
+#[test]
+fn a_certificate_for_etcd_that_cannot_be_used_is_refused_at_the_start() {
+    let Some(pki) = pki() else { return };
+    let check = |cert: &str, key: &str| {
+        let files = [("ca", "ca.pem"), ("cert", cert), ("key", key)];
+        let files = files.map(|(of, name)| format!("--etcd-{of}={}", pki.path(name)));
+        let [ca, cert, key] = files.each_ref().map(String::as_str);
+        let etcd = "--etcd=https://127.0.0.1:1";
+        Daemon::spawn(dflockd(&["--check", etcd, ca, cert, key])).end()
+    };
+    for (cert, key, named, why) in [
+        ("server.pem", "rsa.key", "key", "not the key of the first"),
+        ("server.pem", "small.key", "key", "2048 to 8192 bits"),
+        ("old.pem", "server.key", "cert", "want 3"),
+        ("server.pem", "locked.key", "key", "encrypted"),
+    ] {
+        let end = check(cert, key);
+        let named = format!("--etcd-{named}: cannot use ");
+        let is_said = end.log.contains(&named) && end.log.contains(why);
+        assert!(end.status == Some(2) && is_said, "{end:?}");
+    }
+    assert_eq!(check("mark.pem", "mark.key").status, Some(0));
+    let soon = check("short.pem", "server.key");
+    assert_eq!(soon.status, Some(0), "{}", soon.log);
+    assert!(soon.log.contains("in 12 days"), "{}", soon.log);
 }
 
 #[test]

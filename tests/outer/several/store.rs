@@ -19,6 +19,8 @@ pub enum Mood {
     Silent,
     /// Changes wait until it is in another mood; the rest is answered.
     HoldsChanges,
+    /// It has no room for a change; the rest is answered.
+    Full,
     /// Nobody may do anything.
     Denies,
 }
@@ -128,12 +130,15 @@ impl Store {
         let waits = |state: &mut State| match state.mood {
             Mood::Silent => true,
             Mood::HoldsChanges => path == "/v3/kv/txn",
-            Mood::Answers | Mood::Denies => false,
+            Mood::Answers | Mood::Full | Mood::Denies => false,
         };
         let state = self.shared.1.wait_while(self.state(), waits);
         let mut state = state.unwrap();
         if state.mood == Mood::Denies {
             return (403, refusal("etcdserver: permission denied"));
+        }
+        if state.mood == Mood::Full && path == "/v3/kv/txn" {
+            return (500, refusal("etcdserver: mvcc: database space exceeded"));
         }
         let answer = match path {
             "/v3/kv/range" => state.range(body),

@@ -272,11 +272,11 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("server/clients", "tls"),
     (
         "server/cluster",
-        "command config hub log store super::lead sys",
+        "command config hub log store super::lead super::tls sys tls",
     ),
     (
         "server/doors",
-        "command config hub log super::limits super::refusals super::world sys wire",
+        "command config hub log super::limits super::places super::refusals super::world sys wire",
     ),
     ("server/ending", "command facts log super::trail"),
     ("server/handshake_queue", "command"),
@@ -291,7 +291,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("server/keep/tests", "command config hub server wire"),
     (
         "server/lead",
-        "command facts hub store super::doors super::settings super::socket sys",
+        "command facts hub store super::doors super::settings super::socket sys wire",
     ),
     ("server/limits", "base"),
     ("server/lines", "command config hub log super::keep"),
@@ -299,6 +299,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("server/mod", "command config hub log sys wire"),
     ("server/no_etcd", "command config hub log super::lead"),
     ("server/no_tls", "base command config log wire"),
+    ("server/places", "config wire"),
     ("server/refusals", "command config hub log"),
     ("server/reload", "config hub log"),
     ("server/settings", "command config facts hub locks wire"),

@@ -9,6 +9,7 @@ fn head(number: u64) -> Head {
         node: "a \"b\"".into(),
         address: "a:6388".into(),
         number,
+        largest: 0,
         leads: false,
         left: false,
     }
@@ -46,7 +47,7 @@ fn entry(revision: u64, value: &[u8]) -> String {
 
 #[test]
 fn a_change_is_one_transaction_that_compares_the_revision_of_the_head() {
-    let request = keys().request(&Ask::Change(change()), 16);
+    let request = keys().request(&Ask::Change(change()));
     assert_eq!(request.path, "/v3/kv/txn");
     let body: Value = serde_json::from_str(&request.body).unwrap();
     // An unknown member would be ignored, so that there are others is as bad as that one lacks.
@@ -90,7 +91,7 @@ fn a_change_is_one_transaction_that_compares_the_revision_of_the_head() {
         keep_from: None,
         ..change()
     };
-    let body: Value = serde_json::from_str(&keys().request(&Ask::Change(beat), 16).body).unwrap();
+    let body: Value = serde_json::from_str(&keys().request(&Ask::Change(beat)).body).unwrap();
     assert_eq!(body["success"].as_array().unwrap().len(), 1);
 }
 
@@ -148,8 +149,11 @@ fn a_look_finds_the_head_or_none() {
 
 #[test]
 fn batches_come_in_pages() {
-    let ask = Ask::Load { from: 0x1f };
-    let request = keys().request(&ask, 16);
+    let ask = Ask::Load {
+        from: 0x1f,
+        count: 16,
+    };
+    let request = keys().request(&ask);
     let body: Value = serde_json::from_str(&request.body).unwrap();
     assert_eq!(request.path, "/v3/kv/range");
     assert_eq!(text(&body["key"]), "dflockd/x/log/000000000000001f");
@@ -178,8 +182,19 @@ fn batches_come_in_pages() {
     );
     let none = told(&ask, r#"{"header":{"revision":"9"}}"#);
     assert_eq!(none, Ok(Told::Batches(vec![], false)));
-    let foreign = page(&entry("dflockd/x/log/x", "one"), "");
-    assert!(matches!(foreign, Err(Failure::Unfit(_))), "{foreign:?}");
+    for digits in ["x", "1f", "00000000000000AB", "+00000000000001f"] {
+        let foreign = page(&entry(&format!("dflockd/x/log/{digits}"), "one"), "");
+        assert!(matches!(foreign, Err(Failure::Unfit(_))), "{foreign:?}");
+    }
+    let order = "not an answer of etcd: batches out of order";
+    let early = entry("dflockd/x/log/000000000000001e", "old");
+    for wrong in [
+        early,
+        [&kvs[1][..], &kvs[0]].join(","),
+        [&kvs[0][..], &kvs[0]].join(","),
+    ] {
+        assert_eq!(page(&wrong, ""), Err(Failure::Failed(order.into())));
+    }
 }
 
 #[test]
@@ -201,6 +216,10 @@ fn what_etcd_says_instead_of_an_answer_decides_what_to_do_next() {
         .unwrap_err();
     let text = "not an answer of etcd: 502, \"<h1>Bad gateway</h1>\"";
     assert_eq!(page, Failure::Failed(text.into()));
+    let Failure::Failed(long) = said(500, &"é".repeat(10_000)) else {
+        panic!("it is a failure");
+    };
+    assert_eq!(long, "é".repeat(100));
 }
 
 #[test]

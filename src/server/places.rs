@@ -1,0 +1,96 @@
+//! Where clients are to come in: for each face its host, that host's addresses and its port. A name server is asked once, at
+//! the start: later it would keep all clients waiting. Not here: sockets. Invariant: the line protocol comes last.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use crate::config::{Config, Distlockd};
+use crate::wire::Face;
+
+/// All places, and how many connections there may be.
+pub(super) struct Places {
+    pub all: Vec<Place>,
+    pub max_connections: u32,
+    pub max_connections_per_ip: u32,
+}
+
+/// Where clients of one face are to come in, and the options that say so.
+pub(super) struct Place {
+    pub face: Face,
+    pub host: String,
+    pub port: u16,
+    pub host_flag: &'static str,
+    pub addrs: io::Result<Vec<SocketAddr>>,
+}
+
+impl Places {
+    /// Those that are configured.
+    pub fn find(config: &Config) -> Places {
+        Places {
+            all: faces(config),
+            max_connections: config.max_connections,
+            max_connections_per_ip: config.max_connections_per_ip,
+        }
+    }
+
+    /// A message for each host whose name has no address.
+    pub fn unknown(&self) -> Vec<String> {
+        let error = |place: &Place| {
+            let error = place.addrs.as_ref().err()?;
+            let Place {
+                host_flag, host, ..
+            } = place;
+            Some(format!("{host_flag}: no address for {host:?}: {error}"))
+        };
+        let mut texts: Vec<String> = self.all.iter().filter_map(error).collect();
+        // Two faces may share a host.
+        texts.dedup();
+        texts
+    }
+}
+
+impl Place {
+    fn new(face: Face, host: &str, port: u16, host_flag: &'static str) -> Place {
+        Place {
+            face,
+            host: host.to_string(),
+            port,
+            host_flag,
+            addrs: resolve(host, port),
+        }
+    }
+}
+
+/// The faces that there are to be, and where.
+fn faces(config: &Config) -> Vec<Place> {
+    let Distlockd { port, host, .. } = &config.distlockd;
+    let mut faces = Vec::new();
+    if let Some(port) = *port {
+        let flag = host.as_ref().map_or("--host", |_| "--distlockd-host");
+        let host = host.as_ref().unwrap_or(&config.host);
+        faces.push(Place::new(Face::Distlockd, host, port, flag));
+    }
+    #[cfg(feature = "http")]
+    if let Some(port) = config.http.port {
+        let flag = config
+            .http
+            .host
+            .as_ref()
+            .map_or("--host", |_| "--http-host");
+        let host = config.http.host.as_ref().unwrap_or(&config.host);
+        faces.push(Place::new(Face::Http, host, port, flag));
+    }
+    faces.push(Place::new(Face::Text, &config.host, config.port, "--host"));
+    faces
+}
+
+/// The addresses of a host, each once.
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut addrs = Vec::new();
+    for addr in (host, port).to_socket_addrs()? {
+        if !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    Ok(addrs)
+}
