@@ -242,7 +242,8 @@ fn failure(status: u16, answer: &Value, body: &[u8]) -> Failure {
 
 /// As much of a text as people are told.
 fn beginning(said: &str) -> String {
-    said[..said.floor_char_boundary(SAID_MAX)].to_string()
+    let bytes = &said.as_bytes()[..said.len().min(SAID_MAX)];
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Not an answer of etcd.
