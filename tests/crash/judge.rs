@@ -37,6 +37,8 @@ pub enum Kind {
 
 pub struct Finding {
     pub kind: Kind,
+    /// The server that has closed a connection.
+    pub server: Option<u64>,
     /// What it is about, and what happened there before.
     text: String,
 }
@@ -191,6 +193,7 @@ impl Judge {
         match by {
             By::Server if down.is_none_or(|&down| at < down) => {
                 self.finds(Kind::CutOff, at, &text, None);
+                self.found.last_mut().expect("it was just found").server = Some(server);
             }
             By::Patience => self.finds(Kind::Missing, at, &text, None),
             // A client may leave a wait; and whoever is told to stop answers what it still can.
@@ -295,7 +298,8 @@ impl Judge {
             _ => String::new(),
         };
         let text = format!("at {}: {text}{history}", Ms(at));
-        self.found.push(Finding { kind, text });
+        let server = None;
+        self.found.push(Finding { kind, server, text });
     }
 
     /// What has happened to a key until that moment and shortly after, and to the servers.

@@ -24,6 +24,8 @@ pub struct Nodes<'a> {
     record: &'a Record,
     /// Who leads: the node and the number of its server.
     leader: Mutex<Option<(usize, u64)>>,
+    /// The numbers of those that led and have ended.
+    ended: Mutex<Vec<u64>>,
     /// How often a server has begun to lead.
     leads: AtomicU64,
     is_over: AtomicBool,
@@ -74,6 +76,7 @@ impl<'a> Nodes<'a> {
             board,
             record,
             leader: Mutex::new(None),
+            ended: Mutex::default(),
             leads: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
             wrong: Mutex::default(),
@@ -140,8 +143,9 @@ impl<'a> Nodes<'a> {
     /// A node has ended: if it led, nobody leads.
     fn gives_up(&self, at: usize) {
         let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        if leader.is_some_and(|(node, _)| node == at) {
-            *leader = None;
+        if let Some((_, server)) = leader.take_if(|(node, _)| *node == at) {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.push(server);
             self.board.announce(None);
         }
     }
@@ -150,6 +154,12 @@ impl<'a> Nodes<'a> {
     pub fn leader(&self) -> Option<usize> {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         leader.map(|(at, _)| at)
+    }
+
+    /// Whether this server led and has ended.
+    pub fn has_ended(&self, server: u64) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.contains(&server)
     }
 
     /// How often a server has begun to lead.
