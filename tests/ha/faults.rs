@@ -152,18 +152,8 @@ fn faults_under_load_break_no_promise() {
             dice: Dice::new(seed, 0),
             counts: BTreeMap::new(),
         };
-        let (start, mut judge, mut found) = (Instant::now(), judge(), Vec::new());
-        let mut has_failed = false;
-        for _ in 0..faults {
-            fate.strikes();
-            found.extend(judge.hear(record.take()).into_iter().filter(is_broken));
-            // Whether a server that has closed connections has ended is known in the end.
-            let is_broken = found.iter().any(|found| found.server.is_none());
-            has_failed = is_broken || !nodes.wrong().is_empty();
-            if has_failed {
-                break;
-            }
-        }
+        let (start, mut judge) = (Instant::now(), judge());
+        let (mut found, has_failed) = fate.strikes_often(faults, &mut judge, &record);
         board.end();
         let clients = clients.into_iter();
         let tallies: Vec<_> = clients
@@ -264,6 +254,26 @@ struct Fate<'a> {
 }
 
 impl Fate<'_> {
+    /// Brings so many faults about, or fewer if a promise is broken. What was found, and whether that is so.
+    fn strikes_often(
+        &mut self,
+        faults: u64,
+        judge: &mut Judge,
+        record: &Record,
+    ) -> (Vec<Finding>, bool) {
+        let mut found = Vec::new();
+        for _ in 0..faults {
+            self.strikes();
+            found.extend(judge.hear(record.take()).into_iter().filter(is_broken));
+            // Whether a server that has closed connections has ended is known in the end.
+            let is_broken = found.iter().any(|found| found.server.is_none());
+            if is_broken || !self.nodes.wrong().is_empty() {
+                return (found, true);
+            }
+        }
+        (found, false)
+    }
+
     /// One fault, from a moment of work to the next leader.
     fn strikes(&mut self) {
         let leader = self.nodes.has_leader();

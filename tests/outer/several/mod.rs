@@ -11,6 +11,7 @@ use crate::daemon::pki::pki;
 use crate::daemon::{Client, Daemon, End, LONG, dflockd, eventually, free_port};
 use crate::manager::Manager;
 use crate::rest::{ask, has, is};
+use crate::tls::{ANYBODY, tcp};
 use store::{Mood, Store};
 
 /// A head that a server of another name has made, and one of a server that has stopped.
@@ -228,6 +229,31 @@ fn two_nodes_of_one_name_are_told_so() {
         last,
         "dflockd: another server has the name same and has taken the lead: give each its own --node"
     );
+}
+
+#[test]
+fn over_tls_a_hold_goes_on_at_the_next_server() {
+    let Some(pki) = pki() else { return };
+    let store = Store::new();
+    let options = pki.options("server.pem", "server.key");
+    let options = options.each_ref().map(String::as_str);
+    let start = |node: &str| Daemon::spawn(command(&store, node, &options));
+    let leads = |daemon: &mut Daemon| {
+        let line = daemon.event("listening");
+        let (_, rest) = line.trim_end().split_once("addr=").expect("an address");
+        let (addr, tls) = rest.split_once(' ').expect("more than that");
+        assert_eq!(tls, "tls=true");
+        ANYBODY.over(pki, tcp(addr.parse().expect("an address")))
+    };
+    let mut first = start("first");
+    let mut client = leads(&mut first);
+    let token = client.takes("k");
+    let mut second = start("second");
+    second.event("standby");
+    first.kill();
+    let mut client = leads(&mut second);
+    client.says("l", "k", "0", "timeout");
+    client.says("n", "k", &token, "ok 33");
 }
 
 #[test]

@@ -19,20 +19,20 @@ use crate::daemon::pki::{Pki, pki};
 use crate::daemon::{Client, Daemon, PATIENCE, Talk, at_once};
 
 /// A client over TLS.
-type Secure<S = TcpStream> = Talk<rustls::StreamOwned<ClientConnection, S>>;
+pub type Secure<S = TcpStream> = Talk<rustls::StreamOwned<ClientConnection, S>>;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
 /// What a client knows and shows.
 #[derive(Clone, Copy)]
-struct As<'a> {
+pub struct As<'a> {
     ca: &'a str,
     cert: Option<&'a str>,
     version: &'static SupportedProtocolVersion,
     alpn: &'a [&'a str],
 }
 
-const ANYBODY: As = As {
+pub const ANYBODY: As = As {
     ca: "ca.pem",
     cert: None,
     version: &version::TLS13,
@@ -65,7 +65,7 @@ impl As<'_> {
         session(self.config(pki))
     }
 
-    fn over<S: Read + Write>(self, pki: &Pki, stream: S) -> Secure<S> {
+    pub fn over<S: Read + Write>(self, pki: &Pki, stream: S) -> Secure<S> {
         Talk::with(rustls::StreamOwned::new(self.session(pki), stream))
     }
 
@@ -79,7 +79,7 @@ fn session(config: Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(config, name).unwrap()
 }
 
-fn tcp(addr: std::net::SocketAddr) -> TcpStream {
+pub fn tcp(addr: std::net::SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
