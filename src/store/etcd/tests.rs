@@ -227,6 +227,37 @@ fn a_user_has_a_token_and_another_one_when_that_is_not_known_any_more() {
 }
 
 #[test]
+fn a_user_needs_no_token_while_etcd_asks_nobody_who_it_is() {
+    let refused = |said_by_etcd: &str| {
+        let body = format!(r#"{{"error":"etcdserver: {said_by_etcd}"}}"#);
+        said("400 Bad Request", &body)
+    };
+    let good = || said("200 OK", NOBODY);
+    let token = said("200 OK", r#"{"header":{},"token":"t1"}"#);
+    let member = Member::new(vec![
+        refused("authentication is not enabled"),
+        good(),
+        good(),
+        refused("user name is empty"),
+        token,
+        good(),
+    ]);
+    let etcd = Woken::new(Settings {
+        user: Some(("u".into(), "p".into())),
+        ..settings(&[&member])
+    });
+    for _ in 0..3 {
+        found_nobody(etcd.look());
+    }
+    let asked: Vec<String> = (0..6).map(|_| member.was_asked()).collect();
+    let tokens = asked.iter().map(|each| each.contains("authorization: t1"));
+    assert!(
+        tokens.eq([false, false, false, false, false, true]),
+        "{asked:?}"
+    );
+}
+
+#[test]
 fn a_user_who_may_not_is_told_so_once_and_for_all() {
     let denied = said(
         "403 Forbidden",
