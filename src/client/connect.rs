@@ -57,7 +57,8 @@ impl Client {
     /// gave them. `a.example:6388|b.example:6388` are two servers that share their locks, because one of them leads and
     /// the other stands by. All addresses of all hosts are tried, and the first that answers is taken: an address that
     /// refuses is passed over at once, and one that says nothing has a quarter of a second before the next is tried
-    /// beside it. Over TLS the handshake belongs to it. A name is looked up by a thread, which may outlive this call if
+    /// beside it. While one of several alternatives says nothing, the others are asked again and again, because one of
+    /// them may begin to lead. If all refuse, that is the answer. Over TLS the handshake belongs to it. A name is looked up by a thread, which may outlive this call if
     /// the system finds no answer within the patience. A name that is not found does no harm if another host answers.
     ///
     /// A server that knows no owners answers `error` to one; then this connects again, without.
@@ -115,6 +116,7 @@ impl Client {
             owner: None,
             holds: 0,
             heard: None,
+            watch: None,
         };
         if first.is_empty() {
             return Ok(client);

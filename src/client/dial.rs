@@ -9,8 +9,9 @@ use std::time::Duration;
 use mio::{Events, Poll, Registry, Token};
 
 use super::link::Link;
-use super::sites::{Glance, HEAD_START, Site, Sites};
+use super::sites::{Glance, Site, Sites};
 use super::stream::Stream;
+use super::turns::{Turn, Turns};
 use super::{NAP, TlsError};
 use crate::command::Us;
 use crate::sys;
@@ -32,7 +33,8 @@ pub fn dial(sites: &mut Sites, until: Us) -> io::Result<(Site, Stream<TcpStream>
 
 /// Returns the first address that answers `question` with a line, and its connection. Without a question, the first
 /// address that accepts wins, over TLS the first whose handshake is done. The address that has its turn begins; those
-/// that a lookup finds meanwhile have theirs.
+/// that a lookup finds meanwhile have theirs. While one of several alternatives is silent, the others are asked again
+/// and again, because one of them may begin to lead; see [`super::turns`].
 ///
 /// # Errors
 /// As for [`dial`].
@@ -44,7 +46,7 @@ pub(super) fn race(sites: &Sites, question: &[u8], until: Us) -> io::Result<(Sit
     let mut glance = Glance::default();
     loop {
         let is_looking = sites.is_looking();
-        let is_waiting = runners.start(sites, question, poll.registry(), until);
+        let mut next = runners.start(sites, question, poll.registry(), until);
         if let Some(first) = runners.first(question) {
             return Ok(first);
         }
@@ -56,7 +58,6 @@ pub(super) fn race(sites: &Sites, question: &[u8], until: Us) -> io::Result<(Sit
         }
         let left = left(until).map_err(|error| silence(&runners.links).unwrap_or(error))?;
         let now = sys::now();
-        let mut next = if is_waiting { runners.next } else { Us::MAX };
         if is_looking {
             next = next.min(glance.next(now));
         }
@@ -71,40 +72,31 @@ pub(super) fn race(sites: &Sites, question: &[u8], until: Us) -> io::Result<(Sit
 /// The addresses of a race.
 #[derive(Default)]
 struct Runners {
-    /// All that were tried.
-    tried: Vec<SocketAddr>,
+    turns: Turns,
     /// Those that are under way.
     links: Vec<(Site, Link)>,
-    /// When the next one is tried.
-    next: Us,
     /// Why the last one is not under way any more.
     last: Option<io::Error>,
 }
 
 impl Runners {
-    /// Lets the next address run beside the others if it is time. Returns whether one is left.
-    fn start(&mut self, sites: &Sites, question: &[u8], registry: &Registry, until: Us) -> bool {
-        let list = sites.list();
-        // With little time for many addresses each has less of a head start.
-        let share = until.saturating_sub(sys::now()) / (2 * list.len().max(1) as Us);
-        for site in list {
-            if self.tried.contains(&site.addr) {
-                continue;
-            }
-            if !self.links.is_empty() && sys::now() < self.next {
-                return true;
-            }
-            self.tried.push(site.addr);
+    /// Lets each address run whose turn it is. Returns when the next one has its turn.
+    fn start(&mut self, sites: &Sites, question: &[u8], registry: &Registry, until: Us) -> Us {
+        loop {
+            let open: Vec<SocketAddr> = self.links.iter().map(|(site, _)| site.addr).collect();
+            let site = match self.turns.turn(sites, &open, sys::now(), until) {
+                Turn::Now(site) => site,
+                Turn::Later(next) => return next,
+            };
+            self.links.retain(|(open, _)| open.addr != site.addr);
             match Link::open(site.addr, site.connector.as_ref(), registry, Token(0)) {
                 Ok(mut link) => {
                     link.output().extend_from_slice(question);
                     self.links.push((site, link));
-                    self.next = sys::now().saturating_add(HEAD_START.min(share));
                 }
                 Err(error) => self.fails(error),
             }
         }
-        false
     }
 
     /// Takes the first that has arrived.
@@ -130,7 +122,7 @@ impl Runners {
         };
         let (_, link) = self.links.swap_remove(at);
         self.fails(link.into_error());
-        self.next = 0;
+        self.turns.hurry();
         true
     }
 
@@ -171,6 +163,7 @@ pub fn left(until: Us) -> io::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::sites::HEAD_START;
     use crate::command::SECOND;
     use std::io::{Read, Write};
     use std::net::TcpListener;

@@ -48,8 +48,9 @@
 //! Two servers may share their locks: one leads, and the other stands by and refuses connections until it leads. To a
 //! client they are alternatives of one server, `a.example:6388|b.example:6388`. A connect takes the one that answers. A
 //! [`Lock`] whose leader is cut off or silent goes on at the next address, with the same token, if one of them leads
-//! before its deadline. A [`Client`] answers [`Error::Io`]; connect again until one leads. Servers that share nothing are
-//! no alternatives: they are a list, see [`Servers`].
+//! before its deadline. A [`Client`] answers [`Error::Io`], also in a wait, a few seconds after the leader has fallen
+//! silent; connect again until one leads. Servers that share nothing are no alternatives: they are a list, see
+//! [`Servers`].
 
 mod admin;
 mod connect;
@@ -62,12 +63,14 @@ pub mod lock;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod owner;
+mod queue;
 pub mod shard;
 pub mod signals;
 pub mod sites;
 pub mod stream;
 #[cfg(feature = "tls")]
 mod tls;
+pub mod turns;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
@@ -88,6 +91,7 @@ pub use lock::Lock;
 #[cfg(not(feature = "tls"))]
 use no_tls as tls;
 pub use owner::Owner;
+use queue::Watch;
 pub use shard::Servers;
 use signals::Heard;
 pub use signals::Signal;
@@ -216,6 +220,8 @@ pub struct Client {
     holds: usize,
     /// Signals that have arrived; None if it never listened.
     heard: Option<Heard>,
+    /// None unless a wait is under way at a server that has alternatives.
+    watch: Option<Box<Watch>>,
 }
 
 impl Client {
@@ -226,7 +232,9 @@ impl Client {
     /// `until` counts from that renewal. [`Refusal::LeaseExpired`] if it had ended by then.
     ///
     /// [`Error::Io`] if no answer came within the patience after the wait. The client then leaves the queue, which takes
-    /// a second at most, and gives back a grant that it finds there, which takes another.
+    /// a second at most, and gives back a grant that it finds there, which takes another. If the server has
+    /// alternatives, it is pinged over a second connection while it has the wait in its queue, and left in the same way
+    /// as soon as a ping is not answered for two seconds.
     ///
     /// [`Error::Timeout`] when the wait is over. The server may refuse with [`Refusal::MaxLocks`],
     /// [`Refusal::MaxWaiters`], [`Refusal::MaxHolds`], [`Refusal::LimitMismatch`] and [`Refusal::Draining`].
@@ -250,7 +258,7 @@ impl Client {
             bound: Bound::Session,
             terms: None,
         };
-        let asked = self.ask(&command, beyond(span(wait), self.patience));
+        let asked = self.queue(&command, span(wait));
         let (sent, reply) = asked.map_err(|e| self.leave(key, e))?;
         self.holds += usize::from(reply != Reply::Timeout);
         self.granted(key, sent, reply)
@@ -294,7 +302,7 @@ impl Client {
             key: key.name,
             wait,
         };
-        let asked = self.ask(&command, beyond(wait, self.patience));
+        let asked = self.queue(&command, wait);
         let (sent, reply) = asked.map_err(|e| self.leave(key, e))?;
         if reply == Reply::Timeout {
             self.holds = self.holds.saturating_sub(1);
@@ -538,6 +546,7 @@ impl Client {
                 Err(e) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&e.kind()) => {}
                 Err(e) => return Err(e),
             }
+            self.watch()?;
         }
     }
 
@@ -551,13 +560,6 @@ impl Client {
         self.is_broken = true;
         Error::Protocol(answered(line))
     }
-}
-
-/// How long the answer to a wait may take. On the wire the wait is rounded up to seconds.
-fn beyond(wait: Us, patience: Us) -> Us {
-    wait.div_ceil(SECOND)
-        .saturating_mul(SECOND)
-        .saturating_add(patience)
 }
 
 /// The error of a socket: when its time is over it says `WouldBlock`.

@@ -155,7 +155,8 @@ impl Sites {
         }
     }
 
-    fn look_up_by(
+    /// As [`Sites::look_up`], by a resolver of the caller's.
+    pub(super) fn look_up_by(
         &self,
         resolve: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Clone + Send + 'static,
     ) -> io::Result<()> {
@@ -245,6 +246,11 @@ impl Sites {
     /// None is known.
     pub fn site(&self) -> io::Result<Site> {
         self.list().into_iter().next().ok_or_else(|| self.failure())
+    }
+
+    /// The address that was settled on, or that has its turn since.
+    pub fn at(&self) -> Option<SocketAddr> {
+        self.at
     }
 
     /// The server was found at this address.

@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::daemon::played::Played;
-use crate::daemon::{Daemon, PATIENCE, at_once, dflockd, eventually};
+use crate::daemon::played::{Played, TOKEN, frame};
+use crate::daemon::{Client, Daemon, PATIENCE, at_once, dflockd, eventually};
 use crate::proxy::{Net, Proxy};
 use crate::stage::{Run, dflock, run, waiters};
 use crate::waiting::nowhere;
@@ -59,6 +59,35 @@ fn serve(listener: TcpListener) -> mpsc::Receiver<String> {
         }
     });
     hears
+}
+
+/// A server that stands by for so many connections, each of which it ends unread, and then leads: it answers whatever
+/// it is asked, and grants.
+fn leads_after(count: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok).skip(count) {
+            thread::spawn(move || {
+                let mut answers = stream.try_clone().unwrap();
+                let lines = BufReader::new(stream).lines().map_while(Result::ok);
+                for command in lines.step_by(3) {
+                    let answer = match command.as_str() {
+                        "l" => format!("ok {TOKEN} 1000\n"),
+                        "n" => "ok 1000\n".to_string(),
+                        "stats" => "ok {}\n".to_string(),
+                        "show" | "sshow" => {
+                            "ok {\"limit\":1,\"held\":0,\"waiting\":0}\n".to_string()
+                        }
+                        _ => "ok\n".to_string(),
+                    };
+                    // The client may be gone.
+                    let _ = answers.write_all(answer.as_bytes());
+                }
+            });
+        }
+    });
+    addr
 }
 
 /// Waits until this was asked.
@@ -226,6 +255,139 @@ fn a_waiter_that_was_cut_asks_the_next_alternative_first() {
     proxy.set(Net::CutOnce);
     let end = waiter.end();
     assert_eq!((end.status, end.out.as_str()), (0, "mine\n"), "{end:?}");
+}
+
+/// It is stopped, and its kernel takes connections all the same.
+#[test]
+fn behind_a_leader_that_is_silent_the_next_one_is_asked_until_it_leads() {
+    let cases = [
+        (&["-n", "k", "true"][..], 0),
+        (&["-w", "60", "k", "true"], 0),
+        (&["-n", "acquire", "k"], 0),
+        (&["ls"], 0),
+        (&["stat", "k"], 1),
+        (&["ping"], 0),
+        (&["release", "k", TOKEN], 0),
+    ];
+    at_once(cases, |(args, status)| {
+        let (_listener, mute) = mute();
+        let end = run(among([mute, leads_after(2)], args));
+        assert_eq!(end.status, status, "{args:?}: {end:?}");
+    });
+}
+
+/// There is no first answer to a wait, but to a try there is.
+#[test]
+fn a_try_whose_server_falls_silent_is_made_at_the_next_one() {
+    let (leader, second) = (Played::new(), leads_after(0));
+    let tries = Run::start(among([leader.addr, second], &["-n", "k", "true"]));
+    let mut peer = leader.accept();
+    for _ in 0..2 {
+        assert!(frame(&mut peer).starts_with("id\n"));
+    }
+    peer.send("ok\nok\n");
+    assert_eq!(frame(&mut peer), "l\nk\n0\n");
+    // It leaves: a grant that comes later ends with the connection.
+    peer.is_closed();
+    let end = tries.end();
+    assert_eq!(end.status, 0, "{end:?}");
+}
+
+#[test]
+fn a_waiter_leaves_a_leader_that_is_stopped() {
+    let (leader, second) = (Daemon::start(&[]), Daemon::start(&[]));
+    let mut holder = leader.connect();
+    holder.takes("k");
+    let args = ["k", "-c", "echo mine"];
+    let waiter = Run::start(among([leader.addr, second.addr], &args));
+    eventually("it waits", || waiters(&leader, "k") == 1);
+    leader.freeze();
+    let end = waiter.end();
+    assert_eq!((end.status, end.out.as_str()), (0, "mine\n"), "{end:?}");
+    let told = "is lost: no answer; asking again\n";
+    assert!(end.err.contains(told), "{end:?}");
+}
+
+/// The pings go to the address of the queue, and the connection of the wait stays.
+#[test]
+fn a_waiter_stays_where_its_pings_are_answered() {
+    let leader = Played::new();
+    let mut waiter = Run::start(among([leader.addr, nowhere()], &["k", "-c", SCRIPT]));
+    let mut place = leader.accept();
+    for _ in 0..2 {
+        frame(&mut place);
+    }
+    place.send("ok\nok\n");
+    assert!(frame(&mut place).starts_with("l\n"));
+    let mut pings = leader.accept();
+    for answer in ["ok\n", "ok\n"] {
+        assert_eq!(frame(&mut pings), "ping\n_\n_\n");
+        pings.send(answer);
+    }
+    // A server that is full, or lets nobody be idle for long, closes the connection. It is there.
+    assert_eq!(frame(&mut pings), "ping\n_\n_\n");
+    drop(pings);
+    let mut pings = leader.accept();
+    assert_eq!(frame(&mut pings), "ping\n_\n_\n");
+    place.send(format!("ok {TOKEN} 1000\n"));
+    waiter.hears("ready");
+    waiter.close();
+    assert!(frame(&mut place).starts_with("r\n"));
+    place.send("ok\n");
+    let end = waiter.end();
+    assert_eq!((end.status, end.err.as_str()), (6, ""), "{end:?}");
+}
+
+/// A command that has ended while nobody answers: its leader is gone, or silent. Returns it, where the next leader is to
+/// be, and the silent one, once it has said that it asks again.
+fn gives_back(is_silent: bool) -> (Run, SocketAddr, Played, Option<Client>) {
+    let (mut leader, next) = (Played::new(), standby());
+    let mut holder = Run::start(among([leader.addr, next], &["k", "-c", SCRIPT]));
+    let peer = leader.grants(1000);
+    holder.hears("ready");
+    let peer = match is_silent {
+        true => Some(peer),
+        false => {
+            leader.goes(peer);
+            holder.says();
+            None
+        }
+    };
+    holder.close();
+    let told = "dflock: the server does not answer the release: asking again\n";
+    loop {
+        let line = holder.says();
+        assert!(!line.is_empty(), "it goes on");
+        if line == told {
+            break;
+        }
+    }
+    (holder, next, leader, peer)
+}
+
+#[test]
+fn a_release_is_repeated_until_the_next_alternative_leads() {
+    at_once([false, true], |is_silent| {
+        let (holder, next, _leader, _peer) = gives_back(is_silent);
+        let heard = serve(TcpListener::bind(next).unwrap());
+        let end = holder.end();
+        hears(&heard, "r");
+        assert_eq!(end.status, 6, "{end:?}");
+        let told = "dflock: the server has answered the release\n";
+        assert_eq!(end.err, told);
+    });
+}
+
+#[test]
+fn a_release_that_nobody_answers_is_ended_by_a_signal() {
+    let (holder, ..) = gives_back(false);
+    let before = Instant::now();
+    holder.signal("TERM");
+    let end = holder.end();
+    // Without the signal it would go on for ten seconds.
+    assert!(before.elapsed() < Duration::from_secs(9));
+    assert_eq!(end.status, 6, "{end:?}");
+    assert!(end.err.contains("did not answer the release"), "{end:?}");
 }
 
 #[test]

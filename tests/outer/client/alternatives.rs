@@ -3,7 +3,7 @@
 
 use super::guard::{Part, stage, stage_on};
 use super::*;
-use crate::daemon::played::Played;
+use crate::daemon::played::{Played, converse};
 use std::net::SocketAddr;
 
 type Heard = mpsc::Receiver<(usize, String)>;
@@ -89,6 +89,74 @@ fn a_server_that_no_client_can_name_is_refused_before_anybody_is_asked() {
         let text = format!("want HOST:PORT on both sides of each |, not {server:?}");
         assert_eq!(error.to_string(), text);
     }
+}
+
+/// The leader is stopped, and its kernel takes connections all the same.
+#[test]
+fn behind_a_leader_that_is_silent_the_next_one_is_asked_until_it_leads() {
+    let (_listener, mute) = mute();
+    let next = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("{mute}|{}", next.local_addr().unwrap());
+    let client = thread::spawn(move || Client::connect(&server, &options()));
+    // It stands by.
+    for _ in 0..2 {
+        drop(next.accept().unwrap());
+    }
+    let (_, heard) = stage_on(next, vec![Part::Serve]);
+    let mut client = client.join().unwrap().unwrap();
+    client.ping().unwrap();
+    hears(&heard, 1, "id\n_\nme\n");
+}
+
+/// For a wait without an end, the end of the patience does not come.
+#[test]
+fn a_wait_at_a_leader_that_is_stopped_is_given_up() {
+    let (leader, second) = (Daemon::start(&[]), Daemon::start(&[]));
+    let mut holder = connect(&leader);
+    holder.acquire(&key("k"), TRY, None).unwrap();
+    let server = format!("{}|{}", leader.addr, second.addr);
+    let mut places = [Client::connect(&server, &options()).unwrap(), {
+        let mut client = Client::connect(&server, &options()).unwrap();
+        assert_eq!(client.enqueue(&key("k"), None).unwrap(), Place::Queued);
+        client
+    }];
+    thread::scope(|scope| {
+        let [one, two] = &mut places;
+        let one = scope.spawn(|| one.acquire(&key("k"), Duration::MAX, None));
+        let two = scope.spawn(|| two.wait(&key("k"), Duration::MAX));
+        eventually("both wait", || {
+            let shown = holder.show(&key("k")).unwrap();
+            shown.contains("\"waiting\":2")
+        });
+        leader.freeze();
+        is_io(one.join().unwrap(), &[ErrorKind::TimedOut]);
+        is_io(two.join().unwrap(), &[ErrorKind::TimedOut]);
+    });
+    let mut client = Client::connect(&server, &options()).unwrap();
+    client.acquire(&key("k"), TRY, None).unwrap();
+}
+
+#[test]
+fn a_wait_goes_on_while_pings_are_answered() {
+    let leader = Played::new();
+    let server = format!("{}|{}", leader.addr, standby());
+    let client = thread::spawn(move || {
+        let mut client = Client::connect(&server, &Options::default())?;
+        client.acquire(&key("k"), Duration::MAX, None)
+    });
+    let mut place = leader.accept();
+    converse(&mut place, &[("ping\n_\n_\n", "ok\n")]);
+    assert!(frame(&mut place).starts_with("l\n"));
+    let mut pings = leader.accept();
+    converse(&mut pings, &[("ping\n_\n_\n", "ok\n"); 2]);
+    assert_eq!(frame(&mut pings), "ping\n_\n_\n");
+    // A server that lets nobody be idle for long is there all the same.
+    drop(pings);
+    let mut pings = leader.accept();
+    assert_eq!(frame(&mut pings), "ping\n_\n_\n");
+    place.send(format!("ok {TOKEN} 1000\n"));
+    pings.send("ok\n");
+    client.join().unwrap().unwrap();
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("bin/dflock/print", "client failure options sys wire"),
     (
         "bin/dflock/run/acquire",
-        "client command failure options super::find super::keeper super::release super::world sys wire",
+        "client command failure options super::find super::keeper super::probe super::release super::world sys wire",
     ),
     (
         "bin/dflock/run/find",
@@ -61,7 +61,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "bin/dflock/run/hold",
-        "failure options print super::acquire super::release super::world sys",
+        "failure options print super::acquire super::keeper super::release super::world sys",
     ),
     (
         "bin/dflock/run/keeper",
@@ -69,6 +69,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ),
     ("bin/dflock/run/mod", "failure options"),
     ("bin/dflock/run/news", "command failure sys"),
+    (
+        "bin/dflock/run/probe",
+        "client command failure super::release super::world sys wire",
+    ),
     (
         "bin/dflock/run/release",
         "client command failure super::world sys wire",
@@ -118,7 +122,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("client/connect", "super::dial super::sites sys wire"),
     (
         "client/dial",
-        "command super::link super::sites super::stream sys",
+        "command super::link super::sites super::stream super::turns sys",
     ),
     ("client/error", "command"),
     (
@@ -132,6 +136,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("client/mod", "command sys wire"),
     ("client/no_tls", "base"),
     ("client/owner", "command sys wire"),
+    ("client/queue", "command super::turns sys"),
     ("client/shard", ""),
     ("client/signals", "command sys wire"),
     ("client/sites", "command sys"),
@@ -140,6 +145,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("client/tests/peer", "tls"),
     ("client/tests/tls", "client command super::peer sys tls"),
     ("client/tls", "base tls"),
+    ("client/turns", "command super::sites"),
     ("command", ""),
     ("config/etcd", "command super::exposure"),
     ("config/exposure", ""),

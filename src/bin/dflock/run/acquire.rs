@@ -4,6 +4,7 @@
 
 use dflockd::client::link::Link;
 use dflockd::client::sites::Glance;
+use dflockd::client::turns::SILENCE;
 use dflockd::client::{Owner, answered};
 use dflockd::command::{Bound, Command, Refusal, Reply, SECOND, Us};
 use dflockd::sys;
@@ -11,6 +12,7 @@ use dflockd::wire::ask;
 
 use super::find::{Handshake, Miss, Search, Unheard};
 use super::keeper::{Granted, Keeper};
+use super::probe::Probe;
 use super::release::Peer;
 use super::world::World;
 use crate::failure::{Failure, TRY_LATER, UNAVAILABLE, tell};
@@ -130,7 +132,7 @@ impl<'a> Wait<'a> {
             self.request(link.output());
         }
         let begin = sys::now();
-        let answer = self.queue(&mut link, start);
+        let answer = self.queue(&mut link, &peer, start);
         if sys::now() >= begin.saturating_add(LASTING) {
             self.pause = PAUSES.0;
         }
@@ -174,13 +176,17 @@ impl<'a> Wait<'a> {
         ask::command(&command, out);
     }
 
-    /// Waits for the answer to the request that was sent at `start`.
-    fn queue(&mut self, link: &mut Link, start: Us) -> Result<Vec<u8>, Unheard> {
+    /// Waits for the answer to the request that was sent at `start`. Where another server may lead instead, one that is
+    /// silent is left: in a queue if it answers no ping, and otherwise because its answer is due.
+    fn queue(&mut self, link: &mut Link, peer: &Peer, start: Us) -> Result<Vec<u8>, Unheard> {
         let verbose = self.search.options.verbose;
+        let has_others = self.search.sites.has_alternatives();
         let until = match self.is_try() {
+            true if has_others => self.end().min(start.saturating_add(SILENCE)),
             true => start.saturating_add(PATIENCE),
             false => self.over,
         };
+        let mut probe = (has_others && !self.is_try()).then(|| Probe::new(peer));
         let mut told = self.is_try();
         loop {
             link.move_on();
@@ -199,11 +205,19 @@ impl<'a> Wait<'a> {
             }
             if sys::now() >= until {
                 return Err(match self.is_try() {
+                    true if has_others => Unheard::Miss(Miss::Silent),
                     true => Unheard::unreached("no answer"),
                     false => self.busy().into(),
                 });
             }
-            self.search.sleep(until)?;
+            let mut next = until;
+            if let Some(probe) = &mut probe {
+                if probe.move_on(self.search.world) {
+                    return Err(Unheard::Miss(Miss::Silent));
+                }
+                next = next.min(probe.next());
+            }
+            self.search.sleep(next)?;
         }
     }
 
@@ -233,7 +247,9 @@ impl<'a> Wait<'a> {
     fn pause(&mut self, miss: Miss) -> Result<(), Failure> {
         let now = sys::now();
         let end = self.end();
-        if self.is_try() || now >= end {
+        // A try has its answer at once, or at the next address.
+        let is_over = self.is_try() && !matches!(miss, Miss::Silent);
+        if is_over || now >= end {
             return Err(self.verdict(&miss));
         }
         let text = miss.text(&self.search.server);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use dflockd::client::link::Link;
-use dflockd::client::sites::{Glance, HEAD_START, Site, Sites};
+use dflockd::client::sites::{Glance, Site, Sites};
+use dflockd::client::turns::{Turn, Turns};
 use dflockd::client::{self, Client, Key, Owner, Tls, answered};
 use dflockd::command::{Command, Refusal, Reply, Space, Us};
 use dflockd::sys;
@@ -36,6 +37,8 @@ pub enum Unheard {
 pub enum Miss {
     Unreached(String),
     Lost(String),
+    /// Nothing came where an answer was due, and the server has alternatives.
+    Silent,
     Drains,
     /// It has as many connections as it may.
     Full,
@@ -49,6 +52,7 @@ impl Miss {
         match self {
             Miss::Unreached(why) => format!("cannot reach {server}: {why}"),
             Miss::Lost(why) => format!("the connection to {server} is lost: {why}"),
+            Miss::Silent => format!("the connection to {server} is lost: no answer"),
             Miss::Drains => format!("{server} is about to stop"),
             Miss::Full => format!("{server} has as many connections as it may"),
             Miss::Stray => format!("{server} has granted the lock to a connection that is lost"),
@@ -139,8 +143,9 @@ impl<'a> Search<'a> {
     }
 
     /// Greets the addresses, the next one when the one before has said nothing for a while, until one of them has
-    /// answered. It has its turn from then on. `more` follows the greeting at once: requests that may go to this address
-    /// alone.
+    /// answered. While one of several alternatives is silent the others are greeted again and again, because one of them
+    /// may begin to lead. The one that has answered has its turn from then on. `more` follows the greeting at once:
+    /// requests that may go to this address alone.
     pub fn handshake(
         &mut self,
         owner: &Owner,
@@ -150,21 +155,24 @@ impl<'a> Search<'a> {
         let (mut meeting, mut glance) = (Meeting::default(), Glance::default());
         loop {
             let is_looking = self.sites.is_looking();
-            let is_left = meeting.begin(self, owner, more, until)?;
+            let next = meeting.begin(self, owner, more, until)?;
+            let count = meeting.open.len();
             if let Some(first) = meeting.first(self, more)? {
                 self.sites = first.peer.sites.clone();
                 return Ok(first);
             }
+            if meeting.open.len() < count {
+                // The next one need not wait.
+                continue;
+            }
+            if meeting.open.is_empty() && next == Us::MAX && !is_looking {
+                return Err(meeting.why(&self.sites));
+            }
             let now = sys::now();
-            let end = match (meeting.open.is_empty(), is_left) {
-                (true, false) if !is_looking => return Err(meeting.why(&self.sites)),
-                _ if now >= until => Err(Unheard::unreached(silence(&meeting.open))),
-                (true, true) => continue,
-                (_, is_left) => {
-                    let next = if is_left { meeting.next } else { until };
-                    let look = if is_looking { glance.next(now) } else { until };
-                    self.sleep(until.min(next).min(look)).map_err(Unheard::from)
-                }
+            let look = if is_looking { glance.next(now) } else { until };
+            let end = match now >= until {
+                true => Err(Unheard::unreached(silence(&meeting.open))),
+                false => self.sleep(until.min(next).min(look)).map_err(Unheard::from),
             };
             if end.is_err() && !more.is_empty() {
                 let link = meeting.open.pop();
@@ -271,41 +279,35 @@ pub struct Handshake {
 /// Addresses that are greeted side by side.
 #[derive(Default)]
 struct Meeting {
-    tried: Vec<SocketAddr>,
+    turns: Turns,
     open: Vec<Handshake>,
-    /// When the next one is greeted.
-    next: Us,
     /// Why an address gave no answer.
     last: Option<Miss>,
 }
 
 impl Meeting {
-    /// Greets the next address if it is time. Returns whether one is left.
+    /// Greets each address whose turn it is. Returns when the next one has its turn.
     fn begin(
         &mut self,
         search: &Search,
         owner: &Owner,
         more: &[u8],
         until: Us,
-    ) -> Result<bool, Unheard> {
-        for Site { addr, .. } in search.sites.list() {
-            if self.tried.contains(&addr) {
-                continue;
-            }
+    ) -> Result<Us, Unheard> {
+        loop {
+            let addrs = self.open.iter().filter_map(|one| one.peer.addr());
+            let open: Vec<SocketAddr> = addrs.collect();
             let now = sys::now();
-            if now < self.next && !self.open.is_empty() {
-                return Ok(true);
-            }
-            self.tried.push(addr);
-            match search.greet(addr, owner, more) {
-                Ok(handshake) => {
-                    self.open.push(handshake);
-                    self.next = now.saturating_add(HEAD_START.min(until.saturating_sub(now) / 2));
-                }
+            let site = match self.turns.turn(&search.sites, &open, now, until) {
+                Turn::Now(site) => site,
+                Turn::Later(next) => return Ok(next),
+            };
+            self.open.retain(|one| one.peer.addr() != Some(site.addr));
+            match search.greet(site.addr, owner, more) {
+                Ok(handshake) => self.open.push(handshake),
                 Err(unheard) => self.last = unheard.missed(self.last.take())?,
             }
         }
-        Ok(false)
     }
 
     /// Takes the first that has answered. After one that gives no answer the next one need not wait.
@@ -318,7 +320,7 @@ impl Meeting {
                 Err(unheard) => {
                     self.last = unheard.missed(self.last.take())?;
                     self.open.remove(at);
-                    self.next = 0;
+                    self.turns.hurry();
                 }
             }
         }

@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind, IsTerminal, Read};
 use dflockd::sys;
 
 use super::acquire::acquire;
-use super::release::tell_unanswered;
+use super::keeper::Keeper;
+use super::release::{FAILOVER, Told, tell_unanswered};
 use super::world::World;
 use crate::failure::{Failure, LOST, USAGE, report};
 use crate::options::Options;
@@ -39,7 +40,7 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
             if now >= over {
                 report("the lock was held for --max-hold: it is given back");
             }
-            keeper.give_back(&mut world).map(tell_unanswered)?;
+            release(&mut world, keeper)?;
             return Ok(0);
         }
         if keeper.lease.is_lost(now) {
@@ -49,9 +50,19 @@ pub fn hold(options: &Options, key: &[u8]) -> Result<u8, Failure> {
         world.sleep(next.min(keeper.next(now)))?;
         keeper.move_on(&world);
         if let Err(failure) = world.end_by_signal() {
-            keeper.give_back(&mut world).map(tell_unanswered)?;
+            release(&mut world, keeper)?;
             return Err(failure);
         }
+    }
+}
+
+/// Gives the lock back. Fails if a signal ends that.
+fn release(world: &mut World, keeper: Keeper) -> Result<(), Failure> {
+    let told = keeper.release(world, FAILOVER)?;
+    tell_unanswered(&told);
+    match told {
+        Told::Cut(caught) => Err(Failure::by_signal(caught.number, caught.by_terminal)),
+        Told::Answer(_) | Told::Unanswered => Ok(()),
     }
 }
 

@@ -19,7 +19,7 @@ use dflockd::wire::ask;
 
 use super::find::Search;
 use super::news::News;
-use super::release::{Peer, give_back, is_full, say_last};
+use super::release::{AWAY, Limits, Peer, Told, give_back, is_full, say_last};
 use super::times::spare;
 use super::world::World;
 use crate::failure::{ENDED, Failure, reason};
@@ -372,8 +372,17 @@ impl Keeper {
             key: &self.key,
             token: self.token,
         };
-        let answer = say_last(world, &self.peer, link, (&command, within, within), false)?;
-        Ok(answer.and_then(|line| ask::answer(&line)))
+        let limits = Limits {
+            within,
+            away: within,
+            failover: within,
+        };
+        Ok(
+            match say_last(world, &self.peer, link, &command, &limits, false)? {
+                Told::Answer(line) => ask::answer(&line),
+                Told::Unanswered | Told::Cut(_) => None,
+            },
+        )
     }
 
     /// The connection in use, and how many answers are still to come on it.
@@ -383,12 +392,21 @@ impl Keeper {
         link.map(|link| (link, before))
     }
 
-    /// Releases the lock and waits for the answer, a second at most, or three while the server is away. Returns whether
-    /// there was one.
-    pub fn give_back(mut self, world: &mut World) -> Result<bool, Failure> {
+    /// Releases a lock that nobody has used, and waits for the answer, a second at most, or three while the server is
+    /// away.
+    pub fn give_back(self, world: &mut World) -> Result<(), Failure> {
+        self.release(world, AWAY).map(drop)
+    }
+
+    /// Releases the lock and waits for the answer, a second at most, or three while the server is away. If it has
+    /// alternatives that may take as long as `failover`, but no longer than the lease.
+    pub fn release(mut self, world: &mut World, failover: Us) -> Result<Told, Failure> {
         let link = self.take_link();
-        let is_lost = self.lease.is_lost(sys::now());
+        let now = sys::now();
+        let is_lost = self.lease.is_lost(now);
+        let left = self.lease.until().saturating_sub(now);
+        let failover = failover.min(left.max(AWAY));
         let proof = (self.space, &self.key[..], self.token);
-        give_back(world, &self.peer, link, proof, is_lost)
+        give_back(world, &self.peer, link, proof, is_lost, failover)
     }
 }

@@ -7,6 +7,7 @@ mod find;
 mod hold;
 mod keeper;
 mod news;
+mod probe;
 mod release;
 mod supervise;
 mod take;

@@ -1,15 +1,18 @@
 //! The last words about a hold whose token is known: its release, or that it stays. They are said over a new connection
 //! if the old one is gone or mute. Also the end of a place in a queue, at which a grant may be on its way: a server that
 //! keeps the holds of connections that have ended would otherwise keep that one for the rest of its lease. Invariant:
-//! giving back takes no longer than [`AWAY`], and leaving no longer than [`GOODBYE`] before that.
+//! giving back takes no longer than [`AWAY`], or [`FAILOVER`] where the server has alternatives and the lock was used;
+//! and leaving no longer than [`GOODBYE`] before that.
 
 use std::io;
+use std::net::SocketAddr;
 
 use dflockd::client::Owner;
 use dflockd::client::link::Link;
 use dflockd::client::sites::Sites;
+use dflockd::client::turns::SILENCE;
 use dflockd::command::{Command, Refusal, Reply, SECOND, Space, Token, Us};
-use dflockd::sys;
+use dflockd::sys::{self, Caught};
 use dflockd::wire::ask;
 
 use super::world::{LINK, World};
@@ -20,7 +23,10 @@ use crate::failure::{Failure, report};
 const GOODBYE: Us = SECOND;
 /// How long a server to which there is no connection is asked to take a hold back. One that was killed, and knows its
 /// holds when it is started again, is there within that time: systemd(1) waits for a second before it starts it.
-const AWAY: Us = 3 * SECOND;
+pub const AWAY: Us = 3 * SECOND;
+/// How long a server with alternatives is asked to take back a hold that was used: 10 s more, in which another one
+/// leads. By default that takes half as long.
+pub const FAILOVER: Us = AWAY + 10 * SECOND;
 /// A connection without an answer for so long may be mute: another one is tried beside it.
 const MUTE: Us = SECOND / 4;
 /// How long after one attempt to connect the next one is made.
@@ -37,6 +43,11 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// The address in use.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.sites.at()
+    }
+
     /// Begins another connection.
     pub fn connect(&self, world: &World) -> io::Result<Link> {
         let site = self.sites.site()?;
@@ -56,90 +67,189 @@ impl Peer {
     }
 }
 
+/// How long the last words may take.
+pub struct Limits {
+    /// Until the answer, over all connections that there are.
+    pub within: Us,
+    /// In all, if there is no connection meanwhile.
+    pub away: Us,
+    /// In all, if the server has alternatives. A signal ends it after `away`.
+    pub failover: Us,
+}
+
+/// What came of the last words.
+pub enum Told {
+    /// The answer.
+    Answer(Vec<u8>),
+    Unanswered,
+    /// A signal has ended the attempts.
+    Cut(Caught),
+}
+
 /// Gives a hold back and waits for the answer. `link` is the connection of the hold, and how many answers are still to
-/// come on it. If there is none, or no answer, new connections are tried, unless `here_only`. Returns whether there was
-/// an answer.
+/// come on it. If there is none, or no answer, new connections are tried, unless `here_only`; where the server has
+/// alternatives, for as long as `failover`.
 pub fn give_back(
     world: &mut World,
     peer: &Peer,
     link: Option<(Link, usize)>,
     (space, key, token): (Space, &[u8], Token),
     here_only: bool,
-) -> Result<bool, Failure> {
+    failover: Us,
+) -> Result<Told, Failure> {
     let command = Command::Release { space, key, token };
-    let answer = say_last(world, peer, link, (&command, GOODBYE, AWAY), here_only)?;
-    Ok(answer.is_some())
+    let limits = Limits {
+        within: GOODBYE,
+        away: AWAY,
+        failover,
+    };
+    say_last(world, peer, link, &command, &limits, here_only)
 }
 
 /// Says that nobody knows what became of a release, if that is so.
-pub fn tell_unanswered(is_answered: bool) {
-    if !is_answered {
+pub fn tell_unanswered(told: &Told) {
+    if !matches!(told, Told::Answer(_)) {
         report(
             "the server did not answer the release: the lock may stay taken until its lease ends",
         );
     }
 }
 
-/// Says the last command about a hold, and returns its answer; None if there is none `within` that time, or within
-/// `away` in all while there is no connection. The connections are as in [`give_back`].
+/// Says the last command about a hold. The connections are as in [`give_back`].
 pub fn say_last(
     world: &mut World,
     peer: &Peer,
     link: Option<(Link, usize)>,
-    (command, within, away): (&Command<'_>, Us, Us),
+    command: &Command<'_>,
+    limits: &Limits,
     here_only: bool,
-) -> Result<Option<Vec<u8>>, Failure> {
-    let mut links: Vec<(Link, usize)> = link.into_iter().collect();
-    let mut peer = peer.clone();
-    for (link, _) in &mut links {
-        ask::command(command, link.output());
-    }
-    let start = sys::now();
-    let end = start.saturating_add(within.max(away));
-    let mut until = start.saturating_add(within);
+) -> Result<Told, Failure> {
+    let mut words = LastWords::new(peer, link, command);
+    let (start, mut is_late) = (sys::now(), false);
+    let goes_round = words.goes_round && !here_only;
+    let span = if goes_round {
+        limits.failover
+    } else {
+        limits.away
+    };
+    let end = start.saturating_add(limits.within.max(span));
+    let mut until = start.saturating_add(limits.within);
     let mut mute_at = start.saturating_add(MUTE);
     let mut next = start;
     loop {
-        for (link, before) in &mut links {
-            link.move_on();
-            while let Some(line) = link.line() {
-                match *before {
-                    // The server closes this connection, and has read nothing there.
-                    _ if is_full(&line) => {}
-                    0 => return Ok(Some(line)),
-                    _ => *before -= 1,
-                }
+        if let Some(line) = words.listen() {
+            if is_late {
+                report("the server has answered the release");
             }
+            return Ok(Told::Answer(line));
         }
-        links.retain(|(link, _)| !link.is_ended());
         let now = sys::now();
-        let (over, due) = match links.is_empty() {
+        let (over, due) = match words.paths.is_empty() {
             true => (end, next),
+            false if goes_round => (end, mute_at),
             false => (until, mute_at),
         };
-        if now >= over || (here_only && links.is_empty()) {
-            return Ok(None);
+        if now >= over || (here_only && words.paths.is_empty()) {
+            return Ok(Told::Unanswered);
+        }
+        if goes_round && now >= start.saturating_add(limits.away) {
+            if let Some(caught) = world.called() {
+                return Ok(Told::Cut(caught));
+            }
+            if !std::mem::replace(&mut is_late, true) {
+                report("the server does not answer the release: asking again");
+            }
         }
         if now < due || here_only {
             world.sleep(if here_only { over } else { over.min(due) })?;
             continue;
         }
-        if links.is_empty() {
+        if words.paths.is_empty() {
             // The server may be there again. It has as long as at first.
-            until = end.min(now.saturating_add(within));
+            until = end.min(now.saturating_add(limits.within));
         }
-        let pause = if peer.sites.pass(now, |_| false) {
-            RETRY
-        } else {
-            0
-        };
+        let pause = if words.repeat(world, now) { RETRY } else { 0 };
         (next, mute_at) = (now.saturating_add(pause), now.saturating_add(MUTE));
+    }
+}
+
+/// The last words about a hold, and the connections over which they were said.
+struct LastWords<'a> {
+    peer: Peer,
+    command: &'a Command<'a>,
+    paths: Vec<Path>,
+    /// The server has alternatives: each is asked again and again, over one connection at a time.
+    goes_round: bool,
+}
+
+struct Path {
+    link: Link,
+    /// How many answers come before the one that matters.
+    before: usize,
+    addr: Option<SocketAddr>,
+    /// When it was said here.
+    at: Us,
+}
+
+impl<'a> LastWords<'a> {
+    fn new(peer: &Peer, link: Option<(Link, usize)>, command: &'a Command<'a>) -> LastWords<'a> {
+        let path = link.map(|(mut link, before)| {
+            ask::command(command, link.output());
+            Path {
+                link,
+                before,
+                addr: peer.addr(),
+                at: sys::now(),
+            }
+        });
+        LastWords {
+            peer: peer.clone(),
+            command,
+            paths: path.into_iter().collect(),
+            goes_round: peer.sites.has_alternatives(),
+        }
+    }
+
+    /// Sends and reads what goes without waiting, and returns the answer if it has come.
+    fn listen(&mut self) -> Option<Vec<u8>> {
+        for path in &mut self.paths {
+            path.link.move_on();
+            while let Some(line) = path.link.line() {
+                match path.before {
+                    // The server closes this connection, and has read nothing there.
+                    _ if is_full(&line) => {}
+                    0 => return Some(line),
+                    _ => path.before -= 1,
+                }
+            }
+        }
+        self.paths.retain(|path| !path.link.is_ended());
+        None
+    }
+
+    /// Says it over another connection, at the next address. Returns whether that was the last one of a round.
+    fn repeat(&mut self, world: &World, now: Us) -> bool {
+        let LastWords { peer, paths, .. } = self;
+        if self.goes_round {
+            paths.retain(|path| now < path.at.saturating_add(SILENCE));
+        }
+        let is_asked = |addr| self.goes_round && paths.iter().any(|path| path.addr == Some(addr));
+        let is_last = peer.sites.pass(now, is_asked);
+        if peer.addr().is_some_and(is_asked) {
+            return is_last;
+        }
         // If it cannot be opened, the next attempt may.
         if let Ok(mut link) = peer.connect(world) {
             let before = peer.greet(link.output());
-            ask::command(command, link.output());
-            links.push((link, before));
+            ask::command(self.command, link.output());
+            paths.push(Path {
+                link,
+                before,
+                addr: peer.addr(),
+                at: now,
+            });
         }
+        is_last
     }
 }
 
@@ -174,7 +284,7 @@ pub fn leave(
         world.sleep(until)?;
     }
     match found {
-        Some(token) => give_back(world, peer, None, (space, key, token), false).map(drop),
+        Some(token) => give_back(world, peer, None, (space, key, token), false, AWAY).map(drop),
         None => Ok(()),
     }
 }

@@ -12,11 +12,11 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use dflockd::command::{SECOND, Us};
-use dflockd::sys;
 use dflockd::sys::process::{self, Children, End, Pid};
+use dflockd::sys::{self, Caught};
 
 use super::keeper::Keeper;
-use super::release::tell_unanswered;
+use super::release::{FAILOVER, Told, tell_unanswered};
 use super::times::{SECOND_TRY, grace, start_by, times};
 use super::world::{GUARD, WITNESS, World};
 use crate::failure::{CANNOT_RUN, Failure, LOST, NOT_FOUND, OS_ERROR, report, tell};
@@ -491,7 +491,12 @@ impl Supervisor<'_> {
         }
         // All are dead in time, and so the next waiter need not wait for the end of the lease.
         if self.is_gone && !self.keeper.lease.is_lost(sys::now()) {
-            result = self.keeper.give_back(world).map(tell_unanswered);
+            result = self.keeper.release(world, FAILOVER).map(|told| {
+                tell_unanswered(&told);
+                if let Told::Cut(caught) = told {
+                    self.interrupted = self.interrupted.or(interrupt(caught));
+                }
+            });
         }
         let helpers = [
             self.witness.pid(),
@@ -518,11 +523,9 @@ impl Supervisor<'_> {
         while !is_over && sys::now() < least && !self.keeper.lease.is_lost(sys::now()) {
             world.sleep(least.min(self.keeper.next(sys::now())))?;
             self.keeper.move_on(world);
-            while let Some(caught) = world.caught() {
-                is_over |= caught.number != libc::SIGCHLD;
-                if caught.by_terminal && [libc::SIGINT, libc::SIGQUIT].contains(&caught.number) {
-                    self.interrupted = Some(caught.number);
-                }
+            while let Some(caught) = world.called() {
+                is_over = true;
+                self.interrupted = interrupt(caught).or(self.interrupted);
             }
         }
         if !is_over && sys::now() < least {
@@ -530,6 +533,12 @@ impl Supervisor<'_> {
         }
         Ok(())
     }
+}
+
+/// The signal, if it is ^C or ^\ at the terminal.
+fn interrupt(caught: Caught) -> Option<i32> {
+    let is_one = caught.by_terminal && [libc::SIGINT, libc::SIGQUIT].contains(&caught.number);
+    is_one.then_some(caught.number)
 }
 
 /// The exit status for a command that has ended.

@@ -72,14 +72,18 @@ impl World {
         self.signals.catch()
     }
 
+    /// Takes a signal that has arrived and tells of no child.
+    pub fn called(&self) -> Option<Caught> {
+        let mut caught = std::iter::from_fn(|| self.caught());
+        caught.find(|caught| caught.number != libc::SIGCHLD)
+    }
+
     /// Fails if a signal has arrived: without a command the signals are for dflock itself.
     pub fn end_by_signal(&self) -> Result<(), Failure> {
-        while let Some(caught) = self.caught() {
-            if caught.number != libc::SIGCHLD {
-                return Err(Failure::by_signal(caught.number, caught.by_terminal));
-            }
+        match self.called() {
+            Some(caught) => Err(Failure::by_signal(caught.number, caught.by_terminal)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Watches stdin; `again` after something was read.
