@@ -390,6 +390,27 @@ fn a_release_that_nobody_answers_is_ended_by_a_signal() {
     assert!(end.err.contains("did not answer the release"), "{end:?}");
 }
 
+/// A script around it must see that.
+#[test]
+fn a_release_that_nobody_answers_is_ended_by_an_interrupt_of_which_dflock_dies() {
+    let (mut leader, next) = (Played::new(), standby());
+    let command = format!("dflock --server '{}|{next}' k -c '{SCRIPT}'", leader.addr);
+    let mut holder = Run::on_terminal(leader.addr, &command);
+    let peer = leader.grants(1000);
+    assert_eq!(holder.line().trim_end(), "ready");
+    leader.goes(peer);
+    holder.send("\n");
+    loop {
+        let line = holder.line();
+        assert!(!line.is_empty(), "it goes on");
+        if line.contains("the release: asking again") {
+            break;
+        }
+    }
+    holder.send("\x03");
+    assert_eq!(holder.status(), -libc::SIGINT);
+}
+
 #[test]
 fn a_name_that_is_not_found_is_told_and_does_no_harm() {
     let daemon = Daemon::start(&[]);
