@@ -83,8 +83,8 @@
 //! - **[`client`]** is not in the server: it is for programs that want a lock, and stands on [`wire::ask`].
 //!   `client/lease.rs` decides when to renew and when a lock is lost; `keeper.rs` does so in a thread, over a `link.rs`
 //!   that does not block. `connect.rs` begins a connection, `sites.rs` knows the addresses of a server and its alternatives,
-//!   `turns.rs` whose turn it is, `dial.rs` finds the one that answers, `queue.rs` pings it beside a wait, `stream.rs` is
-//!   plain or TLS.
+//!   `turns.rs` whose turn it is, `dial.rs` finds the one that answers, `queue.rs` pings it beside a wait, `stream.rs`
+//!   is plain or TLS.
 //!   `src/bin/dflock` is dflock(1). Libraries of other languages speak HTTP and stand in `clients/`.
 //!
 //! To read it all, take that order; `locks/grant.rs` and `hub/execute.rs` are the heart.

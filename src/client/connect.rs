@@ -58,8 +58,9 @@ impl Client {
     /// the other stands by. All addresses of all hosts are tried, and the first that answers is taken: an address that
     /// refuses is passed over at once, and one that says nothing has a quarter of a second before the next is tried
     /// beside it. While one of several alternatives says nothing, the others are asked again and again, because one of
-    /// them may begin to lead. If all refuse, that is the answer. Over TLS the handshake belongs to it. A name is looked up by a thread, which may outlive this call if
-    /// the system finds no answer within the patience. A name that is not found does no harm if another host answers.
+    /// them may begin to lead. If all refuse, that is the answer. Over TLS the handshake belongs to it. A name is
+    /// looked up by a thread, which may outlive this call if the system finds no answer within the patience. A name
+    /// that is not found does no harm if another host answers.
     ///
     /// A server that knows no owners answers `error` to one; then this connects again, without.
     ///

@@ -4,7 +4,7 @@
 //! another one only while a connection to some address is open.
 //!
 //! A leader that is stopped is silent, and its kernel still accepts connections. A server that stands by refuses them
-//! until it leads. So it is asked again every quarter of a second, beside the silent one, whose machine may only be slow.
+//! until it leads. So it is asked again every quarter of a second, beside the silent one, which may only be slow.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -126,7 +126,7 @@ mod tests {
         Sites::new(&places.join("|"), None).unwrap()
     }
 
-    /// The turns of a search from 1 s on, as milliseconds and ports, if these addresses are silent, and all others refuse.
+    /// The turns of a search from 1 s on, as milliseconds and ports, if these addresses are silent and others refuse.
     fn turns(sites: &Sites, silent: &[u16], end_ms: Us) -> Vec<(Us, u16)> {
         let (mut turns, mut open, mut found) = (Turns::default(), Vec::new(), Vec::new());
         let mut now = SECOND;

@@ -338,8 +338,8 @@ fn a_waiter_stays_where_its_pings_are_answered() {
     assert_eq!((end.status, end.err.as_str()), (6, ""), "{end:?}");
 }
 
-/// A command that has ended while nobody answers: its leader is gone, or silent. Returns it, where the next leader is to
-/// be, and the silent one, once it has said that it asks again.
+/// A command that has ended while nobody answers: its leader is gone, or silent. Returns it, where the next leader is
+/// to be, and the silent one, once it has said that it asks again.
 fn gives_back(is_silent: bool) -> (Run, SocketAddr, Played, Option<Client>) {
     let (mut leader, next) = (Played::new(), standby());
     let mut holder = Run::start(among([leader.addr, next], &["k", "-c", SCRIPT]));

@@ -143,9 +143,9 @@ impl<'a> Search<'a> {
     }
 
     /// Greets the addresses, the next one when the one before has said nothing for a while, until one of them has
-    /// answered. While one of several alternatives is silent the others are greeted again and again, because one of them
-    /// may begin to lead. The one that has answered has its turn from then on. `more` follows the greeting at once:
-    /// requests that may go to this address alone.
+    /// answered. While one of several alternatives is silent the others are greeted again and again, because one of
+    /// them may begin to lead. The one that has answered has its turn from then on. `more` follows the greeting at
+    /// once: requests that may go to this address alone.
     pub fn handshake(
         &mut self,
         owner: &Owner,
