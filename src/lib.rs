@@ -60,8 +60,8 @@
 //! - **[`server`]** is the loop. `settings.rs` gives the inner rings what options say, `keep.rs` keeps facts before any
 //!   byte that follows from them leaves, and begins with what was kept. Where several servers share a store, `cluster.rs`
 //!   does that, and `lead.rs` stands by, takes the lead and hands it over; `no_etcd.rs` is for a build without etcd.
-//!   `ending.rs` is how the server ends. `doors.rs` listens and accepts with what `world.rs` has of the rest; `limits.rs`
-//!   counts connections, `socket.rs` reads and writes when an edge says so, over the plain or TLS `stream.rs`. `tls.rs` is
+//!   `ending.rs` is how the server ends. `places.rs` says where clients come in, `doors.rs` listens there and accepts with
+//!   what `world.rs` has of the rest; `limits.rs` counts connections, `socket.rs` reads and writes when an edge says so, over the plain or TLS `stream.rs`. `tls.rs` is
 //!   the certificate in force, `clients.rs` says which certificates of clients are good, `handshakes.rs` and
 //!   `handshake_queue.rs` let clients agree on them without holding up others. `turns.rs` notices a turn that comes too
 //!   late, `reload.rs` reads token files again, `manager.rs` tells a service manager how the server is; `lines.rs`,
@@ -69,8 +69,8 @@
 //! - **[`store`]** is what outlives the process: `ledger.rs` survives a loss of power, `journal/` carries the holds over a
 //!   restart. There `segment.rs` and `disk.rs` are its bytes and its steps, `read.rs` says whether it is whole, and
 //!   `recovered.rs` which holds it leaves. For several servers on one store, as with `--etcd`, `leadership.rs` says who
-//!   leads, `log.rs` has batches of facts as bytes, and `etcd/` asks etcd, in a thread of its own. `history.rs` makes
-//!   holds of facts for both.
+//!   leads, `log.rs` has batches of facts as bytes, `log/writer.rs` makes them, and `etcd/` asks etcd, in a thread of its
+//!   own. For both `history.rs` makes holds of facts, and `sweep.rs` states all holds again.
 //! - **`tls`**, in a build that has it, is TLS over any socket, for both ends: `secure.rs` one session, `pem.rs` the files,
 //!   `certificate.rs` what a certificate says.
 //! - **[`base`]** is containers: `wheel` times, `slab` and `grid` store, `list` links, `table` finds, `name` and `buffer`
