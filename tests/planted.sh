@@ -41,7 +41,7 @@ order() {
     case $(sed -n 's/^--- a.[a-z]*.\([a-z_/]*\).*/\1/p' "$1") in
         *hub/keep* | *store*) echo ha_sim hub_sim ;;
         *signals*) echo signals_sim hub_sim locks_sim ;;
-        *hub* | *wire* | *buffer*) echo hub_sim locks_sim signals_sim ;;
+        *hub* | *wire* | *buffer*) echo hub_sim locks_sim signals_sim ha_sim ;;
         *) echo locks_sim hub_sim signals_sim ;;
     esac
 }
