@@ -263,6 +263,17 @@ fn is_there(kind: libc::idtype_t, id: libc::id_t) -> bool {
     }
 }
 
+/// Whether a child of this process is stopped, as by SIGSTOP; see waitid(2).
+pub fn is_stopped(pid: Pid) -> bool {
+    let flags = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the kernel fills in a structure of plain integers, of which one is read.
+    unsafe {
+        let mut info: libc::siginfo_t = zeroed();
+        let found = libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, flags);
+        found == 0 && info.si_pid() == pid
+    }
+}
+
 /// Sends a signal to a process.
 ///
 /// # Errors

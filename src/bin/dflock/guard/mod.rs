@@ -24,9 +24,11 @@ use dflockd::sys::{self, Signals};
 
 pub use tree::{LOOKS, descendants, signal as signal_tree};
 
-/// The interval at which an open order is checked. At the second check the guard counts as stopped. A check is counted
-/// from the one before it, because this process may have been stopped or suspended too.
+/// The interval at which an open order is checked. At the second check a guard that the kernel has stopped is one that
+/// does not answer; on a busy host another one may need longer, but not for so many checks. A check is counted from the one
+/// before it, because this process may have been stopped or suspended too.
 const LOOK: Us = 250_000;
+const LOOKS_MAX: u32 = 20;
 
 /// When the command's processes are to be stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,8 +89,8 @@ pub struct Guard {
     done: u64,
     /// Since when an answer is owed.
     asked: Us,
-    /// When an answer that is owed is looked for next, and whether one was looked for before.
-    look: (Us, bool),
+    /// When an answer that is owed is looked for next, and how often one was looked for before.
+    look: (Us, u32),
 }
 
 /// What the guard needs from its start on.
@@ -119,7 +121,7 @@ impl Guard {
                 given: 0,
                 done: 0,
                 asked: 0,
-                look: (Us::MAX, false),
+                look: (Us::MAX, 0),
             }),
             Fork::Child => {
                 drop(ours);
@@ -137,7 +139,7 @@ impl Guard {
         // An error means that the guard is dead or stopped, and either will be noticed.
         let _ = self.channel.send(&order.bytes(), connection);
         if self.look.0 == Us::MAX {
-            self.look = (sys::now().saturating_add(LOOK), false);
+            self.look = (sys::now().saturating_add(LOOK), 0);
         }
     }
 
@@ -153,7 +155,7 @@ impl Guard {
             if let Some(Report::Done(done)) = report {
                 self.done = done;
                 if !self.owes_an_answer() {
-                    self.look = (Us::MAX, false);
+                    self.look = (Us::MAX, 0);
                 }
             }
             return report;
@@ -179,9 +181,9 @@ impl Guard {
         if now < self.look.0 {
             return false;
         }
-        let is_second = self.look.1;
-        self.look = (now.saturating_add(LOOK), true);
-        is_second
+        let before = self.look.1;
+        self.look = (now.saturating_add(LOOK), before + 1);
+        before >= LOOKS_MAX || before > 0 && process::is_stopped(self.pid)
     }
 }
 
