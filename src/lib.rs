@@ -15,7 +15,7 @@
 //!
 //! main -> server -> hub -> locks, signals -> base -> command
 //!           |        +---> wire -> command
-//!           +----> store, sys, tls, config, log   store -> facts, sys, tls
+//!           +----> store, sys, tls, config, log   store -> locks, facts, sys, tls
 //! client -> wire, sys, tls                       for other programs
 //! ```
 //!
@@ -61,7 +61,8 @@
 //!   byte that follows from them leaves, and begins with what was kept. Where several servers share a store, `cluster.rs`
 //!   does that, and `lead.rs` stands by, takes the lead and hands it over; `no_etcd.rs` is for a build without etcd.
 //!   `ending.rs` is how the server ends. `places.rs` says where clients come in, `doors.rs` listens there and accepts with
-//!   what `world.rs` has of the rest; `limits.rs` counts connections, `socket.rs` reads and writes when an edge says so, over the plain or TLS `stream.rs`. `tls.rs` is
+//!   what `world.rs` has of the rest; `limits.rs` counts connections, `socket.rs` reads and writes when an edge says so,
+//!   over the plain or TLS `stream.rs`. `tls.rs` is
 //!   the certificate in force, `clients.rs` says which certificates of clients are good, `handshakes.rs` and
 //!   `handshake_queue.rs` let clients agree on them without holding up others. `turns.rs` notices a turn that comes too
 //!   late, `reload.rs` reads token files again, `manager.rs` tells a service manager how the server is; `lines.rs`,

@@ -41,7 +41,7 @@ impl Hub {
         if is_admin && may_be_admin || is_client && !session.trusted {
             session.trusted = true;
             session.admin |= is_admin;
-            return self.answer(slot, Reply::Done);
+            return self.answer_at_once(slot, Reply::Done);
         }
         if session.trusted && (!may_be_admin || is_client) {
             return self.answer(slot, Reply::Refused(Refusal::Error));

@@ -310,7 +310,7 @@ impl Hub {
 
     /// Appends an answer that says nothing of any hold, so that it waits for no store unless others before it do.
     #[inline(always)]
-    fn answer_at_once(&mut self, slot: u32, reply: Reply) {
+    pub(super) fn answer_at_once(&mut self, slot: u32, reply: Reply) {
         let waits = self.sessions[slot].outlet.is_held_back();
         self.answer(slot, reply);
         if !waits {

@@ -140,7 +140,7 @@ pub struct Hub {
     drain: Option<Drain>,
     protection: Protection,
     held_back: HeldBack,
-    /// Its part among others, if it is not alone; and who leads, if it does not.
+    /// Its part among others, if it is not alone; and who does, if it does not lead.
     standing: Option<Standing>,
     known: Option<Box<str>>,
     secrets: Secrets,

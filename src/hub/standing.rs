@@ -31,7 +31,7 @@ impl Hub {
         self.standing = Some(standing);
     }
 
-    /// The server does not lead. `known` is what it knows of who does, as people are told.
+    /// The server does not lead. `known` says who does, in words for people.
     pub fn stand_by(&mut self, known: &str) {
         if self.known.as_deref() != Some(known) {
             self.known = Some(known.into());

@@ -354,7 +354,10 @@ impl Cluster {
     /// What a server that does not lead knows of who does: the name, and the address if that says more.
     pub fn known(&self, now: Us) -> String {
         if self.is_silent(now) {
-            return "etcd does not answer".to_string();
+            return match self.trouble.as_str() {
+                "" => "etcd does not answer".to_string(),
+                why => format!("etcd does not answer: {why}"),
+            };
         }
         match self.leadership.leader() {
             _ if !self.leadership.stands_by() => "it is about to lead".to_string(),

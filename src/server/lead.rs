@@ -93,10 +93,10 @@ impl Server {
             self.end = Some(End::Stopped);
         }
         let standing = cluster.standing();
-        if !standing.leads && self.draining.is_none() {
-            let is_to_lead = cluster.is_to_lead(self.now);
+        let is_to_lead = cluster.is_to_lead(self.now);
+        if !standing.leads && (is_to_lead || self.draining.is_none()) {
             self.hub.stand_by(&cluster.known(self.now));
-            self.receive(is_to_lead)?;
+            self.set_doors(is_to_lead)?;
         }
         if let Some(cluster) = &mut self.cluster {
             cluster.ask(self.now);
@@ -105,8 +105,8 @@ impl Server {
         Ok(())
     }
 
-    /// Clients of locks find a place here from now on, or none.
-    fn receive(&mut self, is_to_lead: bool) -> io::Result<()> {
+    /// The doors of clients of locks are open from now on, or closed.
+    fn set_doors(&mut self, is_to_lead: bool) -> io::Result<()> {
         if !is_to_lead {
             // Another one was faster, or the store gives no lead.
             self.newcomers = None;

@@ -110,6 +110,10 @@ pub fn run(
     let is_alone = given.store.is_none();
     let wanted = |rules: &Rules| is_alone || rules.stands_by;
     let places = Places::find(config);
+    // A server alone finds that out when it opens its doors.
+    if let Some(text) = places.unknown().into_iter().next().filter(|_| !is_alone) {
+        return Err(io::Error::other(text));
+    }
     let (doors, absent) = Doors::open(&places, std::mem::take(&mut given.sockets), wanted)?;
     let manager = Manager::new(|name| std::env::var_os(name))?;
     for warning in warnings.iter().chain(&absent) {
@@ -452,7 +456,7 @@ impl Server {
             waiters: locks.counts().waiting,
             connections: self.doors.connections(),
             stands_by: self.stands_by(),
-            is_cut_off: self.is_cut_off(),
+            is_cut_off: self.stands_by() && self.is_cut_off(),
         }
     }
 

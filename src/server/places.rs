@@ -24,7 +24,7 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Those that are configured.
+    /// The places that the options name.
     pub fn find(config: &Config) -> Places {
         Places {
             all: faces(config),
@@ -61,7 +61,7 @@ impl Place {
     }
 }
 
-/// The faces that there are to be, and where.
+/// A place for each face that the options name.
 fn faces(config: &Config) -> Vec<Place> {
     let Distlockd { port, host, .. } = &config.distlockd;
     let mut faces = Vec::new();

@@ -189,8 +189,9 @@ pub struct Leadership {
     /// since then.
     swept: u64,
     largest: u64,
-    /// How many batches are asked for at once.
+    /// How many batches are asked for at once, and at most.
     page: u64,
+    page_max: u64,
     compacts: bool,
     /// When the store was last asked to forget, and the revision at that time.
     compacted: (Us, u64),
@@ -221,6 +222,7 @@ impl Leadership {
             swept: 0,
             largest: 0,
             page: 1,
+            page_max: 1,
             compacts,
             compacted: (now, 0),
         }
@@ -408,6 +410,8 @@ impl Leadership {
             }
             (Phase::Loading(_), Told::Batches(batches, has_more)) => {
                 self.read = now;
+                // A failure need not have been for its length.
+                self.page = (self.page * 4).min(self.page_max);
                 self.phase = match batches.last() {
                     Some((last, _)) if has_more => Phase::Loading(last.saturating_add(1)),
                     _ => Phase::Leading,
@@ -493,7 +497,8 @@ impl Leadership {
                 self.phase = Phase::Loading(0);
                 (self.took, self.read) = (now, now);
                 self.compacted = (now, 0);
-                self.page = (PAGE_BYTES / change.head.largest.max(1)).clamp(1, PAGE_BATCHES);
+                self.page_max = (PAGE_BYTES / change.head.largest.max(1)).clamp(1, PAGE_BATCHES);
+                self.page = self.page_max;
                 Event::Took
             }
             Phase::Leaving if change.head.left => {

@@ -49,7 +49,7 @@ impl Keys {
         }
     }
 
-    /// What they begin with.
+    /// The prefix of all keys, with a slash at its end.
     pub fn prefix(&self) -> &str {
         self.log.strip_suffix("log/").unwrap_or_default()
     }

@@ -37,7 +37,7 @@ pub struct Settings {
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What of the settings cannot be used, and why.
+/// The part of the settings that cannot be used, and why.
 #[derive(Debug)]
 pub enum Unusable {
     /// The authorities.

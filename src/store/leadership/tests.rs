@@ -445,6 +445,14 @@ fn an_answer_has_as_many_batches_as_are_not_too_much_if_all_are_as_large_as_the_
             played.told(Told::Nothing);
             played.now += PAUSE;
         }
+        // That time it is not, and the next one may have more.
+        let Ask::Load { count, .. } = played.asks() else {
+            panic!("it reads on");
+        };
+        played.told(Told::Batches(vec![(0, vec![])], true));
+        let wanted = (count * 4).min(counts[0]);
+        let (from, count) = (1, wanted);
+        assert_eq!(played.asks(), Ask::Load { from, count });
     }
 }
 

@@ -7,7 +7,7 @@ use crate::locks::Locks;
 use crate::store::leadership::Batch;
 use crate::store::sweep::Sweep;
 
-/// How much room there is in the store.
+/// How large a batch may be, and when a sweep is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     /// The bytes of a part, unless one record alone has more.
@@ -42,7 +42,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// One that begins with an empty log.
+    /// A writer whose log is empty, unless it is told of what was found.
     pub fn new(room: Room) -> Writer {
         Writer {
             room,

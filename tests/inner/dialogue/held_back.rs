@@ -77,6 +77,15 @@ fn what_tells_of_no_hold_waits_for_no_store() {
     d.hears(a, "error\nok\n");
 }
 
+#[test]
+fn a_client_with_a_token_is_told_at_once_that_the_server_is_there() {
+    let mut d = slow_with(|s| s.secret = Some(b"sesame".to_vec()));
+    let (a, b) = (d.connect(), d.connect());
+    d.says(a, frame("auth", "_", "sesame"), "ok\n");
+    d.says(a, "l\nstirred\n0\n", "");
+    d.says(b, frame("auth", "_", "sesame") + "ping\n_\n_\n", "ok\nok\n");
+}
+
 /// A load balancer asks so whether the server is well, and an administrator why it is slow.
 #[cfg(feature = "http")]
 #[test]

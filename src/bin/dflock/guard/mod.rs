@@ -24,10 +24,11 @@ use dflockd::sys::{self, Signals};
 
 pub use tree::{LOOKS, descendants, signal as signal_tree};
 
-/// The interval at which an open order is checked. At the second check a guard that the kernel has stopped is one that
-/// does not answer; on a busy host another one may need longer, but not for so many checks. A check is counted from the one
-/// before it, because this process may have been stopped or suspended too.
+/// The interval at which an open order is checked. At the second check a guard that the kernel has stopped counts as one
+/// that does not answer. A check is counted from the one before it, because this process may have been stopped or suspended
+/// too.
 const LOOK: Us = 250_000;
+/// The checks that a guard may leave unanswered which is not stopped: 5 s, for a busy host.
 const LOOKS_MAX: u32 = 20;
 
 /// When the command's processes are to be stopped.
