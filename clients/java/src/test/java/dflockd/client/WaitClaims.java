@@ -102,7 +102,7 @@ final class WaitClaims {
             LockOptions wait = new LockOptions().waitTimeout(Duration.ofMillis(1500));
             atBest(2, () -> {
                 double took = seconds(() -> thrown(LockTimeoutError.class, () -> other.acquire("k", 30, wait)));
-                check(took >= 1.5, "the wait took " + took + " s");
+                check(took >= 1.4, "the wait took " + took + " s");
                 equal(server.waiters("k"), 0L, "waiters");
                 return took;
             });
