@@ -15,7 +15,7 @@
 //!
 //! main -> server -> hub -> locks, signals -> base -> command
 //!           |        +---> wire -> command
-//!           +----> store, sys, tls, config, log   store -> locks, facts, sys, tls
+//!           +----> store, sys, tls, config, log   store -> facts, sys, tls
 //! client -> wire, sys, tls                       for other programs
 //! ```
 //!

@@ -546,7 +546,7 @@ impl Client {
                 Err(e) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&e.kind()) => {}
                 Err(e) => return Err(e),
             }
-            self.watch()?;
+            self.watch(until)?;
         }
     }
 

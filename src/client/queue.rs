@@ -32,12 +32,16 @@ impl Client {
         answer
     }
 
-    /// Pings the server if it has a wait in its queue and a ping is due.
+    /// Pings the server if it has a wait in its queue and a ping is due, for which there is time until then.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if nobody is there to answer.
-    pub(super) fn watch(&mut self) -> io::Result<()> {
+    pub(super) fn watch(&mut self, until: Us) -> io::Result<()> {
         let now = sys::now();
+        // To connect and to be answered may take so long each.
+        if until.saturating_sub(now) <= 2 * SILENCE {
+            return Ok(());
+        }
         let Some(watch) = self.watch.as_mut().filter(|watch| now >= watch.due) else {
             return Ok(());
         };

@@ -55,7 +55,7 @@ pub struct Config {
     pub default_lease: Us,
     /// The longest lease that a client may have, in microseconds; at least a second.
     pub max_lease: Option<Us>,
-    /// What outlives the process.
+    /// The files that outlive the process.
     pub state: State,
     /// The store that several servers share.
     pub etcd: Etcd,

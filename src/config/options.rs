@@ -22,7 +22,7 @@ pub struct Flag {
     pub default: &'static str,
     /// The heading under which it is listed.
     pub group: Group,
-    /// What it does, with unit and range; lines of at most 72 columns.
+    /// Its effect, with unit and range; lines of at most 72 columns.
     pub help: &'static str,
     /// Parses a value and stores it; an error says which values are wanted, and what is wrong if that is less plain.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
@@ -39,7 +39,7 @@ pub enum Group {
     Tls,
     /// How long locks last, and what ends them.
     Locks,
-    /// What outlives the process.
+    /// The files that outlive the process.
     Restart,
     /// The store that several servers share. A build without it lists none of these and refuses them.
     Etcd,
@@ -47,7 +47,7 @@ pub enum Group {
     Limits,
     /// Which clients are let in.
     Security,
-    /// What is logged.
+    /// The lines of the log.
     Logging,
     /// Accepted so that old configurations still start; without effect.
     Compatibility,

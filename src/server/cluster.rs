@@ -13,6 +13,7 @@ use super::lead::Step;
 use super::{fill, tls, unix_us};
 use crate::command::{SECOND, Us};
 use crate::config::{self, Config, File, content, secret_in};
+use crate::facts::Facts;
 use crate::hub::{Hub, Standing};
 use crate::log::{Fields, Log};
 use crate::store::etcd::{Answer, Client, Etcd, Settings, Unusable};
@@ -102,7 +103,7 @@ fn out_of_time(file: &File, text: &[u8]) -> Option<String> {
     tls::out_of_time(file, span, unix_us() / SECOND, "etcd refuses")
 }
 
-/// What cannot be used, told of the file that somebody has to mend.
+/// The message about what cannot be used, which names the file that somebody has to mend.
 fn unusable(config: &config::Etcd, what: Unusable) -> NoStore {
     let file = |file: &Option<File>| file.clone().expect("its text was read");
     let (file, why) = match what {
@@ -322,8 +323,10 @@ impl Cluster {
         let count = facts.count();
         self.bytes.clear();
         hub.cut(&mut self.bytes);
-        let writer = &mut self.writer;
-        let batch = writer.batch(&mut self.bytes, count, hub.locks(), now);
+        let locks = hub.locks();
+        let at = (locks.fence().saturating_add(1), now);
+        let restate = |from, places, facts: &mut Facts| locks.restate(from, places, facts);
+        let batch = self.writer.batch(&mut self.bytes, count, at, restate);
         self.leadership.give(batch);
     }
 
@@ -351,7 +354,7 @@ impl Cluster {
         self.leadership.head().cluster
     }
 
-    /// What a server that does not lead knows of who does: the name, and the address if that says more.
+    /// The leader as a server knows it that does not lead: the name, and the address if that says more.
     pub fn known(&self, now: Us) -> String {
         if self.is_silent(now) {
             return match self.trouble.as_str() {

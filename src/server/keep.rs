@@ -381,8 +381,11 @@ impl Keep {
             self.sweep.begin();
         }
         let places = hub.facts().count().saturating_mul(2);
-        let (restated, end) = self.sweep.go_on(places, hub.locks());
-        journal.append(restated, hub.locks().fence())?;
+        let locks = hub.locks();
+        let (restated, end) = self
+            .sweep
+            .go_on(|from, facts| locks.restate(from, places, facts));
+        journal.append(restated, locks.fence())?;
         match end {
             Some(stated) => journal.end_sweep(stated),
             None => Ok(()),

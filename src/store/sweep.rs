@@ -3,7 +3,6 @@
 //! hold that there was all the time, and facts that came meanwhile stand between, in the order in which things happened.
 
 use crate::facts::Facts;
-use crate::locks::Locks;
 
 /// A walk over all holds.
 pub struct Sweep {
@@ -32,13 +31,17 @@ impl Sweep {
         self.at = Some((0, 0));
     }
 
-    /// Looks at up to so many places more: the facts of the holds there; and at the end, how many bytes were stated in all.
-    pub fn go_on(&mut self, places: u32, locks: &Locks) -> (&[u8], Option<u64>) {
+    /// States some more holds. `restate` appends those from a place of the table on, and returns the place to go on from;
+    /// None at the end. Returns their facts; and at the end, how many bytes were stated in all.
+    pub fn go_on(
+        &mut self,
+        restate: impl FnOnce(u32, &mut Facts) -> Option<u32>,
+    ) -> (&[u8], Option<u64>) {
         self.restated.clear();
         let Some((from, stated)) = self.at else {
             return (&[], None);
         };
-        let next = locks.restate(from, places, &mut self.restated);
+        let next = restate(from, &mut self.restated);
         let bytes = self.restated.bytes();
         let stated = stated + bytes.len() as u64;
         self.at = next.map(|next| (next, stated));

@@ -28,7 +28,7 @@ fn a_credential_is_a_token_where_no_setting_names_one() {
         (config.admin.token, config.admin.file),
         (Some(b"x".to_vec()), None)
     );
-    // What is there and cannot be read is no reason to serve without it, and no folder is not the one that we are in.
+    // A credential that cannot be read is no reason to serve without it, and no folder is not the one that we are in.
     std::fs::remove_file(path).expect("it is there");
     std::os::unix::fs::symlink("/nowhere", path).expect("it can be made");
     let (config, _) = run(&[], &named[..1]);

@@ -144,7 +144,7 @@ fn what_does_not_fit_together_is_refused_by_what_has_said_it() {
     assert_eq!(error, "DFLOCKD_RUN_DIR needs --state-dir");
     let env = [("DFLOCKD_HANDOVER", "1"), SYSTEMD[1]];
     assert_eq!(refusal(&[], &env), "DFLOCKD_HANDOVER needs --state-dir");
-    // What is off asks for nothing, and what a service manager adds is enough.
+    // An option that is off needs no other, and a folder of a service manager is enough.
     run(&["--no-handover", "--no-reset-state"], &[]);
     run(&["--handover"], &SYSTEMD);
     run(&["--handover", "--fence-state-file=/f"], &SYSTEMD[1..]);

@@ -3,7 +3,7 @@
 
 use super::parts;
 use crate::command::Us;
-use crate::locks::Locks;
+use crate::facts::Facts;
 use crate::store::leadership::Batch;
 use crate::store::sweep::Sweep;
 
@@ -59,9 +59,16 @@ impl Writer {
         self.batches += 1;
     }
 
-    /// These facts of the table as a batch, and some more of its holds if it is time for that. There are `count` of them;
-    /// what is stated again comes behind them.
-    pub fn batch(&mut self, facts: &mut Vec<u8>, count: u32, locks: &Locks, now: Us) -> Batch {
+    /// These facts of a table as a batch, at the time `now`; there are `count` of them, and all fences so far are below
+    /// `next_fence`. If it is time for that, some holds come behind them: `restate` appends those of so many places, from
+    /// one on, and returns the place to go on from; None at the end.
+    pub fn batch(
+        &mut self,
+        facts: &mut Vec<u8>,
+        count: u32,
+        (next_fence, now): (u64, Us),
+        restate: impl FnOnce(u32, u32, &mut Facts) -> Option<u32>,
+    ) -> Batch {
         let mut batch = Batch::default();
         self.bytes += facts.len() as u64;
         if !self.sweep.is_under_way() && self.is_sweep_due() {
@@ -70,13 +77,12 @@ impl Writer {
             batch.begins_sweep = true;
         }
         let places = count.saturating_mul(2).saturating_add(self.room.places);
-        let (restated, end) = self.sweep.go_on(places, locks);
+        let (restated, end) = self.sweep.go_on(|from, facts| restate(from, places, facts));
         facts.extend_from_slice(restated);
         if let Some(stated) = end {
             self.last = stated;
             batch.ends_sweep = true;
         }
-        let next_fence = locks.fence().saturating_add(1);
         batch.parts = parts(facts, next_fence, now, self.room.part);
         self.batches += batch.parts.len() as u32;
         batch

@@ -6,7 +6,7 @@ mod clients;
 mod store;
 
 use dflockd::command::{SECOND, Us};
-use dflockd::facts::Protection;
+use dflockd::facts::{Facts, Protection};
 use dflockd::store::leadership::{Event, Head, Leadership, Loss};
 use dflockd::store::log::{Log, Room, Writer};
 
@@ -320,7 +320,10 @@ impl Life {
             return;
         };
         self.has_given = true;
-        let batch = self.writer.batch(&mut facts, count, net.locks(), now);
+        let locks = net.locks();
+        let at = (locks.fence() + 1, now);
+        let restate = |from, places, facts: &mut Facts| locks.restate(from, places, facts);
+        let batch = self.writer.batch(&mut facts, count, at, restate);
         self.leadership.give(batch);
     }
 

@@ -39,8 +39,8 @@ pub struct Client {
     pub appetite: usize,
     /// The next write to it fails.
     pub breaks: bool,
-    /// Whatever it has asked for since it had all answers tells of no hold.
-    is_plain: bool,
+    /// It has asked for something whose answer tells of a hold, so that its output waits for the store from then on.
+    tells_of_holds: bool,
     told_hung_up: bool,
 }
 
@@ -172,10 +172,7 @@ impl Net {
 
     /// The client sends these bytes; the server reads what it has room for. No turn is made.
     pub fn send_only(&mut self, client: usize, bytes: &[u8]) {
-        let is_plain = slow::is_plain(bytes);
-        let has_heard = self.hub.output(self.clients[client].id).is_empty();
-        let c = &mut self.clients[client];
-        c.is_plain = is_plain && (has_heard || c.is_plain);
+        self.clients[client].tells_of_holds |= !slow::is_plain(bytes);
         self.clients[client].sent += bytes.len();
         self.clients[client].unread.extend_from_slice(bytes);
         self.read(client);
@@ -325,7 +322,7 @@ impl Net {
         c.heard.extend_from_slice(&output[..n]);
         c.taken += n;
         if let Some(slow) = &mut self.slow {
-            if !c.is_plain {
+            if c.tells_of_holds {
                 slow.offered(client, c.taken - n, output.len());
             }
             slow.pieces[client].retain(|&(end, _)| end > c.taken);

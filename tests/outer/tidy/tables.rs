@@ -278,7 +278,7 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("server/clients", "tls"),
     (
         "server/cluster",
-        "command config hub log store super::lead super::tls sys tls",
+        "command config facts hub log store super::lead super::tls sys tls",
     ),
     (
         "server/doors",
@@ -361,10 +361,10 @@ pub const IMPORTS: &[(&str, &str)] = &[
     ("store/ledger/tests/plan", "store"),
     ("store/log", "command facts super::history"),
     ("store/log/tests", "command facts"),
-    ("store/log/writer", "command locks store"),
+    ("store/log/writer", "command facts store"),
     ("store/mod", ""),
     ("store/owner", "sys"),
-    ("store/sweep", "facts locks"),
+    ("store/sweep", "facts"),
     ("sys/activation", ""),
     ("sys/boot", ""),
     ("sys/figures", ""),
