@@ -70,8 +70,8 @@ struct Door {
 }
 
 impl Doors {
-    /// Listens for every face that has a place and is wanted, unless sockets for it are inherited. The texts are warnings:
-    /// addresses of a host that this machine lacks.
+    /// Listens at every place that is wanted, and at sockets that are inherited. The texts are warnings: addresses of a
+    /// host that this machine lacks.
     ///
     /// # Errors
     /// An address cannot be listened on.
@@ -84,11 +84,8 @@ impl Doors {
         for (face, socket) in sockets {
             doors.push(Door::new(face, socket.listener, true)?);
         }
-        let given: Vec<Face> = doors.iter().map(|door| door.face).collect();
-        for wanted in &places.all {
-            if given.contains(&wanted.face) || !is_wanted(wanted.face.rules()) {
-                continue;
-            }
+        let wanted = places.all.iter();
+        for wanted in wanted.filter(|place| is_wanted(place.face.rules())) {
             let opened = wanted.open(&mut warnings);
             let opened = opened.map_err(|e| wanted.refusal(&e, &doors))?;
             doors.extend(opened);

@@ -109,7 +109,8 @@ pub fn run(
     // One of several servers does not listen for clients of locks before it leads.
     let is_alone = given.store.is_none();
     let wanted = |rules: &Rules| is_alone || rules.stands_by;
-    let places = Places::find(config);
+    let is_given = |face: Face| given.sockets.iter().any(|(one, _)| *one == face);
+    let places = Places::find(config, |face| !is_given(face));
     // A server alone finds that out when it opens its doors.
     if let Some(text) = places.unknown().into_iter().next().filter(|_| !is_alone) {
         return Err(io::Error::other(text));
@@ -142,7 +143,7 @@ pub fn run(
 
 /// A message for each configured host whose name has no address.
 pub fn unknown_hosts(config: &Config) -> Vec<String> {
-    Places::find(config).unknown()
+    Places::find(config, |_| true).unknown()
 }
 
 struct Server {

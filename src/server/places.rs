@@ -24,10 +24,11 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// The places that the options name.
-    pub fn find(config: &Config) -> Places {
+    /// The places of the faces that are wanted, as the options name them.
+    pub fn find(config: &Config, is_wanted: impl Fn(Face) -> bool) -> Places {
+        let wanted = faces(config).into_iter().filter(|one| is_wanted(one.0));
         Places {
-            all: faces(config),
+            all: wanted.map(Place::new).collect(),
             max_connections: config.max_connections,
             max_connections_per_ip: config.max_connections_per_ip,
         }
@@ -50,7 +51,7 @@ impl Places {
 }
 
 impl Place {
-    fn new(face: Face, host: &str, port: u16, host_flag: &'static str) -> Place {
+    fn new((face, host, port, host_flag): Named) -> Place {
         Place {
             face,
             host: host.to_string(),
@@ -61,14 +62,17 @@ impl Place {
     }
 }
 
-/// A place for each face that the options name.
-fn faces(config: &Config) -> Vec<Place> {
+/// A face, its host and port, and the option for the host.
+type Named<'a> = (Face, &'a str, u16, &'static str);
+
+/// The faces that the options name.
+fn faces(config: &Config) -> Vec<Named<'_>> {
     let Distlockd { port, host, .. } = &config.distlockd;
-    let mut faces = Vec::new();
+    let mut faces: Vec<Named> = Vec::new();
     if let Some(port) = *port {
         let flag = host.as_ref().map_or("--host", |_| "--distlockd-host");
         let host = host.as_ref().unwrap_or(&config.host);
-        faces.push(Place::new(Face::Distlockd, host, port, flag));
+        faces.push((Face::Distlockd, host, port, flag));
     }
     #[cfg(feature = "http")]
     if let Some(port) = config.http.port {
@@ -78,9 +82,9 @@ fn faces(config: &Config) -> Vec<Place> {
             .as_ref()
             .map_or("--host", |_| "--http-host");
         let host = config.http.host.as_ref().unwrap_or(&config.host);
-        faces.push(Place::new(Face::Http, host, port, flag));
+        faces.push((Face::Http, host, port, flag));
     }
-    faces.push(Place::new(Face::Text, &config.host, config.port, "--host"));
+    faces.push((Face::Text, &config.host, config.port, "--host"));
     faces
 }
 

@@ -25,6 +25,14 @@ fn among<const N: usize>(servers: [SocketAddr; N], args: &[&str]) -> Command {
     command
 }
 
+/// A command that runs under a lock of this leader, which is one of the alternatives, and its connection there.
+fn holding<const N: usize>(leader: &mut Played, servers: [SocketAddr; N]) -> (Run, Client) {
+    let mut holder = Run::start(among(servers, &["k", "-c", SCRIPT]));
+    let peer = leader.grants(1000);
+    holder.hears("ready");
+    (holder, peer)
+}
+
 /// An address that takes connections, and nobody ever answers there.
 fn mute() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -167,9 +175,8 @@ fn the_key_picks_a_server_and_not_an_alternative() {
 #[test]
 fn a_command_goes_on_while_the_next_alternative_takes_over() {
     let (mut leader, next) = (Played::new(), standby());
-    let mut holder = Run::start(among([leader.addr, next], &["k", "-c", SCRIPT]));
-    let peer = leader.grants(1000);
-    holder.hears("ready");
+    let servers = [leader.addr, next];
+    let (mut holder, peer) = holding(&mut leader, servers);
     leader.goes(peer);
     let line = holder.says();
     let head = format!("dflock: the connection to {}|{next} is lost: ", leader.addr);
@@ -194,9 +201,7 @@ fn an_alternative_that_is_mute_does_not_keep_a_command_from_the_next() {
     let second = TcpListener::bind("127.0.0.1:0").unwrap();
     let servers = [leader.addr, mute, second.local_addr().unwrap()];
     let heard = serve(second);
-    let mut holder = Run::start(among(servers, &["k", "-c", SCRIPT]));
-    let peer = leader.grants(1000);
-    holder.hears("ready");
+    let (mut holder, peer) = holding(&mut leader, servers);
     leader.goes(peer);
     hears(&heard, "n");
     holder.close();
@@ -208,9 +213,8 @@ fn an_alternative_that_is_mute_does_not_keep_a_command_from_the_next() {
 #[test]
 fn a_command_is_released_at_the_alternative_that_has_taken_over() {
     let (mut leader, next) = (Played::new(), standby());
-    let mut holder = Run::start(among([leader.addr, next], &["k", "-c", SCRIPT]));
-    let peer = leader.grants(1000);
-    holder.hears("ready");
+    let servers = [leader.addr, next];
+    let (mut holder, peer) = holding(&mut leader, servers);
     leader.goes(peer);
     holder.says();
     holder.close();
@@ -342,9 +346,8 @@ fn a_waiter_stays_where_its_pings_are_answered() {
 /// to be, and the silent one, once it has said that it asks again.
 fn gives_back(is_silent: bool) -> (Run, SocketAddr, Played, Option<Client>) {
     let (mut leader, next) = (Played::new(), standby());
-    let mut holder = Run::start(among([leader.addr, next], &["k", "-c", SCRIPT]));
-    let peer = leader.grants(1000);
-    holder.hears("ready");
+    let servers = [leader.addr, next];
+    let (mut holder, peer) = holding(&mut leader, servers);
     let peer = match is_silent {
         true => Some(peer),
         false => {

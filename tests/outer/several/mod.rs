@@ -404,6 +404,17 @@ fn a_certificate_for_etcd_that_cannot_be_used_is_refused_at_the_start() {
     assert!(soon.log.contains("in 12 days"), "{}", soon.log);
 }
 
+/// At its takeover it would be too late.
+#[test]
+fn a_host_that_is_not_found_is_told_at_the_start() {
+    let store = Store::new();
+    let command = command(&store, "a", &["--host=no..such.host"]);
+    let last = ends(Daemon::spawn(command).end(), 1);
+    let wanted = "dflockd: --host: no address for \"no..such.host\": ";
+    assert!(last.starts_with(wanted), "{last}");
+    assert_eq!(store.head(), None);
+}
+
 #[test]
 fn a_log_that_grows_is_swept() {
     let store = Store::new();
