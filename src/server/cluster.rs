@@ -58,7 +58,8 @@ impl Display for NoStore {
 }
 
 impl Store {
-    /// The store, if there is to be one; its files are read now. The texts are warnings: a file that every user may read.
+    /// The store, if there is to be one; its files are read now. The texts are warnings: a file that every user may read, a
+    /// certificate that ends soon.
     ///
     /// # Errors
     /// A file cannot be read or used.
